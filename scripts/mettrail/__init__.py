@@ -1,0 +1,1 @@
+"""Brain metastases over time: plain functions on arrays and tables. Nothing here knows of Snakemake."""

@@ -1,0 +1,37 @@
+"""mettrail: brain metastases over time, from a BIDS cohort to per-lesion trajectories and RANO-BM response."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: workflow.source_path("config/config.yaml")
+
+
+include: "workflow/common.smk"
+include: "workflow/debias.smk"
+include: "workflow/strip.smk"
+include: "workflow/align.smk"
+include: "workflow/register.smk"
+include: "workflow/propagate.smk"
+include: "workflow/segment.smk"
+include: "workflow/measure.smk"
+include: "workflow/match.smk"
+include: "workflow/assess.smk"
+include: "workflow/report.smk"
+include: "workflow/fetch.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output,
+        expand(rules.report_patient.output.page, sub=PATIENTS),
+
+
+onstart:
+    start_run()
+
+
+onerror:
+    finish_others()

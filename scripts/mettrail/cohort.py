@@ -1,0 +1,479 @@
+"""From a BIDS folder to the cohort table: one row per session, in order of time, each naming its prior session.
+
+The table is made once and kept beside the results; it is made again when the folder's listing has changed. Every scan is
+opened here, so that one nobody could use never reaches a job, and its session is in the table with the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from mettrail.errors import InputError
+from mettrail.images import TISSUE_LABELS, read_image, read_labels, require_same_grid
+
+IDENTITY = ["sub", "ses"]
+# Columns of sub-*_sessions.tsv that later stages read; carried along where they exist.
+CLINICAL = [
+    "image_quality",
+    "contrast",
+    "dexamethasone_equiv_mg_per_day",
+    "steroid_status",
+    "clinical_status",
+    "kps",
+    "ecog",
+    "clinical_tumour_related",
+]
+DAY_COLUMNS = ["days_from_baseline", "days_from_treatment"]
+EDITABLE = {"ses_order", "days", "usable", "reason", "reference", "labels"}
+LABEL = re.compile(r"^[a-zA-Z0-9]+$")
+
+
+def columns(sequences: list[str]) -> list[str]:
+    """Return the columns of the cohort table, in order."""
+    return [
+        *IDENTITY, "order", "days", "prior", "usable", "reason", "detail", "flags",
+        "reference", *sequences, "labels", *CLINICAL,
+    ]  # fmt: skip
+
+
+def load_cohort(bids: Path, out: Path, **settings) -> pd.DataFrame:
+    """Return the cohort table, made anew only where the dataset or the settings have changed.
+
+    Parameters
+    ----------
+    bids, out : Path
+        The dataset, and the results folder where ``cohort.tsv`` and what is needed to know its age are kept.
+    **settings
+        As for `index_cohort`.
+
+    Returns
+    -------
+    table : one row per session, all columns text; missing is ``n/a``.
+    """
+    table_path, memory = out / "cohort.tsv", out / "logs" / "index"
+    listing_path = memory / "listing.json"
+    listing = _listing_digest(bids, settings)
+    if table_path.exists() and listing_path.exists() and json.loads(listing_path.read_text()) == listing:
+        return read_cohort(table_path)
+    table = index_cohort(bids, checks_path=memory / "checks.json", **settings)
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(table_path, sep="\t", index=False)
+    listing_path.write_text(json.dumps(listing))
+    return read_cohort(table_path)
+
+
+def read_cohort(path: Path) -> pd.DataFrame:
+    """Read a cohort table as text; missing is ``n/a``."""
+    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+
+
+def index_cohort(
+    bids: Path,
+    *,
+    reference: str,
+    sequences: list[str],
+    labels_folder: str,
+    labels_sessions: list[str],
+    edits: str,
+    checks_path: Path,
+) -> pd.DataFrame:
+    """Index a BIDS dataset, check every scan, order the visits.
+
+    Parameters
+    ----------
+    bids : Path
+        Folder of the dataset.
+    reference : str
+        The image lesions are measured on, e.g. ``ce-gadolinium_T1w``; ``T1w`` means one without contrast agent.
+    sequences : list of str
+        Other images, e.g. ``["T1w", "T2w", "FLAIR"]``.
+    labels_folder, labels_sessions : str, list of str
+        Derivatives folder with masks drawn by people, and the sessions to take (``01`` or ``sub-A_ses-01``); all if empty.
+    edits : str
+        TSV with columns sub, ses, column, value: corrections by people, applied last.
+    checks_path : Path
+        Where the outcome of opening each file is remembered by name, size and time.
+    """
+    bids = Path(bids)
+    if not bids.is_dir():
+        raise InputError(
+            bids or "config: bids",
+            found="no such folder" if str(bids) else "no folder given",
+            expected="a BIDS dataset",
+            advice="Give it on the command line: --config bids=FOLDER out=FOLDER",
+        )
+    scans = _find_scans(bids)
+    wanted = [reference, *[s for s in sequences if s != reference]]
+    sequences = wanted[1:]
+    subjects = sorted({s["sub"] for s in scans} | {p.name[4:] for p in bids.glob("sub-*") if p.is_dir()})
+    if not subjects:
+        raise InputError(
+            bids,
+            found="no sub-* folder",
+            expected="a BIDS dataset (sub-*/ses-*/anat/*_T1w.nii.gz)",
+            advice="Point bids= at the folder that holds the participants' folders.",
+        )
+    rows = []
+    for sub in subjects:
+        info = _session_info(bids, sub)
+        folders = [p.name[4:] for p in (bids / f"sub-{sub}").glob("ses-*") if p.is_dir()]
+        found = {s["ses"] for s in scans if s["sub"] == sub}
+        for ses in sorted(found | set(folders) | set(info)):
+            rows.append(
+                _session_row(
+                    bids, sub, ses, scans, reference, sequences, info.get(ses, {}), labels_folder, labels_sessions
+                )
+            )
+    _check_files(bids, rows, sequences, checks_path)
+    table = pd.DataFrame(rows, columns=[*columns(sequences), "time"])
+    table = _apply_edits(table, edits)
+    return _order_visits(table)[columns(sequences)]
+
+
+# ---------------------------------------------------------------------------------------------------------- finding
+
+
+def _find_scans(bids: Path) -> list[dict]:
+    """List anatomical scans with their entities, through pybids, asked once."""
+    from bids import BIDSLayout
+    from bids.layout import BIDSLayoutIndexer
+
+    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=["derivatives", "sourcedata", "code"])
+    layout = BIDSLayout(bids, validate=False, derivatives=False, indexer=indexer)
+    scans = []
+    for entry in layout.get(datatype="anat", extension=[".nii", ".nii.gz"]):
+        entities = entry.get_entities()
+        agent, suffix = entities.get("ceagent"), entities.get("suffix")
+        scans.append(
+            {
+                "sub": entities["subject"],
+                # A dataset of single visits has no session folders.
+                "ses": entities.get("session", "1"),
+                "role": f"ce-{agent}_{suffix}" if agent else suffix,
+                "path": str(Path(entry.path).relative_to(bids.absolute())),
+            }
+        )
+    return sorted(scans, key=lambda s: s["path"])
+
+
+def _session_info(bids: Path, sub: str) -> dict[str, dict]:
+    """Read sub-*_sessions.tsv, and acq_time from the sessions' scans.tsv where it is missing there."""
+    info: dict[str, dict] = {}
+    path = bids / f"sub-{sub}" / f"sub-{sub}_sessions.tsv"
+    if path.exists():
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        if "session_id" not in table:
+            raise InputError(
+                path,
+                found=f"columns {list(table.columns)}",
+                expected="a column session_id",
+                advice="Name the sessions in a column session_id (ses-01, …), as BIDS asks.",
+            )
+        for row in table.to_dict("records"):
+            info[str(row["session_id"]).removeprefix("ses-")] = row
+    for scans in (bids / f"sub-{sub}").glob("ses-*/*_scans.tsv"):
+        table = pd.read_csv(scans, sep="\t", dtype=str, keep_default_na=False)
+        if "acq_time" in table and len(table):
+            info.setdefault(scans.parent.name[4:], {}).setdefault("acq_time", table["acq_time"].iloc[0])
+    return info
+
+
+def _session_row(bids, sub, ses, scans, reference, sequences, info, labels_folder, labels_sessions) -> dict:
+    row = dict.fromkeys([*columns(sequences), "time"], "n/a")
+    row |= {"sub": sub, "ses": ses, "usable": "true", "flags": ""}
+    row |= {key: info[key] for key in CLINICAL if info.get(key, "n/a") not in ("", "n/a")}
+    row["time"] = _read_time(bids, sub, ses, info)
+    flags = []
+    if not LABEL.match(sub) or not LABEL.match(ses):
+        _exclude(row, "bad_label", f"labels sub-{sub}, ses-{ses}: only letters and digits are allowed")
+    mine = [s for s in scans if s["sub"] == sub and s["ses"] == ses]
+    for role in [reference, *sequences]:
+        paths = [s["path"] for s in mine if s["role"] == role]
+        key = "reference" if role == reference else role
+        if len(paths) == 1:
+            row[key] = paths[0]
+        elif len(paths) > 1 and role == reference:
+            _exclude(
+                row,
+                "ambiguous_scan",
+                f"{len(paths)} scans claim the role {role}: {', '.join(paths)}; expected one. "
+                f"Name the right one in index.edits (column reference) or move the others away.",
+            )
+        elif len(paths) > 1:
+            flags.append(f"{role}_ambiguous")
+        elif role == reference:
+            roles = sorted({s["role"] for s in mine}) or ["nothing"]
+            _exclude(
+                row,
+                "no_contrast" if role.startswith("ce-") else "no_reference",
+                f"no {role} among the scans of sub-{sub}_ses-{ses} (found: {', '.join(roles)}); expected one "
+                f"sub-{sub}_ses-{ses}_{role}.nii.gz. Add it, or set `reference` to a sequence the dataset has.",
+            )
+    if labels_folder and (not labels_sessions or {ses, f"ses-{ses}", f"sub-{sub}_ses-{ses}"} & set(labels_sessions)):
+        _find_given_labels(row, Path(labels_folder), required=bool(labels_sessions))
+    row["flags"] = ";".join(flags)
+    return row
+
+
+def _find_given_labels(row: dict, folder: Path, *, required: bool) -> None:
+    if not folder.is_dir():
+        raise InputError(
+            folder,
+            found="no such folder",
+            expected="a derivatives folder with sub-*/ses-*/anat/*_dseg.nii.gz",
+            advice="Correct labels.folder, or leave it empty.",
+        )
+    maps = sorted(folder.glob(f"sub-{row['sub']}/ses-{row['ses']}/anat/*_dseg.nii*"))
+    if len(maps) == 1:
+        row["labels"] = str(maps[0].absolute())
+    elif len(maps) > 1:
+        _exclude(
+            row,
+            "ambiguous_labels",
+            f"{len(maps)} label maps for one session: {', '.join(map(str, maps))}; expected one. Keep the one that is meant.",
+        )
+    elif required:
+        _exclude(
+            row,
+            "no_labels",
+            f"labels.sessions names this session but {folder}/sub-{row['sub']}/ses-{row['ses']}/anat holds no "
+            f"*_dseg.nii.gz; add it or take the session off the list.",
+        )
+
+
+def _read_time(bids: Path, sub: str, ses: str, info: dict) -> str:
+    """Return ``date:ISO`` or ``day:N``, or n/a where neither is given."""
+    acq = info.get("acq_time", "n/a")
+    if acq not in ("", "n/a"):
+        try:
+            return "date:" + datetime.fromisoformat(acq.removesuffix("Z")).isoformat()
+        except ValueError as err:
+            raise InputError(
+                bids / f"sub-{sub}" / f"sub-{sub}_sessions.tsv",
+                found=f"acq_time {acq!r} of ses-{ses}",
+                expected="an ISO 8601 time, e.g. 2019-03-12T00:00:00",
+                advice="Correct it; a shifted date is fine as long as the order and the distances are true.",
+            ) from err
+    for column in DAY_COLUMNS:
+        day = info.get(column, "n/a")
+        if day not in ("", "n/a"):
+            try:
+                return f"day:{float(day)}"
+            except ValueError as err:
+                raise InputError(
+                    bids / f"sub-{sub}" / f"sub-{sub}_sessions.tsv",
+                    found=f"{column} {day!r} of ses-{ses}",
+                    expected="a number of days",
+                    advice="Correct it.",
+                ) from err
+    return "n/a"
+
+
+def _exclude(row: dict, reason: str, detail: str) -> None:
+    """Mark a session as one that cannot be used; the first reason stays."""
+    if row["usable"] == "true":
+        row |= {"usable": "false", "reason": reason, "detail": " ".join(detail.split())}
+
+
+# --------------------------------------------------------------------------------------------------------- checking
+
+
+def _check_files(bids: Path, rows: list[dict], sequences: list[str], checks_path: Path) -> None:
+    """Open every file that would be used; remember the outcome by name, size and time."""
+    memory = json.loads(checks_path.read_text()) if checks_path.exists() else {}
+    jobs = {}
+    for row in rows:
+        if row["usable"] != "true":
+            continue
+        for key in ["reference", *sequences]:
+            if row[key] != "n/a":
+                jobs[_fingerprint(bids / row[key])] = (bids / row[key], None)
+        if row["labels"] != "n/a":
+            labels, scan = Path(row["labels"]), bids / row["reference"]
+            jobs[_fingerprint(labels) + " on " + _fingerprint(scan)] = (labels, scan)
+    new = {key: job for key, job in jobs.items() if key not in memory}
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        memory |= dict(zip(new, pool.map(lambda job: _check_file(*job), new.values())))
+    for row in rows:
+        if row["usable"] != "true":
+            continue
+        keys = {key: _fingerprint(bids / row[key]) for key in ["reference", *sequences] if row[key] != "n/a"}
+        if row["labels"] != "n/a":
+            keys["labels"] = _fingerprint(Path(row["labels"])) + " on " + keys["reference"]
+        for key, fingerprint in keys.items():
+            problem = memory[fingerprint]
+            if problem and key in ("reference", "labels"):
+                _exclude(row, problem["reason"], problem["detail"])
+            elif problem:
+                # A session does not fall for a sequence it can be read without.
+                row[key] = "n/a"
+                row["flags"] = ";".join(filter(None, [row["flags"], f"{key}_{problem['reason']}"]))
+    checks_path.parent.mkdir(parents=True, exist_ok=True)
+    checks_path.write_text(json.dumps({key: memory[key] for key in jobs}, indent=0))
+
+
+def _check_file(path: Path, on_grid_of: Path | None) -> dict | None:
+    try:
+        if on_grid_of is None:
+            read_image(path)
+        else:
+            require_same_grid(read_image(on_grid_of), read_labels(path, TISSUE_LABELS))
+    except InputError as err:
+        detail = f"{err.what}: found {err.found}; expected {err.expected}. {err.advice}"
+        return {"reason": err.reason, "detail": detail}
+    return None
+
+
+def _fingerprint(path: Path) -> str:
+    stat = path.stat()
+    return f"{path} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def _listing_digest(bids: Path, settings: dict) -> dict:
+    """Tell the state of everything the index depends on."""
+    # Written by other code, a table is not trusted: a change of this module makes it again.
+    parts = [repr(sorted(settings.items())), Path(__file__).read_text()]
+    folders = [Path(bids)] + ([Path(settings["labels_folder"])] if settings["labels_folder"] else [])
+    for folder in folders:
+        for path in sorted([*folder.glob("sub-*"), *folder.glob("sub-*/**/*")]):
+            if path.is_dir():
+                parts.append(str(path))
+            elif path.name.endswith((".nii", ".nii.gz", ".tsv")):
+                parts.append(_fingerprint(path))
+    if settings["edits"]:
+        parts.append(Path(settings["edits"]).read_text())
+    return {"bids": str(bids), "sha256": hashlib.sha256("\n".join(parts).encode()).hexdigest()}
+
+
+# --------------------------------------------------------------------------------------------------------- ordering
+
+
+def _apply_edits(table: pd.DataFrame, edits: str) -> pd.DataFrame:
+    """Let the corrections made by people win."""
+    if not edits:
+        return table
+    path = Path(edits)
+    if not path.exists():
+        raise InputError(path, found="no such file", expected="a TSV", advice="Correct index.edits or leave it empty.")
+    changes = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    if list(changes.columns) != ["sub", "ses", "column", "value"]:
+        raise InputError(
+            path,
+            found=f"columns {list(changes.columns)}",
+            expected="sub, ses, column, value",
+            advice="Correct the header.",
+        )
+    allowed = {"days", "usable", "reason", "flags", *[c for c in table.columns if c in ("reference", "labels")]}
+    allowed |= set(table.columns) - {*IDENTITY, "order", "prior", "time", "detail"}
+    for edit in changes.to_dict("records"):
+        sub, ses = edit["sub"].removeprefix("sub-"), edit["ses"].removeprefix("ses-")
+        mine = (table["sub"] == sub) & (table["ses"] == ses)
+        if not mine.any() or edit["column"] not in allowed:
+            raise InputError(
+                path,
+                found=f"sub-{sub} ses-{ses}, column {edit['column']!r}",
+                expected=f"a session of the dataset and one of the columns {sorted(allowed)}",
+                advice="Correct the line.",
+            )
+        table.loc[mine, edit["column"]] = edit["value"]
+        if edit["column"] == "days":
+            table.loc[mine, "time"] = f"day:{float(edit['value'])}"
+        if edit["column"] == "reference":
+            table.loc[mine, ["usable", "reason", "detail"]] = ["true", "n/a", "n/a"]
+        if edit["column"] == "usable" and edit["value"] == "false" and (table.loc[mine, "reason"] == "n/a").all():
+            table.loc[mine, ["reason", "detail"]] = ["excluded_by_reader", f"taken out in {path}"]
+    return table
+
+
+def _order_visits(table: pd.DataFrame) -> pd.DataFrame:
+    """Put each patient's visits in order of time, number them, count days and name each one's prior."""
+    patients = []
+    for _, visits in table.groupby("sub", sort=True):
+        visits = visits.copy()
+        kinds = {time.partition(":")[0] for time in visits["time"]}
+        flags = []
+        if kinds == {"date"}:
+            times = [datetime.fromisoformat(time[5:]) for time in visits["time"]]
+        elif kinds == {"day"}:
+            times = [float(time[4:]) for time in visits["time"]]
+        else:
+            # One undated visit makes the order of all of them a guess.
+            times = None
+            flags.append("no_dates")
+        if times is None:
+            visits = visits.sort_values("ses", key=lambda labels: labels.map(_natural))
+        else:
+            if len(set(times)) < len(times):
+                flags.append("same_date")
+            visits = visits.assign(_time=times).sort_values(["_time", "ses"])
+            visits["days"] = _days(list(visits["_time"]))
+        visits["order"] = [str(n) for n in range(1, len(visits) + 1)]
+        usable = [ses if ok == "true" else None for ses, ok in zip(visits["ses"], visits["usable"])]
+        visits["prior"] = [next((s for s in reversed(usable[:n]) if s), "n/a") for n in range(len(usable))]
+        visits["flags"] = [";".join(filter(None, [old, *flags])) or "n/a" for old in visits["flags"]]
+        patients.append(visits)
+    return pd.concat(patients, ignore_index=True)
+
+
+def _days(times: list) -> list[str]:
+    if isinstance(times[0], date):
+        return [str((time.date() - times[0].date()).days) for time in times]
+    return [f"{time:g}" for time in times]
+
+
+def _natural(label: str) -> list:
+    """Sort key that puts 2 before 10."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", label) if part]
+
+
+# ---------------------------------------------------------------------------------------------- for the workflow to use
+
+
+def without_unfinished(table: pd.DataFrame, unfinished: str | None) -> pd.DataFrame:
+    """Return the cohort without sessions whose jobs failed: not usable, with the reason; priors named anew.
+
+    Parameters
+    ----------
+    table : cohort table
+    unfinished : path of a TSV with columns sub, ses, stage, reason, detail, log; None for none
+    """
+    if not unfinished:
+        return table
+    failures = pd.read_csv(unfinished, sep="\t", dtype=str, keep_default_na=False)
+    table = table.copy()
+    for failure in failures.to_dict("records"):
+        mine = (table["sub"] == failure["sub"]) & (table["usable"] == "true")
+        if failure["ses"] != "n/a":
+            mine &= table["ses"] == failure["ses"]
+        detail = f"{failure['detail']} (log: {failure['log']})"
+        table.loc[mine, ["usable", "reason", "detail"]] = ["false", f"failed_{failure['stage']}", detail]
+    for _, visits in table.groupby("sub"):
+        last = "n/a"
+        for index, row in visits.iterrows():
+            table.loc[index, "prior"] = last
+            last = row["ses"] if row["usable"] == "true" else last
+    return table
+
+
+def read_participants(bids: Path, table: pd.DataFrame) -> dict[str, dict]:
+    """Return, per patient of the cohort table, the row of participants.tsv (empty where there is none)."""
+    path = bids / "participants.tsv"
+    rows = {}
+    if path.exists():
+        participants = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        if "participant_id" not in participants:
+            raise InputError(
+                path,
+                found=f"columns {list(participants.columns)}",
+                expected="a column participant_id",
+                advice="Name the participants (sub-01, …) in a column participant_id, as BIDS asks.",
+            )
+        rows = {str(row["participant_id"]).removeprefix("sub-"): row for row in participants.to_dict("records")}
+    return {sub: rows.get(sub, {}) for sub in sorted(table["sub"].unique())}

@@ -1,0 +1,136 @@
+"""The settings: checked strictly, because a misspelt one that is ignored costs a night."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+
+import yaml
+
+from mettrail.errors import InputError
+
+# What says where things lie, not what is done to them.
+PLACES = ("bids", "out", "threads", "unfinished")
+
+
+def check_config(config: dict, schema_path: Path) -> None:
+    """Refuse unknown, missing and impossible settings, by name.
+
+    Raises
+    ------
+    InputError
+        Names the setting (``register.engine``), what was found and what is allowed.
+    """
+    from jsonschema import Draft202012Validator
+
+    schema = yaml.safe_load(Path(schema_path).read_text())
+    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: list(e.absolute_path))
+    if errors:
+        raise _explain(errors[0])
+    for place, advice in (("bids", "the BIDS dataset"), ("out", "where the results go")):
+        if not config[place]:
+            raise InputError(
+                f"config: {place}",
+                found="nothing",
+                expected=f"a folder: {advice}",
+                advice="snakemake --cores all --config bids=FOLDER out=FOLDER",
+            )
+    low, high = config["strip"]["volume_ml"]
+    if low >= high:
+        raise InputError(
+            "config: strip.volume_ml", found=f"[{low}, {high}]", expected="[smaller, larger]", advice="Swap them."
+        )
+
+
+def _explain(error) -> InputError:
+    where = ".".join(map(str, error.absolute_path))
+    if error.validator == "additionalProperties":
+        known = list(error.schema["properties"])
+        unknown = sorted(set(error.instance) - set(known))[0]
+        near = difflib.get_close_matches(unknown, known, 1)
+        return InputError(
+            f"config: {'.'.join(filter(None, [where, unknown]))}",
+            found="a setting that does not exist",
+            expected=f"one of {', '.join(known)}",
+            advice=f"Did you mean {near[0]}?" if near else "See config/README.md for what there is.",
+            reason="unknown_setting",
+        )
+    if error.validator == "required":
+        missing = sorted(set(error.validator_value) - set(error.instance))[0]
+        return InputError(
+            f"config: {'.'.join(filter(None, [where, missing]))}",
+            found="nothing",
+            expected="a value: there are no hidden defaults",
+            advice="Take it from config/config.yaml.",
+        )
+    return InputError(
+        f"config: {where}", found=repr(error.instance), expected=error.message, advice="See config/README.md."
+    )
+
+
+def index_settings(config: dict) -> dict:
+    """Return what `cohort.index_cohort` needs to know."""
+    return {
+        "reference": config["reference"],
+        "sequences": config["sequences"],
+        "labels_folder": config["labels"]["folder"],
+        "labels_sessions": [str(ses) for ses in config["labels"]["sessions"]],
+        "edits": config["index"]["edits"],
+    }
+
+
+def model_folder(config: dict, task: str, root: Path) -> Path:
+    """Return a model's folder: as given, or below the project's own folder."""
+    folder = Path(config["segment"][task])
+    return folder if folder.is_absolute() or folder.exists() else root / folder
+
+
+def list_model_files(folder: Path) -> list[str]:
+    """Return the files of a model that decide what it predicts, so that a changed model reruns its jobs.
+
+    Raises
+    ------
+    InputError
+        No such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            folder,
+            found="no such folder",
+            expected="a model folder (dataset.json, plans.json, fold_*/, mettrail.json)",
+            advice="Correct segment.detection or segment.resegmentation in the config.",
+        )
+    patterns = ("*.json", "fold_*/*.pth", "fold_*/*.safetensors")
+    return sorted(str(path) for pattern in patterns for path in folder.glob(pattern))
+
+
+def config_hash(config: dict) -> str:
+    """Return a short digest of every setting that can change a number (not of where things lie)."""
+    text = json.dumps(without_places(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def without_places(config: dict) -> dict:
+    """Return the settings without folders and thread counts."""
+    return {key: value for key, value in config.items() if key not in PLACES}
+
+
+def with_config(arguments: list[str], entry: str) -> list[str]:
+    """Add a ``key=value`` to the --config of a Snakemake command line, where only the last --config counts.
+
+    Examples
+    --------
+    >>> with_config(["--cores", "2", "--config", "bids=a", "out=b"], "k=v")
+    ['--cores', '2', '--config', 'k=v', 'bids=a', 'out=b']
+    >>> with_config(["--cores", "2"], "k=v")
+    ['--cores', '2', '--config', 'k=v']
+    """
+    key = entry.partition("=")[0] + "="
+    kept = [argument for argument in arguments if not argument.startswith(key)]
+    for flag in ("--config", "-C"):
+        if flag in kept:
+            place = len(kept) - kept[::-1].index(flag)
+            return [*kept[:place], entry, *kept[place:]]
+    return [*kept, "--config", entry]

@@ -1,0 +1,51 @@
+rule align:
+    """The reference image as networks and registration see it: 0 outside the brain mask grown by a few mm."""
+    input:
+        image=rules.debias.output.image,
+        mask=rules.strip.output.mask,
+    output:
+        image=reference_file("res-1mm_desc-preproc"),
+        sidecar=reference_file("res-1mm_desc-preproc", ".json"),
+    log:
+        log_file("align"),
+    benchmark:
+        benchmark_file("align")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=5,
+    params:
+        grow_mm=config["strip"]["grow_mm"],
+        source=source_digest("align.py"),
+    script:
+        "../scripts/align.py"
+
+
+rule align_sequence:
+    """Another sequence of the session, rigidly on the reference image."""
+    input:
+        image=rules.debias_sequence.output.image,
+        reference=rules.debias.output.image,
+        mask=rules.strip.output.mask,
+    output:
+        image=ses_file("res-1mm_desc-preproc_{mod}.nii.gz"),
+        sidecar=ses_file("res-1mm_desc-preproc_{mod}.json"),
+        affine=ses_file("from-{mod}_to-session_mode-image_desc-rigid_xfm.txt"),
+    log:
+        log_file("align", "sub-{sub}_ses-{ses}_{mod}"),
+    benchmark:
+        benchmark_file("align", "sub-{sub}_ses-{ses}_{mod}")
+    conda:
+        "../envs/python.yaml"
+    threads: config["threads"]
+    resources:
+        mem_mb=memory_mb(3000),
+        runtime=15,
+    params:
+        grow_mm=config["strip"]["grow_mm"],
+        settings=config["register"],
+        source=source_digest("align_sequence.py"),
+    script:
+        "../scripts/align_sequence.py"

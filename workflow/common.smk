@@ -1,0 +1,196 @@
+"""The cohort, path builders and input functions. No rules, no science."""
+
+import functools
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+if sys.version_info[:2] not in ((3, 11), (3, 12)):
+    raise WorkflowError(f"mettrail needs Python 3.11 or 3.12; this is {sys.version.split()[0]} ({sys.executable}).")
+
+from mettrail import cohort as cohorts
+from mettrail import joblog, provenance, settings
+from mettrail.errors import InputError
+
+try:
+    settings.check_config(config, ROOT / "workflow" / "schemas" / "config.yaml")
+    OUT = Path(config["out"])
+    # Only the main process looks at the dataset; jobs read the table it has left.
+    COHORT = (
+        cohorts.load_cohort(Path(config["bids"]), OUT, **settings.index_settings(config))
+        if workflow.is_main_process
+        else cohorts.read_cohort(OUT / "cohort.tsv")
+    )
+    # Sessions that failed in the first pass are taken out in the second (see finish_others).
+    COHORT = cohorts.without_unfinished(COHORT, config.get("unfinished"))
+    PARTICIPANTS = cohorts.read_participants(Path(config["bids"]), COHORT)
+except InputError as err:
+    raise WorkflowError(f"\n{err}")
+
+SESSIONS = {(row["sub"], row["ses"]): row for row in COHORT.to_dict("records")}
+PATIENTS = list(PARTICIPANTS)
+REFERENCE = config["reference"]
+SEQUENCES = [name for name in config["sequences"] if name != REFERENCE]
+
+
+wildcard_constraints:
+    sub="[a-zA-Z0-9]+",
+    ses="[a-zA-Z0-9]+",
+    mod="|".join(SEQUENCES) or "none",
+
+
+# ------------------------------------------------------------------------------------------------------------- paths
+
+
+def ses_file(name):
+    """Path of a file of one session."""
+    return f"{OUT}/sub-{{sub}}/ses-{{ses}}/anat/sub-{{sub}}_ses-{{ses}}_{name}"
+
+
+def reference_file(entities, extension=".nii.gz"):
+    """Path of a version of the session's reference image: BIDS puts ce- before res- and desc-."""
+    *agent, suffix = REFERENCE.split("_")
+    return ses_file("_".join([*agent, entities, suffix]) + extension)
+
+
+def sub_file(name):
+    """Path of a file of one patient."""
+    return f"{OUT}/sub-{{sub}}/sub-{{sub}}_{name}"
+
+
+def log_file(stage, unit="sub-{sub}_ses-{ses}"):
+    return f"{OUT}/logs/{stage}/{unit}.log"
+
+
+def benchmark_file(stage, unit="sub-{sub}_ses-{ses}"):
+    return f"{OUT}/benchmarks/{stage}/{unit}.tsv"
+
+
+# The only two files that go back in time, from a visit to the next.
+LESIONS = ses_file("desc-tissue_dseg.nii.gz")
+REGISTRY = ses_file("desc-lesions_registry.json")
+
+# --------------------------------------------------------------------------------------------------- input functions
+
+
+def scan(column):
+    """The raw scan in a column of the cohort table."""
+
+    def find(wildcards):
+        name = wildcards.mod if column == "mod" else column
+        return str(Path(config["bids"]) / SESSIONS[wildcards.sub, wildcards.ses][name])
+
+    return find
+
+
+def given_labels(wildcards):
+    """The masks a person drew for this session, if there are any."""
+    path = SESSIONS[wildcards.sub, wildcards.ses]["labels"]
+    return [] if path == "n/a" else path
+
+
+def prior_of(wildcards):
+    """The last usable visit before this one, or None."""
+    prior = SESSIONS[wildcards.sub, wildcards.ses]["prior"]
+    return None if prior == "n/a" else prior
+
+
+def of_prior(path):
+    """A file of the last visit; nothing on a first one."""
+
+    def find(wildcards):
+        prior = prior_of(wildcards)
+        return path.format(sub=wildcards.sub, ses=prior) if prior else []
+
+    return find
+
+
+def of_first(path):
+    """A file of the patient's first visit, whose space is the patient's reference space."""
+
+    def find(wildcards):
+        return path.format(sub=wildcards.sub, ses=usable_sessions(wildcards.sub)[0])
+
+    return find
+
+
+def of_all(path):
+    """A file of every usable visit of a patient, in order of time."""
+    return lambda wildcards: [path.format(sub=wildcards.sub, ses=ses) for ses in usable_sessions(wildcards.sub)]
+
+
+def usable_sessions(sub):
+    return [row["ses"] for row in SESSIONS.values() if row["sub"] == sub and row["usable"] == "true"]
+
+
+def sequences_of(path):
+    """A file of each other sequence the session has."""
+
+    def find(wildcards):
+        row = SESSIONS[wildcards.sub, wildcards.ses]
+        return [path.format(sub=wildcards.sub, ses=wildcards.ses, mod=mod) for mod in SEQUENCES if row[mod] != "n/a"]
+
+    return find
+
+
+def patient_rows(wildcards):
+    """The patient's rows of the cohort table: small, so that another patient's new visit reruns nothing here."""
+    return [row for row in SESSIONS.values() if row["sub"] == wildcards.sub]
+
+
+def participant(wildcards):
+    return PARTICIPANTS[wildcards.sub]
+
+
+# ---------------------------------------------------------------------------------------------------------- provenance
+
+
+def source_digest(script):
+    """Digest of a script and of the library modules it uses: results are never stale."""
+    return provenance.source_digest(ROOT / "scripts" / script)
+
+
+def model_files(task):
+    """The files of a model folder: a changed model reruns what it made."""
+    folder = settings.model_folder(config, task, ROOT)
+    return settings.list_model_files(folder)
+
+
+def memory_mb(first):
+    """More memory with every attempt."""
+    return lambda wildcards, attempt: first * attempt
+
+
+GPU = 1 if config["segment"]["device"] == "cuda" else 0
+
+# ------------------------------------------------------------------------------------------------------------ failures
+
+
+def start_run():
+    """Forget what failed in earlier runs: it is tried again."""
+    if not config.get("unfinished"):
+        joblog.clear_failures(OUT)
+
+
+def finish_others():
+    """Run once more without the sessions that failed: their patients' other visits and the tables still get made.
+
+    The failed sessions are in the tables as not evaluable, with the reason; the exit status stays that of the first pass.
+    """
+    known = config.get("unfinished")
+    before = len(pd.read_csv(known, sep="\t")) if known else 0
+    failures = joblog.read_failures(OUT)
+    for failure in failures:
+        unit = "_".join(f"{key}-{failure[key]}" for key in ("sub", "ses") if failure[key]) or "the cohort"
+        print(f"\nFAILED {failure['stage']} of {unit}: {failure['detail']}\n  log: {failure['log']}", file=sys.stderr)
+    if len(failures) <= before:
+        return
+    unfinished = OUT / "logs" / "unfinished.tsv"
+    pd.DataFrame(failures).to_csv(unfinished, sep="\t", index=False, na_rep="n/a")
+    print(f"\nFinishing the rest without {unfinished}; run the same command again to retry.", file=sys.stderr)
+    subprocess.run([sys.executable, "-m", "snakemake", *settings.with_config(sys.argv[1:], f"unfinished={unfinished}"), "--nolock"])

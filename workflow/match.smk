@@ -1,0 +1,33 @@
+rule match:
+    """Which lesion of this session is which lesion of the sessions before."""
+    input:
+        labels=rules.measure.output.labels,
+        table=rules.measure.output.table,
+        totals=rules.measure.output.totals,
+        affine=rules.register_reference.output.affine,
+        quality=rules.register_reference.output.quality,
+        reference=of_first(rules.align.output.image),
+        registry=of_prior(REGISTRY),
+    output:
+        labels=ses_file("desc-lesions_dseg.nii.gz"),
+        names=ses_file("desc-lesions_dseg.tsv"),
+        table=ses_file("desc-lesions_matches.tsv"),
+        registry=REGISTRY,
+    log:
+        log_file("match"),
+    benchmark:
+        benchmark_file("match")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(3000),
+        runtime=10,
+    params:
+        session=session_row,
+        reference=REFERENCE,
+        instances=config["instances"],
+        settings=config["match"],
+        source=source_digest("match.py"),
+    script:
+        "../scripts/match.py"

@@ -1,0 +1,25 @@
+rule measure:
+    """Lesion instances, volumes and diameters on the raw reference image's own grid."""
+    input:
+        labels=LESIONS,
+        mask=rules.strip.output.mask,
+    output:
+        labels=ses_file("desc-instances_dseg.nii.gz"),
+        table=ses_file("desc-instances_dseg.tsv"),
+        totals=ses_file("desc-instances_dseg.json"),
+    log:
+        log_file("measure"),
+    benchmark:
+        benchmark_file("measure")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=10,
+    params:
+        instances=config["instances"],
+        measure=config["measure"],
+        source=source_digest("measure.py"),
+    script:
+        "../scripts/measure.py"

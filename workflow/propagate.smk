@@ -1,0 +1,23 @@
+rule propagate:
+    """The last visit's lesions in this session's space, resampled once; none loses its last voxel."""
+    input:
+        labels=of_prior(LESIONS),
+        image=rules.align.output.image,
+        affine=rules.register.output.affine,
+        warp=rules.register.output.warp,
+    output:
+        labels=ses_file("res-1mm_desc-prior_dseg.nii.gz"),
+    log:
+        log_file("propagate"),
+    benchmark:
+        benchmark_file("propagate")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(3000),
+        runtime=10,
+    params:
+        source=source_digest("propagate.py"),
+    script:
+        "../scripts/propagate.py"

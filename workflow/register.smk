@@ -1,0 +1,54 @@
+rule register:
+    """The last visit to this one: rigid, affine, deformable. Serves the segmentation prior alone."""
+    input:
+        fixed=rules.align.output.image,
+        fixed_mask=rules.strip.output.mask,
+        moving=of_prior(rules.align.output.image),
+        moving_mask=of_prior(rules.strip.output.mask),
+    output:
+        affine=ses_file("from-prior_to-session_mode-image_desc-affine_xfm.txt"),
+        warp=ses_file("from-prior_to-session_mode-image_desc-warp_xfm.nii.gz"),
+        moved=reference_file("res-1mm_desc-prior"),
+        quality=ses_file("from-prior_to-session_mode-image_xfm.json"),
+    log:
+        log_file("register"),
+    benchmark:
+        benchmark_file("register")
+    conda:
+        "../envs/python.yaml"
+    threads: config["threads"]
+    resources:
+        mem_mb=memory_mb(4000),
+        runtime=60,
+    params:
+        settings=config["register"],
+        source=source_digest("register.py"),
+    script:
+        "../scripts/register.py"
+
+
+rule register_reference:
+    """This session rigidly to the patient's reference space: the first visit's, never re-picked, never chained."""
+    input:
+        fixed=of_first(rules.align.output.image),
+        fixed_mask=of_first(rules.strip.output.mask),
+        moving=rules.align.output.image,
+        moving_mask=rules.strip.output.mask,
+    output:
+        affine=ses_file("from-session_to-reference_mode-image_desc-rigid_xfm.txt"),
+        quality=ses_file("from-session_to-reference_mode-image_desc-rigid_xfm.json"),
+    log:
+        log_file("register_reference"),
+    benchmark:
+        benchmark_file("register_reference")
+    conda:
+        "../envs/python.yaml"
+    threads: config["threads"]
+    resources:
+        mem_mb=memory_mb(3000),
+        runtime=30,
+    params:
+        settings=config["register"],
+        source=source_digest("register_reference.py"),
+    script:
+        "../scripts/register_reference.py"

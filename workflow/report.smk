@@ -1,0 +1,90 @@
+rule report_session:
+    """Pictures of one session: lesions with their numbers, the brain mask, the last visit laid over this one."""
+    input:
+        image=rules.debias.output.image,
+        mask=rules.strip.output.mask,
+        raw=scan("reference"),
+        lesions=rules.match.output.labels,
+        table=rules.match.output.table,
+        preproc=rules.align.output.image,
+        moved=if_followup(rules.register.output.moved),
+    output:
+        lesions=ses_figure("lesions"),
+        brain=ses_figure("brain"),
+        registration=ses_figure("registration"),
+    log:
+        log_file("report_session"),
+    benchmark:
+        benchmark_file("report_session")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=10,
+    params:
+        source=source_digest("report_session.py"),
+    script:
+        "../scripts/report_session.py"
+
+
+rule report_patient:
+    """The patient's page: trajectories, responses, pictures."""
+    input:
+        lesions=rules.assess.output.lesions,
+        sessions=rules.assess.output.sessions,
+        patient=rules.assess.output.patient,
+        pictures=of_all(rules.report_session.output.lesions),
+        brains=of_all(rules.report_session.output.brain),
+        registrations=of_all(rules.report_session.output.registration),
+    output:
+        page=f"{OUT}/sub-{{sub}}.html",
+        figure=f"{OUT}/figures/sub-{{sub}}_trajectories.svg",
+    log:
+        log_file("report_patient", "sub-{sub}"),
+    benchmark:
+        benchmark_file("report_patient", "sub-{sub}")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=10,
+    params:
+        sessions=patient_rows,
+        source=source_digest("report_patient.py"),
+    script:
+        "../scripts/report_patient.py"
+
+
+rule report:
+    """The cohort's tables, dictionaries and page."""
+    input:
+        lesions=expand(rules.assess.output.lesions, sub=PATIENTS),
+        sessions=expand(rules.assess.output.sessions, sub=PATIENTS),
+        patients=expand(rules.assess.output.patient, sub=PATIENTS),
+    output:
+        lesions=f"{OUT}/tables/lesions.csv",
+        sessions=f"{OUT}/tables/sessions.csv",
+        patients=f"{OUT}/tables/patients.csv",
+        participants=f"{OUT}/participants.tsv",
+        description=f"{OUT}/dataset_description.json",
+        ignore=f"{OUT}/.bidsignore",
+        page=f"{OUT}/index.html",
+        figure=f"{OUT}/figures/cohort.svg",
+    log:
+        log_file("report", "cohort"),
+    benchmark:
+        benchmark_file("report", "cohort")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=15,
+    params:
+        cohort=list(SESSIONS.values()),
+        config=settings.without_places(config),
+        source=source_digest("report.py"),
+    script:
+        "../scripts/report.py"

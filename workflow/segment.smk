@@ -1,0 +1,76 @@
+rule segment:
+    """Detection: the lesions of this session as the network sees them without knowing the past."""
+    input:
+        reference=rules.align.output.image,
+        sequences=sequences_of(rules.align_sequence.output.image),
+        mask=rules.strip.output.mask,
+        model=model_files("detection"),
+    output:
+        probabilities=ses_file("res-1mm_desc-detection_probseg.nii.gz"),
+    log:
+        log_file("segment"),
+    benchmark:
+        benchmark_file("segment")
+    conda:
+        "../envs/python.yaml"
+    threads: config["threads"]
+    resources:
+        mem_mb=memory_mb(5000),
+        runtime=60,
+        gpu=GPU,
+    params:
+        task="detection",
+        settings=config["segment"],
+        reference=REFERENCE,
+        source=source_digest("segment.py"),
+    script:
+        "../scripts/segment.py"
+
+
+use rule segment as segment_known with:
+    input:
+        reference=rules.align.output.image,
+        sequences=sequences_of(rules.align_sequence.output.image),
+        mask=rules.strip.output.mask,
+        prior=rules.propagate.output.labels,
+        model=model_files("resegmentation"),
+    output:
+        probabilities=ses_file("res-1mm_desc-resegmentation_probseg.nii.gz"),
+    log:
+        log_file("segment_known"),
+    benchmark:
+        benchmark_file("segment_known")
+    params:
+        task="resegmentation",
+        settings=config["segment"],
+        reference=REFERENCE,
+        source=source_digest("segment.py"),
+
+
+rule segment_fuse:
+    """Lesion voxels on the raw reference image: both networks fused, or the masks a person drew."""
+    input:
+        raw=scan("reference"),
+        mask=rules.strip.output.mask,
+        given=given_labels,
+        detection=unless_given(rules.segment.output.probabilities),
+        known=unless_given(rules.segment_known.output.probabilities, followup=True),
+        prior=unless_given(rules.propagate.output.labels, followup=True),
+    output:
+        labels=LESIONS,
+        sidecar=ses_file("desc-tissue_dseg.json"),
+    log:
+        log_file("segment_fuse"),
+    benchmark:
+        benchmark_file("segment_fuse")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(3000),
+        runtime=10,
+    params:
+        fusion=config["segment"]["fusion"],
+        source=source_digest("segment_fuse.py"),
+    script:
+        "../scripts/segment_fuse.py"

@@ -1,0 +1,727 @@
+"""Every column of the final tables: name, type, unit, meaning, levels; and the only place that reads or writes tables.
+
+Three kinds of table end up in the hands of people: ``lesions`` (one row per lesion and session), ``sessions`` and
+``patients``. They are TSV with ``n/a`` for what is missing and a JSON dictionary of the same stem, as BIDS wants it, and CSV
+mirrors with empty fields for those who concatenate. Numbers are rounded here, when written, and nowhere before.
+
+Tables that stages hand to each other are plain TSV (`write_tsv`, `read_tsv`): any columns, numbers exact.
+
+In memory, text is ``str``, whole numbers ``Int64``, booleans ``boolean``, all others ``float64``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mettrail.errors import InputError
+
+MISSING = "n/a"
+DTYPES = {"string": "str", "enum": "str", "integer": "Int64", "float": "float64", "boolean": "boolean"}
+# Decimals when written. Finer than any scan, coarse enough that a table does not pretend.
+DECIMALS = {"mm": 3, "mm^2": 3, "mm^3": 3, "mL": 6, "%": 3, "1": 4, "1/year": 3}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a final table.
+
+    Parameters
+    ----------
+    name, description : str
+    dtype : str
+        ``string``, ``enum``, ``integer``, ``float`` or ``boolean``.
+    unit : str
+        ``mm``, ``mm^2``, ``mm^3``, ``mL``, ``%``, ``d``, ``1`` (a fraction), ``1/year`` or empty.
+    levels : dict of str to str
+        Allowed values and what they mean. Values of a list are joined by ``;``.
+    revisable : bool
+        Whether a cell may change when a later session arrives. All other cells of earlier sessions never do.
+    many, open_ : bool
+        Whether a cell is a ``;``-joined list, and whether values beyond the levels are allowed.
+    """
+
+    name: str
+    dtype: str
+    description: str
+    unit: str = ""
+    levels: Mapping[str, str] | None = None
+    revisable: bool = False
+    many: bool = False
+    open_: bool = False
+
+
+def _text(name, description, **more):
+    return Column(name, "string", description, **more)
+
+
+def _enum(name, description, levels, **more):
+    return Column(name, "enum", description, levels=levels, **more)
+
+
+def _int(name, description, unit="", **more):
+    return Column(name, "integer", description, unit, **more)
+
+
+def _float(name, description, unit, **more):
+    return Column(name, "float", description, unit, **more)
+
+
+def _bool(name, description, **more):
+    return Column(name, "boolean", description, **more)
+
+
+_PARTICIPANT = _text("participant_id", "Patient, as in the dataset.")
+_SESSION = _text("session_id", "Session, as in the dataset.")
+_DAYS = _int("days_from_t0", "Days from the start of treatment; from the baseline session where that is unknown.", "d")
+_PCT = "n/a where the reference is 0 or unknown"
+
+_RESPONSE = {
+    "CR": "complete response: nothing left",
+    "PR": "partial response: smaller than at baseline by the threshold",
+    "SD": "stable disease: neither",
+    "PD": "progressive disease: larger than at its smallest by the threshold, or new",
+    "NE": "not evaluable",
+}
+_OVERALL = _RESPONSE | {
+    "uPD": "unconfirmed progression: only new lesions, under immunotherapy",
+    "NON_CR_NON_PD": "no target lesions, and the others neither gone nor progressing",
+}
+_NONTARGET = {
+    "CR": "all gone and no new lesion",
+    "NON_CR_NON_PD": "at least one persists, none progresses",
+    "PD": "unequivocal progression",
+    "NE": "cannot be told",
+}
+_NEW = {"none": "no new lesion", "equivocal": "only new lesions that may not be real", "definite": "a real new lesion"}
+_FLAGS_LESION = {
+    "nonconvex": "the longest diameter inside is shorter than the one that may leave the lesion",
+    "oblique": "slices are tilted by more than 20 degrees from axial",
+    "thick_slice": "slices thicker than 5 mm",
+    "not_axial_acq": "thick slices that are not axial: not measurable",
+    "cystic_only": "hardly any enhancement: may be purely cystic, which is not measurable",
+    "nonenhancing_remnant": "only necrosis left: counts as absent for the response",
+    "probable_miss": "the lesion was most likely there at the session where it was not seen",
+    "merged_across_roles": "a target and another lesion became one: the target carries its size",
+    "treatment_effect_possible": "grew in the months after radiation, which radiation itself can cause",
+    "fov_edge": "touches the edge of the image",
+}
+_FLAGS_SESSION = {
+    "no_dates": "the order of sessions is known, the days are not",
+    "sum_incomplete": "a target could not be measured: no sum",
+    "no_targets": "no measurable lesion at baseline",
+    "no_lesions_at_baseline": "nothing to follow but new lesions",
+    "steroid_hold": "more steroids than at baseline: the response cannot be read",
+    "treatment_effect_possible": "all that grew was irradiated months before",
+}
+_FLAGS_PATIENT = {
+    "no_dates": "the order of sessions is known, the days are not: nothing can be confirmed",
+    "no_evaluable_session": "not one session can be evaluated",
+    "no_followup": "no evaluable session after baseline",
+    "no_lesions": "no lesion at any session",
+    "no_lesions_at_baseline": "no lesion at the baseline session",
+    "no_targets": "no measurable lesion at baseline",
+    "gap_before_pd": "two or more sessions right before the progression could not be evaluated",
+    "clinical_assumed": "steroids or clinical status are unknown at some session: taken as none and stable",
+}
+
+
+def _flags(known, **more):
+    return Column("flags", "enum", "Remarks, joined by ;.", levels=known, many=True, open_=True, **more)
+
+
+LESIONS = (
+    _PARTICIPANT,
+    _SESSION,
+    _text("track_id", "Lesion: one number for life, never reused."),
+    _DAYS,
+    _bool("is_baseline", "Whether this is the baseline session."),
+    _enum(
+        "status",
+        "State of the lesion at this session.",
+        {
+            "present": "seen",
+            "absent": "evaluable session, not seen",
+            "merged": "has become one with another lesion (merged_into)",
+            "not_evaluable": "the session, or this lesion in it, cannot be evaluated",
+        },
+    ),
+    _enum(
+        "event",
+        "What happened since the session before.",
+        {
+            "baseline": "first session of the patient: nothing before it",
+            "persist": "still there",
+            "new": "seen for the first time",
+            "split": "in several pieces",
+            "merged_into": "became one with another lesion",
+            "reappeared": "seen again after an evaluable session without it",
+            "absent": "not seen",
+            "not_evaluable": "cannot be told",
+        },
+        revisable=True,
+    ),
+    _text("merged_into", "The lesion that carries the size of both."),
+    _int("n_fragments", "Pieces the lesion is made of."),
+    _enum(
+        "match_method",
+        "How it was recognised.",
+        {
+            "overlap": "shared volume",
+            "gap": "near and of like size",
+            "split": "within its old footprint",
+            "none": "not",
+        },
+    ),
+    _float(
+        "match_score", "Strength of the match: shared volume over the smaller one, less for each session missed.", "1"
+    ),
+    _enum(
+        "role",
+        "Part it plays in the response at this session. Baseline rules: RANO-BM, Lin et al. 2015.",
+        {
+            "target": "measurable at baseline and chosen: in the sum of diameters",
+            "nontarget": "there at baseline, not chosen",
+            "new": "born after baseline",
+            "recurrent": "seen before baseline, gone at baseline, back",
+            "prebaseline": "seen before baseline only",
+            "excluded": "left out by a reader",
+        },
+    ),
+    _bool("measurable", "At this session: enhancing, long and wide enough, on enough slices (RANO-BM)."),
+    _float("ld_mm", "Longest diameter on an axial slice; 0 if absent.", "mm"),
+    _float("perp_mm", "Longest diameter perpendicular to it on the same slice; 0 if absent.", "mm"),
+    _float("ld_feret_mm", "Longest diameter on an axial slice that may leave the lesion; 0 if absent.", "mm"),
+    _float("max3d_mm", "Longest diameter in space; 0 if absent.", "mm"),
+    _float("esd_mm", "Diameter of the sphere of the same volume; 0 if absent.", "mm"),
+    _float("extent_z_mm", "Number of slices times their spacing; 0 if absent.", "mm"),
+    _float("border_distance_mm", "Distance to the edge of the brain mask; n/a if absent.", "mm"),
+    _float("ld_rano_mm", "Diameter as it enters sums: see ld_source.", "mm", revisable=True),
+    _enum(
+        "ld_source",
+        "Where ld_rano_mm comes from.",
+        {
+            "measured": "ld_mm",
+            "floor5": "below 5 mm, set to 5 mm",
+            "tsm5": "a reader called it too small to measure: 5 mm",
+            "fragments": "sum over its pieces",
+            "merged": "one with another lesion, which carries the size of both (0), or carrying it itself",
+            "absent": "not seen, or no longer enhancing: 0",
+            "probable_miss": "not seen, yet back at the next session with its size: n/a",
+            "override": "a reader's value",
+            "ne": "not evaluable: n/a",
+        },
+        revisable=True,
+    ),
+    _float("bidim_mm2", "ld_mm times perp_mm; 0 if absent.", "mm^2"),
+    _float("surface_mm2", "Area of its surface; 0 if absent.", "mm^2"),
+    _int("ld_slice", "Index of the slice of ld_mm along the slice axis of the image, from 0."),
+    _text("ld_p1_ras", "One end of ld_mm: x;y;z in mm RAS+, the image's own space."),
+    _text("ld_p2_ras", "Its other end."),
+    _int("n_voxels", "Voxels of the whole lesion; 0 if absent."),
+    _int("n_slices", "Axial slices with at least one of them; 0 if absent."),
+    _float("vol_wl_mm3", "Volume of the whole lesion: enhancing and necrosis, without edema; 0 if absent.", "mm^3"),
+    _float("vol_et_mm3", "Volume that enhances; 0 if absent.", "mm^3"),
+    _float("vol_nc_mm3", "Volume of necrosis; 0 if absent.", "mm^3"),
+    _float("vol_ed_mm3", "Volume of edema nearest to this lesion; 0 if absent.", "mm^3"),
+    _float("vol_wl_ml", "vol_wl_mm3 in millilitres.", "mL"),
+    _float("necrosis_fraction", "vol_nc_mm3 over vol_wl_mm3; n/a if absent.", "1"),
+    _bool("touches_border", "Whether it touches the edge of the brain or of the image (dural?)."),
+    _bool("enhancing", "Whether it still enhances: what RANO-BM is about."),
+    *(_float(f"c{a}_mm", f"Centre, {a}, RAS+, the image's own space.", "mm") for a in "xyz"),
+    *(_float(f"c{a}_ref_mm", f"Centre, {a}, RAS+, the patient's reference space.", "mm") for a in "xyz"),
+    _float("ld_change_baseline_pct", f"Change of ld_rano_mm from baseline; {_PCT}; n/a if born later.", "%"),
+    _float("ld_change_nadir_pct", f"Change of ld_rano_mm from its smallest before; {_PCT}; n/a if born later.", "%"),
+    _float("vol_change_baseline_pct", f"Change of volume from baseline; {_PCT}; n/a if born later.", "%"),
+    _float("vol_change_nadir_pct", f"Change of volume from its smallest before; {_PCT}; n/a if born later.", "%"),
+    _enum(
+        "lesion_response",
+        "The rules for the sum, applied to this lesion alone, from baseline or from its first session if born later. "
+        "As known at this session.",
+        _RESPONSE,
+    ),
+    _enum(
+        "new_lesion_status",
+        "For lesions born after baseline.",
+        {
+            "definite": "large enough and seen on enough slices when first seen",
+            "equivocal": "may not be real",
+            "confirmed": "was equivocal; later definite, or seen at two more sessions: dates from its first",
+            "rejected": "was equivocal; not there at the next evaluable session",
+        },
+        revisable=True,
+    ),
+    _enum(
+        "confidence",
+        "How sure the segmentation is.",
+        {"confirmed": "above the threshold of a lesion", "candidate": "above the threshold of a suspicion only"},
+    ),
+    _bool("prior_local_therapy", "Irradiated or resected before this session, as far as recorded."),
+    _flags(_FLAGS_LESION, revisable=True),
+)
+
+SESSIONS = (
+    _SESSION,
+    _PARTICIPANT,
+    _DAYS,
+    _enum(
+        "session_role",
+        "n/a if the patient has no baseline.",
+        {"prebaseline": "before the baseline", "baseline": "what others are compared to", "followup": "after it"},
+    ),
+    _bool("evaluable", "Whether lesions could be measured and compared at this session."),
+    _text("ne_reason", "Why not."),
+    _text("registration_qc", "Outcome of the check of the alignment to the patient's first session."),
+    _enum(
+        "baseline_flag",
+        "How the patient's baseline was found.",
+        {
+            "in_window": "last evaluable session within the window before treatment",
+            "out_of_window": "last evaluable session before treatment, too early for the window",
+            "post_treatment": "no evaluable session before treatment: the first one after its start",
+            "assumed": "start of treatment unknown: the first evaluable session",
+        },
+    ),
+    _int("n_lesions", "Lesions present."),
+    _int("n_targets", "Target lesions of the patient."),
+    _int("n_new", "Lesions first seen at this session, after baseline, or back after being gone at baseline."),
+    _int("n_absent", "Lesions seen before and not now."),
+    _int("n_subthreshold", "Components too small to start a lesion."),
+    _float("sum_ld_mm", "Sum of ld_rano_mm over the targets; n/a if one cannot be measured.", "mm"),
+    _float("sum_ld_baseline_mm", "The same at baseline.", "mm"),
+    _float("nadir_sum_ld_mm", "Smallest complete sum from baseline to the session before.", "mm"),
+    _float("sum_ld_change_baseline_pct", f"Change of the sum from baseline; {_PCT}.", "%"),
+    _float("sum_ld_change_nadir_pct", f"Change of the sum from its smallest before; {_PCT}.", "%"),
+    _float(
+        "max_lesion_increase_mm",
+        "Largest growth of one target since the session of the smallest sum. Lesions that merged count as one.",
+        "mm",
+    ),
+    _float("sum_vol_target_ml", "Sum of the volumes of the targets; n/a if one cannot be measured.", "mL"),
+    _float("total_vol_wl_ml", "Volume of all lesions.", "mL"),
+    _float("total_vol_et_ml", "Of which enhancing.", "mL"),
+    _float("total_vol_nc_ml", "Of which necrosis.", "mL"),
+    _float("total_vol_ed_ml", "Volume of all edema, also far from any lesion.", "mL"),
+    _float("edema_unassigned_mm3", "Volume of edema too far from any lesion to belong to one.", "mm^3"),
+    _enum("target_response", "Response of the targets, as known at this session; n/a without targets.", _RESPONSE),
+    _enum(
+        "target_response_continued",
+        "The same, where SD after a confirmed PR stays PR until PD.",
+        _RESPONSE,
+    ),
+    _enum(
+        "nontarget_response", "Response of the other lesions, as known at this session; n/a without any.", _NONTARGET
+    ),
+    _enum("nt_source", "Who decided it.", {"auto": "size thresholds stand in for a reader", "reader": "a person"}),
+    _enum("new_lesion", "New lesions at this session, as known then.", _NEW),
+    _enum(
+        "steroid_status",
+        "Steroids compared to baseline.",
+        {
+            "none": "no more than the body makes",
+            "stable": "as at baseline",
+            "decreased": "less than at baseline",
+            "increased": "more than at baseline",
+            "unknown": "not recorded",
+        },
+    ),
+    _enum(
+        "clinical_status",
+        "Clinical status.",
+        {
+            "improved": "better",
+            "stable": "the same",
+            "worse": "worse, because of the tumour",
+            "unknown": "not recorded",
+        },
+    ),
+    _bool("clinical_assumed", "Whether steroids or clinical status were unknown and taken as none and stable."),
+    _enum("response_imaging_prospective", "RANO-BM from images alone, with what was known then.", _OVERALL),
+    _enum("response_imaging_final", "RANO-BM from images alone, with all that is known now.", _OVERALL, revisable=True),
+    _enum("response_overall_prospective", "With steroids and clinical status, with what was known then.", _OVERALL),
+    _enum(
+        "response_overall_final",
+        "With steroids and clinical status, with all that is known now.",
+        _OVERALL,
+        revisable=True,
+    ),
+    _enum("response_volumetric", "As response_imaging_prospective, volumes in place of diameters.", _OVERALL),
+    _bool("confirmed", "CR or PR: whether it lasted long enough to count; n/a for others.", revisable=True),
+    _enum(
+        "pd_reason",
+        "What makes response_overall_final PD or uPD, joined by ;.",
+        {
+            "target": "targets grew",
+            "nontarget": "other lesions grew",
+            "new": "a new lesion",
+            "clinical": "the patient got worse",
+        },
+        revisable=True,
+        many=True,
+    ),
+    _flags(_FLAGS_SESSION, revisable=True),
+)
+
+_TO_PD = "up to the first PD"
+PATIENTS = (
+    _PARTICIPANT,
+    _int("n_sessions", "Sessions.", revisable=True),
+    _int("n_evaluable", "Evaluable sessions.", revisable=True),
+    _enum(
+        "t0_source",
+        "What days count from.",
+        {"treatment": "the start of treatment", "baseline": "the baseline session"},
+    ),
+    _text("baseline_session", "The baseline session; n/a if no session can be evaluated."),
+    SESSIONS[[c.name for c in SESSIONS].index("baseline_flag")],
+    _int("n_lesions_baseline", "Lesions present at baseline."),
+    _int("n_targets", "Target lesions."),
+    _int("n_nontargets", "Other lesions at baseline."),
+    _int("n_tracks_total", "Lesions ever seen.", revisable=True),
+    _int(
+        "n_new_total", "Lesions born after baseline, or back after being gone at it, and not rejected.", revisable=True
+    ),
+    _float("baseline_sum_ld_mm", "Sum of the diameters of the targets at baseline.", "mm"),
+    _float("nadir_sum_ld_mm", f"Smallest complete sum from baseline {_TO_PD}.", "mm", revisable=True),
+    _float("best_change_ld_pct", f"Lowest change of the sum from baseline, {_TO_PD}.", "%", revisable=True),
+    _float("baseline_vol_ml", "Volume of the targets at baseline.", "mL"),
+    _float("best_change_vol_pct", f"Lowest change of their volume from baseline, {_TO_PD}.", "%", revisable=True),
+    _enum("best_response", f"Best overall response {_TO_PD}.", _OVERALL, revisable=True),
+    _int("best_response_day", "Day it was first seen, from t0.", "d", revisable=True),
+    _bool("best_response_confirmed", "CR or PR: whether it was confirmed; n/a for others.", revisable=True),
+    _enum("best_response_volumetric", "Best response by volumes, images alone.", _OVERALL, revisable=True),
+    _bool("progressed", "Whether any session is PD.", revisable=True),
+    _int("progression_day", "Day of the first PD, from t0; n/a if none.", "d", revisable=True),
+    _enum(
+        "progression_reason",
+        "What made it PD, joined by ;.",
+        SESSIONS[[c.name for c in SESSIONS].index("pd_reason")].levels,
+        revisable=True,
+        many=True,
+    ),
+    _int("time_to_progression_days", "From t0 to PD, or to the last evaluable session.", "d", revisable=True),
+    _bool("ttp_event", "Whether time_to_progression_days ends in PD (true) or is censored (false).", revisable=True),
+    _int("last_evaluable_day", "Day of the last evaluable session, from t0.", "d", revisable=True),
+    _int(
+        "duration_of_response_days",
+        "From the first day of a best response CR or PR to PD or the last evaluable session.",
+        "d",
+        revisable=True,
+    ),
+    _float(
+        "brain_metastasis_velocity_per_year",
+        "New lesions per year since t0 (Farris et al. 2017).",
+        "1/year",
+        revisable=True,
+    ),
+    _enum(
+        "lesion_count_group",
+        "Lesions at baseline; n/a if none.",
+        {"1-3": "one to three", "4-10": "four to ten", ">10": "more"},
+    ),
+    _flags(_FLAGS_PATIENT, revisable=True),
+    _text("config_hash", "Fingerprint of the settings.", revisable=True),
+)
+
+KINDS = {"lesions": LESIONS, "sessions": SESSIONS, "patients": PATIENTS}
+KEYS = {
+    "lesions": ("participant_id", "session_id", "track_id"),
+    "sessions": ("participant_id", "session_id"),
+    "patients": ("participant_id",),
+}
+
+# Columns of tables between stages whose type must not depend on what happens to stand in them.
+_BETWEEN = {
+    "index": "integer", "order": "integer", "sessions_missed": "integer", "bbox_voxels": "string", "sub": "string",
+    "ses": "string", "prior": "string", "probable_miss": "boolean", "days": "float", "slice_spacing_mm": "float",
+    "ld_fragments_mm": "float",
+}  # fmt: skip
+_KNOWN = {c.name: c.dtype for kind in KINDS.values() for c in kind} | _BETWEEN
+
+
+def columns(kind: str) -> list[str]:
+    """Names of the columns of a table, in order."""
+    return [c.name for c in KINDS[kind]]
+
+
+def empty(kind: str) -> pd.DataFrame:
+    """Make a table without rows, with all columns and their types."""
+    return pd.DataFrame({c.name: pd.Series(dtype=DTYPES[c.dtype]) for c in KINDS[kind]})
+
+
+def make_table(rows: Iterable[Mapping] | pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Check rows against the list of columns and give each column its type.
+
+    Parameters
+    ----------
+    rows : iterable of dict, or DataFrame
+        ``None`` and NaN are missing.
+    kind : str
+        ``lesions``, ``sessions`` or ``patients``.
+
+    Returns
+    -------
+    DataFrame
+        Columns in the order of the list. Days are whole numbers from here on.
+
+    Raises
+    ------
+    InputError
+        A column too many or too few, a value that is not among the levels, a number where there should be none, a row twice.
+    """
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    if frame.empty and len(frame.columns) == 0:
+        return empty(kind)
+    extra, lacking = set(frame.columns) - set(columns(kind)), set(columns(kind)) - set(frame.columns)
+    if extra or lacking:
+        found = [f"unknown: {', '.join(sorted(extra))}"] * bool(extra)
+        found += [f"lacking: {', '.join(sorted(lacking))}"] * bool(lacking)
+        raise _refuse(kind, "; ".join(found), f"the {len(KINDS[kind])} columns of tables.py and no others")
+    frame = pd.DataFrame({c.name: _typed(frame[c.name], c, kind) for c in KINDS[kind]}).reset_index(drop=True)
+    keys = list(KEYS[kind])
+    if frame[keys].isna().any(axis=None):
+        raise _refuse(kind, f"a row without {' or '.join(keys)}", "identity in every row")
+    twice = frame[frame.duplicated(keys)]
+    if len(twice):
+        raise _refuse(kind, f"two rows of {' '.join(twice.iloc[0][keys])}", f"one row per {' and '.join(keys)}")
+    return frame
+
+
+def _refuse(kind, found, expected):
+    return InputError(
+        f"table {kind}", found=found, expected=expected, advice="Mend what makes this table.", reason="bad_table"
+    )
+
+
+def _typed(values, column, kind):
+    values = values.astype(object).where(values.notna(), None)
+    bad = None
+    if column.dtype in ("string", "enum"):
+        series = pd.Series([None if v is None else str(v) for v in values], dtype="str")
+        if column.dtype == "enum" and not column.open_:
+            given = {p for v in series.dropna().unique() for p in (v.split(";") if column.many else [v])}
+            bad = given - set(column.levels)
+    elif column.dtype == "boolean":
+        bad = {v for v in values if v is not None and v not in (True, False)}
+        series = pd.Series([None if v is None or bad else bool(v) for v in values], dtype="boolean")
+    else:
+        numbers, bad = [], set()
+        for v in values:
+            try:
+                numbers.append(math.nan if v is None else float(v))
+            except (TypeError, ValueError):
+                bad.add(v)
+        if column.dtype == "float":
+            bad |= {n for n in numbers if math.isinf(n)}
+            series = pd.Series(numbers, dtype="float64")
+        else:
+            if column.unit != "d":  # days may come as fractions; a count may not
+                bad |= {n for n in numbers if not math.isnan(n) and n != round(n)}
+            series = pd.Series([None if math.isnan(n) else math.floor(n + 0.5) for n in numbers], dtype="Int64")
+    if bad:
+        expected = ", ".join(column.levels) if column.dtype == "enum" else column.dtype
+        raise _refuse(kind, f"{column.name} = {', '.join(sorted(map(str, bad)))}", f"{expected} or n/a")
+    return series
+
+
+def write_table(table: pd.DataFrame, path: Path, kind: str) -> None:
+    """Write a final table as TSV with ``n/a``, and its dictionary beside it as JSON.
+
+    Parameters
+    ----------
+    table : DataFrame
+        All columns of its kind and no others, in any order.
+    path : path
+        Ends in ``.tsv``; the dictionary has the same stem.
+    kind : str
+        ``lesions``, ``sessions`` or ``patients``.
+    """
+    _write(table, path, kind, separator="\t", missing=MISSING)
+
+
+def write_csv_mirror(table: pd.DataFrame, path: Path, kind: str) -> None:
+    """Write a final table as CSV with empty fields for what is missing, and its dictionary beside it as JSON."""
+    _write(table, path, kind, separator=",", missing="")
+
+
+def _write(table, path, kind, *, separator, missing):
+    path = Path(path)
+    table = make_table(table, kind)
+    shown = pd.DataFrame({c.name: [_shown(v, c, missing) for v in table[c.name]] for c in KINDS[kind]})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shown.to_csv(path, sep=separator, index=False, lineterminator="\n", encoding="utf-8")
+    dictionary = json.dumps(data_dictionary(kind), indent=2, ensure_ascii=False)
+    path.with_suffix(".json").write_text(dictionary + "\n", encoding="utf-8")
+
+
+def _shown(value, column, missing):
+    if pd.isna(value):
+        return missing
+    if column.dtype == "boolean":
+        return "true" if value else "false"
+    if column.dtype == "float":
+        return f"{round(value, DECIMALS[column.unit]) + 0.0:.15g}"  # + 0.0: no minus before zero
+    return str(value)
+
+
+def read_table(path: Path, kind: str) -> pd.DataFrame:
+    """Read a final table, TSV or its CSV mirror, and check it like `make_table`."""
+    path = Path(path)
+    mirror = path.suffix == ".csv"
+    text = _read_text(path, separator="," if mirror else "\t", missing="" if mirror else MISSING)
+    dtypes = {c.name: c.dtype for c in KINDS[kind]}
+    return make_table(
+        pd.DataFrame({n: _parsed(text[n], dtypes[n], path) if n in dtypes else text[n] for n in text}), kind
+    )
+
+
+def read_tables(paths: Iterable[Path], kind: str) -> pd.DataFrame:
+    """Read final tables of many patients as one, in the order given; none gives an empty table."""
+    parts = [part for part in (read_table(path, kind) for path in paths) if len(part)]
+    return make_table(pd.concat(parts, ignore_index=True), kind) if parts else empty(kind)
+
+
+def data_dictionary(kind: str) -> dict:
+    """Describe the columns of a table as BIDS does.
+
+    Returns
+    -------
+    dict
+        Per column ``Description``, and where they apply ``Units``, ``Levels``, ``Delimiter`` and ``Revisable``.
+    """
+    described = {}
+    for c in KINDS[kind]:
+        described[c.name] = {"LongName": c.name.replace("_", " "), "Description": c.description}
+        if c.unit:
+            described[c.name]["Units"] = c.unit
+        if c.levels:
+            described[c.name]["Levels"] = dict(c.levels)
+        if c.many:
+            described[c.name]["Delimiter"] = ";"
+        if c.revisable:
+            described[c.name]["Revisable"] = True
+    return described
+
+
+def markdown_table(kind: str) -> str:
+    """Show the columns of a table as Markdown, for people."""
+    lines = ["| column | type | unit | meaning |", "| --- | --- | --- | --- |"]
+    for c in KINDS[kind]:
+        meaning = c.description + (" May change when a later session arrives." if c.revisable else "")
+        if c.levels:
+            meaning += " " + "; ".join(f"`{level}`: {what}" for level, what in c.levels.items()) + "."
+        lines.append(f"| `{c.name}` | {c.dtype} | {c.unit} | {meaning} |".replace("  ", " "))
+    return "\n".join(lines) + "\n"
+
+
+def write_tsv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table between stages: any columns, numbers exact, ``n/a``, ``true`` and ``false``.
+
+    Raises
+    ------
+    InputError
+        A text holds a tab or a line break.
+    """
+    path = Path(path)
+    shown = pd.DataFrame({name: [_exact(v, name, path) for v in table[name]] for name in table.columns}, dtype=object)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["\t".join(map(str, table.columns))]
+    lines += ["\t".join(row) for row in shown.itertuples(index=False, name=None)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _exact(value, name, path):
+    if value is None or value is pd.NA or (not isinstance(value, str) and pd.isna(value)):
+        return MISSING
+    if isinstance(value, (bool, np.bool_)):
+        return str(value).lower()
+    if isinstance(value, str):
+        if any(c in value for c in "\t\r\n") or value == "":
+            raise InputError(
+                f"{path}, column {name}",
+                found=repr(value),
+                expected="text without tabs and line breaks, not empty",
+                advice="Use n/a (None) for what is missing.",
+                reason="bad_table",
+            )
+        return value
+    number = float(value)
+    return str(int(value)) if number == value and not isinstance(value, float) else repr(number)
+
+
+def read_tsv(path: Path, *, text: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a table between stages.
+
+    Parameters
+    ----------
+    path : path
+        TSV with ``n/a`` for what is missing.
+    text : iterable of str
+        Columns to leave as text whatever they hold (``01`` is a label, not one).
+
+    Returns
+    -------
+    DataFrame
+        Columns that bear the name of a column of the final tables have its type, also when empty; others are whole numbers,
+        floats, booleans or text by what they hold.
+    """
+    path, text = Path(path), set(text)
+    raw = _read_text(path, separator="\t", missing=MISSING)
+    return pd.DataFrame(
+        {n: raw[n] if n in text else _parsed(raw[n], _KNOWN.get(n) or _guessed(raw[n]), path) for n in raw}
+    )
+
+
+def _read_text(path, *, separator, missing):
+    if not path.stat().st_size:
+        raise InputError(
+            str(path), found="an empty file", expected="a header at least", advice="Make it again.", reason="bad_table"
+        )
+    return pd.read_csv(path, sep=separator, dtype="str", na_values=[missing], keep_default_na=False, encoding="utf-8")
+
+
+def _guessed(raw):
+    given = [v for v in raw if isinstance(v, str)]
+    if not given:
+        return "string"
+    if set(given) <= {"true", "false"}:
+        return "boolean"
+    if any(len(v.lstrip("-")) > 1 and v.lstrip("-").isdigit() and v.lstrip("-")[0] == "0" for v in given):
+        return "string"  # 01 is a label
+    for dtype, number in (("integer", int), ("float", float)):
+        try:
+            for v in given:
+                number(v)
+        except ValueError:
+            continue
+        return dtype
+    return "string"
+
+
+def _parsed(raw, dtype, path):
+    if dtype in ("string", "enum"):
+        return raw.astype("str")
+    try:
+        if dtype == "boolean":
+            words = {"true": True, "false": False}
+            return pd.Series([words[v.lower()] if isinstance(v, str) else None for v in raw], dtype="boolean")
+        numbers = [float(v) if isinstance(v, str) else math.nan for v in raw]
+        if dtype == "float":
+            return pd.Series(numbers, dtype="float64")
+        if any(n != int(n) for n in numbers if not math.isnan(n)):
+            raise ValueError(f"not whole numbers in {raw.name}")
+        return pd.Series([None if math.isnan(n) else int(n) for n in numbers], dtype="Int64")
+    except (ValueError, KeyError) as error:
+        raise InputError(
+            f"{path}, column {raw.name}",
+            found=str(error),
+            expected=f"{dtype} or {MISSING}",
+            advice="Correct the value.",
+            reason="bad_table",
+        ) from error

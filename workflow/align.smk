@@ -45,7 +45,7 @@ rule align_sequence:
         runtime=15,
     params:
         grow_mm=config["strip"]["grow_mm"],
-        settings=config["register"],
+        settings=ENGINE,
         source=source_digest("align_sequence.py"),
     script:
         "../scripts/align_sequence.py"

@@ -63,6 +63,11 @@ def sub_file(name):
     return f"{OUT}/sub-{{sub}}/sub-{{sub}}_{name}"
 
 
+def ses_figure(name):
+    """Path of a picture of one session."""
+    return f"{OUT}/figures/sub-{{sub}}_ses-{{ses}}_{name}.png"
+
+
 def log_file(stage, unit="sub-{sub}_ses-{ses}"):
     return f"{OUT}/logs/{stage}/{unit}.log"
 
@@ -138,6 +143,32 @@ def sequences_of(path):
     return find
 
 
+def if_followup(path):
+    """A file of this session that first visits do not have."""
+    return lambda wildcards: path.format(**wildcards) if prior_of(wildcards) else []
+
+
+def unless_given(path, followup=False):
+    """A file of the automatic segmentation, not needed where a person has drawn the lesions."""
+
+    def find(wildcards):
+        needless = given_labels(wildcards) or (followup and not prior_of(wildcards))
+        return [] if needless else path.format(**wildcards)
+
+    return find
+
+
+def weights_of_strip(wildcards):
+    """HD-BET's weights where it is the method; they are fetched beforehand, never inside a run."""
+    if config["strip"]["method"] != "hd-bet":
+        return []
+    return settings.require_weights(config["strip"]["hd_bet_weights"], ROOT)
+
+
+def session_row(wildcards):
+    return SESSIONS[wildcards.sub, wildcards.ses]
+
+
 def patient_rows(wildcards):
     """The patient's rows of the cohort table: small, so that another patient's new visit reruns nothing here."""
     return [row for row in SESSIONS.values() if row["sub"] == wildcards.sub]
@@ -166,6 +197,8 @@ def memory_mb(first):
     return lambda wildcards, attempt: first * attempt
 
 
+# How to register, without the limits by which the result is judged.
+ENGINE = {key: value for key, value in config["register"].items() if not key.startswith("dice_")}
 GPU = 1 if config["segment"]["device"] == "cuda" else 0
 
 # ------------------------------------------------------------------------------------------------------------ failures

@@ -19,8 +19,8 @@ rule segment:
         runtime=60,
         gpu=GPU,
     params:
-        task="detection",
-        settings=config["segment"],
+        folder=str(settings.model_folder(config, "detection", ROOT)),
+        device=config["segment"]["device"],
         reference=REFERENCE,
         source=source_digest("segment.py"),
     script:
@@ -41,8 +41,8 @@ use rule segment as segment_known with:
     benchmark:
         benchmark_file("segment_known")
     params:
-        task="resegmentation",
-        settings=config["segment"],
+        folder=str(settings.model_folder(config, "resegmentation", ROOT)),
+        device=config["segment"]["device"],
         reference=REFERENCE,
         source=source_digest("segment.py"),
 

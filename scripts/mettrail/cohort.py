@@ -1,7 +1,7 @@
 """From a BIDS folder to the cohort table: one row per session, in order of time, each naming its prior session.
 
-The table is made once and kept beside the results; it is made again when the folder's listing has changed. Every scan is
-opened here, so that one nobody could use never reaches a job, and its session is in the table with the reason.
+The table is made once and kept beside the results; it is made again when the folder's listing has changed. Every scan
+is opened here, so that one nobody could use never reaches a job, and its session is in the table with the reason.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def index_cohort(
     sequences : list of str
         Other images, e.g. ``["T1w", "T2w", "FLAIR"]``.
     labels_folder, labels_sessions : str, list of str
-        Derivatives folder with masks drawn by people, and the sessions to take (``01`` or ``sub-A_ses-01``); all if empty.
+        Derivatives folder with masks drawn by people, and the sessions to take (``01``, ``sub-A_ses-01``); empty: all.
     edits : str
         TSV with columns sub, ses, column, value: corrections by people, applied last.
     checks_path : Path
@@ -237,7 +237,8 @@ def _find_given_labels(row: dict, folder: Path, *, required: bool) -> None:
         _exclude(
             row,
             "ambiguous_labels",
-            f"{len(maps)} label maps for one session: {', '.join(map(str, maps))}; expected one. Keep the one that is meant.",
+            f"{len(maps)} label maps for one session: {', '.join(map(str, maps))}; expected one. "
+            f"Keep the one that is meant.",
         )
     elif required:
         _exclude(

@@ -1,7 +1,7 @@
 """Everything a job says goes to its log; a job that dies leaves a record of why.
 
-The record is written before the work starts and removed when it has ended well, so that a job killed from outside (memory,
-time, power) leaves one too.
+The record is written before the work starts and removed when it has ended well, so that a job killed from outside
+(memory, time, power) leaves one too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mettrail.errors import InputError
 
 KILLED = {
     "reason": "did_not_finish",
-    "detail": "the job was stopped from outside (memory, time or a signal); see its log, then run again with more of it",
+    "detail": "the job was stopped from outside (memory, time or a signal); see its log",
 }
 
 

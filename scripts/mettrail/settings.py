@@ -106,6 +106,26 @@ def list_model_files(folder: Path) -> list[str]:
     return sorted(str(path) for pattern in patterns for path in folder.glob(pattern))
 
 
+def require_weights(path: str, root: Path) -> str:
+    """Return where downloaded weights lie; nothing is downloaded while the pipeline runs.
+
+    Raises
+    ------
+    InputError
+        Not fetched yet.
+    """
+    place = Path(path) if Path(path).is_absolute() or Path(path).exists() else root / path
+    if not place.exists():
+        raise InputError(
+            place,
+            found="no such file",
+            expected="HD-BET's weights, because strip.method is hd-bet",
+            advice="Run `snakemake --cores 1 fetch` once where there is a network, or set strip.method to atlas.",
+            reason="no_weights",
+        )
+    return str(place)
+
+
 def config_hash(config: dict) -> str:
     """Return a short digest of every setting that can change a number (not of where things lie)."""
     text = json.dumps(without_places(config), sort_keys=True)

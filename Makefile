@@ -1,0 +1,28 @@
+# `make demo` and `make test` do all the set-up on a fresh Debian or Ubuntu with Python 3.11 or 3.12.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := demo
+export PYTHONNOUSERSITE := 1
+
+.PHONY: demo test lint setup clean-demo
+
+demo: setup
+	@test -d $(DEMO)/bids || $(BIN)/python scripts/phantom.py --spec config/phantom_demo.yaml --seed 1 --out $(DEMO)/bids
+	$(BIN)/snakemake --cores all --configfile config/demo.yaml
+	@$(BIN)/python scripts/show_tables.py $(DEMO)/out
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint --configfile config/demo.yaml
+
+setup: $(READY)
+
+$(READY): requirements.txt pyproject.toml scripts/setup.sh
+	@bash scripts/setup.sh $(VENV)
+	@touch $@

@@ -1,0 +1,19 @@
+"""Rule measure: instances, volumes and diameters on the raw reference image's grid."""
+
+from typing import TYPE_CHECKING
+
+from mettrail import images, joblog, lesions, sidecars, tables
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with joblog.to(snakemake.log[0]):
+    tissue = images.read_labels(snakemake.input.labels, images.TISSUE_LABELS)
+    brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
+    instances = lesions.find_instances(tissue.data, spacing_mm=tissue.spacing_mm, **snakemake.params.instances)
+    table, totals = lesions.measure_instances(
+        instances, tissue.data, affine=tissue.affine, brain=brain.data > 0, **snakemake.params.measure
+    )
+    images.write_labels(snakemake.output.labels, instances, tissue.affine)
+    tables.write_tsv(table, snakemake.output.table)
+    sidecars.write_json(totals, snakemake.output.totals)

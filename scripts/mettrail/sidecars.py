@@ -1,0 +1,39 @@
+"""JSON beside the images: what BIDS asks of derivatives, and the small facts one stage leaves for another."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+PREPROC = {
+    "Description": "N4 bias corrected, RAS 1 mm, 0 outside the brain mask grown by a few mm",
+    "SkullStripped": True,
+    "Resolution": "1 mm isotropic, axes parallel to the scan's own",
+}
+TISSUE = {
+    "Description": "Lesion tissue on the reference image's own grid",
+    "Type": "Lesion",
+    "Labels": {"1": "enhancing", "2": "edema", "3": "necrosis"},
+}
+
+
+def write_json(facts: dict, path: str | Path) -> None:
+    """Write facts as JSON; what is not a number becomes null, not NaN, which is no JSON."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(_plain(facts), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> dict:
+    """Read facts written by `write_json`."""
+    return json.loads(Path(path).read_text())
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,124 @@
+"""The registrations of the walk: sequences within a visit, the last visit to this one, each visit to the first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mettrail import registration, transforms
+from mettrail.images import Image
+from mettrail.transforms import Transform
+
+# Sequences of one visit start where the scanner put them; the patient moves a little, not to another place.
+_AS_SCANNED = np.eye(4)
+
+
+def align_sequence(reference: Image, moving: Image, *, mask: Image, threads: int, **engine) -> Transform:
+    """Bring another sequence of a visit rigidly onto its reference image.
+
+    Parameters
+    ----------
+    reference, moving : Image
+        Heads on their own grids.
+    mask : Image
+        Brain of the reference image; the metric is taken there.
+    **engine
+        Settings of `registration.register`.
+    """
+    return registration.register(
+        reference,
+        moving,
+        stage="rigid",
+        fixed_mask=mask,
+        moving_mask=None,
+        initial=_AS_SCANNED,
+        threads=threads,
+        **engine,
+    )
+
+
+def register_visits(
+    fixed: Image,
+    moving: Image,
+    fixed_mask: Image,
+    moving_mask: Image,
+    *,
+    threads: int,
+    dice_warn: float,
+    dice_fail: float,
+    **engine,
+) -> tuple[Transform, Image, dict]:
+    """Deform the last visit onto this one.
+
+    Returns
+    -------
+    transform : Transform
+    moved : Image
+        The last visit on this visit's grid.
+    quality : dict
+        Similarity before (rigid) and after, overlap of the brains, extremes of the Jacobian determinant in the brain.
+    """
+    common = {"fixed_mask": fixed_mask, "moving_mask": moving_mask, "threads": threads, **engine}
+    rigid = registration.register(fixed, moving, stage="rigid", initial=None, **common)
+    transform = registration.register(fixed, moving, stage="deformable", initial=rigid.affine, **common)
+    before = transforms.apply(moving, fixed.grid, affine=rigid.affine)
+    moved = transforms.apply(moving, fixed.grid, affine=transform.affine, warp=transform.warp)
+    jacobian = transforms.jacobian_determinant(transform.warp).data[fixed_mask.data]
+    dice = registration.brain_dice_in_common_view(
+        fixed_mask, moving_mask, affine=transform.affine, warp=transform.warp
+    )
+    verdict = registration.registration_qc(dice=dice, rigid=None, dice_warn=dice_warn, dice_fail=dice_fail)
+    quality = {
+        "engine": engine["engine"],
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "brain_dice": dice,
+        "similarity_rigid": registration.similarity(fixed, before, fixed_mask),
+        "similarity_deformable": registration.similarity(fixed, moved, fixed_mask),
+        "jacobian_min": float(jacobian.min()),
+        "jacobian_max": float(jacobian.max()),
+    }
+    return transform, moved, quality
+
+
+def register_reference(
+    fixed: Image,
+    moving: Image,
+    fixed_mask: Image,
+    moving_mask: Image,
+    *,
+    threads: int,
+    dice_warn: float,
+    dice_fail: float,
+    **engine,
+) -> tuple[np.ndarray, dict]:
+    """Bring a visit rigidly into the patient's reference space, which is its first visit's.
+
+    Returns
+    -------
+    affine : (4, 4) float
+        RAS mm, points of the reference space to points of this visit. The identity for the first visit itself.
+    quality : dict
+        ``status`` ok, warn or fail, with what it rests on. A visit that fails is not matched and not evaluable.
+    """
+    if fixed.path == moving.path:
+        return np.eye(4), {"engine": "none", "status": "ok", "reason": "", "brain_dice": 1.0}
+    affine = registration.register(
+        fixed,
+        moving,
+        stage="rigid",
+        fixed_mask=fixed_mask,
+        moving_mask=moving_mask,
+        initial=None,
+        threads=threads,
+        **engine,
+    ).affine
+    dice = registration.brain_dice_in_common_view(fixed_mask, moving_mask, affine=affine)
+    verdict = registration.registration_qc(dice=dice, rigid=affine, dice_warn=dice_warn, dice_fail=dice_fail)
+    moved = transforms.apply(moving, fixed.grid, affine=affine)
+    return affine, {
+        "engine": engine["engine"],
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "brain_dice": dice,
+        "similarity": registration.similarity(fixed, moved, fixed_mask),
+    }

@@ -1,0 +1,22 @@
+"""Rules segment and segment_known: class probabilities of one network on one session."""
+
+from typing import TYPE_CHECKING
+
+from mettrail import images, joblog, segmentation
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with joblog.to(snakemake.log[0]):
+    model = segmentation.read_model(snakemake.params.folder)
+    mask = images.read_mask(snakemake.input.mask)
+    channels = segmentation.read_channels(
+        model,
+        reference=(snakemake.params.reference, snakemake.input.reference),
+        sequences=snakemake.input.get("sequences", []),
+        prior=snakemake.input.get("prior"),
+    )
+    probabilities = segmentation.predict_probabilities(
+        model, channels, mask=mask.data, device=snakemake.params.device, threads=snakemake.threads
+    )
+    images.write_probabilities(snakemake.output.probabilities, probabilities, mask.affine)

@@ -1,0 +1,22 @@
+"""Rule segment_fuse: lesion voxels on the raw reference image."""
+
+from typing import TYPE_CHECKING
+
+from mettrail import images, joblog, segmentation, sidecars
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with joblog.to(snakemake.log[0]):
+    raw = images.read_image(snakemake.input.raw)
+    if snakemake.input.get("given"):
+        labels = images.read_labels(snakemake.input.given, images.TISSUE_LABELS)
+        images.require_same_grid(raw, labels)
+    else:
+        detection = images.read_probabilities(snakemake.input.detection)
+        known = images.read_probabilities(snakemake.input.known) if snakemake.input.get("known") else None
+        prior = images.read_labels(snakemake.input.prior) if snakemake.input.get("prior") else None
+        fused = segmentation.fuse(detection, known, prior, **snakemake.params.fusion)
+        labels = segmentation.decide_on_grid(fused, raw.grid)
+    images.write_labels(snakemake.output.labels, labels.data, raw.affine)
+    sidecars.write_json(sidecars.TISSUE | {"Manual": bool(snakemake.input.get("given"))}, snakemake.output.sidecar)

@@ -1,0 +1,150 @@
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import write_bids, write_scan
+from mettrail import cohort
+from mettrail.errors import InputError
+
+CE = "ce-gadolinium_T1w"
+
+
+def index(bids, out, **changes):
+    settings = {
+        "reference": CE,
+        "sequences": ["T1w", "T2w", "FLAIR"],
+        "labels_folder": "",
+        "labels_sessions": [],
+        "edits": "",
+    }
+    return cohort.load_cohort(bids, out, **(settings | changes)).set_index(["sub", "ses"])
+
+
+def dated(**days):
+    return {ses[1:]: {"acq_time": f"2021-{day}T10:00:00"} for ses, day in days.items()}
+
+
+def test_visits_are_ordered_by_date_and_never_by_folder_name(tmp_path):
+    bids = write_bids(
+        tmp_path / "bids", {"A": {"b": [CE], "a": [CE], "c": [CE]}},
+        {"A": dated(_a="03-01", _b="01-01", _c="02-01")},
+    )  # fmt: skip
+    table = index(bids, tmp_path / "out")
+    assert table.loc["A", "prior"].to_dict() == {"b": "n/a", "c": "b", "a": "c"}
+    assert table.loc["A", "days"].to_dict() == {"b": "0", "c": "31", "a": "59"}
+
+
+def test_undated_visits_are_ordered_by_label_and_flagged(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"10": [CE], "2": [CE]}})
+    table = index(bids, tmp_path / "out")
+    assert list(table.index.get_level_values("ses")) == ["2", "10"]
+    assert (table["flags"] == "no_dates").all()
+    assert (table["days"] == "n/a").all()
+
+
+def test_days_serve_where_there_are_no_dates(tmp_path):
+    bids = write_bids(
+        tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}},
+        {"A": {"1": {"days_from_baseline": "90"}, "2": {"days_from_baseline": "-7"}}},
+    )  # fmt: skip
+    table = index(bids, tmp_path / "out")
+    assert table.loc[("A", "1"), "prior"] == "2"
+    assert table.loc[("A", "2"), "days"] == "-7"
+
+
+def test_a_patient_with_one_visit_has_no_prior(tmp_path):
+    table = index(write_bids(tmp_path / "bids", {"A": {"1": [CE]}}), tmp_path / "out")
+    assert table.loc[("A", "1"), ["usable", "prior"]].tolist() == ["true", "n/a"]
+
+
+def test_a_visit_without_contrast_is_kept_with_its_reason_and_is_nobodys_prior(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": ["T1w"], "3": [CE]}})
+    table = index(bids, tmp_path / "out")
+    assert table.loc[("A", "2"), ["usable", "reason"]].tolist() == ["false", "no_contrast"]
+    assert "found: T1w" in table.loc[("A", "2"), "detail"]
+    assert table.loc[("A", "3"), "prior"] == "1"
+
+
+def test_two_scans_for_one_role_are_not_chosen_between(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
+    write_scan(bids / "sub-A/ses-1/anat/sub-A_ses-1_acq-late_ce-gadolinium_T1w.nii.gz")
+    table = index(bids, tmp_path / "out")
+    assert table.loc[("A", "1"), "reason"] == "ambiguous_scan"
+    assert "acq-late" in table.loc[("A", "1"), "detail"]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (np.random.default_rng(0).random((4, 5, 6, 2), dtype=np.float32), "not_3d"),
+        (np.full((4, 5, 6), np.nan, np.float32), "not_finite"),
+    ],
+)
+def test_a_scan_that_cannot_be_used_takes_out_its_visit_alone(tmp_path, data, reason):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE], "3": [CE]}, "B": {"1": [CE]}})
+    write_scan(bids / f"sub-A/ses-2/anat/sub-A_ses-2_{CE}.nii.gz", data)
+    table = index(bids, tmp_path / "out")
+    assert table["usable"].tolist() == ["true", "false", "true", "true"]
+    assert table.loc[("A", "2"), "reason"] == reason
+    assert f"sub-A_ses-2_{CE}.nii.gz" in table.loc[("A", "2"), "detail"]
+    assert table.loc[("A", "3"), "prior"] == "1"
+
+
+def test_a_bad_extra_sequence_is_left_out_and_the_visit_stays(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE, "FLAIR"]}})
+    write_scan(bids / "sub-A/ses-1/anat/sub-A_ses-1_FLAIR.nii.gz", np.zeros((3, 4, 5), np.float32))
+    table = index(bids, tmp_path / "out")
+    assert table.loc[("A", "1"), ["usable", "FLAIR", "flags"]].tolist() == ["true", "n/a", "FLAIR_empty_scan;no_dates"]
+
+
+def test_given_labels_are_found_and_checked(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
+    labels = tmp_path / "masks"
+    for ses, shape in (("1", (9, 10, 11)), ("2", (9, 10, 12))):
+        write_scan(labels / f"sub-A/ses-{ses}/anat/sub-A_ses-{ses}_dseg.nii.gz", np.ones(shape, np.uint8))
+    table = index(bids, tmp_path / "out", labels_folder=str(labels))
+    assert table.loc[("A", "1"), "usable"] == "true"
+    assert table.loc[("A", "1"), "labels"].endswith("sub-A_ses-1_dseg.nii.gz")
+    assert table.loc[("A", "2"), "reason"] == "grid_mismatch"
+    only = index(bids, tmp_path / "out", labels_folder=str(labels), labels_sessions=["1"])
+    assert only["labels"].ne("n/a").tolist() == [True, False]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        index(tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_corrections_by_people_win(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
+    edits = tmp_path / "edits.tsv"
+    edits.write_text("sub\tses\tcolumn\tvalue\nA\t1\tusable\tfalse\n")
+    table = index(bids, tmp_path / "out", edits=str(edits))
+    assert table.loc[("A", "1"), ["usable", "reason"]].tolist() == ["false", "excluded_by_reader"]
+    edits.write_text("sub\tses\tcolumn\tvalue\nA\t7\tusable\tfalse\n")
+    with pytest.raises(InputError, match="ses-7"):
+        index(bids, tmp_path / "out", edits=str(edits))
+
+
+def test_the_dataset_is_indexed_again_only_when_it_changed(tmp_path, monkeypatch):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
+    index(bids, tmp_path / "out")
+    calls = []
+    original = cohort._find_scans
+    monkeypatch.setattr(cohort, "_find_scans", lambda folder: calls.append(folder) or original(folder))
+    index(bids, tmp_path / "out")
+    assert not calls
+    write_bids(bids, {"A": {"2": [CE]}})
+    assert len(index(bids, tmp_path / "out")) == 2
+    assert len(calls) == 1
+
+
+def test_a_failed_visit_steps_aside_for_the_others(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE], "3": [CE]}})
+    index(bids, tmp_path / "out")
+    failures = tmp_path / "unfinished.tsv"
+    row = {"sub": "A", "ses": "2", "stage": "strip", "reason": "error", "detail": "x", "log": "strip.log"}
+    pd.DataFrame([row]).to_csv(failures, sep="\t", index=False)
+    table = cohort.without_unfinished(cohort.read_cohort(tmp_path / "out" / "cohort.tsv"), str(failures))
+    table = table.set_index(["sub", "ses"])
+    assert table.loc[("A", "2"), ["usable", "reason"]].tolist() == ["false", "failed_strip"]
+    assert table.loc[("A", "3"), "prior"] == "1"

@@ -1,0 +1,112 @@
+"""What CONTRIBUTING.md promises, held to."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = ROOT / "scripts" / "mettrail"
+MODULES = sorted(LIBRARY.rglob("*.py"))
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+RULE_FILES = sorted((ROOT / "workflow").glob("*.smk"))
+STAGES = ["debias", "strip", "align", "register", "propagate", "segment", "measure", "match", "assess", "report"]
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def rules():
+    for path in RULE_FILES:
+        for block in re.split(r"\n\n\n", path.read_text()):
+            if re.match(r"(rule|checkpoint) \w+:", block):
+                yield path, block
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_the_library_knows_nothing_of_snakemake(path):
+    assert not [name for name in imports(path) if name.split(".")[0] == "snakemake"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_only_one_module_opens_nifti(path):
+    if path.name != "images.py":
+        assert not re.search(r"\bnib\.(load|save)\(|sitk\.(ReadImage|WriteImage)\(|ants\.image_(read|write)\(", path.read_text())
+
+
+def test_there_is_no_utils_and_no_helpers():
+    assert not [p for p in MODULES if p.stem in ("utils", "helpers", "misc", "common")]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.name)
+def test_scripts_do_not_think(path):
+    tree = ast.parse(path.read_text())
+    assert not [n for n in ast.walk(tree) if isinstance(n, ast.For | ast.While | ast.ClassDef)], "loops belong in the library"
+    assert len(path.read_text().splitlines()) <= 70
+
+
+def test_the_snakefile_is_a_table_of_contents():
+    text = (ROOT / "Snakefile").read_text()
+    assert len(text.splitlines()) <= 50
+    includes = re.findall(r'include: "workflow/(\w+)\.smk"', text)
+    assert [name for name in includes if name in STAGES] == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_one_rule_file_one_script_one_caption_and_one_log_folder(stage):
+    text = (ROOT / "workflow" / f"{stage}.smk").read_text()
+    assert f"rule {stage}:" in text
+    assert (ROOT / "scripts" / f"{stage}.py").exists()
+    assert (ROOT / "workflow" / "report" / f"{stage}.rst").exists()
+    assert f'log_file("{stage}"' in text
+
+
+@pytest.mark.parametrize(("path", "block"), [pytest.param(p, b, id=b.split(":")[0]) for p, b in rules()])
+def test_every_rule_leaves_a_trace_and_says_what_it_needs(path, block):
+    for directive in ("log:", "benchmark:", "threads:", "mem_mb=", "runtime=", "conda:", "source=source_digest("):
+        assert directive in block, directive
+    assert re.match(r'rule \w+:\n    """', block), "a rule says what it does"
+    assert "run:" not in block
+
+
+def test_rules_name_their_inputs_and_outputs():
+    for _, block in rules():
+        for section in re.findall(r"    (?:input|output):\n((?:        .*\n)+)", block):
+            assert all(re.match(r"        (\w+=|    |\)|\])", line) for line in section.splitlines()), section
+
+
+def test_every_setting_is_explained():
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    text = (ROOT / "config" / "README.md").read_text()
+    for block, values in config.items():
+        for key in values if isinstance(values, dict) else [block]:
+            assert f"`{key}`" in text, f"{block}.{key} is not explained in config/README.md"
+
+
+def test_pins_are_exact_and_say_nothing_of_a_build():
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert all(re.fullmatch(r"[\w.\[\]-]+==[\w.]+", line) for line in lines)
+    assert "torch==2.13.0" in lines
+    assert not [line for line in lines if line.startswith(("nvidia", "torchvision"))]
+
+
+def test_code_is_linted_and_formatted():
+    for command in (["check", "."], ["format", "--check", "."]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "snakefmt", "--check", "Snakefile", "workflow"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,679 @@
+"""Lesions of one scan: which voxels belong together, and how large each lesion is.
+
+Sizes are taken on the scan's own grid, never on a resampled one. Arrays are turned to the nearest RAS order first, so
+that the order in which a file stores its voxels changes no number and no tie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cc3d
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError, cKDTree
+from scipy.spatial.distance import pdist
+from skimage.measure import marching_cubes, mesh_surface_area
+
+from mettrail.errors import GridMismatchError, InputError
+from mettrail.images import EDEMA, ENHANCING, NECROSIS
+
+# Comparisons are made on unrounded values; this absorbs the last digits of the arithmetic (mm, mm2 or mm3).
+TOLERANCE = 1e-6
+# A closed cavity larger than this many times the lesion around it is not taken for unlabelled necrosis.
+MAX_CAVITY_RATIO = 2
+# The perpendicular is looked for on lines this far apart, in pixels of the finer side.
+PERP_STEP_VOX = 0.25
+MAX_TILT_DEG = 20
+THICK_SLICE_MM = 5
+CYSTIC_MAX_ENHANCING = 0.10
+# Chords tested at once: enough to be fast, few enough for the caches.
+FIRST_BATCH, LARGEST_BATCH = 32, 2048
+
+INSTANCE_COLUMNS = {
+    "instance": "Int64",
+    "below_birth": "boolean",
+    "enhancing": "boolean",
+    "n_voxels": "Int64",
+    "n_slices": "Int64",
+    "extent_z_mm": "float64",
+    "slice_spacing_mm": "float64",
+    "bbox_x_vox": "Int64",
+    "bbox_y_vox": "Int64",
+    "bbox_z_vox": "Int64",
+    "vol_wl_mm3": "float64",
+    "vol_et_mm3": "float64",
+    "vol_nc_mm3": "float64",
+    "vol_ed_mm3": "float64",
+    "vol_wl_ml": "float64",
+    "necrosis_fraction": "float64",
+    "ld_mm": "float64",
+    "perp_mm": "float64",
+    "bidim_mm2": "float64",
+    "ld_feret_mm": "float64",
+    "max3d_mm": "float64",
+    "esd_mm": "float64",
+    "surface_mm2": "float64",
+    "ld_slice": "Int64",
+    "ld_p1_ras": "str",
+    "ld_p2_ras": "str",
+    "border_distance_mm": "float64",
+    "touches_border": "boolean",
+    "cx_mm": "float64",
+    "cy_mm": "float64",
+    "cz_mm": "float64",
+    "flags": "str",
+}
+
+
+def find_instances(
+    tissue: np.ndarray,
+    *,
+    affine: np.ndarray,
+    connectivity: int,
+    mode: str,
+    merge_gap_mm: float,
+    merge_small_mm3: float,
+    merge_small_frac: float,
+    keep_mm3: float,
+    keep_vox: int,
+    birth_mm3: float,
+    birth_vox: int,
+) -> np.ndarray:
+    """Part the whole-lesion mask (enhancing or necrosis) into lesions.
+
+    A closed cavity without label counts as necrosis when voxels are joined, but is in no lesion of the result.
+    Fragments beside a lesion are part of it (``satellite``): each joins the nearest larger component that is close
+    enough, one only, so that a crumb between two lesions does not make them one.
+
+    Parameters
+    ----------
+    tissue : (X, Y, Z) int
+        0 background, 1 enhancing, 2 edema, 3 necrosis.
+    affine : (4, 4) float
+        Voxel index to RAS+ mm.
+    connectivity : {6, 18, 26}
+        Neighbours of a voxel.
+    mode : {'satellite', 'brats'}
+        ``brats`` joins what touches after one dilation with an 18-neighbourhood, as the BraTS-METS evaluation does.
+    merge_gap_mm, merge_small_mm3, merge_small_frac : float
+        ``satellite`` joins components at most this far apart, edge to edge, where the smaller is below so many mm3 or
+        at most this fraction of the larger.
+    keep_mm3, keep_vox : float, int
+        A component up to `keep_mm3`, or of fewer voxels than `keep_vox`, is dropped.
+    birth_mm3, birth_vox : float, int
+        Size from which a lesion starts a track of its own. Smaller ones stay in the result: they may continue a track.
+
+    Returns
+    -------
+    (X, Y, Z) int32
+        1 is the largest lesion; of equal ones the first by centroid x, y, z in the world.
+
+    Raises
+    ------
+    InputError
+        Settings that cannot be.
+    """
+    if mode not in ("satellite", "brats"):
+        raise _bad_setting("instances: mode", mode, "satellite or brats")
+    if connectivity not in (6, 18, 26):
+        raise _bad_setting("instances: connectivity", connectivity, "6, 18 or 26")
+    if birth_mm3 < keep_mm3 or birth_vox < keep_vox:
+        raise _bad_setting(
+            "instances: birth_mm3, birth_vox",
+            f"{birth_mm3}, {birth_vox}",
+            f"at least keep_mm3, keep_vox: {keep_mm3}, {keep_vox}",
+        )
+    ornt, world, (labels,) = _canonical(affine, tissue)
+    spacing = np.linalg.norm(world[:3, :3], axis=0)
+    voxel_mm3 = abs(np.linalg.det(world[:3, :3]))
+    out = np.zeros(labels.shape, np.int32)
+    whole = (labels == ENHANCING) | (labels == NECROSIS)
+    if not whole.any():
+        return _stored(out, ornt)
+    box = ndimage.find_objects(whole.astype(np.uint8))[0]
+    origin = np.array([s.start for s in box])
+    # One voxel of background around everything: what touches the border of the image is not closed by it.
+    whole = np.pad(whole[box], 1)
+
+    filled = whole | _unlabelled_necrosis(whole)
+    if mode == "brats":
+        grown = ndimage.binary_dilation(filled, ndimage.generate_binary_structure(3, 2))
+        components = cc3d.connected_components(grown, connectivity=26)
+    else:
+        components = cc3d.connected_components(filled, connectivity=connectivity)
+    components = np.where(whole, components, 0)
+    count, centroid = _counts_and_centroids(components, world, origin - 1)
+    volume = count * voxel_mm3
+    owner = np.arange(len(count))
+    if mode == "satellite":
+        owner = _merge_fragments(
+            components,
+            volume,
+            centroid,
+            spacing_mm=spacing,
+            gap_mm=merge_gap_mm,
+            small_mm3=merge_small_mm3,
+            small_frac=merge_small_frac,
+        )
+    components = owner[components]
+
+    count, centroid = _counts_and_centroids(components, world, origin - 1)
+    kept = [i for i in np.flatnonzero(count) if _reaches_keep(count[i], voxel_mm3, keep_mm3, keep_vox)]
+    kept.sort(key=lambda i: (-count[i], *np.round(centroid[i], 6)))
+    rank = np.zeros(len(count), np.int32)
+    rank[kept] = np.arange(1, len(kept) + 1)
+    out[box] = rank[components][1:-1, 1:-1, 1:-1]
+    return _stored(out, ornt)
+
+
+def measure_instances(
+    instances: np.ndarray,
+    tissue: np.ndarray,
+    *,
+    affine: np.ndarray,
+    brain: np.ndarray | None = None,
+    chord_gap_vox: float,
+    edema_max_mm: float,
+    keep_mm3: float,
+    keep_vox: int,
+    birth_mm3: float,
+    birth_vox: int,
+) -> tuple[pd.DataFrame, dict]:
+    """Measure every lesion of a scan on the scan's own grid.
+
+    Diameters are read on the slices nearest to axial, between midpoints of pixel edges, and stay inside the lesion but
+    for gaps of `chord_gap_vox` pixels; the perpendicular crosses the longest diameter in the same slice, as RANO-BM
+    (Lin et al. 2015) and RECIST 1.1 read them. Mesh quantities follow the IBSI; volumes count voxels.
+
+    Parameters
+    ----------
+    instances : (X, Y, Z) int
+        From `find_instances`, or any map with one number per lesion.
+    tissue : (X, Y, Z) int
+        0 background, 1 enhancing, 2 edema, 3 necrosis.
+    affine : (4, 4) float
+        Voxel index to RAS+ mm, of both.
+    brain : (X, Y, Z) bool, optional
+        Without it `border_distance_mm` is missing and only the edge of the image is a border.
+    chord_gap_vox : float
+        Longest way a diameter may go outside the lesion, in pixels of the coarser side.
+    edema_max_mm : float
+        Edema belongs to the nearest lesion up to this far away.
+    keep_mm3, keep_vox, birth_mm3, birth_vox
+        As in `find_instances`: `enhancing` asks for more than the first two, `below_birth` is less than the last two.
+
+    Returns
+    -------
+    table : DataFrame
+        `INSTANCE_COLUMNS`, one row per lesion by number. `ld_slice` counts from 0 along the file's own slice axis.
+    session : dict
+        ``edema_unassigned_mm3``; ``n_subthreshold``, all components too small to start a track (those a track takes
+        up are taken off by `matching.count_subthreshold`); ``slice_spacing_mm``.
+
+    Raises
+    ------
+    GridMismatchError
+        Arrays of different shapes.
+    """
+    for name, other in (("tissue labels", tissue), ("brain mask", brain)):
+        if other is not None and other.shape != instances.shape:
+            raise GridMismatchError(
+                f"lesions and {name}",
+                found=f"{instances.shape} and {other.shape}",
+                expected="one voxel grid",
+                advice="Measure on the labels the lesions were found in.",
+                reason="grid_mismatch",
+            )
+    ornt, world, arrays = _canonical(affine, instances, tissue, *([] if brain is None else [brain]))
+    instances, tissue = arrays[:2]
+    brain = None if brain is None else arrays[2].astype(bool)
+    view = _AxialView.of(world, ornt, instances.shape)
+    voxel_mm3 = abs(np.linalg.det(world[:3, :3]))
+    size = int(instances.max(initial=0)) + 1
+    whole = (tissue == ENHANCING) | (tissue == NECROSIS)
+
+    edema, unassigned = _count_edema(instances, tissue == EDEMA, size, view.spacing_mm, edema_max_mm)
+    border = _border_distances(instances, brain, view.spacing_mm)
+    rows = []
+    boxes = ndimage.find_objects(instances)
+    for number, box in enumerate(boxes, start=1):
+        if box is None:
+            continue
+        mask = (instances[box] == number) & whole[box]
+        if not mask.any():
+            continue
+        origin = np.array([s.start for s in box])
+        n_wl = int(mask.sum())
+        n_et = int((mask & (tissue[box] == ENHANCING)).sum())
+        enhancing = _reaches_keep(n_et, voxel_mm3, keep_mm3, keep_vox)
+        voxels = np.argwhere(mask)
+        extent = np.ptp(voxels, axis=0) + 1
+        centre = world[:3, :3] @ (voxels.mean(0) + origin) + world[:3, 3]
+        at_edge = bool(((voxels + origin == 0) | (voxels + origin == np.array(instances.shape) - 1)).any())
+        distance, touches = border[number]
+        row = {
+            "instance": number,
+            "below_birth": n_wl * voxel_mm3 < birth_mm3 - TOLERANCE or n_wl < birth_vox,
+            "enhancing": enhancing,
+            "n_voxels": n_wl,
+            **dict(zip(("bbox_x_vox", "bbox_y_vox", "bbox_z_vox"), map(int, extent))),
+            "vol_wl_mm3": n_wl * voxel_mm3,
+            "vol_et_mm3": n_et * voxel_mm3,
+            "vol_nc_mm3": (n_wl - n_et) * voxel_mm3,
+            "vol_ed_mm3": edema[number] * voxel_mm3,
+            "vol_wl_ml": n_wl * voxel_mm3 / 1000,
+            "necrosis_fraction": (n_wl - n_et) / n_wl,
+            "esd_mm": equivalent_diameter_mm(n_wl * voxel_mm3),
+            "border_distance_mm": distance,
+            "touches_border": touches or at_edge,
+            "cx_mm": centre[0],
+            "cy_mm": centre[1],
+            "cz_mm": centre[2],
+            **_measure_mesh(mask, view.spacing_mm),
+            **view.measure(mask, origin, chord_gap_vox),
+        }
+        flags = [
+            ("nonconvex", row["ld_feret_mm"] - row["ld_mm"] > max(view.in_plane_mm) + TOLERANCE),
+            ("oblique", view.tilt_deg > MAX_TILT_DEG + TOLERANCE),
+            ("thick_slice", view.slice_spacing_mm > THICK_SLICE_MM + TOLERANCE),
+            ("not_axial_acq", max(view.in_plane_mm) > max(THICK_SLICE_MM, view.slice_spacing_mm) + TOLERANCE),
+            ("cystic_only", n_et < CYSTIC_MAX_ENHANCING * n_wl - TOLERANCE),
+            ("nonenhancing_remnant", not enhancing),
+            ("fov_edge", at_edge),
+        ]
+        row["flags"] = ";".join(name for name, holds in flags if holds) or None
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=list(INSTANCE_COLUMNS)).astype(INSTANCE_COLUMNS)
+    left_out = whole & (instances == 0)
+    n_dropped = int(cc3d.connected_components(left_out, connectivity=26).max()) if left_out.any() else 0
+    session = {
+        "edema_unassigned_mm3": float(unassigned * voxel_mm3),
+        "n_subthreshold": n_dropped + int(table["below_birth"].sum()),
+        "slice_spacing_mm": view.slice_spacing_mm,
+    }
+    return table, session
+
+
+def equivalent_diameter_mm(volume_mm3: float) -> float:
+    """Return the diameter of the sphere of this volume, mm."""
+    return float((6 * volume_mm3 / np.pi) ** (1 / 3))
+
+
+def edge_points(mask: np.ndarray) -> np.ndarray:
+    """Return the voxel corners on the surface of a mask, (n, 3) in voxels: corner i lies between voxels i-1 and i.
+
+    The distance between the nearest corners of two masks is the distance between the masks edge to edge, exactly,
+    since both lie on one grid.
+    """
+    around = np.zeros(np.add(mask.shape, 1), np.uint8)
+    for shift in np.ndindex(2, 2, 2):
+        around[tuple(slice(s, s + n) for s, n in zip(shift, mask.shape))] += mask
+    return np.argwhere((around > 0) & (around < 8))
+
+
+def longest_diameter(
+    mask: np.ndarray, *, spacing_mm: tuple[float, float], gap_mm: float, at_least_mm: float = 0.0
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Find the longest chord of a slice that stays inside it.
+
+    Parameters
+    ----------
+    mask : (X, Y) bool
+        One slice, without holes.
+    spacing_mm : (2,) float
+    gap_mm : float
+        The chord may run outside for at most this long at a stretch.
+    at_least_mm : float
+        Shorter ones are not looked for.
+
+    Returns
+    -------
+    length_mm : float
+        0 when no chord is long enough.
+    start, end : (2,) float
+        In voxels; midpoints of pixel edges.
+    """
+    doubled = _edge_midpoints(mask)
+    spacing = np.asarray(spacing_mm, float)
+    length = pdist(doubled * spacing / 2)
+    # Pairs come in the order of their points, which breaks ties.
+    order = np.argsort(-np.round(length, 9), kind="stable")
+    order = order[length[order] >= at_least_mm - TOLERANCE]
+    first, second = np.triu_indices(len(doubled), 1)
+    done, batch = 0, FIRST_BATCH
+    while done < len(order):
+        pairs = order[done : done + batch]
+        p, q = doubled[first[pairs]] / 2, doubled[second[pairs]] / 2
+        passing = np.flatnonzero(_longest_gap(mask, p, q, spacing) <= gap_mm + TOLERANCE)
+        if len(passing):
+            best = passing[0]
+            return float(length[pairs[best]]), p[best], q[best]
+        done, batch = done + batch, min(batch * 4, LARGEST_BATCH)
+    return 0.0, doubled[0] / 2, doubled[0] / 2
+
+
+def perpendicular_mm(
+    mask: np.ndarray, start: np.ndarray, end: np.ndarray, *, spacing_mm: tuple[float, float], gap_mm: float
+) -> float:
+    """Return the longest chord that crosses another one at a right angle, mm.
+
+    Parameters
+    ----------
+    mask : (X, Y) bool
+        One slice, without holes.
+    start, end : (2,) float
+        Ends of the chord to cross, voxels.
+    spacing_mm : (2,) float
+    gap_mm : float
+        As for `longest_diameter`.
+    """
+    spacing = np.asarray(spacing_mm, float)
+    along = (end - start) * spacing
+    length = float(np.hypot(*along))
+    along = along / length
+    across = np.array([-along[1], along[0]])
+    at = np.arange(0, length + TOLERANCE, PERP_STEP_VOX * spacing.min())
+    feet = (start * spacing + at[:, None] * along) / spacing
+    reach = float(np.hypot(*(np.array(mask.shape) * spacing))) + spacing.max()
+    sides = [_reach_inside(mask, feet, feet + sign * reach * across / spacing, spacing, gap_mm) for sign in (1, -1)]
+    (far_a, gap_a), (far_b, gap_b) = sides
+    # A foot in a gap counts where the lesion goes on at both sides of the gap, and the gap is short enough as a whole.
+    crosses = (
+        np.isfinite(gap_a)
+        & np.isfinite(gap_b)
+        & (np.where(np.isfinite(gap_a + gap_b), gap_a + gap_b, 0) <= gap_mm + TOLERANCE)
+    )
+    return float(np.where(crosses, far_a + far_b, 0).max(initial=0))
+
+
+@dataclass(frozen=True)
+class _AxialView:
+    """The slices of a scan that are nearest to axial, in an array of RAS order."""
+
+    world: np.ndarray
+    axis: int
+    spacing_mm: np.ndarray
+    tilt_deg: float
+    stored_reversed: bool
+    n_slices: int
+
+    @classmethod
+    def of(cls, world, ornt, shape):
+        spacing = np.linalg.norm(world[:3, :3], axis=0)
+        upward = np.abs(world[2, :3] / spacing)
+        # The last of equals: between planes equally far from axial, the nominally axial one.
+        axis = int(np.flatnonzero(upward > upward.max() - TOLERANCE)[-1])
+        tilt = float(np.degrees(np.arccos(min(upward[axis], 1.0))))
+        stored_axis = int(np.flatnonzero(ornt[:, 0] == axis)[0])
+        return cls(world, axis, spacing, tilt, ornt[stored_axis, 1] < 0, shape[axis])
+
+    @property
+    def slice_spacing_mm(self) -> float:
+        return float(self.spacing_mm[self.axis])
+
+    @property
+    def in_plane_mm(self) -> np.ndarray:
+        return np.delete(self.spacing_mm, self.axis)
+
+    def measure(self, mask: np.ndarray, origin: np.ndarray, chord_gap_vox: float) -> dict:
+        """Return what is read on slices, for a mask in a box that starts at voxel `origin`."""
+        stack = np.moveaxis(mask, self.axis, 0)
+        gap = chord_gap_vox * max(self.in_plane_mm)
+        levels = np.flatnonzero(stack.any((1, 2)))
+        slices = {k: ndimage.binary_fill_holes(stack[k]) for k in levels}
+        feret = {k: pdist(_edge_midpoints(m) * self.in_plane_mm / 2).max() for k, m in slices.items()}
+        best = (0.0, 0, 0)
+        chosen = None
+        for k in sorted(levels, key=lambda k: -feret[k]):
+            if feret[k] < best[0] - TOLERANCE:
+                break
+            length, p, q = longest_diameter(
+                slices[k], spacing_mm=self.in_plane_mm, gap_mm=gap, at_least_mm=best[0] - TOLERANCE
+            )
+            # Of equal lengths the larger slice, then the lower one.
+            rank = (round(length, 6), int(slices[k].sum()), -int(k))
+            if length > 0 and (chosen is None or rank > (round(best[0], 6), *best[1:])):
+                best, chosen = (length, *rank[1:]), (k, p, q)
+        k, p, q = chosen
+        perp = perpendicular_mm(slices[k], p, q, spacing_mm=self.in_plane_mm, gap_mm=gap)
+        level = int(k + origin[self.axis])
+        ends = [self.world @ [*np.insert(np.delete(origin, self.axis) + end, self.axis, level), 1] for end in (p, q)]
+        return {
+            "ld_mm": best[0],
+            "perp_mm": perp,
+            "bidim_mm2": best[0] * perp,
+            "ld_feret_mm": float(max(feret.values())),
+            "ld_slice": self.n_slices - 1 - level if self.stored_reversed else level,
+            "ld_p1_ras": _format_point(ends[0][:3]),
+            "ld_p2_ras": _format_point(ends[1][:3]),
+            "n_slices": len(levels),
+            "extent_z_mm": len(levels) * self.slice_spacing_mm,
+            "slice_spacing_mm": self.slice_spacing_mm,
+        }
+
+
+def _bad_setting(what, found, expected) -> InputError:
+    return InputError(what, found=found, expected=expected, advice="Change it in the config.", reason="bad_setting")
+
+
+def _reaches_keep(n_voxels: int, voxel_mm3: float, keep_mm3: float, keep_vox: int) -> bool:
+    """Whether so many voxels are enough to keep a track alive."""
+    return bool(n_voxels * voxel_mm3 > keep_mm3 + TOLERANCE and n_voxels >= keep_vox)
+
+
+def _canonical(affine: np.ndarray, *arrays: np.ndarray):
+    """Return the turn to RAS order, the affine after it, and the arrays after it."""
+    ornt = nib.orientations.io_orientation(affine)
+    world = np.asarray(affine, float) @ nib.orientations.inv_ornt_aff(ornt, arrays[0].shape)
+    return ornt, world, [np.ascontiguousarray(nib.orientations.apply_orientation(a, ornt)) for a in arrays]
+
+
+def _stored(array: np.ndarray, ornt: np.ndarray) -> np.ndarray:
+    """Turn an array in RAS order back to the order of the file."""
+    start = np.array([[0, 1], [1, 1], [2, 1]])
+    return np.ascontiguousarray(nib.orientations.apply_orientation(array, nib.orientations.ornt_transform(start, ornt)))
+
+
+def _counts_and_centroids(components, world, origin):
+    """Voxels and world centroid of every number in a map that starts at voxel `origin` (row 0: background, n/a)."""
+    size = int(components.max(initial=0)) + 1
+    voxels = np.argwhere(components)
+    numbers = components[tuple(voxels.T)]
+    count = np.bincount(numbers, minlength=size)
+    sums = np.stack([np.bincount(numbers, weights=axis, minlength=size) for axis in voxels.T], axis=1)
+    with np.errstate(invalid="ignore"):
+        centroid = sums / count[:, None] + origin
+    return count, centroid @ world[:3, :3].T + world[:3, 3]
+
+
+def _unlabelled_necrosis(whole: np.ndarray) -> np.ndarray:
+    """Voxels in closed cavities of single components, small enough to be their core."""
+    filled = np.zeros_like(whole)
+    components = cc3d.connected_components(whole, connectivity=26)
+    for number, box in enumerate(ndimage.find_objects(components), start=1):
+        shell = components[box] == number
+        # Six voxels are the least that close a cavity.
+        if shell.sum() < 6:
+            continue
+        filled[box] |= _cavities(shell, whole[box])
+    return filled
+
+
+def _cavities(shell: np.ndarray, occupied: np.ndarray) -> np.ndarray:
+    """Voxels that are free and enclosed by a shell, cavity by cavity where small enough."""
+    holes, n = ndimage.label(ndimage.binary_fill_holes(shell) & ~shell)
+    if n == 0:
+        return np.zeros_like(shell)
+    free = np.bincount(holes[~occupied], minlength=n + 1)
+    small = free <= MAX_CAVITY_RATIO * shell.sum()
+    small[0] = False
+    return small[holes] & ~occupied
+
+
+def _merge_fragments(components, volume, centroid, *, spacing_mm, gap_mm, small_mm3, small_frac) -> np.ndarray:
+    """Return for every component the one it belongs to in the end."""
+    boxes = ndimage.find_objects(components)
+    low = np.array([[s.start for s in box] for box in boxes]) * spacing_mm
+    high = np.array([[s.stop for s in box] for box in boxes]) * spacing_mm
+    # From small to large; each joins a later one, so nothing goes round in circles.
+    order = sorted(range(1, len(volume)), key=lambda i: (volume[i], *np.round(centroid[i], 6)))
+    place = {number: position for position, number in enumerate(order)}
+    trees = {}
+
+    def corners(i):
+        if i not in trees:
+            points = edge_points(components[boxes[i - 1]] == i) + [s.start for s in boxes[i - 1]]
+            trees[i] = cKDTree(points * spacing_mm)
+        return trees[i]
+
+    owner = np.arange(len(volume))
+    for i in order:
+        apart = np.maximum(np.maximum(low - high[i - 1], low[i - 1] - high), 0)
+        near = np.flatnonzero(np.linalg.norm(apart, axis=1) <= gap_mm + TOLERANCE) + 1
+        candidates = []
+        for j in near:
+            if place[j] <= place[i]:
+                continue
+            if not (volume[i] < small_mm3 - TOLERANCE or volume[i] <= small_frac * volume[j] + TOLERANCE):
+                continue
+            gap = corners(j).query(corners(i).data)[0].min()
+            if gap <= gap_mm + TOLERANCE:
+                candidates.append((round(gap, 6), -place[j], j))
+        if candidates:
+            owner[i] = min(candidates)[2]
+    for i in reversed(order):
+        owner[i] = owner[owner[i]]
+    return owner
+
+
+def _count_edema(instances, edema, size, spacing_mm, max_mm):
+    """Edema voxels of each lesion, and of none."""
+    voxels = np.argwhere(edema & (instances == 0))
+    if len(voxels) == 0:
+        return np.zeros(size, int), 0
+    surface = _surface_voxels(instances > 0)
+    if len(surface) == 0:
+        return np.zeros(size, int), len(voxels)
+    # The nearest voxel of a lesion is on its surface: one step from it towards the point would be nearer still.
+    distance, nearest = cKDTree(surface * spacing_mm).query(voxels * spacing_mm)
+    owner = np.where(distance <= max_mm + TOLERANCE, instances[tuple(surface[nearest].T)], 0)
+    counts = np.bincount(owner, minlength=size)
+    unassigned = int(counts[0])
+    counts[0] = 0
+    return counts, unassigned
+
+
+def _border_distances(instances, brain, spacing_mm) -> dict:
+    """Distance of each lesion to the nearest voxel outside the brain, mm, and whether it touches one."""
+    boxes = ndimage.find_objects(instances)
+    if brain is None:
+        return dict.fromkeys(range(1, len(boxes) + 1), (np.nan, False))
+    outside = np.pad(~brain, 1, constant_values=True)
+    # Of the outside, the voxels next to the brain are enough, and so is the surface of a lesion.
+    rim = np.argwhere(outside & ndimage.binary_dilation(~outside)) - 1
+    tree = cKDTree(rim * spacing_mm) if len(rim) else None
+    out = {}
+    for number, box in enumerate(boxes, start=1):
+        if box is None:
+            continue
+        # A voxel that is not on the surface has neighbours in the lesion only.
+        surface = _surface_voxels(instances[box] == number) + [s.start for s in box]
+        if tree is None or outside[tuple((surface + 1).T)].any():
+            out[number] = (0.0, True)
+            continue
+        steps = surface[:, None, :] + np.concatenate([np.eye(3, dtype=int), -np.eye(3, dtype=int)]) + 1
+        touches = bool(outside[tuple(np.moveaxis(steps, -1, 0))].any())
+        points = surface * spacing_mm
+        # A few points give a bound beyond which the others need no search.
+        bound = tree.query(points[:: max(len(points) // 20, 1)])[0].min()
+        distances = tree.query(points, distance_upper_bound=bound + TOLERANCE)[0]
+        out[number] = (float(distances.min()), touches)
+    return out
+
+
+def _surface_voxels(mask: np.ndarray) -> np.ndarray:
+    """Voxels of a mask with a neighbour across a face that is not in it; (n, 3)."""
+    return np.argwhere(mask & ~ndimage.binary_erosion(mask))
+
+
+def _measure_mesh(mask: np.ndarray, spacing_mm: np.ndarray) -> dict:
+    """Surface and largest distance on the mesh at level 0.5 (IBSI C0JK, L0JK), closed cavities filled."""
+    solid = np.pad(mask | _cavities(mask, mask), 1)
+    points, faces, _, _ = marching_cubes(solid.astype(np.float32), 0.5, spacing=tuple(map(float, spacing_mm)))
+    points = points.astype(float)
+    hull = points
+    if len(points) > 50:
+        try:
+            hull = points[ConvexHull(points).vertices]
+        except QhullError:
+            hull = points
+    return {"surface_mm2": float(mesh_surface_area(points, faces)), "max3d_mm": float(pdist(hull).max())}
+
+
+def _edge_midpoints(mask: np.ndarray) -> np.ndarray:
+    """Points halfway between a pixel inside and a neighbour outside, (n, 2), sorted, in half pixels: whole numbers."""
+    padded = np.pad(mask, 1).astype(np.int8)
+    along_x = np.argwhere(np.diff(padded, axis=0)) * 2 + [-1, -2]
+    along_y = np.argwhere(np.diff(padded, axis=1)) * 2 + [-2, -1]
+    points = np.concatenate([along_x, along_y])
+    return points[np.lexsort(points.T[::-1])]
+
+
+def _cut(mask, start, end):
+    """Cut segments at every pixel border.
+
+    Returns the places of the cuts as fractions (n, m+1), and whether each piece is inside (n, m); a piece along a
+    border is inside if the pixel at either side is.
+    """
+    way = end - start
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cuts = [
+            (np.arange(n + 1) - 0.5 - start[:, axis, None]) / way[:, axis, None] for axis, n in enumerate(mask.shape)
+        ]
+    ends = np.tile([0.0, 1.0], (len(start), 1))
+    at = np.concatenate([ends, *cuts], axis=1)
+    at = np.sort(np.clip(np.nan_to_num(at, nan=0.0, posinf=1.0, neginf=0.0), 0, 1), axis=1)
+    middle = start[:, None, :] + (at[:, 1:, None] + at[:, :-1, None]) / 2 * way[:, None, :]
+    padded = np.pad(mask, 2)
+    top = np.array(padded.shape) - 1
+    one = np.clip(np.ceil(middle - 0.5 - 1e-9).astype(int) + 2, 0, top)
+    two = np.clip(np.floor(middle + 0.5 + 1e-9).astype(int) + 2, 0, top)
+    inside = (
+        padded[one[..., 0], one[..., 1]]
+        | padded[one[..., 0], two[..., 1]]
+        | padded[two[..., 0], one[..., 1]]
+        | padded[two[..., 0], two[..., 1]]
+    )
+    return at, inside
+
+
+def _longest_gap(mask, start, end, spacing_mm) -> np.ndarray:
+    """Longest stretch outside the mask of each segment, mm; exact."""
+    at, inside = _cut(mask, start, end)
+    length = np.diff(at, axis=1) * np.linalg.norm((end - start) * spacing_mm, axis=1)[:, None]
+    outside = np.cumsum(np.where(inside, 0, length), axis=1)
+    # A piece without length (a corner just touched) does not end a stretch.
+    last = np.maximum.accumulate(np.where(inside & (length > 1e-9), outside, 0), axis=1)
+    return (outside - last).max(axis=1, initial=0)
+
+
+def _reach_inside(mask, start, end, spacing_mm, gap_mm):
+    """How far rays get until a gap stops them, mm, and the gap they start in (infinite: nothing ahead)."""
+    at, inside = _cut(mask, start, end)
+    far = at * np.linalg.norm((end - start) * spacing_mm, axis=1)[:, None]
+    length = np.diff(far, axis=1)
+    solid = inside & (length > 1e-9)
+    # End of the last piece inside, before each piece.
+    seen = np.maximum.accumulate(np.where(solid, far[:, 1:], 0), axis=1)
+    before = np.concatenate([np.zeros((len(far), 1)), seen[:, :-1]], axis=1)
+    blocked = np.logical_or.accumulate(solid & (far[:, :-1] - before > gap_mm + TOLERANCE), axis=1)
+    reach = np.where(solid & ~blocked, far[:, 1:], 0).max(axis=1)
+    first = np.where(solid.any(axis=1), far[np.arange(len(far)), solid.argmax(axis=1)], np.inf)
+    return reach, first
+
+
+def _format_point(point: np.ndarray) -> str:
+    return ";".join(f"{value + 0.0:.3f}" for value in np.round(point, 3))

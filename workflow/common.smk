@@ -11,7 +11,9 @@ from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.basedir)
 if sys.version_info[:2] not in ((3, 11), (3, 12)):
-    raise WorkflowError(f"mettrail needs Python 3.11 or 3.12; this is {sys.version.split()[0]} ({sys.executable}).")
+    raise WorkflowError(
+        f"mettrail needs Python 3.11 or 3.12; this is {sys.version.split()[0]} ({sys.executable})."
+    )
 
 from mettrail import cohort as cohorts
 from mettrail import joblog, provenance, settings
@@ -22,7 +24,9 @@ try:
     OUT = Path(config["out"])
     # Only the main process looks at the dataset; jobs read the table it has left.
     COHORT = (
-        cohorts.load_cohort(Path(config["bids"]), OUT, **settings.index_settings(config))
+        cohorts.load_cohort(
+            Path(config["bids"]), OUT, **settings.index_settings(config)
+        )
         if workflow.is_main_process
         else cohorts.read_cohort(OUT / "cohort.tsv")
     )
@@ -106,13 +110,21 @@ def prior_of(wildcards):
 
 
 def of_prior(path):
-    """A file of the last visit; nothing on a first one."""
+    """A file of the last visit, for what only follow-ups have."""
 
     def find(wildcards):
-        prior = prior_of(wildcards)
-        return path.format(sub=wildcards.sub, ses=prior) if prior else []
+        if not prior_of(wildcards):
+            raise WorkflowError(
+                f"sub-{wildcards.sub}_ses-{wildcards.ses} is the first usable visit: it has no prior."
+            )
+        return path.format(sub=wildcards.sub, ses=prior_of(wildcards))
 
     return find
+
+
+def of_prior_if_any(path):
+    """A file of the last visit; nothing on a first one."""
+    return lambda wildcards: of_prior(path)(wildcards) if prior_of(wildcards) else []
 
 
 def of_first(path):
@@ -126,11 +138,18 @@ def of_first(path):
 
 def of_all(path):
     """A file of every usable visit of a patient, in order of time."""
-    return lambda wildcards: [path.format(sub=wildcards.sub, ses=ses) for ses in usable_sessions(wildcards.sub)]
+    return lambda wildcards: [
+        path.format(sub=wildcards.sub, ses=ses)
+        for ses in usable_sessions(wildcards.sub)
+    ]
 
 
 def usable_sessions(sub):
-    return [row["ses"] for row in SESSIONS.values() if row["sub"] == sub and row["usable"] == "true"]
+    return [
+        row["ses"]
+        for row in SESSIONS.values()
+        if row["sub"] == sub and row["usable"] == "true"
+    ]
 
 
 def sequences_of(path):
@@ -138,7 +157,11 @@ def sequences_of(path):
 
     def find(wildcards):
         row = SESSIONS[wildcards.sub, wildcards.ses]
-        return [path.format(sub=wildcards.sub, ses=wildcards.ses, mod=mod) for mod in SEQUENCES if row[mod] != "n/a"]
+        return [
+            path.format(sub=wildcards.sub, ses=wildcards.ses, mod=mod)
+            for mod in SEQUENCES
+            if row[mod] != "n/a"
+        ]
 
     return find
 
@@ -198,7 +221,11 @@ def memory_mb(first):
 
 
 # How to register, without the limits by which the result is judged.
-ENGINE = {key: value for key, value in config["register"].items() if not key.startswith("dice_")}
+ENGINE = {
+    key: value
+    for key, value in config["register"].items()
+    if not key.startswith("dice_")
+}
 GPU = 1 if config["segment"]["device"] == "cuda" else 0
 
 # ------------------------------------------------------------------------------------------------------------ failures
@@ -219,11 +246,28 @@ def finish_others():
     before = len(pd.read_csv(known, sep="\t")) if known else 0
     failures = joblog.read_failures(OUT)
     for failure in failures:
-        unit = "_".join(f"{key}-{failure[key]}" for key in ("sub", "ses") if failure[key]) or "the cohort"
-        print(f"\nFAILED {failure['stage']} of {unit}: {failure['detail']}\n  log: {failure['log']}", file=sys.stderr)
+        unit = (
+            "_".join(f"{key}-{failure[key]}" for key in ("sub", "ses") if failure[key])
+            or "the cohort"
+        )
+        print(
+            f"\nFAILED {failure['stage']} of {unit}: {failure['detail']}\n  log: {failure['log']}",
+            file=sys.stderr,
+        )
     if len(failures) <= before:
         return
     unfinished = OUT / "logs" / "unfinished.tsv"
     pd.DataFrame(failures).to_csv(unfinished, sep="\t", index=False, na_rep="n/a")
-    print(f"\nFinishing the rest without {unfinished}; run the same command again to retry.", file=sys.stderr)
-    subprocess.run([sys.executable, "-m", "snakemake", *settings.with_config(sys.argv[1:], f"unfinished={unfinished}"), "--nolock"])
+    print(
+        f"\nFinishing the rest without {unfinished}; run the same command again to retry.",
+        file=sys.stderr,
+    )
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "snakemake",
+            *settings.with_config(sys.argv[1:], f"unfinished={unfinished}"),
+            "--nolock",
+        ]
+    )

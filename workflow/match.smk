@@ -7,7 +7,7 @@ rule match:
         affine=rules.register_reference.output.affine,
         quality=rules.register_reference.output.quality,
         reference=of_first(rules.align.output.image),
-        registry=of_prior(REGISTRY),
+        registry=of_prior_if_any(REGISTRY),
     output:
         labels=ses_file("desc-lesions_dseg.nii.gz"),
         names=ses_file("desc-lesions_dseg.tsv"),

@@ -17,7 +17,9 @@ rule strip:
         mem_mb=memory_mb(4000),
         runtime=30,
     params:
-        settings={key: value for key, value in config["strip"].items() if key != "grow_mm"},
+        settings={
+            key: value for key, value in config["strip"].items() if key != "grow_mm"
+        },
         source=source_digest("strip.py"),
     script:
         "../scripts/strip.py"

@@ -1,0 +1,115 @@
+"""The graph: what would be done, on BIDS trees of every awkward shape, without doing it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_bids, write_scan
+
+ROOT = Path(__file__).parents[1]
+CE = "ce-gadolinium_T1w"
+
+
+def snakemake(*arguments, cwd=ROOT):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments]
+    return subprocess.run(map(str, command), cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+def plan(bids, out, *config, targets=()):
+    """Dry-run; return how many jobs of each rule there would be."""
+    done = snakemake("--dry-run", *targets, "--config", f"bids={bids}", f"out={out}", *config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stats = done.stdout.split("Job stats:")[1].split("\n\n")[0] if "Job stats:" in done.stdout else ""
+    return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", stats, re.MULTILINE)}
+
+
+def test_a_single_visit_needs_no_prior(tmp_path):
+    jobs = plan(write_bids(tmp_path / "bids", {"A": {"1": [CE]}}), tmp_path / "out")
+    assert jobs["segment"] == jobs["match"] == jobs["assess"] == 1
+    assert "register" not in jobs
+    assert "propagate" not in jobs
+    assert "segment_known" not in jobs
+
+
+def test_uneven_patients_get_as_many_jobs_as_they_have_visits(tmp_path):
+    tree = {"A": {str(n): [CE] for n in range(1, 6)}, "B": {"1": [CE, "FLAIR"]}, "C": {"1": [CE], "2": ["T1w"]}}
+    jobs = plan(write_bids(tmp_path / "bids", tree), tmp_path / "out")
+    assert jobs["segment"] == 7
+    assert jobs["register"] == jobs["segment_known"] == 4
+    assert jobs["align_sequence"] == 1
+    assert jobs["assess"] == jobs["report_patient"] == 3
+    assert jobs["report"] == 1
+
+
+def test_a_patient_without_a_usable_visit_is_still_assessed_and_shown(tmp_path):
+    jobs = plan(write_bids(tmp_path / "bids", {"A": {"1": ["T2w"]}}), tmp_path / "out")
+    assert set(jobs) == {"all", "assess", "report", "report_patient", "total"}
+
+
+def test_each_visit_is_registered_to_the_one_before_it_in_time(tmp_path):
+    days = {"x": {"acq_time": "2020-03-01T00:00:00"}, "y": {"acq_time": "2020-01-01T00:00:00"}}
+    bids = write_bids(tmp_path / "bids", {"A": {"x": [CE], "y": [CE]}}, {"A": days})
+    target = f"{tmp_path}/out/sub-A/ses-x/anat/sub-A_ses-x_from-prior_to-session_mode-image_xfm.json"
+    jobs = plan(bids, tmp_path / "out", targets=[target])
+    assert jobs["register"] == 1
+    done = snakemake("--dry-run", target.replace("ses-x", "ses-y"), "--config", f"bids={bids}", f"out={tmp_path}/out")
+    assert done.returncode != 0, "the first visit in time has no prior"
+
+
+def test_given_labels_stand_in_for_both_networks(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
+    for ses in "12":
+        write_scan(tmp_path / f"masks/sub-A/ses-{ses}/anat/sub-A_ses-{ses}_dseg.nii.gz", np.ones((9, 10, 11), np.uint8))
+    jobs = plan(bids, tmp_path / "out", f"labels={{'folder': '{tmp_path}/masks', 'sessions': []}}")
+    assert "segment" not in jobs
+    assert "segment_known" not in jobs
+    assert jobs["segment_fuse"] == 2
+    jobs = plan(bids, tmp_path / "out", f"labels={{'folder': '{tmp_path}/masks', 'sessions': ['1']}}")
+    assert jobs["segment"] == jobs["segment_known"] == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (["bids=nowhere"], "nowhere"),
+        (["bds=x"], "Did you mean bids?"),
+        (["register={'engine': 'elastix'}"], "register.engine"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_runs(tmp_path, config, said):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
+    done = snakemake("--dry-run", "--config", f"bids={bids}", f"out={tmp_path}/out", *config)
+    assert done.returncode != 0
+    text = done.stdout + done.stderr
+    assert said in text
+    assert "to do:" in text
+    assert "Traceback" not in text
+
+
+def test_hd_bet_without_weights_asks_for_fetch_and_falls_back_to_nothing(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
+    done = snakemake(
+        "--dry-run", "--config", f"bids={bids}", f"out={tmp_path}/out",
+        f"strip={{'method': 'hd-bet', 'hd_bet_weights': '{tmp_path}/none.pth'}}",
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "snakemake --cores 1 fetch" in done.stdout + done.stderr
+
+
+def test_nothing_of_the_graph_needs_the_dataset_twice(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
+    plan(bids, tmp_path / "out")
+    before = (tmp_path / "out" / "cohort.tsv").stat().st_mtime_ns
+    plan(bids, tmp_path / "out")
+    assert (tmp_path / "out" / "cohort.tsv").stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "out/logs/index/listing.json").read_text())["bids"] == str(bids)
+
+
+def test_the_workflow_is_lint_free(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
+    done = snakemake("--lint", "--config", f"bids={bids}", f"out={tmp_path}/out")
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,19 @@
+rule fetch:
+    """HD-BET's weights, checked against the publisher's checksum: the only rule that uses the network."""
+    output:
+        weights=str(ROOT / config["strip"]["hd_bet_weights"]),
+    log:
+        log_file("fetch", "hd-bet"),
+    benchmark:
+        benchmark_file("fetch", "hd-bet")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        registry=str(ROOT / "resources" / "weights.yaml"),
+        source=source_digest("fetch.py"),
+    script:
+        "../scripts/fetch.py"

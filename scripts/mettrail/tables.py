@@ -1,8 +1,8 @@
 """Every column of the final tables: name, type, unit, meaning, levels; and the only place that reads or writes tables.
 
 Three kinds of table end up in the hands of people: ``lesions`` (one row per lesion and session), ``sessions`` and
-``patients``. They are TSV with ``n/a`` for what is missing and a JSON dictionary of the same stem, as BIDS wants it, and CSV
-mirrors with empty fields for those who concatenate. Numbers are rounded here, when written, and nowhere before.
+``patients``. They are TSV with ``n/a`` for what is missing and a JSON dictionary of the same stem, as BIDS wants it,
+and CSV mirrors with empty fields for those who concatenate. Numbers are rounded here, when written, and nowhere before.
 
 Tables that stages hand to each other are plain TSV (`write_tsv`, `read_tsv`): any columns, numbers exact.
 
@@ -473,7 +473,8 @@ def make_table(rows: Iterable[Mapping] | pd.DataFrame, kind: str) -> pd.DataFram
     Raises
     ------
     InputError
-        A column too many or too few, a value that is not among the levels, a number where there should be none, a row twice.
+        A column too many or too few, a value that is not among the levels, a number where there should be none, a row
+        twice.
     """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     if frame.empty and len(frame.columns) == 0:
@@ -668,8 +669,8 @@ def read_tsv(path: Path, *, text: Iterable[str] = ()) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns that bear the name of a column of the final tables have its type, also when empty; others are whole numbers,
-        floats, booleans or text by what they hold.
+        Columns that bear the name of a column of the final tables have its type, also when empty; others are whole
+        numbers, floats, booleans or text by what they hold.
     """
     path, text = Path(path), set(text)
     raw = _read_text(path, separator="\t", missing=MISSING)

@@ -31,7 +31,6 @@ CLINICAL = [
     "clinical_tumour_related",
 ]
 DAY_COLUMNS = ["days_from_baseline", "days_from_treatment"]
-EDITABLE = {"ses_order", "days", "usable", "reason", "reference", "labels"}
 LABEL = re.compile(r"^[a-zA-Z0-9]+$")
 
 
@@ -39,7 +38,7 @@ def columns(sequences: list[str]) -> list[str]:
     """Return the columns of the cohort table, in order."""
     return [
         *IDENTITY, "order", "days", "prior", "usable", "reason", "detail", "flags",
-        "reference", *sequences, "labels", *CLINICAL,
+        "reference", *sequences, "labels", *CLINICAL, "treatment_start_day",
     ]  # fmt: skip
 
 
@@ -134,7 +133,7 @@ def index_cohort(
     _check_files(bids, rows, sequences, checks_path)
     table = pd.DataFrame(rows, columns=[*columns(sequences), "time"])
     table = _apply_edits(table, edits)
-    return _order_visits(table)[columns(sequences)]
+    return _order_visits(table, _read_participants(bids))[columns(sequences)]
 
 
 # ---------------------------------------------------------------------------------------------------------- finding
@@ -343,7 +342,7 @@ def _listing_digest(bids: Path, settings: dict) -> dict:
     parts = [repr(sorted(settings.items())), Path(__file__).read_text()]
     folders = [Path(bids)] + ([Path(settings["labels_folder"])] if settings["labels_folder"] else [])
     for folder in folders:
-        for path in sorted([*folder.glob("sub-*"), *folder.glob("sub-*/**/*")]):
+        for path in sorted([*folder.glob("participants.tsv"), *folder.glob("sub-*"), *folder.glob("sub-*/**/*")]):
             if path.is_dir():
                 parts.append(str(path))
             elif path.name.endswith((".nii", ".nii.gz", ".tsv")):
@@ -371,8 +370,7 @@ def _apply_edits(table: pd.DataFrame, edits: str) -> pd.DataFrame:
             expected="sub, ses, column, value",
             advice="Correct the header.",
         )
-    allowed = {"days", "usable", "reason", "flags", *[c for c in table.columns if c in ("reference", "labels")]}
-    allowed |= set(table.columns) - {*IDENTITY, "order", "prior", "time", "detail"}
+    allowed = set(table.columns) - {*IDENTITY, "order", "prior", "time", "detail", "treatment_start_day"}
     for edit in changes.to_dict("records"):
         sub, ses = edit["sub"].removeprefix("sub-"), edit["ses"].removeprefix("ses-")
         mine = (table["sub"] == sub) & (table["ses"] == ses)
@@ -393,10 +391,10 @@ def _apply_edits(table: pd.DataFrame, edits: str) -> pd.DataFrame:
     return table
 
 
-def _order_visits(table: pd.DataFrame) -> pd.DataFrame:
+def _order_visits(table: pd.DataFrame, participants: dict[str, dict]) -> pd.DataFrame:
     """Put each patient's visits in order of time, number them, count days and name each one's prior."""
     patients = []
-    for _, visits in table.groupby("sub", sort=True):
+    for sub, visits in table.groupby("sub", sort=True):
         visits = visits.copy()
         kinds = {time.partition(":")[0] for time in visits["time"]}
         flags = []
@@ -415,6 +413,9 @@ def _order_visits(table: pd.DataFrame) -> pd.DataFrame:
                 flags.append("same_date")
             visits = visits.assign(_time=times).sort_values(["_time", "ses"])
             visits["days"] = _days(list(visits["_time"]))
+            visits["treatment_start_day"] = _treatment_day(
+                row=participants.get(sub, {}), first=visits["_time"].iloc[0]
+            )
         visits["order"] = [str(n) for n in range(1, len(visits) + 1)]
         usable = [ses if ok == "true" else None for ses, ok in zip(visits["ses"], visits["usable"])]
         visits["prior"] = [next((s for s in reversed(usable[:n]) if s), "n/a") for n in range(len(usable))]
@@ -427,6 +428,23 @@ def _days(times: list) -> list[str]:
     if isinstance(times[0], date):
         return [str((time.date() - times[0].date()).days) for time in times]
     return [f"{time:g}" for time in times]
+
+
+def _treatment_day(*, row: dict, first) -> str:
+    """Return the start of treatment on the time axis of the visits: a day as given, or counted from a date."""
+    day = row.get("treatment_start_day", "n/a")
+    start = row.get("treatment_start_date", "n/a")
+    if day in ("", "n/a") and start not in ("", "n/a") and isinstance(first, date):
+        try:
+            day = str((date.fromisoformat(start[:10]) - first.date()).days)
+        except ValueError as err:
+            raise InputError(
+                "participants.tsv",
+                found=f"treatment_start_date {start!r}",
+                expected="an ISO 8601 date, e.g. 2019-03-12",
+                advice="Correct it, or give treatment_start_day.",
+            ) from err
+    return day or "n/a"
 
 
 def _natural(label: str) -> list:
@@ -464,17 +482,59 @@ def without_unfinished(table: pd.DataFrame, unfinished: str | None) -> pd.DataFr
 
 
 def read_participants(bids: Path, table: pd.DataFrame) -> dict[str, dict]:
-    """Return, per patient of the cohort table, the row of participants.tsv (empty where there is none)."""
+    """Return, per patient of the cohort table, the row of participants.tsv (little in it where there is none)."""
+    rows = _read_participants(bids)
+    out = {}
+    for sub, visits in table.groupby("sub", sort=True):
+        days = [day for day in visits["treatment_start_day"] if day != "n/a"]
+        out[sub] = rows.get(sub, {}) | {"participant_id": f"sub-{sub}", "treatment_start_day": (days or ["n/a"])[0]}
+    return out
+
+
+def _read_participants(bids: Path) -> dict[str, dict]:
     path = bids / "participants.tsv"
-    rows = {}
-    if path.exists():
-        participants = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-        if "participant_id" not in participants:
-            raise InputError(
-                path,
-                found=f"columns {list(participants.columns)}",
-                expected="a column participant_id",
-                advice="Name the participants (sub-01, …) in a column participant_id, as BIDS asks.",
-            )
-        rows = {str(row["participant_id"]).removeprefix("sub-"): row for row in participants.to_dict("records")}
-    return {sub: rows.get(sub, {}) for sub in sorted(table["sub"].unique())}
+    if not path.exists():
+        return {}
+    participants = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    if "participant_id" not in participants:
+        raise InputError(
+            path,
+            found=f"columns {list(participants.columns)}",
+            expected="a column participant_id",
+            advice="Name the participants (sub-01, …) in a column participant_id, as BIDS asks.",
+        )
+    return {str(row["participant_id"]).removeprefix("sub-"): row for row in participants.to_dict("records")}
+
+
+def describe_sessions(rows: list[dict], registries: list[dict], *, reference: str) -> pd.DataFrame:
+    """Return what the response criteria need to know of a patient's sessions, evaluable or not.
+
+    Parameters
+    ----------
+    rows : list of dict
+        The patient's rows of the cohort table.
+    registries : list of dict
+        Of the sessions that were matched.
+    reference : str
+        A reference image without contrast agent makes no session evaluable.
+    """
+    known = {registry["session_id"]: registry for registry in registries}
+    sessions = []
+    for row in rows:
+        registry = known.get(f"ses-{row['ses']}", {})
+        sessions.append(
+            {
+                "participant_id": f"sub-{row['sub']}",
+                "session_id": f"ses-{row['ses']}",
+                "order": int(row["order"]),
+                "days": None if row["days"] == "n/a" else float(row["days"]),
+                "evaluable": bool(registry.get("evaluable", False)),
+                "ne_reason": registry.get("ne_reason") or row["reason"],
+                "registration_qc": registry.get("registration_qc"),
+                "n_subthreshold": registry.get("n_subthreshold"),
+                "edema_unassigned_mm3": registry.get("edema_unassigned_mm3"),
+                "flags": row["flags"],
+                **{name: row[name] for name in CLINICAL if row[name] != "n/a"},
+            }
+        )
+    return pd.DataFrame(sessions).convert_dtypes()

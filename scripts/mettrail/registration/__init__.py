@@ -1,0 +1,282 @@
+"""Registration of two brain-extracted images: one function, two engines, and the numbers that say how well it went.
+
+Engines are modules with one function ``run``; they get cropped, rescaled images and a start that is roughly right, and
+return matrices and warps in the house's convention (RAS mm, fixed to moving). Nothing outside this package calls
+greedy or ANTs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+
+import numpy as np
+from scipy import ndimage, optimize
+from scipy.spatial.transform import Rotation
+
+from mettrail import transforms
+from mettrail.errors import InputError
+from mettrail.images import Grid, Image, require_same_grid
+from mettrail.transforms import Transform, Warp
+
+STAGES = ("rigid", "affine", "deformable")
+ENGINES = ("greedy", "ants")
+# Beyond the mask, so that metric windows and smoothing do not meet the border.
+_MARGIN_MM = 12.0
+# The search for a start works on points this far apart.
+_START_MM = 6.0
+_SMOOTH_MM = 2.0
+_START_ANGLES = (-60.0, -30.0, 0.0, 30.0, 60.0)
+_BINS = 24
+# A rigid matrix that changes volume by more than this is none.
+_RIGID_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class QualityCheck:
+    """The verdict on one registration.
+
+    Parameters
+    ----------
+    status : {'ok', 'warn', 'fail'}
+    reason : str
+        One word for the tables, empty when ok.
+    """
+
+    status: str
+    reason: str = ""
+
+
+def register(
+    fixed: Image,
+    moving: Image,
+    *,
+    stage: str,
+    fixed_mask: Image | None,
+    moving_mask: Image | None,
+    initial: np.ndarray | None,
+    threads: int,
+    engine: str,
+    seed: int,
+    mask_grow_mm: float,
+    greedy: dict,
+    ants: dict,
+) -> Transform:
+    """Find the transform that takes points of the fixed image to points of the moving one.
+
+    Parameters
+    ----------
+    fixed, moving : Image
+        Scans on any grids; they need not overlap in the world.
+    stage : {'rigid', 'affine', 'deformable'}
+        ``deformable`` is rigid, affine, then cross-correlation inside the masks (as Andrearczyk et al. 2024 did with
+        ANTs).
+    fixed_mask, moving_mask : Image or None
+        Brains; the metric sees them grown by `mask_grow_mm`. Lesions may be left out. None: everything that is not 0
+        counts for the start, and the metric sees the whole image.
+    initial : (4, 4) float or None
+        RAS mm, fixed to moving; None searches: centres of mass, and rotations up to 60 degrees about each axis.
+    threads : int
+        Cores the engine may use.
+    engine : {'greedy', 'ants'}
+    seed : int
+        Above 0: the sampling is then the same each time, whereas sums over several threads may differ in last digits.
+    greedy, ants : dict
+        Settings of the engines.
+
+    Returns
+    -------
+    Transform
+        ``warp`` is on the fixed grid, None unless deformable.
+
+    Raises
+    ------
+    InputError
+        An image without content, or a mask that is empty or not on its image's grid.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"stage is {stage!r}, not one of {STAGES}")
+    if engine not in ENGINES:
+        raise ValueError(f"engine is {engine!r}, not one of {ENGINES}")
+    fixed_small, fixed_brain, box = _prepare(fixed, fixed_mask, mask_grow_mm)
+    moving_small, moving_brain, _ = _prepare(moving, moving_mask, mask_grow_mm)
+    start = find_start(fixed_small, moving_small, fixed_brain, moving_brain) if initial is None else initial
+    affine, warp = import_module(f"mettrail.registration.{engine}").run(
+        fixed_small,
+        moving_small,
+        fixed_mask=None if fixed_mask is None else fixed_brain,
+        moving_mask=None if moving_mask is None else moving_brain,
+        stage=stage,
+        start=np.asarray(start, float),
+        threads=threads,
+        seed=seed,
+        **(greedy if engine == "greedy" else ants),
+    )
+    return Transform(affine, None if warp is None else _on_whole_grid(warp, fixed.grid, box))
+
+
+def find_start(fixed: Image, moving: Image, fixed_mask: Image, moving_mask: Image) -> np.ndarray:
+    """Return a rigid (4, 4) start: centres of mass on each other, then the rotation that shares most information.
+
+    Mutual information of points 6 mm apart, for rotations up to 60 degrees about each axis; the best three are refined.
+    Mutual information because the two may be of different sequences.
+    """
+    points, centre = _start_points(fixed_mask)
+    values = _bin(_sample(_smooth(fixed), points))
+    smooth, moving_centre = _smooth(moving), _start_points(moving_mask)[1]
+    edges = _bin_edges(smooth.data[moving_mask.data])
+
+    def matrix(parameters: np.ndarray) -> np.ndarray:
+        out = np.eye(4)
+        out[:3, :3] = Rotation.from_euler("xyz", parameters[:3], degrees=True).as_matrix()
+        out[:3, 3] = moving_centre + parameters[3:] - out[:3, :3] @ centre
+        return out
+
+    def cost(parameters: np.ndarray) -> float:
+        moved = _sample(smooth, transforms.map_points(points, affine=matrix(parameters)))
+        return -_mutual_information(values, np.searchsorted(edges, moved))
+
+    angles = np.array(np.meshgrid(_START_ANGLES, _START_ANGLES, _START_ANGLES)).reshape(3, -1).T
+    candidates = [np.append(a, [0.0, 0.0, 0.0]) for a in angles]
+    candidates = sorted(candidates, key=cost)[:3]
+    # First steps of 10 degrees and 5 mm; a tenth of that is as good as points 6 mm apart can tell.
+    directions = np.diag([10.0, 10, 10, 5, 5, 5])
+    refined = [
+        optimize.minimize(
+            cost, c, method="Powell", options={"direc": directions, "xtol": 0.02, "ftol": 1e-3, "maxfev": 250}
+        )
+        for c in candidates
+    ]
+    return matrix(min(refined, key=lambda r: r.fun).x)
+
+
+def similarity(fixed: Image, moved: Image, mask: Image, *, radius_vox: int = 2) -> dict[str, float]:
+    """Say how alike two images on one grid are inside a mask.
+
+    Returns
+    -------
+    dict
+        ``correlation`` over all voxels, and ``local_ncc``, the mean correlation of windows of `radius_vox`. NaN where
+        the mask is empty.
+    """
+    require_same_grid(fixed, moved, mask)
+    inside = mask.data > 0
+    if not inside.any():
+        return {"correlation": float("nan"), "local_ncc": float("nan")}
+    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    a, b, inside = (image[box] for image in (fixed.data, moved.data, inside))
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    size = 2 * radius_vox + 1
+    mean_a, mean_b = ndimage.uniform_filter(a, size), ndimage.uniform_filter(b, size)
+    var_a = ndimage.uniform_filter(a * a, size) - mean_a**2
+    var_b = ndimage.uniform_filter(b * b, size) - mean_b**2
+    cov = ndimage.uniform_filter(a * b, size) - mean_a * mean_b
+    # Windows without contrast say nothing; counting them as 0 would reward noise.
+    sound = inside & (var_a > 1e-6 * a[inside].var()) & (var_b > 1e-6 * b[inside].var())
+    local = cov[sound] / np.sqrt(var_a[sound] * var_b[sound])
+    return {
+        "correlation": float(np.corrcoef(a[inside], b[inside])[0, 1]),
+        "local_ncc": float(local.mean()) if local.size else float("nan"),
+    }
+
+
+def brain_dice_in_common_view(
+    fixed_mask: Image, moving_mask: Image, *, affine: np.ndarray, warp: Warp | None = None
+) -> float:
+    """Return the Dice overlap of two brains where both fields of view reach.
+
+    A visit with a smaller field of view is not worse registered for that. NaN when no brain is in the common view.
+    """
+    moved = transforms.apply(moving_mask, fixed_mask.grid, affine=affine, warp=warp, interpolation="nearest").data > 0
+    everything = moving_mask.like(np.ones(moving_mask.data.shape, bool))
+    view = transforms.apply(everything, fixed_mask.grid, affine=affine, warp=warp, interpolation="nearest").data
+    here = (fixed_mask.data > 0) & view
+    total = int(here.sum()) + int(moved.sum())
+    return 2 * int((here & moved).sum()) / total if total else float("nan")
+
+
+def registration_qc(*, dice: float, rigid: np.ndarray | None, dice_warn: float, dice_fail: float) -> QualityCheck:
+    """Judge a registration by the overlap of the brains and, where it is a rigid one, by its matrix.
+
+    Parameters
+    ----------
+    dice : float
+        From `brain_dice_in_common_view`. NaN fails.
+    rigid : (4, 4) float or None
+        The matrix, when it has to keep volumes.
+    dice_warn, dice_fail : float
+        Below the first to be looked at, below the second not evaluable.
+    """
+    if rigid is not None and abs(np.linalg.det(rigid[:3, :3]) - 1) > _RIGID_TOLERANCE:
+        return QualityCheck("fail", "not_rigid")
+    if not dice >= dice_fail:
+        return QualityCheck("fail", "registration_failed")
+    if dice < dice_warn:
+        return QualityCheck("warn", "registration_poor")
+    return QualityCheck("ok")
+
+
+def _prepare(image: Image, mask: Image | None, grow_mm: float) -> tuple[Image, Image, tuple[slice, ...]]:
+    """Cut an image to its brain and bring its values to 0..1000; return it, its mask and where it was cut."""
+    if mask is not None:
+        require_same_grid(image, mask)
+    content = image.data != 0 if mask is None else mask.data > 0
+    if not content.any() or image.data.min() == image.data.max():
+        raise InputError(
+            image.path or "image",
+            found="nothing but background" if content.any() else "an empty brain mask",
+            expected="a brain",
+            advice="Look at the scan and its brain mask.",
+            reason="empty_brain",
+        )
+    margin = np.ceil((_MARGIN_MM + grow_mm) / np.array(image.spacing_mm)).astype(int)
+    found = ndimage.find_objects(content.astype(np.uint8))[0]
+    box = tuple(slice(max(s.start - m, 0), min(s.stop + m, n)) for s, m, n in zip(found, margin, image.data.shape))
+    affine = image.affine.copy()
+    affine[:3, 3] = (image.affine @ [*(s.start for s in box), 1])[:3]
+    data, inside = image.data[box].astype(np.float32), content[box]
+    if mask is not None and grow_mm > 0:
+        inside = ndimage.distance_transform_edt(~inside, sampling=image.spacing_mm) <= grow_mm
+    # Vessels and lesions far brighter than tissue would leave tissue few histogram bins.
+    low, high = min(data.min(), 0.0), np.percentile(data[inside], 99.8)
+    data = np.clip((data - low) / max(high - low, 1e-6), 0, 1) * 1000
+    return Image(data, affine), Image(inside, affine), box
+
+
+def _on_whole_grid(warp: Warp, grid: Grid, box: tuple[slice, ...]) -> Warp:
+    """Continue a warp of the cut image to the whole grid by its border values, so that nothing tears."""
+    pad = [(s.start, n - s.stop) for s, n in zip(box, grid.shape)]
+    return Warp(np.pad(warp.vectors, [*pad, (0, 0)], mode="edge"), grid.affine)
+
+
+def _smooth(image: Image) -> Image:
+    sigma = _SMOOTH_MM / np.array(image.spacing_mm)
+    return image.like(ndimage.gaussian_filter(image.data, sigma))
+
+
+def _start_points(mask: Image) -> tuple[np.ndarray, np.ndarray]:
+    """Return world points of a mask, some 6 mm apart, and its centre of mass."""
+    step = np.maximum(np.rint(_START_MM / np.array(mask.spacing_mm)).astype(int), 1)
+    voxels = np.argwhere(mask.data[:: step[0], :: step[1], :: step[2]]) * step
+    centre = np.array(ndimage.center_of_mass(mask.data))
+    return transforms.map_points(voxels, affine=mask.affine), transforms.map_points(centre[None], affine=mask.affine)[0]
+
+
+def _sample(image: Image, points: np.ndarray) -> np.ndarray:
+    index = transforms.map_points(points, affine=np.linalg.inv(image.affine)).T
+    return ndimage.map_coordinates(image.data, index, order=1, mode="grid-constant", prefilter=False)
+
+
+def _bin_edges(values: np.ndarray) -> np.ndarray:
+    return np.linspace(*np.percentile(values, [1, 99]), _BINS - 1)
+
+
+def _bin(values: np.ndarray) -> np.ndarray:
+    return np.searchsorted(_bin_edges(values), values)
+
+
+def _mutual_information(a: np.ndarray, b: np.ndarray) -> float:
+    joint = np.bincount(a * _BINS + b, minlength=_BINS * _BINS).reshape(_BINS, _BINS) / a.size
+    outer = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    there = joint > 0
+    return float((joint[there] * np.log(joint[there] / outer[there])).sum())

@@ -1,0 +1,126 @@
+"""The greedy engine (Yushkevich et al. 2016, https://greedy.readthedocs.io), in memory through picsl_greedy."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from picsl_greedy import Greedy3D
+
+from mettrail import transforms
+from mettrail.images import Image
+from mettrail.transforms import Warp
+
+_LOG = logging.getLogger(__name__)
+
+
+def run(
+    fixed: Image,
+    moving: Image,
+    *,
+    fixed_mask: Image | None,
+    moving_mask: Image | None,
+    stage: str,
+    start: np.ndarray,
+    threads: int,
+    seed: int,
+    linear_iterations: list[int],
+    iterations: list[int],
+    radius: int,
+    smooth_vox: list[float],
+) -> tuple[np.ndarray, Warp | None]:
+    """Register with greedy: rigid and affine by normalised mutual information, warp by normalised cross-correlation.
+
+    Parameters
+    ----------
+    fixed, moving, fixed_mask, moving_mask, stage, start, threads, seed
+        As `mettrail.registration.register` prepares them.
+    linear_iterations, iterations : list of int
+        Per resolution level, coarse to fine; the last one is full resolution.
+    radius : int, voxels
+        Of the cross-correlation window.
+    smooth_vox : two floats, voxels
+        Smoothing of the update and of the whole field.
+    """
+    common = f"-i fixed moving -threads {threads} -seed {seed} -V 0"
+    images = {"fixed": transforms.image_to_itk(fixed), "moving": transforms.image_to_itk(moving)}
+    for option, name, mask in (("-gm", "fixed_mask", fixed_mask), ("-mm", "moving_mask", moving_mask)):
+        if mask is not None:
+            common += f" {option} {name}"
+            images[name] = transforms.image_to_itk(Image(mask.data.astype(np.float32), mask.affine))
+    with tempfile.TemporaryDirectory(prefix="greedy-") as folder:
+        matrix = start
+        for freedom in (6, 12) if stage != "rigid" else (6,):
+            before = _write_matrix(Path(folder) / f"before-{freedom}.mat", matrix)
+            matrix = _execute(
+                f"{common} -a -dof {freedom} -m NMI -n {_levels(linear_iterations)} -ia {before} -o matrix",
+                "matrix",
+                images,
+            )
+        if stage != "deformable":
+            return matrix, None
+        affine = _write_matrix(Path(folder) / "affine.mat", matrix)
+        window = "x".join([str(radius)] * 3)
+        # greedy rounds warps to a tenth of a voxel unless told not to (-wp 0).
+        field = _execute(
+            f"{common} -m NCC {window} -n {_levels(iterations)} -s {smooth_vox[0]}vox {smooth_vox[1]}vox "
+            f"-it {affine} -wp 0 -o field",
+            "field",
+            images,
+        )
+    return matrix, transforms.warp_from_itk(field)
+
+
+def _execute(command: str, result: str, images: dict):
+    """Run one command and return one result; what greedy prints goes to the log."""
+    greedy, out, err = Greedy3D(), io.StringIO(), io.StringIO()
+    _LOG.info("greedy %s", command)
+    try:
+        with _optimiser_to_log():
+            greedy.execute(command, out=out, err=err, **images, **{result: None})
+    finally:
+        _LOG.debug("%s%s", out.getvalue(), err.getvalue())
+    return greedy[result]
+
+
+@contextmanager
+def _optimiser_to_log() -> Iterator[None]:
+    """Send what the optimiser writes past Python to the log.
+
+    It says LINE SEARCH FAILED whenever a level ends because no step helps any more, which is the usual end.
+    """
+    streams, libc = (1, 2), ctypes.CDLL(None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    libc.fflush(None)
+    kept = [os.dup(stream) for stream in streams]
+    with tempfile.TemporaryFile() as file:
+        for stream in streams:
+            os.dup2(file.fileno(), stream)
+        try:
+            yield
+        finally:
+            libc.fflush(None)
+            for stream, copy in zip(streams, kept):
+                os.dup2(copy, stream)
+                os.close(copy)
+            file.seek(0)
+            _LOG.debug("%s", file.read().decode(errors="replace"))
+
+
+def _write_matrix(path: Path, matrix: np.ndarray) -> Path:
+    # greedy's own matrices are RAS mm, fixed to moving: the house's convention.
+    np.savetxt(path, matrix, fmt="%.17g")
+    return path
+
+
+def _levels(iterations: list[int]) -> str:
+    return "x".join(str(int(n)) for n in iterations)

@@ -1,0 +1,411 @@
+"""What a synthetic cohort holds, and how it is written: a BIDS data set with its truth as derivatives.
+
+A cohort is a plain dictionary (see `config/phantom_demo.yaml`). Everything it does not say has the value in
+`SESSION`, `LESION` or `PATIENT` below; names not listed there are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from scipy.spatial.transform import Rotation
+
+from mettrail import images
+from mettrail.errors import InputError
+from mettrail.images import Image
+from mettrail.phantom import anatomy, fields, lesions, scan
+from mettrail.phantom.fields import stream
+
+COHORT = {"name": "Synthetic brain metastases", "defaults": {}, "patients": []}
+PATIENT = {
+    "id": None,
+    "anatomy": {},
+    "sessions": [],
+    "lesions": [],
+    "expected": {},
+    "gap_mm": 8.0,  # least distance between the edges of lesions placed at random
+    "mass_effect": 0.25,  # 0 none, 0.45 the most that can be without folding
+}
+ANATOMY = {"seed": 0, "warp_mm": 4.0, "gyri": 1.0, "vessels": 1.0}
+SESSION = {
+    "label": None,
+    "acq_time": None,
+    "sequences": list(scan.SEQUENCES),  # or a mapping from sequence to what differs for it
+    "spacing_mm": [1.0, 1.0, 1.0],  # along right, anterior, superior
+    "orientation": "RAS",
+    "oblique_deg": [0.0, 0.0, 0.0],
+    "extent": "head",  # head, brain (a smaller field of view), or extracted (no skull)
+    "motion_mm": 4.0,  # typical difference in position between visits
+    "motion_deg": 2.5,
+    "shake_mm": 0.4,  # the same between the scans of one visit
+    "atrophy_mm": 0.3,
+    "noise": 0.025,  # standard deviation relative to white matter
+    "bias": 0.15,
+    "blur_mm": 0.3,
+    "contrast_spread": 0.04,
+    "grain": 0.02,
+    "brightness": {},  # tissue to brightness, in place of the table's
+    "scale": None,  # grey values of white matter; drawn when not given
+}
+LESION = {
+    "id": None,
+    "where": "random",  # or [x, y, z] in MNI mm, or {beside: id, distance_mm: d}
+    "diameters_mm": [],  # longest axial diameter at each session, 0 where absent; or
+    "volumes_mm3": [],
+    "kind": "nodule",  # nodule, ring, cystic
+    "necrosis": None,  # share of the volume, one number or one per session; by kind when not given
+    "edema_mm": 0.0,  # reach in white matter, one number or one per session
+    "irregularity": 0.07,
+    "rim_gap": 0.0,
+    "enhancement": 1.0,
+    "merges_into": None,  # {lesion: id, sessions: [labels]}
+    "splits": None,  # {sessions: [labels], gap_mm: 4}: from one body two, each of the given diameter
+}
+NECROSIS_OF_KIND = {"nodule": 0.0, "ring": 0.35, "cystic": 0.65}
+TRUTH, INSTANCES = "truth", "truth-instances"
+
+
+@dataclass(frozen=True)
+class Session:
+    """One simulated visit.
+
+    Parameters
+    ----------
+    participant, label, acq_time : str
+    images : sequence -> Image
+        Each on its own raw grid.
+    tissue, instances : Image of uint8
+        1 enhancing, 2 edema, 3 necrosis; number of the lesion for life (label 1 or 3). On the reference grid: the
+        post-contrast scan's, or the first sequence's where there is none.
+    brain : Image of bool
+    lesions : DataFrame
+        One row per lesion of the patient: the truth table.
+    """
+
+    participant: str
+    label: str
+    acq_time: str
+    images: dict[str, Image]
+    tissue: Image
+    instances: Image
+    brain: Image
+    lesions: pd.DataFrame
+
+
+def _complete(given: dict, allowed: dict, what: str, base: dict | None = None) -> dict:
+    strange = sorted(set(given) - set(allowed))
+    if strange:
+        raise InputError(
+            what,
+            found=f"unknown settings {strange}",
+            expected=f"some of {sorted(allowed)}",
+            advice="Correct the name or leave it out.",
+            reason="bad_spec",
+        )
+    return {**allowed, **(base or {}), **given}
+
+
+def complete_patient(spec: dict, defaults: dict) -> dict:
+    """Fill in what a patient's description leaves out, and refuse what cannot be.
+
+    Raises
+    ------
+    InputError
+        Unknown settings, trajectories as long as something else than the sessions, or sessions out of order.
+    """
+    patient = _complete(spec, PATIENT, f"patient {spec.get('id')}")
+    name = f"patient {patient['id']}"
+    patient["anatomy"] = _complete(patient["anatomy"], ANATOMY, f"{name}, anatomy")
+    _complete(defaults, SESSION, "defaults")
+    sessions = [_complete(s, SESSION, f"{name}, session", defaults) for s in patient["sessions"]]
+    for session in sessions:
+        session["label"], session["acq_time"] = str(session["label"]), _iso(session["acq_time"])
+        session["spacing_mm"] = np.broadcast_to(session["spacing_mm"], 3).astype(float).tolist()
+        if isinstance(session["sequences"], (list, tuple)):
+            session["sequences"] = {sequence: {} for sequence in session["sequences"]}
+    times = [s["acq_time"] for s in sessions]
+    if times != sorted(times) or len({s["label"] for s in sessions}) < len(sessions):
+        raise InputError(
+            name,
+            found=f"sessions at {times}",
+            expected="sessions in order of date, each with a label of its own",
+            advice="Sort them; labels may be in any order.",
+            reason="bad_spec",
+        )
+    patient["sessions"] = sessions
+    patient["lesions"] = [_complete_lesion(entry, len(sessions), name) for entry in patient["lesions"]]
+    return patient
+
+
+def _complete_lesion(spec: dict, n: int, name: str) -> dict:
+    lesion = _complete(spec, LESION, f"{name}, lesion {spec.get('id')}")
+    sizes = lesion["diameters_mm"] or lesion["volumes_mm3"]
+    if lesion["necrosis"] is None:
+        lesion["necrosis"] = NECROSIS_OF_KIND[lesion["kind"]]
+    for key in ("necrosis", "edema_mm"):
+        if np.isscalar(lesion[key]):
+            lesion[key] = [float(lesion[key])] * n
+    if not (len(sizes) == len(lesion["necrosis"]) == len(lesion["edema_mm"]) == n):
+        raise InputError(
+            f"{name}, lesion {lesion['id']}",
+            found=f"{len(sizes)} sizes",
+            expected=f"one for each of {n} sessions",
+            advice="Give 0 where the lesion is absent.",
+            reason="bad_spec",
+        )
+    for key in ("merges_into", "splits"):
+        if lesion[key]:
+            lesion[key] = {**lesion[key], "sessions": [str(s) for s in lesion[key]["sessions"]]}
+            lesion[key].setdefault("gap_mm", 4.0)
+    return lesion
+
+
+def _iso(time) -> str:
+    return time.isoformat() if hasattr(time, "isoformat") else str(time)
+
+
+def simulate_patient(patient_spec: dict, *, seed: int, defaults: dict | None = None) -> Iterator[Session]:
+    """Simulate one patient, session by session, in order of date.
+
+    Parameters
+    ----------
+    patient_spec : dict
+        One entry of a cohort's `patients`.
+    seed : int
+        Below 1 000 000 for demonstrations and tests; training draws from there on.
+    defaults : dict, optional
+        Settings of all sessions.
+    """
+    patient = complete_patient(patient_spec, defaults or {})
+    own = int(stream(seed, patient["id"], patient["anatomy"]["seed"]).integers(2**31))
+    shape = {k: v for k, v in patient["anatomy"].items() if k != "seed"}
+    body = anatomy.make_anatomy(own, **shape)
+    centres = lesions.place(patient["lesions"], body, seed=own, gap_mm=patient["gap_mm"])
+    history: dict[int, str] = {}
+    for number, session in enumerate(patient["sessions"]):
+        visit = _visit(patient, body, centres, number, own)
+        yield _simulate_session(patient, visit, session, number, own, history)
+
+
+def _visit(patient: dict, body: anatomy.Anatomy, centres: dict, number: int, seed: int) -> scan.Visit:
+    session = patient["sessions"][number]
+    blobs = [
+        blob
+        for lesion in patient["lesions"]
+        for blob in lesions.make_bodies(
+            lesion, centres[lesion["id"]], session=number, label=session["label"], seed=seed
+        )
+    ]
+    drift = None
+    if number and session["atrophy_mm"]:
+        drift = fields.smooth_vectors(anatomy.LATTICE_SHAPE, sigma=3, rng=stream(seed, "drift", session["label"]))
+        drift *= session["atrophy_mm"] / np.sqrt(3)
+    visit = scan.Visit(body, blobs, [], patient["mass_effect"], drift)
+    width = {lesion["id"]: lesion["edema_mm"][number] for lesion in patient["lesions"]}
+    edemas = [
+        lesions.spread_edema(b, width[b.lesion], visit.tissue_at, seed=seed) for b in blobs if width[b.lesion] > 0
+    ]
+    return scan.Visit(body, blobs, edemas, patient["mass_effect"], drift)
+
+
+def _simulate_session(patient, visit, session, number, seed, history) -> Session:
+    label = session["label"]
+    box = scan.field_of_view(
+        visit.anatomy, extent="head" if session["extent"] == "head" else "brain",
+        margin_mm=3.0 if session["extent"] == "head" else 8.0,
+    )  # fmt: skip
+    pose = _rigid(stream(seed, "pose", label), session["motion_mm"], session["motion_deg"])
+    reference = scan.CONTRAST if scan.CONTRAST in session["sequences"] else next(iter(session["sequences"]))
+    order = [reference, *(s for s in session["sequences"] if s != reference)]
+    found, truth = {}, None
+    for sequence in order:
+        settings = _complete(session["sequences"][sequence] or {}, SESSION, f"sequence {sequence}", session)
+        spacing = np.broadcast_to(settings["spacing_mm"], 3).astype(float)
+        shaken = pose
+        if sequence != reference:
+            rng = stream(seed, "shake", label, sequence)
+            shaken = pose @ _rigid(rng, settings["shake_mm"], settings["shake_mm"])
+        # The scanner's grid was planned on the reference scan; the patient moves within it.
+        grid = scan.scan_grid(box, pose, spacing_mm=spacing, oblique_deg=np.broadcast_to(settings["oblique_deg"], 3))
+        sampling = scan.sample(visit, grid, shaken)
+        overlays = scan.overlay_lesions(visit, sampling)
+        if truth is None:
+            truth = scan.draw_truth(visit, sampling, overlays)
+            brain = truth[2]
+        elif settings["extent"] == "extracted":
+            brain = scan.draw_truth(visit, sampling, [])[2]
+        rng = stream(seed, "scan", label, sequence)
+        mean = scan.brightness(sequence, rng=rng, spread=settings["contrast_spread"], changes=settings["brightness"])
+        fine = scan.look_up(scan.paint(visit.anatomy, mean, grain=settings["grain"]), sampling, fill=mean["air"])
+        scan.blend(fine, overlays, mean, contrast=sequence == scan.CONTRAST)
+        scale = settings["scale"] or rng.uniform(300, 900)
+        data = scan.finish(
+            fine, sampling, rng=rng, noise=settings["noise"], bias=settings["bias"], blur_mm=settings["blur_mm"],
+            white=mean["wm"], scale=scale,
+        )  # fmt: skip
+        if settings["extent"] == "extracted":
+            data = data * brain
+        found[sequence] = Image(*scan.reorient(data, grid.affine, settings["orientation"]))
+        if sequence == reference:
+            table = _truth_rows(patient, visit, session, number, truth, grid.affine, history)
+            tissue, instances, mask = (
+                Image(*scan.reorient(a, grid.affine, settings["orientation"])) for a in truth
+            )
+    return Session(patient["id"], label, session["acq_time"], found, tissue, instances, mask, table)
+
+
+def _rigid(rng: np.random.Generator, move_mm: float, turn_deg: float) -> np.ndarray:
+    """Draw a rigid motion about the middle of the head: patient to scanner, mm."""
+    turn = Rotation.from_euler("xyz", rng.normal(0, 1, 3) * turn_deg, degrees=True).as_matrix()
+    centre = np.array([0.0, -18.0, 5.0])
+    return nib.affines.from_matvec(turn, centre - turn @ centre + rng.normal(0, 1, 3) * move_mm)
+
+
+def _truth_rows(patient, visit, session, number, truth, affine, history) -> pd.DataFrame:
+    """Rows of the truth table; `history` (lesion to last status) is carried from session to session."""
+    measured = scan.measure_truth(truth[0], truth[1], affine)
+    rows = []
+    for lesion in patient["lesions"]:
+        bodies = [b for b in visit.bodies if b.lesion == lesion["id"]]
+        before = history.get(lesion["id"])
+        into = "n/a"
+        merged = bool(bodies) and bodies[0].owner != lesion["id"]
+        if merged:
+            event, into = "merged_into", bodies[0].owner
+        elif bodies:
+            if len(bodies) > 1 and before is not None:
+                event = "split"
+            elif before is None:
+                event = "baseline" if number == 0 else "new"
+            else:
+                event = "reappeared" if before == "absent" else "persist"
+        else:
+            event = "n/a" if before is None else "absent"
+        if event != "n/a":
+            history[lesion["id"]] = event
+        volumes = measured.get(lesion["id"], {}) if bodies and not merged else {}
+        rows.append(
+            {
+                "participant_id": f"sub-{patient['id']}",
+                "session_id": f"ses-{session['label']}",
+                "lesion_id": lesion["id"],
+                "present": int(bool(bodies) and not merged),
+                **{k: round(volumes.get(k, 0.0), 3) for k in ("vol_wl_mm3", "vol_et_mm3", "vol_nc_mm3", "vol_ed_mm3")},
+                "diameter_mm": round(sum(b.diameter_mm for b in bodies), 3) if not merged else 0.0,
+                "event": event,
+                "into": into,
+            }
+        )
+    return pd.DataFrame(rows, columns=TRUTH_COLUMNS)
+
+
+TRUTH_COLUMNS = {
+    "participant_id": "Patient",
+    "session_id": "Session",
+    "lesion_id": "Number of the lesion for life; the value in desc-lesions_dseg",
+    "present": "1 where the lesion has voxels of its own at this session",
+    "vol_wl_mm3": "Volume of the whole lesion, enhancing and necrotic, mm3",
+    "vol_et_mm3": "Volume of enhancing tissue, mm3",
+    "vol_nc_mm3": "Volume of necrosis, mm3",
+    "vol_ed_mm3": "Volume of edema nearest to this lesion, at most 20 mm away, mm3",
+    "diameter_mm": "Longest axial diameter the lesion was drawn with, the sum over its parts, mm",
+    "event": "baseline, new, persist, absent, reappeared, split or merged_into; n/a before it appears",
+    "into": "Number of the lesion it has merged into",
+}
+
+
+def make_cohort(spec: dict, out: Path, *, seed: int) -> None:
+    """Write a synthetic cohort as a BIDS data set with its truth.
+
+    Parameters
+    ----------
+    spec : dict
+        See `config/phantom_demo.yaml`.
+    out : path
+        Folder of the data set, made when missing.
+    seed : int
+        The same seed makes the same files.
+    """
+    out = Path(out)
+    spec = _complete(spec, COHORT, "cohort")
+    patients = [complete_patient(p, spec["defaults"]) for p in spec["patients"]]
+    _write_json(out / "dataset_description.json", {"Name": spec["name"], "BIDSVersion": "1.10.0", "License": "CC0",
+                "DatasetType": "raw", "GeneratedBy": [{"Name": "mettrail phantom"}]})  # fmt: skip
+    (out / "README").write_text(README)
+    for name, title in ((TRUTH, "Truth: tissue labels"), (INSTANCES, "Truth: lesion numbers, brain masks, tables")):
+        _write_json(out / "derivatives" / name / "dataset_description.json", {"Name": title, "BIDSVersion": "1.10.0",
+                    "License": "CC0", "DatasetType": "derivative",
+                    "GeneratedBy": [{"Name": "mettrail phantom"}]})  # fmt: skip
+        (out / "derivatives" / name / "README").write_text(f"{title} of the data set two folders up.\n")
+    _write_table(out / "participants.tsv", pd.DataFrame({"participant_id": [f"sub-{p['id']}" for p in patients]}))
+    rows, responses = [], []
+    for given, patient in zip(spec["patients"], patients):
+        sub = f"sub-{patient['id']}"
+        times = pd.DataFrame({"session_id": [f"ses-{s['label']}" for s in patient["sessions"]],
+                              "acq_time": [s["acq_time"] for s in patient["sessions"]]})  # fmt: skip
+        (out / sub).mkdir(parents=True, exist_ok=True)
+        _write_table(out / sub / f"{sub}_sessions.tsv", times.sort_values("session_id"))
+        for session in simulate_patient(given, seed=seed, defaults=spec["defaults"]):
+            _write_session(out, session)
+            rows.append(session.lesions)
+        responses += [
+            {"participant_id": sub, "session_id": f"ses-{ses}", "expected": expected}
+            for ses, expected in patient["expected"].items()
+        ]
+    folder = out / "derivatives" / INSTANCES
+    truth = pd.concat(rows) if rows else pd.DataFrame(columns=list(TRUTH_COLUMNS))
+    _write_table(folder / "lesions.tsv", truth)
+    _write_json(folder / "lesions.json", {k: {"Description": v} for k, v in TRUTH_COLUMNS.items()})
+    _write_table(
+        folder / "responses.tsv", pd.DataFrame(responses, columns=["participant_id", "session_id", "expected"])
+    )
+
+
+README = """Synthetic brain metastases: made by a program, no person was scanned.
+
+Heads come from the ICBM 152 template, each deformed at random; skull, scalp and vessels are drawn.
+The truth is in derivatives/truth (tissue labels) and derivatives/truth-instances (lesion numbers, brain masks, tables).
+The ball on the scalp is on the left side of the head.
+"""
+
+
+def _write_session(out: Path, session: Session) -> None:
+    sub, ses = f"sub-{session.participant}", f"ses-{session.label}"
+    stem = f"{sub}_{ses}"
+    anat = out / sub / ses / "anat"
+    for sequence, image in session.images.items():
+        images.write_image(anat / f"{stem}_{sequence}.nii.gz", image.data, image.affine)
+        _write_json(anat / f"{stem}_{sequence}.json", _sidecar(sequence, image))
+    truth = out / "derivatives" / TRUTH / sub / ses / "anat"
+    images.write_labels(truth / f"{stem}_desc-tissue_dseg.nii.gz", session.tissue.data, session.tissue.affine)
+    folder = out / "derivatives" / INSTANCES / sub / ses / "anat"
+    images.write_labels(folder / f"{stem}_desc-lesions_dseg.nii.gz", session.instances.data, session.instances.affine)
+    images.write_labels(folder / f"{stem}_desc-brain_mask.nii.gz", session.brain.data, session.brain.affine)
+
+
+def _sidecar(sequence: str, image: Image) -> dict:
+    settings = {
+        "MagneticFieldStrength": 3,
+        "Manufacturer": "synthetic",
+        "SkullStripped": False,
+        "SliceThickness": round(max(image.spacing_mm), 4),
+    }
+    if sequence == scan.CONTRAST:
+        settings["ContrastBolusIngredient"] = "GADOLINIUM"
+    return settings
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, sep="\t", index=False, na_rep="n/a")

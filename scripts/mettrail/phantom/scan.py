@@ -1,0 +1,380 @@
+"""From a patient to scans: contrast, field of view, partial volume, bias, noise, and the truth on the same grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid
+from mettrail.phantom import fields, head, lesions
+from mettrail.phantom.anatomy import Anatomy
+from mettrail.phantom.fields import ramp
+
+CONTRAST = "ce-gadolinium_T1w"
+SEQUENCES = (CONTRAST, "T1w", "T2w", "FLAIR")
+# Mean brightness of each tissue, white matter of T1w = 1, in the order of SEQUENCES. Read off clinical scans.
+BRIGHTNESS = {
+    "wm": (1.00, 1.00, 0.62, 0.80),
+    "gm": (0.74, 0.71, 0.86, 0.98),
+    "csf": (0.30, 0.28, 1.90, 0.20),
+    "dura": (0.65, 0.50, 0.35, 0.40),
+    "skin": (0.95, 0.80, 0.60, 0.55),
+    "fat": (1.55, 1.55, 1.10, 0.85),
+    "muscle": (0.70, 0.62, 0.30, 0.42),
+    "bone": (0.12, 0.10, 0.08, 0.08),
+    "marrow": (0.95, 0.90, 0.70, 0.60),
+    "air": (0.03, 0.03, 0.03, 0.02),
+    "vitreous": (0.28, 0.28, 2.10, 0.25),
+    "lens": (0.60, 0.60, 0.50, 0.40),
+    "mucosa": (1.30, 0.70, 1.40, 1.10),
+    "marker": (1.80, 1.80, 1.30, 1.10),
+    "vessels": (1.85, 0.55, 0.25, 0.30),
+    "sinus": (1.95, 0.50, 0.35, 0.40),
+    "choroid": (1.60, 0.60, 1.40, 0.70),
+    "gland": (1.60, 0.85, 0.90, 0.90),
+    "dura_enhancing": (1.20, 0.50, 0.35, 0.45),
+    "rim": (1.75, 0.72, 0.95, 1.20),
+    "core": (0.42, 0.40, 1.70, 0.75),
+    "edema": (0.74, 0.72, 1.30, 1.65),
+}
+# Only these take up contrast agent; without it they are laid on with the brightness above all the same.
+OVERLAYS = ("dura_enhancing", "choroid", "gland", "sinus")
+LATTICE_VOX = 3.5
+EDEMA_MAX_MM = 20.0
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A patient at one session: anatomy, lesions, and what the tissue did since the first session.
+
+    Parameters
+    ----------
+    anatomy : Anatomy
+    bodies : list of Body
+    edemas : list of Edema
+    push_strength : float
+    drift : (3, a, b, c) float32
+        Displacement (mm) since the first session on the anatomy's lattice: slight atrophy.
+    """
+
+    anatomy: Anatomy
+    bodies: list[lesions.Body]
+    edemas: list[lesions.Edema]
+    push_strength: float
+    drift: np.ndarray | None
+
+    def to_template_voxel(self, points: np.ndarray) -> np.ndarray:
+        """Template voxel coordinates of (3, ...) patient points."""
+        points = lesions.push(points, self.bodies, self.anatomy, strength=self.push_strength)
+        if self.drift is not None:
+            shape = points.shape
+            flat = points.reshape(3, -1)
+            where = (flat - _lattice_origin()) / _lattice_step()
+            moved = [ndimage.map_coordinates(c, where, order=1, mode="nearest") for c in self.drift]
+            points = (flat + np.stack(moved)).reshape(shape)
+        return self.anatomy.to_template(points) - head.ORIGIN.reshape(3, *[1] * (points.ndim - 1))
+
+    def tissue_at(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """White matter, CSF and depth at (3, n) patient points."""
+        where = self.to_template_voxel(points)
+        index = tuple(np.clip(np.rint(w).astype(int), 0, n - 1) for w, n in zip(where, head.SHAPE))
+        wm, csf = (self.anatomy.volume(m)[index] for m in (self.anatomy.wm, self.anatomy.csf))
+        return wm, csf, head.load_head().depth_mm[index]
+
+
+def _lattice_origin() -> np.ndarray:
+    from mettrail.phantom.anatomy import LATTICE_ORIGIN
+
+    return LATTICE_ORIGIN[:, None]
+
+
+def _lattice_step() -> float:
+    from mettrail.phantom.anatomy import STEP_MM
+
+    return STEP_MM
+
+
+def field_of_view(anatomy: Anatomy, *, extent: str, margin_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (mm, patient frame) of the box that holds the head or the brain."""
+    template = head.load_head()
+    mask = (template.body if extent == "head" else template.brain)[::4, ::4, ::4] > 0.3
+    at = np.argwhere(mask) * 4.0 + head.ORIGIN
+    at = at[at[:, 2] >= head.FLOOR_Z]
+    points = anatomy.from_template(at[:: max(len(at) // 4000, 1)].T).T
+    low, high = points.min(0) - margin_mm, points.max(0) + margin_mm
+    # Below the floor the template has nothing but copies of its last slice.
+    low[2] = points[:, 2].min() + 1
+    return low, high
+
+
+def scan_grid(box: tuple[np.ndarray, np.ndarray], motion: np.ndarray, *, spacing_mm, oblique_deg) -> Grid:
+    """Return the RAS-ordered grid that covers a box of the patient, tilted as asked, in scanner coordinates."""
+    low, high = box
+    centre, size = (low + high) / 2, high - low
+    tilt = Rotation.from_euler("xyz", oblique_deg, degrees=True).as_matrix()
+    # The box seen along the tilted axes.
+    size = np.abs(tilt.T) @ size if np.any(oblique_deg) else size
+    spacing = np.asarray(spacing_mm, float)
+    shape = np.maximum(np.ceil(size / spacing).astype(int), 1)
+    axes = tilt * spacing
+    middle = nib.affines.apply_affine(motion, centre)
+    return Grid(tuple(int(n) for n in shape), nib.affines.from_matvec(axes, middle - axes @ ((shape - 1) / 2)))
+
+
+def reorient(data: np.ndarray, affine: np.ndarray, orientation: str) -> tuple[np.ndarray, np.ndarray]:
+    """Write the same content in another order of axes, e.g. "LPS" or "PSR"."""
+    start = nib.orientations.io_orientation(affine)
+    ornt = nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(orientation))
+    moved = np.ascontiguousarray(nib.orientations.apply_orientation(data, ornt))
+    return moved, affine @ nib.orientations.inv_ornt_aff(ornt, data.shape)
+
+
+def brightness(sequence: str, *, rng: np.random.Generator, spread: float, changes: dict) -> dict[str, float]:
+    """Draw the brightness of every tissue in one scan."""
+    column = SEQUENCES.index(sequence)
+    out = {name: row[column] * float(np.exp(spread * rng.standard_normal())) for name, row in BRIGHTNESS.items()}
+    out["wm"] = BRIGHTNESS["wm"][column]
+    return out | changes
+
+
+def paint(anatomy: Anatomy, mean: dict[str, float], *, grain: float) -> np.ndarray:
+    """Return the template-space image of a patient without lesions, for one set of tissue brightnesses."""
+    template = head.load_head()
+    out = np.full(head.SHAPE, mean["air"], np.float32)
+    flat = out.ravel()
+    covered = np.zeros(flat.size, np.float32)
+    for _, weight_at in template.layers.items():
+        covered[weight_at[0]] += weight_at[1]
+    flat[template.inside] = anatomy.wm * mean["wm"] + anatomy.gm * mean["gm"] + anatomy.csf * mean["csf"]
+    flat *= 1 - np.minimum(covered, 1)
+    for name, (index, weight) in template.layers.items():
+        flat[index] += weight * mean[name]
+    for name in OVERLAYS:
+        index, weight = template.enhancing[name]
+        flat[index] += weight * (mean[name] - flat[index])
+    index, weight = anatomy.vessels
+    flat[index] += weight * (mean["vessels"] - flat[index])
+    if grain:
+        out *= 1 + np.float32(grain) * anatomy.texture
+    return out
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Where the voxels of a scan lie in the patient and in the template; shared by image and truth.
+
+    Parameters
+    ----------
+    grid : Grid
+        The scan's grid, RAS order, scanner coordinates.
+    fine : Grid
+        The same field of view with thick voxels divided, for partial volume.
+    factors : (3,) int
+    to_patient : (4, 4) float
+        Voxel of `fine` to patient mm.
+    where : (3, X, Y, Z) float32
+        Template voxel coordinates of the fine voxels.
+    """
+
+    grid: Grid
+    fine: Grid
+    factors: tuple[int, int, int]
+    to_patient: np.ndarray
+    where: np.ndarray
+
+
+def sample(visit: Visit, grid: Grid, motion: np.ndarray) -> Sampling:
+    """Work out the whole deformation once, on a lattice, and interpolate it to the voxels."""
+    factors = tuple(int(np.clip(np.ceil(s / 1.35), 1, 4)) for s in grid.spacing_mm)
+    scaling = nib.affines.from_matvec(np.diag(1 / np.array(factors)), (1 / np.array(factors) - 1) / 2)
+    fine = Grid(tuple(n * f for n, f in zip(grid.shape, factors)), grid.affine @ scaling)
+    to_patient = np.linalg.inv(motion) @ fine.affine
+    spacing = np.array(fine.spacing_mm)
+    counts = [max(int(np.ceil((n - 1) * s / LATTICE_VOX)) + 1, 2) for n, s in zip(fine.shape, spacing)]
+    steps = [np.linspace(0, n - 1, c) for n, c in zip(fine.shape, counts)]
+    lattice = np.stack(np.meshgrid(*steps, indexing="ij"))
+    points = np.tensordot(to_patient[:3, :3], lattice, 1) + to_patient[:3, 3].reshape(3, 1, 1, 1)
+    coarse = visit.to_template_voxel(points)
+    matrices = [
+        fields.interpolation_matrix(np.linspace(0, c - 1, n), c) for n, c in zip(fine.shape, counts)
+    ]
+    where = np.stack([fields.upsample(c, matrices) for c in coarse])
+    return Sampling(grid, fine, factors, to_patient, where)
+
+
+def look_up(volume: np.ndarray, sampling: Sampling, *, fill: float) -> np.ndarray:
+    """Sample a template volume at the fine voxels, skipping the air around the head."""
+    body = head.load_head().body
+    where = sampling.where.reshape(3, -1)
+    index = np.clip(np.rint(where[:, :]).astype(np.int32), 0, np.array(head.SHAPE, np.int32)[:, None] - 1)
+    flat = (index[0] * head.SHAPE[1] + index[1]) * head.SHAPE[2] + index[2]
+    chosen = np.flatnonzero(_near_body(body)[flat])
+    out = np.full(where.shape[1], fill, np.float32)
+    out[chosen] = ndimage.map_coordinates(volume, where[:, chosen], order=1, mode="nearest", output=np.float32)
+    return out.reshape(sampling.fine.shape)
+
+
+_NEAR: dict[int, np.ndarray] = {}
+
+
+def _near_body(body: np.ndarray) -> np.ndarray:
+    """Voxels within 2 of the head, flat; made once."""
+    if id(body) not in _NEAR:
+        _NEAR[id(body)] = ndimage.binary_dilation(body > 0, iterations=2).ravel()
+    return _NEAR[id(body)]
+
+
+def shrink(fine: np.ndarray, factors: tuple[int, int, int]) -> np.ndarray:
+    """Average blocks of fine voxels: partial volume."""
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            shape = (*fine.shape[:axis], fine.shape[axis] // factor, factor, *fine.shape[axis + 1 :])
+            fine = fine.reshape(shape).mean(axis + 1)
+    return fine
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One lesion's share of the fine voxels in a box around it."""
+
+    box: tuple[slice, slice, slice]
+    owner: int
+    rim: np.ndarray
+    core: np.ndarray
+    edema: np.ndarray
+    uptake: np.ndarray
+    enhancement: float
+    distance: np.ndarray
+
+
+def overlay_lesions(visit: Visit, sampling: Sampling) -> list[Overlay]:
+    """Work out every lesion's rim, core and edema shares of the fine voxels."""
+    inverse = np.linalg.inv(sampling.to_patient)
+    spacing = np.array(sampling.fine.spacing_mm)
+    width = float(np.clip(spacing.mean(), 0.5, 1.2))
+    found = []
+    for body in visit.bodies:
+        edema = next((e for e in visit.edemas if e.body is body), None)
+        reach = body.radius_mm * 1.6 + 2 + (1.8 * edema.width_mm if edema else 0)
+        middle = nib.affines.apply_affine(inverse, body.centre)
+        low = np.maximum(np.floor(middle - reach / spacing).astype(int), 0)
+        high = np.minimum(np.ceil(middle + reach / spacing).astype(int) + 1, sampling.fine.shape)
+        if (high <= low).any():
+            continue
+        box = tuple(slice(a, b) for a, b in zip(low, high))
+        index = np.stack(np.meshgrid(*[np.arange(a, b) for a, b in zip(low, high)], indexing="ij")).astype(np.float32)
+        points = np.tensordot(sampling.to_patient[:3, :3].astype(np.float32), index, 1)
+        points += sampling.to_patient[:3, 3].reshape(3, 1, 1, 1).astype(np.float32)
+        outer, core, uptake = body.distances(points)
+        where = sampling.where[(slice(None), *box)]
+        depth = ndimage.map_coordinates(head.load_head().depth_mm, where, order=1, mode="nearest")
+        whole = ramp(-outer / width) * ramp(depth - 0.5)
+        inner = np.minimum(ramp(-core / width), whole)
+        swollen = np.zeros_like(whole)
+        if edema:
+            csf = ndimage.map_coordinates(
+                visit.anatomy.volume(visit.anatomy.csf), where, order=1, mode="nearest"
+            )
+            swollen = ramp(edema.margin(points) / 2.0) * ramp((0.45 - csf) * 4) * ramp(depth - 1)
+        found.append(
+            Overlay(box, body.owner, whole - inner, inner, swollen, uptake, body.enhancement, outer)
+        )  # fmt: skip
+    return found
+
+
+def blend(image: np.ndarray, overlays: list[Overlay], mean: dict[str, float], *, contrast: bool) -> None:
+    """Lay edema, then lesions, over a fine image in place."""
+    for over in overlays:
+        part = image[over.box]
+        part += 0.85 * over.edema * (mean["edema"] - part)
+    for over in overlays:
+        part = image[over.box]
+        rim = mean["rim"]
+        if contrast:
+            base = 0.7 * mean["wm"]
+            rim = base + (mean["rim"] * over.enhancement - base) * over.uptake
+        keep = 1 - over.rim - over.core
+        part *= keep
+        part += over.rim * rim + over.core * mean["core"]
+
+
+def draw_truth(visit: Visit, sampling: Sampling, overlays: list[Overlay]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tissue labels, lesion numbers and brain mask on the scan's own grid."""
+    fine = sampling.fine.shape
+    whole, core, swollen = (np.zeros(fine, np.float32) for _ in range(3))
+    owner = np.zeros(fine, np.uint8)
+    nearest = np.full(fine, np.inf, np.float32)
+    for over in overlays:
+        whole[over.box] = np.maximum(whole[over.box], over.rim + over.core)
+        core[over.box] = np.maximum(core[over.box], over.core)
+        swollen[over.box] = np.maximum(swollen[over.box], over.edema)
+        closer = over.distance < nearest[over.box]
+        owner[over.box][closer] = over.owner
+        nearest[over.box][closer] = over.distance[closer]
+    if max(sampling.factors) > 1:
+        whole, core, swollen = (shrink(a, sampling.factors) for a in (whole, core, swollen))
+        middle = tuple(slice(f // 2, None, f) for f in sampling.factors)
+        owner = owner[middle]
+    tissue = np.zeros(whole.shape, np.uint8)
+    tissue[swollen >= 0.5] = EDEMA
+    inside = whole >= 0.5
+    for number in {over.owner for over in overlays}:
+        # A lesion too small for any voxel keeps the one it fills most.
+        mine = owner == number
+        if not (inside & mine).any():
+            inside.ravel()[np.where(mine, whole, -1).argmax()] = True
+    tissue[inside] = np.where(core >= 0.5 * np.maximum(whole, 1e-6), NECROSIS, ENHANCING)[inside]
+    instances = np.where(inside, owner, 0).astype(np.uint8)
+    brain = shrink(look_up(head.load_head().brain, sampling, fill=0), sampling.factors) >= 0.5
+    return tissue, instances, brain
+
+
+def measure_truth(tissue: np.ndarray, instances: np.ndarray, affine: np.ndarray) -> dict[int, dict[str, float]]:
+    """Volumes (mm3) of each lesion's tissues; edema counts for the nearest lesion within 20 mm."""
+    volume = abs(np.linalg.det(affine[:3, :3]))
+    numbers = [int(n) for n in np.unique(instances) if n]
+    out = {n: {} for n in numbers}
+    for n in numbers:
+        labels = tissue[instances == n]
+        out[n]["vol_et_mm3"] = float((labels == ENHANCING).sum() * volume)
+        out[n]["vol_nc_mm3"] = float((labels == NECROSIS).sum() * volume)
+        out[n]["vol_wl_mm3"] = out[n]["vol_et_mm3"] + out[n]["vol_nc_mm3"]
+        out[n]["vol_ed_mm3"] = 0.0
+    swollen = np.argwhere(tissue == EDEMA)
+    if len(swollen) and numbers:
+        index = np.argwhere(instances > 0)
+        owner = instances[tuple(index.T)]
+        tree = cKDTree(nib.affines.apply_affine(affine, index))
+        distance, nearest = tree.query(nib.affines.apply_affine(affine, swollen), distance_upper_bound=EDEMA_MAX_MM)
+        near = np.isfinite(distance)
+        counts = np.bincount(owner[nearest[near]], minlength=256)
+        for n in numbers:
+            out[n]["vol_ed_mm3"] = float(counts[n] * volume)
+    return out
+
+
+def finish(
+    fine: np.ndarray, sampling: Sampling, *, rng: np.random.Generator, noise: float, bias: float, blur_mm: float,
+    white: float, scale: float,
+) -> np.ndarray:  # fmt: skip
+    """Average to the scan's voxels, then blur, bias and Rician noise; whole numbers, as scanners store them."""
+    image = shrink(fine, sampling.factors)
+    if blur_mm:
+        image = ndimage.gaussian_filter(image, np.array([blur_mm] * 3) / sampling.grid.spacing_mm, truncate=3)
+    image = image * np.float32(scale)
+    if bias:
+        image *= np.exp(np.float32(bias) * fields.low_order_field(image.shape, knots=3, rng=rng))
+    if noise:
+        sigma = np.float32(noise * white * scale)
+        real = rng.standard_normal(image.shape, dtype=np.float32)
+        real *= sigma
+        real += image
+        imaginary = rng.standard_normal(image.shape, dtype=np.float32)
+        imaginary *= sigma
+        image = np.hypot(real, imaginary)
+    return np.rint(image)

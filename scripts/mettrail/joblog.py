@@ -43,14 +43,14 @@ def to(log_path: str | Path) -> Iterator[None]:
             yield
         except InputError as err:
             _write_record(record, log_path, reason=err.reason, detail=" ".join(str(err).split()))
-            traceback.print_exc()
-            print(f"\n{type(err).__name__}: {err}")
+            traceback.print_exc(file=log)
+            print(f"\n{type(err).__name__}: {err}", file=log)
             raise SystemExit(1) from err
         except BaseException as err:
             _write_record(record, log_path, reason="error", detail=f"{type(err).__name__}: {err}")
-            traceback.print_exc()
+            traceback.print_exc(file=log)
             raise SystemExit(1) from err
-        print(f"done in {time.time() - start:.1f} s")
+        print(f"done in {time.time() - start:.1f} s", file=log)
     record.unlink(missing_ok=True)
 
 
@@ -92,10 +92,10 @@ def _everything_to(log) -> Iterator[None]:
     try:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        yield
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        log.flush()
         for descriptor, copy in zip((1, 2), kept):
             os.dup2(copy, descriptor)
             os.close(copy)

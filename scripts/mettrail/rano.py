@@ -731,11 +731,23 @@ class _Course:
 
 def _value(row, name, default=None):
     value = row.get(name)
-    return default if value is None or (not isinstance(value, str) and pd.isna(value)) else value
+    if value is None or (isinstance(value, str) and value in ("", tables.MISSING)):
+        return default
+    return default if not isinstance(value, str) and pd.isna(value) else value
 
 
 def _number(row, name):
-    return float(_value(row, name, math.nan))
+    value = _value(row, name, math.nan)
+    try:
+        return float(value)
+    except ValueError as error:
+        raise InputError(
+            f"{name} of {row.get('session_id', row.get('participant_id', 'a patient'))}",
+            found=str(value),
+            expected="a number or n/a",
+            advice="Correct it in the dataset.",
+            reason="bad_number",
+        ) from error
 
 
 def _flags(row):
@@ -988,24 +1000,26 @@ def _respond(course, upto, *, baseline, targets, overrides, clinic, rano, volume
     points = []
     for t in range(baseline + 1, upto + 1):
         none = {role: "NE" if at[role] else NA for role in at}
-        now = none | {"new": "none", "sure": {}, "nt_source": None, "volumetric": "NE"}
+        now = none | {"new": "none", "sure": {}, "nt_source": None}
         if course.evaluable[t]:
             now |= _judge(
                 course, t, baseline=baseline, targets=at["target"], nontargets=at["nontarget"], new=new,
                 rano=rano, volume=volume, overrides=overrides,
             )  # fmt: skip
             now["target"] = now["ld"]["response"]
-            now["volumetric"] = imaging_response(now["volume"]["response"], now["nontarget"], now["new"])
         now |= {"day": course.days[t], "evaluable": bool(course.evaluable[t])}
         now |= {"immunotherapy": clinic[t]["immunotherapy"], "worse": clinic[t]["clinical"] == "worse"}
         points.append(now)
     imaging = follow_unconfirmed(points, confirm_days=rano["confirm_days"])
+    by_volume = [p | {"target": p["volume"]["response"]} if "volume" in p else p for p in points]
+    volumetric = follow_unconfirmed(by_volume, confirm_days=rano["confirm_days"])
     after = [clinic[t] for t in range(baseline + 1, upto + 1)]
     overall, held = follow_overall(
         imaging, [c["steroids"] for c in after], [c["clinical"] for c in after], [p["evaluable"] for p in points]
     )
-    for point, image, response, waits in zip(points, imaging, overall, held, strict=True):
-        point |= {"imaging": image, "overall": response, "held": waits, "new_statuses": new, "roles": roles}
+    for point, *read in zip(points, imaging, volumetric, overall, held, strict=True):
+        image, volumes, response, waits = read
+        point |= {"imaging": image, "volumetric": volumes, "overall": response, "held": waits, "roles": roles}
         reasons = ["target"] * (point["target"] == "PD") + ["nontarget"] * (point["nontarget"] == "PD")
         reasons += ["new"] * (image in ("PD", "uPD") and bool(point["sure"]))
         reasons += ["clinical"] * (response == "PD" and (point["worse"] or image != "PD"))
@@ -1395,7 +1409,8 @@ def _session_counts(story, t, session):
     for tissue in ("wl", "et", "nc", "ed"):
         total = sum(_number(row, f"vol_{tissue}_mm3") for row in present)
         if tissue == "ed":
-            total += float(_value(session, "edema_unassigned_mm3", 0))
+            unassigned = _number(session, "edema_unassigned_mm3")
+            total += 0 if math.isnan(unassigned) else unassigned
         counts[f"total_vol_{tissue}_ml"] = total / 1000
     if baseline is not None and t >= baseline:
         counts["n_new"] = 0

@@ -1,0 +1,1090 @@
+"""Pictures from images and tables that exist; nothing is computed here.
+
+Pictures of the head are in radiological convention (the patient's right is on the left of the picture) and say so.
+A track has one colour for life, on every picture and in every table.
+
+Charts written as ``.svg`` follow the reader's light or dark setting; other viewers show them light.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from scipy import ndimage
+
+from mettrail.images import Image, require_same_grid, resample
+
+# Bright enough on black scans, dark enough on paper, neighbours told apart with red-green blindness too.
+TRACK_COLOURS = (
+    "#e8743b",
+    "#2fa4d6",
+    "#d6a419",
+    "#b66bd1",
+    "#2bb38a",
+    "#ea5f78",
+    "#6f8df0",
+    "#8fae2d",
+    "#c98a5e",
+    "#1fb5b9",
+    "#d65fb0",
+    "#93a1b5",
+)
+# Colour and the colour of text on it.
+RESPONSE_COLOURS = {
+    "CR": ("#0f766e", "#ffffff"),
+    "PR": ("#63b3a6", "#08201d"),
+    "SD": ("#d9c07a", "#2a2208"),
+    "NON_CR_NON_PD": ("#c9b79c", "#2a2208"),
+    "uPD": ("#e9a184", "#33130a"),
+    "PD": ("#b8432f", "#ffffff"),
+    "NE": ("#c3c8cf", "#23272e"),
+}
+RESPONSE_NAMES = {"NON_CR_NON_PD": "non-CR/non-PD"}
+
+_INK, _MUTED, _GRID, _PAPER, _BAND = "#1b1f24", "#667080", "#e4e7eb", "#fdfdfe", "#eef0f3"
+_DARK = {_INK: "#e7eaee", _MUTED: "#98a2b0", _GRID: "#30363f", _PAPER: "#15181c", _BAND: "#23282f"}
+_SCREEN = "#000000"
+_FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+_STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mettrail",
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _INK,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "text.color": _INK,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.7,
+    "lines.solid_capstyle": "round",
+}
+_PIXELS_PER_INCH = 110
+_ZOOM_MIN_MM = 36
+
+
+def track_colour(track_id: str) -> str:
+    """Return a track's colour, the same on every picture and at every visit.
+
+    Examples
+    --------
+    >>> track_colour("L001") == track_colour("1") == track_colour("L013")
+    True
+    """
+    number = re.search(r"\d+", str(track_id))
+    index = int(number.group()) - 1 if number else zlib.crc32(str(track_id).encode())
+    return TRACK_COLOURS[index % len(TRACK_COLOURS)]
+
+
+def draw_session(
+    reference: Image,
+    lesions: Image,
+    brain: Image | None,
+    path: str | Path,
+    *,
+    lesion_rows: pd.DataFrame,
+    title: str,
+    max_lesions: int,
+) -> None:
+    """Draw each lesion on the axial slice of its longest diameter: the whole slice, and the lesion near.
+
+    Parameters
+    ----------
+    reference : Image
+        The scan the lesions were measured on, its own grid.
+    lesions : Image
+        One number per lesion, for life, on the same grid; 0 is background.
+    brain : Image or None
+        Brain mask, on any grid; frames the picture and sets its grey values where given.
+    path : path
+        PNG to write.
+    lesion_rows : DataFrame
+        This session's lesions; columns of the lesion table, those that are missing are left out. May be empty.
+    title : str
+        What the picture shows, e.g. ``sub-A ses-02, day 56``.
+    max_lesions : int
+        Targets come first, then by size; the rest is counted, not drawn.
+
+    Raises
+    ------
+    GridMismatchError
+        Scan and lesions are not on one grid.
+    """
+    require_same_grid(reference, lesions)
+    view = _View.of(reference)
+    labels = view.turn(lesions.data)
+    inside = None if brain is None else view.turn(_mask_on(brain, reference))
+    window = _window(view.data, inside)
+    rows = {_label_number(_row_name(r)): r for _, r in lesion_rows.iterrows()}
+    counts = np.bincount(labels.ravel().astype(np.int64))
+    found = [int(n) for n in np.flatnonzero(counts) if n > 0]
+    found.sort(key=lambda n: _prominence(rows.get(n), counts[n], n))
+    shown, left = found[:max_lesions], found[max_lesions:]
+
+    notes = [] if shown else ["no lesion outlined in this session"]
+    if left:
+        names = ", ".join(_track_name(rows.get(n), n) for n in left[:8]) + (" …" if len(left) > 8 else "")
+        notes.append(f"{len(left)} more, smaller, not drawn: {names}")
+    absent = [_row_name(r) for r in rows.values() if _text(r.get("status")) == "absent"]
+    if absent:
+        notes.append(f"not seen any more: {', '.join(absent[:12])}{' …' if len(absent) > 12 else ''}")
+    notes.append("radiological: the patient's right (R) is on the left")
+    columns = 2 if not shown else min(3, len(shown))
+    lines = max(1, -(-len(shown) // columns))
+    notes = notes if columns == 1 else ["   ·   ".join(notes)]
+    cell, text, gap, head, foot = 2.15, 0.46, 0.14, 0.42, 0.12 + 0.17 * len(notes)
+    size = (columns * (2 * cell + gap) + gap, head + lines * (cell + text) + foot)
+    fig = _screen(size)
+    fig.text(gap / size[0], 1 - 0.24 / size[1], title, color="white", fontsize=11, fontweight="bold", va="center")
+    frame = _frame(view, inside)
+    if not shown:
+        _draw_some_axials(fig, view, inside, window, frame, size, foot + 0.2, cell)
+    for order, number in enumerate(shown):
+        line, column = divmod(order, columns)
+        x, top = gap + column * (2 * cell + gap), size[1] - head - line * (cell + text)
+        row = rows.get(number)
+        colour = track_colour(_track_name(row, number))
+        k = _slice_of(row, labels == number, view)
+        whole = fig.add_axes(_box(x, top - text - cell, cell, cell, size))
+        near = fig.add_axes(_box(x + cell, top - text - cell, cell, cell, size))
+        box = _near(labels[:, :, k] == number, view.spacing_mm[:2])
+        for axes in (whole, near):
+            _show(axes, view.data[:, :, k], view.spacing_mm[:2], window)
+            for other in np.unique(labels[:, :, k][labels[:, :, k] > 0]):
+                name = _track_name(rows.get(int(other)), int(other))
+                width = 1.5 if other == number else 0.9
+                _outline(axes, labels[:, :, k] == other, view.spacing_mm[:2], track_colour(name), width)
+        _limit(whole, frame)
+        _limit(near, box)
+        edges = {"fill": False, "ec": "white", "lw": 0.7, "alpha": 0.75}
+        whole.add_patch(Rectangle((box[0], box[2]), box[1] - box[0], box[3] - box[2], **edges))
+        _draw_chord(near, row, view)
+        _sides(whole)
+        _scale_bar(near, box)
+        name, facts = _lesion_caption(row, number)
+        title_y, facts_y = (top - 0.16) / size[1], (top - 0.34) / size[1]
+        fig.text(x / size[0], title_y, name, color=colour, fontsize=10.5, fontweight="bold", va="center")
+        fig.text(x / size[0], facts_y, facts, color="#c9cfd8", fontsize=8.4, va="center")
+    for n, note in enumerate(reversed(notes)):
+        fig.text(gap / size[0], (0.13 + 0.17 * n) / size[1], note, color="#98a2b0", fontsize=7.8, va="center")
+    _save_png(fig, path)
+
+
+def draw_brain_mask(reference: Image, mask: Image, path: str | Path, *, title: str) -> None:
+    """Draw the outline of the brain mask on the scan, two slices in each plane.
+
+    Parameters
+    ----------
+    reference, mask : Image
+        Scan and mask on one grid. An empty mask is drawn as such.
+    path : path
+        PNG to write.
+    title : str
+    """
+    require_same_grid(reference, mask)
+    view = _View.of(reference)
+    inside = view.turn(mask.data) > 0
+    window = _window(view.data, None)
+    fig, panels = _plane_strip(view, inside, title, rows=1, slices=(0.38, 0.64))
+    for axes, plane, k in panels[0]:
+        _show_panel((axes, plane, k), view.data, view.spacing_mm, window)
+        outline, spacing = _plane(inside, view.spacing_mm, plane, k)
+        _outline(axes, outline, spacing, "#ffd447", 1.1)
+    _save_png(fig, path)
+
+
+def draw_registration(fixed: Image, moved: Image | None, path: str | Path, *, title: str) -> None:
+    """Draw how two scans lie on each other: checkerboard above, edges of the moved on the fixed scan below.
+
+    Parameters
+    ----------
+    fixed : Image
+    moved : Image or None
+        Already resampled onto the grid of `fixed`. None: there is no earlier scan, and the picture says so.
+    path : path
+        PNG to write.
+    title : str
+    """
+    view = _View.of(fixed)
+    if moved is None:
+        inside = view.data > _window(view.data, None)[0]
+        fig, panels = _plane_strip(view, inside, f"{title}: no earlier scan to lay on it", rows=1, slices=(0.45, 0.62))
+        for panel in panels[0]:
+            _show_panel(panel, view.data, view.spacing_mm, _window(view.data, None))
+        _save_png(fig, path)
+        return
+    require_same_grid(fixed, moved)
+    other = view.turn(moved.data).astype(np.float32)
+    windows = _window(view.data, None), _window(other, None)
+    inside = view.data > windows[0][0] + 0.1 * (windows[0][1] - windows[0][0])
+    fig, panels = _plane_strip(view, inside, title, rows=2, slices=(0.45, 0.62))
+    edges = _edges(other, view.spacing_mm)
+    for (above, plane, k), (below, _, _) in zip(*panels, strict=True):
+        image, spacing = _plane(view.data, view.spacing_mm, plane, k)
+        second, _ = _plane(other, view.spacing_mm, plane, k)
+        _show(above, _checker(_scaled(image, windows[0]), _scaled(second, windows[1]), spacing), spacing, (0, 1))
+        _show_panel((below, plane, k), view.data, view.spacing_mm, windows[0])
+        strength, crossing = (_plane(e, view.spacing_mm, plane, k)[0] for e in edges)
+        _edge_lines(below, strength, crossing, spacing)
+        if plane != "sagittal":
+            _sides(above)
+    _save_png(fig, path)
+
+
+def draw_trajectories(
+    lesion_rows: pd.DataFrame,
+    session_rows: pd.DataFrame,
+    path: str | Path,
+    *,
+    pr_fraction: float,
+    pd_fraction: float,
+    pd_abs_mm: float,
+    title: str = "",
+    max_labels: int = 14,
+) -> None:
+    """Draw volume and longest diameter of every track over days, and the sum of the targets with its thresholds.
+
+    The volume axis is a cube root: equal steps in diameter look equal, the smallest lesions stay visible, and 0 has a
+    place, which it has not on a logarithm.
+
+    Parameters
+    ----------
+    lesion_rows, session_rows : DataFrame
+        One patient's rows of the lesion and session tables, sessions in order. May be empty.
+    path : path
+        ``.svg`` or ``.png``.
+    pr_fraction, pd_fraction : float
+        Settings ``rano.pr`` and ``rano.pd``: decrease from baseline and increase from nadir.
+    pd_abs_mm : float, mm
+        Setting ``rano.pd_abs_mm``.
+    title : str
+    max_labels : int
+        Tracks named at the right edge; targets first, then the largest.
+    """
+    with mpl.rc_context(_STYLE):
+        fig = Figure(figsize=(10.4, 8.4))
+        FigureCanvasAgg(fig)
+        # Left, bottom, width, height: the last panel leaves room for the responses above it.
+        boxes = ((0.065, 0.695, 0.82, 0.225), (0.065, 0.395, 0.82, 0.225), (0.065, 0.085, 0.82, 0.205))
+        volume, diameter, total = (fig.add_axes(box) for box in boxes)
+        days, dated = _session_days(session_rows)
+        ordered = list(days)
+        if title:
+            fig.text(0.02, 0.975, title, fontsize=11, fontweight="bold", va="center")
+        _trajectory_key(fig)
+        tracks = _tracks_in_order(lesion_rows)
+        named = set(tracks[:max_labels])
+        for axes, column, heading in (
+            (volume, "vol_wl_ml", "Volume of each lesion, mL (cube-root scale)"),
+            (diameter, "ld_mm", "Longest diameter of each lesion, mm"),
+        ):
+            axes.set_title(heading, loc="left", fontsize=9.5, color=_INK, pad=6)
+            if column == "vol_wl_ml":
+                axes.set_yscale("function", functions=(np.cbrt, lambda y: np.power(y, 3)))
+            ends = _draw_tracks(axes, lesion_rows, column, days, ordered, tracks, named)
+            _limit_values(axes, lesion_rows, column)
+            _name_ends(axes, ends)
+        _draw_sum(total, session_rows, days, pr_fraction, pd_fraction, pd_abs_mm)
+        for axes in (volume, diameter, total):
+            axes.grid(axis="y")
+            _session_axis(axes, session_rows, days, dated, last=axes is total)
+        if not tracks:
+            for axes in (volume, diameter):
+                axes.text(0.5, 0.5, "no lesion in any session", transform=axes.transAxes, ha="center", color=_MUTED)
+        _save_chart(fig, path)
+
+
+def draw_cohort(
+    patient_rows: pd.DataFrame,
+    session_rows: pd.DataFrame,
+    path: str | Path,
+    *,
+    pr_fraction: float,
+    pd_fraction: float,
+    title: str = "",
+) -> None:
+    """Draw one line per patient: best change of the sum (waterfall) and response at each session (swimmer).
+
+    Parameters
+    ----------
+    patient_rows, session_rows : DataFrame
+        The whole patient and session tables. May be empty.
+    path : path
+        ``.svg`` or ``.png``.
+    pr_fraction, pd_fraction : float
+        Settings ``rano.pr`` and ``rano.pd``.
+    title : str
+    """
+    with mpl.rc_context(_STYLE):
+        rows = patient_rows.copy()
+        rows["_change"] = [_number(v) for v in rows.get("best_change_ld_pct", pd.Series(np.nan, rows.index))]
+        rows = rows.sort_values("_change", ascending=True, na_position="last", kind="stable")
+        each = 0.27 if len(rows) <= 40 else 0.19 if len(rows) <= 100 else 0.13
+        height = max(len(rows), 3) * each + 1.35
+        fig = Figure(figsize=(10.4, height))
+        FigureCanvasAgg(fig)
+        top, bottom = 1 - 0.8 / height, 0.55 / height
+        fall = fig.add_axes((0.115, bottom, 0.3, top - bottom))
+        swim = fig.add_axes((0.455, bottom, 0.525, top - bottom), sharey=fall)
+        if title:
+            fig.text(0.02, 1 - 0.2 / height, title, fontsize=11, fontweight="bold", va="center")
+        y = np.arange(len(rows))
+        names = [str(n) for n in rows.get("participant_id", [])]
+        _draw_waterfall(fall, rows, y, pr_fraction, pd_fraction)
+        _draw_swimmer(swim, rows, session_rows, names, y)
+        fall.set_yticks(y, names, fontsize=8 if each > 0.15 else 6)
+        for label in fall.get_yticklabels():
+            label.set_color(_INK)
+        fall.set_ylim(max(len(rows), 3) - 0.4, -0.6)
+        _response_key(fig, height, session_rows)
+        if rows.empty:
+            fall.text(0.5, 0.5, "no patient", transform=fall.transAxes, ha="center", color=_MUTED)
+        _save_chart(fig, path)
+
+
+# ---------------------------------------------------------------------------------------------------- the head
+
+
+@dataclass(frozen=True)
+class _View:
+    """A scan turned for the screen: axis 0 from the patient's right to left, 1 front to back, 2 feet to head.
+
+    Axes are only reordered and reversed, never resampled, so that outlines lie on the voxels that were measured.
+    """
+
+    data: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    affine: np.ndarray
+    order: tuple[int, int, int]
+    reversed_: tuple[bool, bool, bool]
+
+    @classmethod
+    def of(cls, image: Image) -> _View:
+        axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
+        k = int(np.argmax(np.abs(axes[2])))
+        i, j = sorted((a for a in range(3) if a != k), key=lambda a: -abs(axes[0, a]))
+        order = (i, j, k)
+        flips = (axes[0, i] > 0, axes[1, j] > 0, axes[2, k] < 0)
+        spacing = tuple(image.spacing_mm[a] for a in order)
+        view = cls(np.empty(0), spacing, image.affine, order, tuple(bool(f) for f in flips))
+        return cls(view.turn(image.data), spacing, image.affine, order, view.reversed_)
+
+    def turn(self, data: np.ndarray) -> np.ndarray:
+        """Return another array of the same grid, turned alike."""
+        steps = tuple(slice(None, None, -1 if r else 1) for r in self.reversed_)
+        return np.transpose(data, self.order)[steps]
+
+    def axial(self, index: int) -> int:
+        """Return where an axial slice of the file lies after turning."""
+        return self.data.shape[2] - 1 - index if self.reversed_[2] else index
+
+    def place(self, world: Sequence[float]) -> np.ndarray:
+        """Return screen millimetres (x, y, z) of a RAS mm point."""
+        voxel = (np.linalg.inv(self.affine) @ np.append(np.asarray(world, float), 1))[:3][list(self.order)]
+        last = np.array(self.data.shape) - 1
+        return np.where(self.reversed_, last - voxel, voxel) * np.array(self.spacing_mm)
+
+
+def _mask_on(mask: Image, reference: Image) -> np.ndarray:
+    if mask.grid.matches(reference.grid):
+        return mask.data > 0
+    return resample(mask.like(mask.data.astype(np.uint8)), reference.grid, order=0).data > 0
+
+
+def _window(data: np.ndarray, inside: np.ndarray | None) -> tuple[float, float]:
+    """Grey values shown as black and white: set by tissue, so that fat and vessels do not darken the brain."""
+    sample = data[inside] if inside is not None and inside.any() else data[::2, ::2]
+    sample = sample[sample > 0]
+    if sample.size == 0:
+        return 0.0, 1.0
+    low, middle, high = np.percentile(sample, (1, 60, 99))
+    high = min(high, 2.3 * middle)
+    return float(min(low, 0.25 * high)), float(high if high > low else low + 1)
+
+
+def _scaled(image: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    return np.clip((image - window[0]) / (window[1] - window[0]), 0, 1)
+
+
+def _screen(size: tuple[float, float]) -> Figure:
+    fig = Figure(figsize=size, dpi=_PIXELS_PER_INCH, facecolor=_SCREEN)
+    FigureCanvasAgg(fig)
+    return fig
+
+
+def _box(left: float, bottom: float, width: float, height: float, size: tuple[float, float]):
+    pad = 0.02
+    return ((left + pad) / size[0], (bottom + pad) / size[1], (width - 2 * pad) / size[0], (height - 2 * pad) / size[1])
+
+
+def _show(axes, image: np.ndarray, spacing_mm: tuple[float, float], window: tuple[float, float]) -> None:
+    """Show a slice with axes in mm; first array axis across, second downwards."""
+    (nx, ny), (sx, sy) = image.shape[:2], spacing_mm
+    kept = (*axes.get_xlim(), *axes.get_ylim()[::-1]) if not axes.get_autoscale_on() else None
+    axes.imshow(
+        np.asarray(image, np.float32).swapaxes(0, 1),
+        cmap="gray",
+        vmin=window[0],
+        vmax=window[1],
+        extent=(-sx / 2, (nx - 0.5) * sx, (ny - 0.5) * sy, -sy / 2),
+        interpolation="bilinear",
+        aspect="equal",
+    )
+    if kept is not None:
+        _limit(axes, kept)
+    axes.set_facecolor(_SCREEN)
+    axes.set_axis_off()
+
+
+def _outline(axes, mask: np.ndarray, spacing_mm: tuple[float, float], colour: str, width: float) -> None:
+    """Draw a mask's border through the midpoints between voxels, where diameters end too."""
+    if not mask.any():
+        return
+    padded = np.pad(mask.astype(np.float32), 1)
+    x = (np.arange(padded.shape[0]) - 1) * spacing_mm[0]
+    y = (np.arange(padded.shape[1]) - 1) * spacing_mm[1]
+    axes.contour(x, y, padded.T, levels=[0.5], colors=[colour], linewidths=width)
+
+
+def _frame(view: _View, inside: np.ndarray | None) -> tuple[float, float, float, float]:
+    """Square around the brain, or around the whole scan, in screen mm."""
+    nx, ny = view.data.shape[:2]
+    low, high = np.zeros(2), np.array([nx - 1, ny - 1], float)
+    if inside is not None and inside.any():
+        flat = inside.any(axis=2)
+        where = np.argwhere(flat)
+        low, high = where.min(0), where.max(0)
+    spacing = np.array(view.spacing_mm[:2])
+    low, high = low * spacing - 6, high * spacing + 6
+    centre, half = (low + high) / 2, (high - low).max() / 2
+    return centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half
+
+
+def _near(mask: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[float, float, float, float]:
+    """Square around a lesion, in screen mm."""
+    where = np.argwhere(mask) * np.array(spacing_mm)
+    low, high = where.min(0), where.max(0)
+    centre = (low + high) / 2
+    half = max(_ZOOM_MIN_MM, 2.2 * (high - low).max()) / 2
+    return centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half
+
+
+def _limit(axes, box: tuple[float, float, float, float]) -> None:
+    axes.set_xlim(box[0], box[1])
+    axes.set_ylim(box[3], box[2])
+
+
+def _sides(axes) -> None:
+    style = {"color": "#9fd0ff", "fontsize": 8.5, "fontweight": "bold", "va": "center"}
+    for x, side, align in ((0.02, "R", "left"), (0.98, "L", "right")):
+        axes.text(x, 0.5, side, transform=axes.transAxes, ha=align, **style)
+
+
+def _scale_bar(axes, box: tuple[float, float, float, float]) -> None:
+    width, height = box[1] - box[0], box[3] - box[2]
+    x, y = box[1] - 0.05 * width - 10, box[3] - 0.05 * height
+    axes.plot([x, x + 10], [y, y], color="white", lw=2, solid_capstyle="butt")
+    axes.text(x + 5, y - 0.02 * height, "10 mm", color="white", fontsize=7, ha="center", va="bottom")
+
+
+def _draw_chord(axes, row, view: _View) -> None:
+    """Draw the longest diameter where the table knows its ends."""
+    ends = [_point(row.get(c)) for c in ("ld_p1_ras", "ld_p2_ras")] if row is not None else [None]
+    if any(e is None for e in ends):
+        return
+    (x0, y0, _), (x1, y1, _) = (view.place(e) for e in ends)
+    axes.plot([x0, x1], [y0, y1], color="white", lw=1.1, marker="o", ms=2.4, solid_capstyle="butt")
+
+
+def _slice_of(row, mask: np.ndarray, view: _View) -> int:
+    """Axial slice of the longest diameter, or the fullest one where the table does not say."""
+    index = _number(row.get("ld_slice")) if row is not None else np.nan
+    if np.isfinite(index) and 0 <= index < mask.shape[2] and mask[:, :, view.axial(int(index))].any():
+        return view.axial(int(index))
+    return int(np.argmax(mask.sum(axis=(0, 1))))
+
+
+def _draw_some_axials(fig, view, inside, window, frame, size, bottom, cell) -> None:
+    empty = inside is None or not inside.any()
+    levels = np.arange(view.data.shape[2]) if empty else np.flatnonzero(inside.any(axis=(0, 1)))
+    for n, share in enumerate((0.35, 0.5, 0.65, 0.8)):
+        axes = fig.add_axes(_box(0.14 + n * cell, bottom, cell, cell, size))
+        _show(axes, view.data[:, :, levels[int(share * (len(levels) - 1))]], view.spacing_mm[:2], window)
+        _limit(axes, frame)
+        _sides(axes)
+
+
+def _lesion_caption(row, number: int) -> tuple[str, str]:
+    name = _track_name(row, number)
+    if row is None:
+        return name, "not in the table"
+    facts = []
+    if np.isfinite(_number(row.get("ld_mm"))):
+        facts.append(f"{_number(row.get('ld_mm')):.1f} mm")
+    if np.isfinite(_number(row.get("vol_wl_ml"))):
+        facts.append(_volume_text(_number(row.get("vol_wl_ml"))))
+    facts.append(_text(row.get("role")).replace("nontarget", "non-target"))
+    if _text(row.get("event")) not in ("", "persist", "baseline", _text(row.get("role"))):
+        facts.append(_text(row.get("event")).replace("_", " "))
+    if _text(row.get("confidence")) == "candidate":
+        facts.append("candidate, please check")
+    return name, " · ".join(f for f in facts if f)
+
+
+def _volume_text(ml: float) -> str:
+    return f"{ml:.2f} mL" if ml >= 0.1 else f"{ml * 1000:.0f} mm³"
+
+
+def _plane_strip(view: _View, inside: np.ndarray, title: str, *, rows: int, slices: tuple[float, float]):
+    """Lay out slices in three planes, all at one scale; return the figure and per row (axes, plane, slice)."""
+    bounds = []
+    for axis in range(3):
+        levels = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
+        bounds.append((levels[0], levels[-1]) if levels.size else (0, inside.shape[axis] - 1))
+    extents = {}
+    margin = 8
+    for plane, (a, b) in (("axial", (0, 1)), ("coronal", (0, 2)), ("sagittal", (1, 2))):
+        box = []
+        for axis in (a, b):
+            s = view.spacing_mm[axis]
+            low, high = bounds[axis]
+            if axis == 2:
+                low, high = view.data.shape[2] - 1 - high, view.data.shape[2] - 1 - low
+            box += [low * s - margin, high * s + margin]
+        extents[plane] = box
+    shown = [(p, s) for p in ("axial", "coronal", "sagittal") for s in slices]
+    widths = [extents[p][1] - extents[p][0] for p, _ in shown]
+    tall = max(extents[p][3] - extents[p][2] for p, _ in shown)
+    inch_per_mm = 12.6 / (sum(widths) + 4 * len(widths))
+    head, foot = 0.42, 0.3
+    size = (12.8, head + foot + rows * (tall * inch_per_mm + 0.05))
+    fig = _screen(size)
+    fig.text(0.1 / size[0], 1 - 0.27 / size[1], title, color="white", fontsize=11, fontweight="bold", va="center")
+    fig.text(
+        0.1 / size[0],
+        0.13 / size[1],
+        "radiological convention: the patient's right (R) is on the left; sagittal: front on the left",
+        color="#98a2b0",
+        fontsize=7.8,
+        va="center",
+    )
+    panels = []
+    for r in range(rows):
+        left, line = 0.1, []
+        for (plane, share), width in zip(shown, widths, strict=True):
+            w, h = width * inch_per_mm, tall * inch_per_mm
+            axes = fig.add_axes(_box(left, foot + (rows - 1 - r) * (h + 0.05), w, h, size))
+            box = list(extents[plane])
+            middle = (box[2] + box[3]) / 2
+            box[2:] = [middle - tall / 2, middle + tall / 2]
+            normal = {"axial": 2, "coronal": 1, "sagittal": 0}[plane]
+            low, high = bounds[normal]
+            k = round(low + share * (high - low))
+            line.append((axes, plane, k))
+            _limit(axes, box)
+            left += w + 4 * inch_per_mm
+        panels.append(line)
+    return fig, panels
+
+
+def _show_panel(panel, data: np.ndarray, spacing_mm, window) -> None:
+    axes, plane, k = panel
+    image, spacing = _plane(data, spacing_mm, plane, k)
+    _show(axes, image, spacing, window)
+    if plane != "sagittal":
+        _sides(axes)
+
+
+def _plane(data: np.ndarray, spacing_mm, plane: str, k: int) -> tuple[np.ndarray, tuple[float, float]]:
+    """Return one slice, across first, downwards second, with its spacing."""
+    if plane == "axial":
+        return data[:, :, k], (spacing_mm[0], spacing_mm[1])
+    if plane == "coronal":
+        return data[:, k, ::-1], (spacing_mm[0], spacing_mm[2])
+    return data[k, :, ::-1], (spacing_mm[1], spacing_mm[2])
+
+
+def _checker(first: np.ndarray, second: np.ndarray, spacing_mm, *, field_mm: float = 22) -> np.ndarray:
+    x = np.floor(np.arange(first.shape[0]) * spacing_mm[0] / field_mm)
+    y = np.floor(np.arange(first.shape[1]) * spacing_mm[1] / field_mm)
+    odd = (x[:, None] + y[None, :]) % 2 == 1
+    # A faint tint tells which field is which scan.
+    warm, cold = np.array([1.0, 0.96, 0.88]), np.array([0.84, 0.95, 1.0])
+    return np.where(odd[..., None], second[..., None] * cold, first[..., None] * warm)
+
+
+def _edges(data: np.ndarray, spacing_mm) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient magnitude and Laplacian of a smoothed scan: an edge is large in the first, 0 in the second."""
+    sigma = [1.3 / s for s in spacing_mm]
+    smooth = ndimage.gaussian_filter(data, sigma)
+    return ndimage.generic_gradient_magnitude(smooth, ndimage.sobel), ndimage.laplace(smooth)
+
+
+def _edge_lines(axes, strength: np.ndarray, crossing: np.ndarray, spacing_mm) -> None:
+    positive = strength[strength > 0]
+    if positive.size == 0:
+        return
+    weak = strength < np.percentile(positive, 72)
+    x = np.arange(crossing.shape[0]) * spacing_mm[0]
+    y = np.arange(crossing.shape[1]) * spacing_mm[1]
+    lines = np.ma.masked_array(crossing, weak)
+    if np.ma.count(lines) and lines.min() < 0 < lines.max():
+        axes.contour(x, y, lines.T, levels=[0], colors=["#ff9d2e"], linewidths=0.6)
+
+
+def _save_png(fig: Figure, path: str | Path) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # Palette-free 8-bit PNG without the library's version in it: the same input gives the same bytes.
+    fig.savefig(path, format="png", facecolor=fig.get_facecolor(), metadata={"Software": None})
+
+
+# ---------------------------------------------------------------------------------------------------- charts
+
+
+def _session_days(session_rows: pd.DataFrame) -> tuple[dict[str, float], bool]:
+    """Return where each session lies on the time axis, and whether that is days or only their order."""
+    if session_rows.empty:
+        return {}, True
+    days = [_number(v) for v in session_rows.get("days_from_t0", pd.Series(np.nan, session_rows.index))]
+    names = [str(s) for s in session_rows["session_id"]]
+    if not np.isfinite(days).all():
+        return {n: float(i) for i, n in enumerate(names)}, False
+    return dict(zip(names, days, strict=True)), True
+
+
+def _tracks_in_order(lesion_rows: pd.DataFrame) -> list[str]:
+    """Targets first, then the largest."""
+    if lesion_rows.empty:
+        return []
+
+    def prominence(item):
+        track, rows = item
+        size = np.nanmax([0.0, *(_number(v) for v in rows["ld_mm"])])
+        return ("target" not in set(rows["role"].map(_text)), -size, str(track))
+
+    return [str(t) for t, _ in sorted(lesion_rows.groupby("track_id", sort=True), key=prominence)]
+
+
+def _draw_tracks(axes, lesion_rows, column, days, ordered, tracks, named) -> list:
+    """Draw one line per track; return last points of those to be named."""
+    ends = []
+    for track in reversed(tracks):
+        rows = lesion_rows[lesion_rows["track_id"] == track]
+        by_session = {str(r["session_id"]): r for _, r in rows.iterrows()}
+        colour = track_colour(track)
+        role = {_text(r.get("role")) for r in by_session.values()}
+        dashed = not role & {"target"}
+        style = {"color": colour, "lw": 1.7 if not dashed else 1.2, "zorder": 3}
+        points, joined = [], False
+        for name in (s for s in ordered if s in by_session):
+            row = by_session[name]
+            value, kind = _number(row.get(column)), _text(row.get("status"))
+            if kind == "merged":
+                if joined:
+                    continue
+                joined = True
+                owner = _owner_value(lesion_rows, row, column)
+                if points and np.isfinite(owner):
+                    axes.plot([points[-1][0], days[name]], [points[-1][1], owner], ls=":", **{**style, "lw": 1.1})
+                    axes.plot(days[name], owner, marker="x", ms=6, mew=1.4, color=colour, zorder=5)
+                    note = f"{track} joins {_text(row.get('merged_into'))}"
+                    where = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 7}
+                    axes.annotate(note, (days[name], owner), color=colour, zorder=6, **where)
+                continue
+            if np.isfinite(value):
+                points.append((days[name], value, kind, row, ordered.index(name)))
+        for one, two in pairwise(points):
+            gap = two[4] - one[4] > 1
+            line = (0, (1, 2.2)) if gap else (0, (4, 2)) if dashed else "-"
+            axes.plot([one[0], two[0]], [one[1], two[1]], ls=line, **style)
+        for x, y, kind, row, _ in points:
+            hollow = kind == "absent"
+            axes.plot(
+                x,
+                y,
+                marker="o",
+                ms=5 if not hollow else 5.5,
+                mfc=_PAPER if hollow else colour,
+                mec=colour,
+                mew=1.3,
+                ls="",
+                clip_on=False,
+                zorder=4,
+            )
+            if _text(row.get("event")) == "new":
+                axes.plot(x, y, marker="*", ms=12, mfc=colour, mec=_PAPER, mew=0.7, ls="", clip_on=False, zorder=5)
+        if points and track in named and not joined:
+            ends.append((points[-1], track, colour))
+    return ends
+
+
+def _owner_value(lesion_rows, row, column) -> float:
+    owner = lesion_rows[
+        (lesion_rows["track_id"] == row.get("merged_into")) & (lesion_rows["session_id"] == row["session_id"])
+    ]
+    return _number(owner.iloc[0].get(column)) if len(owner) else np.nan
+
+
+def _limit_values(axes, lesion_rows, column) -> None:
+    values = [_number(v) for v in lesion_rows.get(column, [])]
+    top = np.nanmax([0.0, *values])
+    if column == "vol_wl_ml":
+        top = max(top, 0.02)
+        axes.set_ylim(0, (np.cbrt(top) * 1.08) ** 3)
+        steps = [0, 0.001, 0.01, 0.05, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 70, 120, 200]
+        ticks = [0.0]
+        for step in steps[1:]:
+            if step <= top * 1.2 and np.cbrt(step) - np.cbrt(ticks[-1]) >= 0.11 * np.cbrt(top):
+                ticks.append(step)
+        axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
+        axes.minorticks_off()
+    else:
+        axes.set_ylim(0, max(top, 5) * 1.1)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _name_ends(axes, ends) -> None:
+    """Name tracks at the right edge, pushed apart where they would lie on each other."""
+    spots = [(axes.transLimits.transform(axes.transScale.transform((0, e[0][1])))[1], e) for e in ends]
+    spots.sort(key=lambda s: s[0])
+    heights = _apart([s[0] for s in spots], gap=0.075)
+    for height, (_, (_, track, colour)) in zip(heights, spots, strict=True):
+        axes.text(
+            1.012, height, track, transform=axes.transAxes, color=colour, fontsize=8.5, fontweight="bold", va="center"
+        )
+
+
+def _apart(heights: list[float], *, gap: float) -> list[float]:
+    """Push sorted heights (0–1) apart by at least `gap`, moving them as little as is simple.
+
+    >>> [round(h, 2) for h in _apart([0.0, 0.01, 0.5], gap=0.1)]
+    [0.0, 0.1, 0.5]
+    """
+    out = []
+    for h in heights:
+        out.append(h if not out else max(h, out[-1] + gap))
+    limit = max(1.02, heights[-1] if heights else 0)
+    for n in range(len(out) - 1, -1, -1):
+        if out[n] > limit:
+            out[n] = limit
+        limit = out[n] - gap
+    return out
+
+
+def _draw_sum(axes, session_rows, days, pr_fraction, pd_fraction, pd_abs_mm) -> None:
+    axes.set_title(
+        "Sum of the targets' longest diameters, mm, and response", loc="left", fontsize=9.5, color=_INK, pad=24
+    )
+    names = [str(s) for s in session_rows.get("session_id", [])]
+    rows = [r for _, r in session_rows.iterrows()]
+    measured = [(days[n], _number(r.get("sum_ld_mm"))) for n, r in zip(names, rows, strict=True)]
+    measured = [(x, y) for x, y in measured if np.isfinite(y)]
+    baseline = next((b for b in (_number(r.get("sum_ld_baseline_mm")) for r in rows) if np.isfinite(b)), np.nan)
+    followups = [
+        (days[n], _number(r.get("nadir_sum_ld_mm")))
+        for n, r in zip(names, rows, strict=True)
+        if _text(r.get("session_role")) == "followup" and np.isfinite(_number(r.get("nadir_sum_ld_mm")))
+    ]
+    worst, best = RESPONSE_COLOURS["PD"][0], RESPONSE_COLOURS["CR"][0]
+    starts = [days[n] for n, r in zip(names, rows, strict=True) if _text(r.get("session_role")) == "baseline"]
+    start = starts[0] if starts else followups[0][0] if followups else 0
+    notes = []
+    if followups:
+        x = [start, *(f[0] for f in followups)]
+        progression = f"PD: +{100 * pd_fraction:g} %\nof nadir and\n+{pd_abs_mm:g} mm"
+        for factor, text, style in (
+            (1 + pd_fraction, progression, {"color": worst, "ls": (0, (5, 2))}),
+            (1, "nadir before", {"color": _MUTED, "ls": (0, (1, 2))}),
+        ):
+            y = [followups[0][1] * factor, *(f[1] * factor for f in followups)]
+            axes.plot(x, y, drawstyle="steps-pre", lw=1.1, zorder=2, **style)
+            notes.append((y[-1], text, style["color"]))
+    if np.isfinite(baseline) and followups:
+        y = baseline * (1 - pr_fraction)
+        axes.plot([start, followups[-1][0]], [y, y], color=best, lw=1.1, ls=(0, (5, 2)), zorder=2)
+        notes.append((y, f"PR: −{100 * pr_fraction:g} % of\nbaseline", best))
+    if measured:
+        axes.plot(*zip(*measured), color=_INK, lw=1.8, marker="o", ms=5, zorder=4, clip_on=False)
+    else:
+        axes.text(
+            0.5, 0.45, "no sum: no target, or none evaluable", transform=axes.transAxes, ha="center", color=_MUTED
+        )
+    tops = [y for _, y in measured] + [n[0] for n in notes] + [f[1] * (1 + pd_fraction) for f in followups]
+    top = max([*tops, 5]) * 1.12
+    axes.set_ylim(0, top)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    notes.sort(key=lambda n: n[0])
+    for height, (_, text, colour) in zip(_apart([n[0] / top for n in notes], gap=0.2), notes, strict=True):
+        axes.text(
+            1.012, height, text, transform=axes.transAxes, color=colour, fontsize=7.6, va="center", linespacing=1.15
+        )
+    for name, row in zip(names, rows, strict=True):
+        response = _text(row.get("response_overall_final"))
+        if response in RESPONSE_COLOURS:
+            colour, ink = RESPONSE_COLOURS[response]
+            axes.annotate(
+                RESPONSE_NAMES.get(response, response),
+                (days[name], 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=7.6,
+                fontweight="bold",
+                color=ink,
+                bbox={"boxstyle": "round,pad=0.25,rounding_size=0.4", "fc": colour, "ec": "none"},
+                zorder=6,
+            )
+
+
+def _axis_width(days: dict[str, float]) -> float:
+    return max(max(days.values(), default=1) - min(days.values(), default=0), 1)
+
+
+def _session_axis(axes, session_rows, days, dated: bool, *, last: bool) -> None:
+    width = _axis_width(days)
+    low, high = min(days.values(), default=0), max(days.values(), default=1)
+    axes.set_xlim(low - 0.03 * width, high + 0.03 * width)
+    for _, row in session_rows.iterrows():
+        if _truth(row.get("evaluable")) is False:
+            x = days[str(row["session_id"])]
+            half = 0.012 * width
+            axes.axvspan(x - half, x + half, color=_BAND, lw=0, zorder=0)
+            axes.text(x, 0.03, "NE", transform=axes.get_xaxis_transform(), ha="center", fontsize=7, color=_MUTED)
+    ticks, names, previous = [], [], -np.inf
+    for name, x in days.items():
+        named = (x - previous) / width >= 0.055
+        previous = x if named else previous
+        ticks.append(x)
+        day = f"{x:g}".replace("-", "−")
+        names.append("" if not named else f"{day}\n{name}" if dated and last else day if dated else name)
+    axes.set_xticks(ticks, names)
+    axes.grid(axis="x", lw=0.5)
+    if last:
+        axes.set_xlabel("days from t0" if dated else "session (order only: no dates known)", color=_MUTED, fontsize=8.5)
+    axes.tick_params(length=3)
+
+
+def _trajectory_key(fig: Figure) -> None:
+    """Say what solid, dashed, hollow, star, cross and grey mean, in one line at the top right."""
+    axes = fig.add_axes((0.30, 0.955, 0.685, 0.04))
+    axes.set_axis_off()
+    axes.set_xlim(0, 100)
+    axes.set_ylim(-1, 1)
+    items = (
+        (lambda x: axes.plot([x, x + 3.5], [0, 0], color=_MUTED, lw=1.8), 3.5, "target", 13.5),
+        (lambda x: axes.plot([x, x + 3.5], [0, 0], color=_MUTED, lw=1.3, ls=(0, (4, 2))), 3.5, "other lesion", 18.5),
+        (lambda x: axes.plot(x + 1, 0, marker="*", ms=10, color=_MUTED, mec=_PAPER, mew=0.5), 2, "new", 10),
+        (lambda x: axes.plot(x + 1, 0, marker="o", ms=5.5, mfc=_PAPER, mec=_MUTED, mew=1.3), 2, "not seen", 14),
+        (lambda x: axes.plot(x + 1, 0, marker="x", ms=6, mew=1.4, color=_MUTED), 2, "merged", 13),
+        (lambda x: axes.add_patch(Rectangle((x, -0.8), 2, 1.6, color=_BAND, lw=0)), 2, "not evaluable (NE)", 20),
+    )
+    x = 100 - sum(i[3] for i in items)
+    for draw, size, text, step in items:
+        draw(x)
+        axes.text(x + size + 1, 0, text, fontsize=8, color=_MUTED, va="center")
+        x += step
+
+
+def _draw_waterfall(axes, rows, y, pr_fraction, pd_fraction) -> None:
+    axes.set_title("Best change of the sum, %", loc="left", fontsize=9.5, color=_INK, pad=6)
+    for n, (_, row) in zip(y, rows.iterrows(), strict=True):
+        change, best = row["_change"], _text(row.get("best_response"))
+        if not np.isfinite(change):
+            axes.text(2, n, "n/a", fontsize=7, va="center", color=_MUTED)
+            continue
+        colour = RESPONSE_COLOURS.get(best, RESPONSE_COLOURS["NE"])[0]
+        axes.barh(n, np.clip(change, -100, 100), height=0.68, color=colour, lw=0, zorder=3)
+        text = f"{change:+.0f}".replace("-", "−") + (" ▸" if change > 100 else "")
+        inside = change < -70
+        axes.text(
+            np.clip(change, -100, 100) + (3 if change >= 0 or inside else -3),
+            n,
+            text,
+            fontsize=6.8,
+            va="center",
+            ha="left" if change >= 0 or inside else "right",
+            color=RESPONSE_COLOURS.get(best, RESPONSE_COLOURS["NE"])[1] if inside else _MUTED,
+            zorder=4,
+        )
+    for x, name in ((-100 * pr_fraction, "PR"), (100 * pd_fraction, "PD")):
+        axes.axvline(x, color=RESPONSE_COLOURS[name if name == "PD" else "CR"][0], lw=0.9, ls=(0, (4, 2)), zorder=2)
+    axes.axvline(0, color=_MUTED, lw=0.8, zorder=4)
+    axes.set_xlim(-104, 118)
+    axes.set_xticks([-100, -50, 0, 50, 100])
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _draw_swimmer(axes, rows, session_rows, names, y) -> None:
+    axes.set_title("Response at each session", loc="left", fontsize=9.5, color=_INK, pad=6)
+    for n, name in zip(y, names, strict=True):
+        own = session_rows[session_rows["participant_id"] == name] if len(session_rows) else session_rows
+        days, dated = _session_days(own)
+        if not days:
+            axes.text(0, n, "no session", fontsize=7, va="center", color=_MUTED)
+            continue
+        spots = list(days.values())
+        axes.plot([min(spots), max(spots)], [n, n], color=_GRID, lw=5, solid_capstyle="round", zorder=1)
+        for (_, row), x in zip(own.iterrows(), spots, strict=True):
+            response = _text(row.get("response_overall_final"))
+            kind = _text(row.get("session_role"))
+            if kind not in ("baseline", "prebaseline"):
+                kind = response if _truth(row.get("evaluable")) is not False and response else "NE"
+            axes.plot(x, n, zorder=3, **_session_marker(kind))
+            if _text(row.get("new_lesion")) in ("definite", "equivocal"):
+                axes.plot(x, n, marker="*", ms=4, color=_PAPER, mew=0, ls="", zorder=4)
+        progression = _number(rows.iloc[n].get("progression_day"))
+        if dated and np.isfinite(progression):
+            axes.plot([progression] * 2, [n - 0.42, n + 0.42], color=RESPONSE_COLOURS["PD"][0], lw=1.3, zorder=2)
+    axes.set_xlabel("days from t0 (order of sessions where no dates are known)", color=_MUTED, fontsize=8.5)
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0, labelleft=False)
+    axes.spines["left"].set_visible(False)
+
+
+def _session_marker(kind: str) -> dict:
+    """How a session looks on the swimmer: squares are progression, hollow is not evaluable."""
+    if kind in ("baseline", "prebaseline"):
+        first = kind == "baseline"
+        return {"marker": "|", "ms": 9 if first else 6, "mew": 2 if first else 1, "color": _INK if first else _MUTED}
+    if kind == "NE":
+        return {"marker": "o", "ms": 6, "mfc": _PAPER, "mec": _MUTED, "mew": 1, "ls": ""}
+    colour = RESPONSE_COLOURS.get(kind, RESPONSE_COLOURS["NE"])[0]
+    return {
+        "marker": "s" if kind in ("PD", "uPD") else "o",
+        "ms": 6.5,
+        "mfc": colour,
+        "mec": _PAPER,
+        "mew": 0.6,
+        "ls": "",
+    }
+
+
+def _response_key(fig: Figure, height: float, session_rows) -> None:
+    axes = fig.add_axes((0.455, 1 - 0.36 / height, 0.525, 0.28 / height))
+    axes.set_axis_off()
+    axes.set_xlim(0, 100)
+    axes.set_ylim(-1, 1)
+    seen = {_text(v) for v in session_rows.get("response_overall_final", [])}
+    kinds = ["baseline", *(r for r in RESPONSE_COLOURS if r in seen or r in ("CR", "PR", "SD", "PD", "NE"))]
+    x = 0.0
+    for kind in kinds:
+        name = RESPONSE_NAMES.get(kind, kind)
+        axes.plot(x + 1, 0, **_session_marker(kind))
+        axes.text(x + 3, 0, name, fontsize=7.8, va="center", color=_MUTED)
+        x += 9 + 1.15 * max(len(name) - 2, 0)
+    axes.plot([x + 1] * 2, [-0.8, 0.8], color=RESPONSE_COLOURS["PD"][0], lw=1.3)
+    axes.text(x + 3, 0, "progression dated", fontsize=7.8, va="center", color=_MUTED)
+
+
+def _save_chart(fig: Figure, path: str | Path) -> None:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".svg":
+        fig.savefig(path, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        path.write_text(_follow_theme(path.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        fig.savefig(path, dpi=_PIXELS_PER_INCH, facecolor=_PAPER, metadata={"Software": None})
+
+
+def _follow_theme(svg: str) -> str:
+    """Give an SVG dark colours on dark screens, and the reader's own fonts."""
+    rules = "".join(
+        f'[style*="{kind}: {light}"]{{{kind}:{dark} !important}}'
+        for light, dark in _DARK.items()
+        for kind in ("fill", "stroke")
+    )
+    style = f"<style>@media screen and (prefers-color-scheme: dark){{{rules}}}</style>"
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"<!DOCTYPE.*?>", "", svg, flags=re.S)
+    svg = re.sub(r"(?:'DejaVu Sans'|DejaVu Sans)(?:, *[^;\"]*)?", _FONTS.replace("'", "&apos;"), svg)
+    return re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1)
+
+
+# ---------------------------------------------------------------------------------------------------- cells of tables
+
+
+def _number(value) -> float:
+    """Read a cell as a number; n/a, empty and missing are NaN."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _text(value) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA:
+        return ""
+    text = str(value)
+    return "" if text in ("n/a", "nan", "<NA>") else text
+
+
+def _truth(value) -> bool | None:
+    return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(_text(value).lower())
+
+
+def _point(value) -> np.ndarray | None:
+    """Read ``x;y;z``."""
+    try:
+        point = np.array([float(v) for v in str(value).split(";")])
+    except ValueError:
+        return None
+    return point if point.shape == (3,) and np.isfinite(point).all() else None
+
+
+def _label_number(track_id) -> int:
+    number = re.search(r"\d+", str(track_id))
+    return int(number.group()) if number else -1
+
+
+def _row_name(row) -> str:
+    """Lesion of a row; the small tables beside label maps call it ``name``."""
+    return str(row["track_id"] if "track_id" in row else row["name"])
+
+
+def _track_name(row, number: int) -> str:
+    return _row_name(row) if row is not None else f"L{number:03d}"
+
+
+def _prominence(row, count: int, number: int):
+    """Order of drawing: targets first, then the largest."""
+    if row is None:
+        return (1, 0.0, -int(count), number)
+    size = _number(row.get("ld_mm"))
+    return (_text(row.get("role")) != "target", -(size if np.isfinite(size) else 0.0), -int(count), number)
+
+
+__all__ = [
+    "RESPONSE_COLOURS",
+    "RESPONSE_NAMES",
+    "TRACK_COLOURS",
+    "draw_brain_mask",
+    "draw_cohort",
+    "draw_registration",
+    "draw_session",
+    "draw_trajectories",
+    "track_colour",
+]

@@ -409,3 +409,58 @@ def _write_json(path: Path, content: dict) -> None:
 def _write_table(path: Path, table: pd.DataFrame) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, sep="\t", index=False, na_rep="n/a")
+
+
+def random_cohort_spec(n_patients: int, n_sessions: int, rng: np.random.Generator) -> dict:
+    """Draw the description of a cohort whose lesions are as common and as large as clinical ones.
+
+    Half of the lesions have less than about 170 mm3 of enhancing tissue, with a heavy tail; 57 % have edema and 23 % a
+    necrotic core. Between visits they grow, shrink, stay, vanish, appear, and now and then return.
+    """
+    patients = []
+    for number in range(n_patients):
+        start = pd.Timestamp("2019-01-07T10:00:00") + pd.Timedelta(days=int(rng.integers(700)))
+        days = np.cumsum([0, *rng.integers(42, 120, n_sessions - 1)])
+        count = int(np.clip(rng.geometric(0.25), 1, 12))
+        patients.append(
+            {
+                "id": f"{number + 1:03d}",
+                "gap_mm": 5.0,
+                "sessions": [
+                    {"label": f"{k + 1:02d}", "acq_time": (start + pd.Timedelta(days=int(d))).isoformat()}
+                    for k, d in enumerate(days)
+                ],
+                "lesions": [_random_lesion(rng, k + 1, n_sessions) for k in range(count)],
+            }
+        )
+    return {"name": "Random synthetic brain metastases", "patients": patients}
+
+
+def _random_lesion(rng: np.random.Generator, number: int, n_sessions: int) -> dict:
+    enhancing = float(np.clip(np.exp(rng.normal(np.log(171), 1.5)), 8, 12000))
+    has_core = rng.random() < 0.23
+    necrosis = float(rng.uniform(0.15, 0.6)) if has_core else 0.0
+    trend = rng.normal(0, 0.45)
+    log_size = np.log(enhancing / (1 - necrosis)) + np.cumsum([0, *rng.normal(trend, 0.2, n_sessions - 1)])
+    volumes = np.clip(np.exp(log_size), 0, 16000)
+    volumes[volumes < 8] = 0
+    fate, when = rng.random(), int(rng.integers(1, max(n_sessions, 2)))
+    if fate < 0.15:
+        volumes[:when] = 0
+    elif fate < 0.27:
+        volumes[when:] = 0
+    elif fate < 0.31 and n_sessions > 2:
+        volumes[min(when, n_sessions - 2)] = 0
+    if not volumes.any():
+        volumes[-1] = enhancing
+    edema = rng.uniform(2, 10) if rng.random() < 0.57 else 0.0
+    return {
+        "id": number,
+        "volumes_mm3": [round(float(v), 1) for v in volumes],
+        "kind": "ring" if has_core else "nodule",
+        "necrosis": necrosis,
+        "edema_mm": [round(float(edema * np.clip((v / volumes.max()) ** (1 / 3), 0.3, 1)), 2) for v in volumes],
+        "irregularity": float(rng.uniform(0.04, 0.12)),
+        "rim_gap": float(rng.choice([0.0, rng.uniform(0, 0.6)])),
+        "enhancement": float(rng.uniform(0.8, 1.25)),
+    }

@@ -126,7 +126,7 @@ def find_instances(
             f"{birth_mm3}, {birth_vox}",
             f"at least keep_mm3, keep_vox: {keep_mm3}, {keep_vox}",
         )
-    ornt, world, (labels,) = _canonical(affine, tissue)
+    ornt, world, labels = to_ras_order(affine, tissue)
     spacing = np.linalg.norm(world[:3, :3], axis=0)
     voxel_mm3 = abs(np.linalg.det(world[:3, :3]))
     out = np.zeros(labels.shape, np.int32)
@@ -227,9 +227,8 @@ def measure_instances(
                 advice="Measure on the labels the lesions were found in.",
                 reason="grid_mismatch",
             )
-    ornt, world, arrays = _canonical(affine, instances, tissue, *([] if brain is None else [brain]))
-    instances, tissue = arrays[:2]
-    brain = None if brain is None else arrays[2].astype(bool)
+    ornt, world, instances, tissue, *rest = to_ras_order(affine, instances, tissue, *([] if brain is None else [brain]))
+    brain = rest[0].astype(bool) if rest else None
     view = _AxialView.of(world, ornt, instances.shape)
     voxel_mm3 = abs(np.linalg.det(world[:3, :3]))
     size = int(instances.max(initial=0)) + 1
@@ -295,6 +294,28 @@ def measure_instances(
         "slice_spacing_mm": view.slice_spacing_mm,
     }
     return table, session
+
+
+def to_ras_order(affine: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Turn arrays so that their axes are the nearest to right, anterior, superior; nothing is resampled.
+
+    Parameters
+    ----------
+    affine : (4, 4) float
+    *arrays : (X, Y, Z) arrays
+
+    Returns
+    -------
+    orientation : (3, 2) array
+        The turn, as nibabel writes it.
+    affine : (4, 4) float
+        Of the turned arrays.
+    *arrays : arrays
+    """
+    ornt = nib.orientations.io_orientation(affine)
+    world = np.asarray(affine, float) @ nib.orientations.inv_ornt_aff(ornt, arrays[0].shape)
+    turned = (np.ascontiguousarray(nib.orientations.apply_orientation(array, ornt)) for array in arrays)
+    return ornt, world, *turned
 
 
 def equivalent_diameter_mm(volume_mm3: float) -> float:
@@ -462,13 +483,6 @@ def _bad_setting(what, found, expected) -> InputError:
 def _reaches_keep(n_voxels: int, voxel_mm3: float, keep_mm3: float, keep_vox: int) -> bool:
     """Whether so many voxels are enough to keep a track alive."""
     return bool(n_voxels * voxel_mm3 > keep_mm3 + TOLERANCE and n_voxels >= keep_vox)
-
-
-def _canonical(affine: np.ndarray, *arrays: np.ndarray):
-    """Return the turn to RAS order, the affine after it, and the arrays after it."""
-    ornt = nib.orientations.io_orientation(affine)
-    world = np.asarray(affine, float) @ nib.orientations.inv_ornt_aff(ornt, arrays[0].shape)
-    return ornt, world, [np.ascontiguousarray(nib.orientations.apply_orientation(a, ornt)) for a in arrays]
 
 
 def _stored(array: np.ndarray, ornt: np.ndarray) -> np.ndarray:

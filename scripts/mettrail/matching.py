@@ -1,0 +1,840 @@
+"""Which lesion of a visit is which lesion of the visits before.
+
+Lesions are compared in the space of the patient's first visit, each visit brought there rigidly and on its own, so
+that errors do not add up. Visits are taken in the order of time; all tracks the patient ever had compete at each of
+them. What is known of them is the registry, one per visit: made from that of the visit before and this visit's lesions,
+and never changed afterwards. So a visit that is appended renumbers nothing.
+
+A registry is plain JSON:
+
+==================  ==================================================================================================
+format              1
+participant_id      sub-…
+session_id, days    the visit it was made at; days as the cohort table has them, or null
+reference           ``shape`` and ``affine`` of the grid in which lesions are compared
+session             facts about the visit: ``evaluable``, ``ne_reason``, ``registration_qc``, ``edema_unassigned_mm3``,
+                    ``n_subthreshold``, ``slice_spacing_mm`` …
+sessions            all visits so far, in order: ``session_id``, ``days``, ``evaluable``
+config_hash         settings it was made with
+targets             lesions in the sum of diameters; null until somebody freezes them
+tracks              one per lesion, in order of their numbers (below)
+==================  ==================================================================================================
+
+and a track:
+
+==================  ==================================================================================================
+track_id, index     L001, 1; never reused
+status              at the last evaluable visit: present, absent or merged
+merged_into         track that has taken it up, or null
+born_session        visit at which it was first seen
+last_session        visit at which it was last seen as a lesion of its own
+ref_centroid        its centre then, RAS mm in the reference space
+birth_mask, mask    voxels when first and when last seen, on the reference grid (`encode_mask`)
+footprint           all voxels it ever had
+volume_mm3, ld_mm   when last seen, as measured on the scan; the longest diameter is that of its largest piece
+n_fragments         pieces when last seen
+sessions_missed     evaluable visits since then without it
+==================  ==================================================================================================
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial import cKDTree
+
+from mettrail.errors import GridMismatchError, InputError
+from mettrail.images import Grid, Image
+from mettrail.lesions import INSTANCE_COLUMNS, TOLERANCE, edge_points, equivalent_diameter_mm, to_ras_order
+
+FORMAT = 1
+# The overlap coefficient decides (a lesion that shrinks stays inside its old place: 1); these only break ties.
+IOU_WEIGHT, MISSED_WEIGHT = 0.01, 0.001
+# Same visit segmented again: this much in common makes it the same lesion.
+FROZEN_MIN_IOU = 0.5
+
+MATCH_COLUMNS = {
+    "participant_id": "str",
+    "session_id": "str",
+    "track_id": "str",
+    "index": "Int64",
+    "status": "str",
+    "event": "str",
+    "merged_into": "str",
+    "n_fragments": "Int64",
+    "match_method": "str",
+    "match_score": "float64",
+    "fragments": "str",
+    "sessions_missed": "Int64",
+    "probable_miss": "boolean",
+    "cx_ref_mm": "float64",
+    "cy_ref_mm": "float64",
+    "cz_ref_mm": "float64",
+}
+_SUMMED = ("n_voxels", "vol_wl_mm3", "vol_et_mm3", "vol_nc_mm3", "vol_ed_mm3", "vol_wl_ml", "surface_mm2")
+_OF_LARGEST = (
+    *("ld_mm", "perp_mm", "bidim_mm2", "ld_feret_mm", "max3d_mm", "extent_z_mm", "n_slices"),
+    *("slice_spacing_mm", "ld_slice", "ld_p1_ras", "ld_p2_ras", "bbox_x_vox", "bbox_y_vox", "bbox_z_vox"),
+)
+_ZERO_IF_GONE = (
+    *_SUMMED,
+    *("ld_mm", "perp_mm", "bidim_mm2", "ld_feret_mm", "max3d_mm", "extent_z_mm", "n_slices", "esd_mm"),
+)
+TRACK_COLUMNS = (
+    MATCH_COLUMNS | {k: v for k, v in INSTANCE_COLUMNS.items() if k != "instance"} | {"ld_fragments_mm": "float64"}
+)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Voxels on the reference grid: sorted flat numbers, and the box they lie in."""
+
+    flat: np.ndarray
+    low: np.ndarray
+    mask: np.ndarray
+
+    @classmethod
+    def of(cls, flat: np.ndarray, shape: tuple[int, int, int]) -> _Place:
+        voxels = np.stack(np.unravel_index(flat, shape), axis=1)
+        low = voxels.min(0)
+        mask = np.zeros(voxels.max(0) - low + 1, bool)
+        mask[tuple((voxels - low).T)] = True
+        return cls(flat, low, mask)
+
+    @property
+    def high(self) -> np.ndarray:
+        return self.low + self.mask.shape
+
+    def centre_mm(self, affine: np.ndarray) -> np.ndarray:
+        return affine[:3, :3] @ (np.argwhere(self.mask).mean(0) + self.low) + affine[:3, 3]
+
+
+@dataclass(frozen=True)
+class _Lesion:
+    """A lesion of this visit."""
+
+    label: int
+    volume_mm3: float
+    ld_mm: float
+    may_be_born: bool
+    place: _Place
+    centre_mm: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Found:
+    """How a track got its lesions: the first carries it, the others are pieces."""
+
+    method: str
+    score: float
+    lesions: list[_Lesion]
+
+
+def match_lesions(
+    instances: Image,
+    table: pd.DataFrame,
+    registry: dict | None,
+    *,
+    session: Mapping,
+    gap_mm: float,
+    vol_ratio_max: float,
+    dilate_mm: float,
+    frac: float,
+    miss_max_sessions: int,
+    miss_ld_frac: float,
+    field_of_view: Image | None = None,
+    frozen: dict | None = None,
+    config_hash: str = "",
+) -> tuple[pd.DataFrame, dict]:
+    """Continue the patient's tracks with the lesions of a visit, and start new ones.
+
+    In this order: overlap with the last mask of a track, one to one; nearness at a like volume, one to one; lesions in
+    the footprint of a track are pieces of it; tracks whose place another track's lesion has taken are merged into that;
+    what remains of the tracks is absent, of the lesions new.
+
+    Parameters
+    ----------
+    instances : Image
+        Lesions on the patient's reference grid, from `instances_to_reference`.
+    table : DataFrame
+        Their measurements, from `lesions.measure_instances`. Lesions `below_birth` only continue tracks.
+    registry : dict or None
+        Of the visit before; None at the first visit.
+    session : mapping
+        From `describe_session`: at least participant_id, session_id, evaluable.
+    gap_mm, vol_ratio_max : float
+        Without overlap, lesions match up to this far apart, edge to edge, and up to this ratio of volumes.
+    dilate_mm, frac : float
+        A piece has this fraction of its volume in the footprint grown by so much; a merged track has this fraction of
+        its last mask in the grown lesion.
+    miss_max_sessions, miss_ld_frac : int, float
+        Absent at so many evaluable visits in a row at most and back with this fraction of its diameter, a lesion was
+        most likely missed. Once absent for longer, a track is gone and cannot merge any more.
+    field_of_view : Image, optional
+        Where on the reference grid this visit has data; from `field_of_view`. Tracks outside are not evaluable.
+    frozen : dict, optional
+        Registry of the same visit from an earlier run, whose numbers are to be kept.
+    config_hash : str
+        Remembered in the registry.
+
+    Returns
+    -------
+    matches : DataFrame
+        `MATCH_COLUMNS`, one row per track the patient has had so far. `fragments` are labels of `instances` joined by
+        ``;``, the one that carries the track first. `match_score` is the overlap coefficient (overlap), the distance in
+        mm (gap), or the fraction inside (split; also of merged tracks, which have no method). `sessions_missed`
+        counts evaluable visits without it up to now; in the row of its return, those it was away. `c*_ref_mm` is
+        where it is or was last.
+    registry : dict
+        Of this visit. The one given stays as it is.
+
+    Raises
+    ------
+    InputError
+        Registry of another patient, a visit that is in the registry already, lesions that are not measured.
+    GridMismatchError
+        Not the registry's grid.
+    """
+    registry = _new_registry(instances.grid, session) if registry is None else copy.deepcopy(registry)
+    _require_own(registry, session)
+    _require_grid(registry, instances.grid)
+    tracks = registry["tracks"]
+    lesions = _lesions(instances, table)
+    spacing, shape = np.array(instances.spacing_mm), instances.data.shape
+    evaluable = bool(session["evaluable"])
+    first = not any(each["evaluable"] for each in registry["sessions"])
+    found: dict[int, _Found] = {}
+    merged: dict[int, tuple[int, float]] = {}
+    unseen: set[int] = set()
+    ids: dict[int, int] = {}
+
+    if evaluable:
+        last = {t["index"]: _Place.of(decode_mask(t["mask"]), shape) for t in tracks}
+        ids = _frozen_ids(lesions, frozen, session, shape) if frozen else {}
+        for lesion in lesions:
+            if ids.get(lesion.label) in last:
+                found[ids[lesion.label]] = _Found("overlap", 1.0, [lesion])
+        _match_by_overlap(found, tracks, last, _open(lesions, found, ids))
+        _match_by_distance(found, tracks, last, _open(lesions, found, ids), spacing, gap_mm, vol_ratio_max)
+        _join_pieces(found, tracks, _open(lesions, found, ids), shape, spacing, dilate_mm, frac)
+        merged = _find_merged(found, tracks, last, spacing, dilate_mm, frac, miss_max_sessions)
+        unseen = _outside_view(last, field_of_view, frac)
+    rows = []
+    for track in tracks:
+        index = track["index"]
+        if not evaluable:
+            rows.append(_row(track, "not_evaluable", "not_evaluable"))
+        elif index in found:
+            rows.append(_continue(track, found[index], session, instances, miss_max_sessions, miss_ld_frac))
+        elif index in merged:
+            owner, share = merged[index]
+            track |= {"status": "merged", "merged_into": _name(owner), "sessions_missed": 0}
+            rows.append(_row(track, "merged", "merged_into", score=share))
+        elif index in unseen:
+            rows.append(_row(track, "not_evaluable", "not_evaluable"))
+        else:
+            track |= {"status": "absent", "merged_into": None, "sessions_missed": track["sessions_missed"] + 1}
+            rows.append(_row(track, "absent", "absent"))
+    if evaluable:
+        for lesion, index in _births(lesions, found, ids, tracks, frozen):
+            track = _new_track(lesion, index, session)
+            tracks.append(track)
+            rows.append(_row(track, "present", "baseline" if first else "new", lesions=[lesion]))
+    tracks.sort(key=lambda t: t["index"])
+    taken = {int(label) for row in rows for label in (row["fragments"] or "").split(";") if label}
+    _close(registry, session, table, taken, config_hash)
+    for row in rows:
+        row |= {key: registry[key] for key in ("participant_id", "session_id")}
+    matches = pd.DataFrame(rows, columns=list(MATCH_COLUMNS)).astype(MATCH_COLUMNS)
+    return matches.sort_values("index", ignore_index=True), registry
+
+
+def summarise_tracks(matches: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Join matches and measurements: one row per track, as the trajectories have it.
+
+    Volumes, voxels and surface of pieces are added up, diameters are those of the largest piece. Sizes of absent and of
+    merged tracks are 0 (the other track carries the size of both), of those that are not evaluable missing.
+
+    Parameters
+    ----------
+    matches : DataFrame
+        From `match_lesions`.
+    table : DataFrame
+        From `lesions.measure_instances`, of the same visit.
+
+    Returns
+    -------
+    DataFrame
+        `TRACK_COLUMNS`. `ld_fragments_mm`, for lesions in pieces, adds up the diameters of pieces large enough to be
+        lesions of their own; of the largest alone where none is.
+    """
+    measured = table.set_index("instance")
+    rows = []
+    for match in matches.to_dict("records"):
+        row = dict(match)
+        if match["status"] == "present":
+            row |= _sum_pieces(measured.loc[_labels(match["fragments"])])
+        elif match["status"] in ("absent", "merged"):
+            row |= dict.fromkeys(_ZERO_IF_GONE, 0)
+        if match["probable_miss"] is True:
+            row["flags"] = ";".join(filter(None, [_text(row.get("flags")), "probable_miss"]))
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(TRACK_COLUMNS)).astype(TRACK_COLUMNS)
+
+
+def relabel_tracks(instances: np.ndarray, matches: pd.DataFrame) -> np.ndarray:
+    """Give every lesion the number of its track; what has no track becomes background.
+
+    Parameters
+    ----------
+    instances : (X, Y, Z) int
+        On the scan's own grid.
+    matches : DataFrame
+        From `match_lesions`.
+
+    Returns
+    -------
+    (X, Y, Z) uint16
+    """
+    number = np.zeros(int(instances.max(initial=0)) + 1, np.uint16)
+    for index, fragments in zip(matches["index"], matches["fragments"]):
+        number[_labels(fragments)] = index
+    return number[instances]
+
+
+def name_tracks(matches: pd.DataFrame) -> pd.DataFrame:
+    """Return the lookup table of `relabel_tracks`' map: index and name of the tracks that are in it."""
+    present = matches[matches["status"] == "present"]
+    return pd.DataFrame({"index": present["index"], "name": present["track_id"]}).reset_index(drop=True)
+
+
+def describe_session(row: Mapping, *, totals: Mapping, quality: Mapping, reference: str) -> dict:
+    """Gather what the registry keeps of a visit, and whether lesions can be compared at it at all.
+
+    Parameters
+    ----------
+    row : mapping
+        The visit in the cohort table; texts, ``n/a`` for what is missing.
+    totals : mapping
+        Session part of `lesions.measure_instances`.
+    quality : mapping
+        ``status`` and ``reason`` of the registration to the reference space.
+    reference : str
+        The image lesions are measured on. RANO-BM needs contrast: without it, nothing is evaluable.
+    """
+    reason = None
+    if row.get("image_quality") == "fail":
+        reason = "image_quality"
+    elif row.get("contrast") == "false" or not reference.startswith("ce-"):
+        reason = "no_contrast"
+    elif quality["status"] == "fail":
+        reason = quality.get("reason") or "registration_failed"
+    days = row.get("days", "n/a")
+    return {
+        "participant_id": f"sub-{row['sub']}",
+        "session_id": f"ses-{row['ses']}",
+        "days": None if days in ("n/a", "", None) else float(days),
+        "evaluable": reason is None,
+        "ne_reason": reason,
+        "registration_qc": quality["status"],
+        **totals,
+    }
+
+
+def instances_to_reference(instances: Image, grid: Grid, *, world: np.ndarray) -> Image:
+    """Bring lesions onto the patient's reference grid, nearest neighbour; none gets lost.
+
+    A lesion that would lose all voxels keeps the free one nearest to its centre, also when it lies outside the grid.
+
+    Parameters
+    ----------
+    instances : Image
+        On the scan's own grid.
+    grid : Grid
+        Of the reference space, 1 mm or finer.
+    world : (4, 4) float
+        Points of the reference space to points of the scan, RAS mm.
+    """
+    out = np.zeros(grid.shape, np.int32)
+    affine, data = to_ras_order(instances.affine, instances.data)[1:]
+    voxels = np.argwhere(data)
+    if len(voxels) == 0:
+        return Image(out, grid.affine)
+    to_scan = np.linalg.inv(affine) @ world @ grid.affine
+    to_grid = np.linalg.inv(to_scan)
+    there = voxels @ to_grid[:3, :3].T + to_grid[:3, 3]
+    margin = np.ceil(np.abs(to_grid[:3, :3]).sum(1)).astype(int) + 1
+    low = np.clip(np.floor(there.min(0)).astype(int) - margin, 0, grid.shape)
+    high = np.clip(np.ceil(there.max(0)).astype(int) + margin + 1, low, grid.shape)
+    here = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), axis=-1)
+    # Half way between two voxels the upper one is taken, whatever the last digits say.
+    source = np.floor(here @ to_scan[:3, :3].T + to_scan[:3, 3] + 0.5 + TOLERANCE).astype(int)
+    inside = ((source >= 0) & (source < data.shape)).all(-1)
+    source[~inside] = 0
+    out[tuple(map(slice, low, high))] = np.where(inside, data[tuple(np.moveaxis(source, -1, 0))], 0)
+
+    numbers = data[tuple(voxels.T)]
+    count = np.bincount(out.ravel(), minlength=int(numbers.max()) + 1)
+    for number in np.unique(numbers):
+        if count[number] == 0:
+            _keep_one_voxel(out, number, there[numbers == number].mean(0), np.array(grid.spacing_mm), count)
+    return Image(out, grid.affine)
+
+
+def field_of_view(session: Grid, grid: Grid, *, world: np.ndarray) -> Image:
+    """Say where on the reference grid a scan has data.
+
+    Parameters
+    ----------
+    session, grid : Grid
+        Of the scan, and of the reference space.
+    world : (4, 4) float
+        Points of the reference space to points of the scan, RAS mm.
+
+    Returns
+    -------
+    Image
+        Boolean, on `grid`.
+    """
+    to_scan = np.linalg.inv(session.affine) @ world @ grid.affine
+    inside = np.ones(grid.shape, bool)
+    x, y, z = (np.arange(n, dtype=np.float32) for n in grid.shape)
+    for row, size in zip(to_scan[:3], session.shape):
+        at = (row[0] * x + row[3])[:, None, None] + (row[1] * y)[:, None] + row[2] * z
+        inside &= (at >= -0.5) & (at <= size - 0.5)
+    return Image(inside, grid.affine)
+
+
+def read_registry(path: str | Path, session: Mapping | None = None) -> dict:
+    """Read a registry, and refuse one that is not this patient's.
+
+    Parameters
+    ----------
+    path : path
+    session : mapping, optional
+        From `describe_session`.
+
+    Raises
+    ------
+    InputError
+        No registry, or another patient's.
+    """
+    try:
+        registry = json.loads(Path(path).read_text(encoding="utf-8"))
+        known = registry["format"] == FORMAT and {"participant_id", "tracks", "reference"} <= set(registry)
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise _no_registry(path, str(err)) from err
+    if not known:
+        raise _no_registry(path, f"format {registry['format']}")
+    if session is not None:
+        _require_own(registry, session, path)
+    return registry
+
+
+def write_registry(registry: dict, path: str | Path) -> None:
+    """Write a registry as JSON, always the same bytes for the same content."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(registry, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def encode_mask(flat: np.ndarray) -> str:
+    """Write sorted voxel numbers (C order) as runs: first voxel and length, for each run.
+
+    Examples
+    --------
+    >>> encode_mask(np.array([3, 4, 5, 9]))
+    '3 3 9 1'
+    """
+    if len(flat) == 0:
+        return ""
+    starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 2) != 1)
+    lengths = np.diff(starts, append=len(flat))
+    return " ".join(map(str, np.stack([flat[starts], lengths], axis=1).ravel()))
+
+
+def decode_mask(runs: str) -> np.ndarray:
+    """Undo `encode_mask`.
+
+    Examples
+    --------
+    >>> decode_mask("3 3 9 1")
+    array([3, 4, 5, 9])
+    """
+    numbers = np.array(runs.split(), dtype=np.int64).reshape(-1, 2)
+    if len(numbers) == 0:
+        return np.zeros(0, np.int64)
+    return np.concatenate([np.arange(start, start + length) for start, length in numbers])
+
+
+def _match_by_overlap(found, tracks, last, lesions) -> None:
+    """Pair tracks and lesions that share voxels, as much as can be had in all."""
+    tracks = [t for t in tracks if t["index"] not in found]
+    if not tracks or not lesions:
+        return
+    weight, overlap = np.zeros((2, len(tracks), len(lesions)))
+    for i, track in enumerate(tracks):
+        mine = last[track["index"]].flat
+        for j, lesion in enumerate(lesions):
+            theirs = lesion.place.flat
+            common = _common(last[track["index"]], lesion.place)
+            if common == 0:
+                continue
+            overlap[i, j] = common / min(len(mine), len(theirs))
+            iou = common / (len(mine) + len(theirs) - common)
+            weight[i, j] = overlap[i, j] + IOU_WEIGHT * iou - MISSED_WEIGHT * track["sessions_missed"]
+    for i, j in zip(*linear_sum_assignment(weight, maximize=True)):
+        # An assignment is complete; pairs that share nothing are no pairs.
+        if overlap[i, j] > 0:
+            found[tracks[i]["index"]] = _Found("overlap", float(overlap[i, j]), [lesions[j]])
+
+
+def _match_by_distance(found, tracks, last, lesions, spacing, gap_mm, vol_ratio_max) -> None:
+    """Pair what is left with what is near and of like size: small lesions that registration has moved aside."""
+    tracks = [t for t in tracks if t["index"] not in found]
+    if not tracks or not lesions:
+        return
+    gaps = np.full((len(tracks), len(lesions)), np.inf)
+    for i, track in enumerate(tracks):
+        for j, lesion in enumerate(lesions):
+            small, large = sorted((track["volume_mm3"], lesion.volume_mm3))
+            if large <= vol_ratio_max * small * (1 + TOLERANCE):
+                gaps[i, j] = _gap_mm(last[track["index"]], lesion.place, spacing, gap_mm)
+    # Impossible pairs cost more than all possible ones together.
+    never = (len(tracks) + 1) * (gap_mm + 1)
+    possible = gaps <= gap_mm + TOLERANCE
+    for i, j in zip(*linear_sum_assignment(np.where(possible, gaps, never))):
+        if possible[i, j]:
+            found[tracks[i]["index"]] = _Found("gap", float(gaps[i, j]), [lesions[j]])
+
+
+def _join_pieces(found, tracks, lesions, shape, spacing, dilate_mm, frac) -> None:
+    """Give lesions that lie where a track has been to that track: parts of it, or its return at the old rim."""
+    footprints = [(t["index"], _Place.of(decode_mask(t["footprint"]), shape)) for t in tracks] if lesions else []
+    for lesion in lesions:
+        shares = [(_share(lesion.place, place, spacing, dilate_mm), -index) for index, place in footprints]
+        share, index = max(shares, default=(0.0, 0))
+        if share < frac - TOLERANCE:
+            continue
+        if -index in found:
+            found[-index].lesions.append(lesion)
+        else:
+            found[-index] = _Found("split", share, [lesion])
+
+
+def _find_merged(found, tracks, last, spacing, dilate_mm, frac, miss_max_sessions) -> dict:
+    """Tracks without a lesion whose place another track's lesion has taken: owner and fraction."""
+    merged = {}
+    for track in tracks:
+        if track["index"] in found or track["sessions_missed"] > miss_max_sessions:
+            continue
+        shares = [
+            (_share_of_many(last[track["index"]], each.lesions, spacing, dilate_mm), -owner)
+            for owner, each in found.items()
+        ]
+        share, owner = max(shares, default=(0.0, 0))
+        if share >= frac - TOLERANCE:
+            merged[track["index"]] = (-owner, share)
+    return merged
+
+
+def _outside_view(last, view, frac) -> set:
+    """Tracks whose place this visit does not show."""
+    if view is None:
+        return set()
+    return {index for index, place in last.items() if view.data.ravel()[place.flat].mean() < frac - TOLERANCE}
+
+
+def _frozen_ids(lesions, frozen, session, shape) -> dict:
+    """Numbers that lesions of this visit had in an earlier run."""
+    tracks = [t for t in frozen["tracks"] if t["last_session"] == session["session_id"] and t["status"] == "present"]
+    if not tracks or not lesions:
+        return {}
+    iou = np.zeros((len(tracks), len(lesions)))
+    for i, track in enumerate(tracks):
+        place = _Place.of(decode_mask(track["mask"]), shape)
+        for j, lesion in enumerate(lesions):
+            common = _common(place, lesion.place)
+            iou[i, j] = common / (len(place.flat) + len(lesion.place.flat) - common)
+    pairs = zip(*linear_sum_assignment(iou, maximize=True))
+    return {lesions[j].label: tracks[i]["index"] for i, j in pairs if iou[i, j] >= FROZEN_MIN_IOU - TOLERANCE}
+
+
+def _births(lesions, found, ids, tracks, frozen):
+    """Lesions that start tracks, with their numbers: large ones first, then by place."""
+    taken = {lesion.label for each in found.values() for lesion in each.lesions}
+    known = tracks + (frozen["tracks"] if frozen else [])
+    numbers = itertools.count(max((t["index"] for t in known), default=0) + 1)
+    for lesion in lesions:
+        if lesion.label not in taken and lesion.may_be_born:
+            yield lesion, ids[lesion.label] if lesion.label in ids else next(numbers)
+
+
+def _open(lesions, found, ids) -> list:
+    """Lesions not yet given to a track, nor promised a number."""
+    taken = {lesion.label for each in found.values() for lesion in each.lesions}
+    return [lesion for lesion in lesions if lesion.label not in taken and lesion.label not in ids]
+
+
+def _lesions(instances: Image, table: pd.DataFrame) -> list[_Lesion]:
+    """Gather lesions, large ones first, then by place: an order that labels have no part in."""
+    data = np.asarray(instances.data)
+    flat = np.flatnonzero(data)
+    labels = data.ravel()[flat]
+    lacking = set(np.unique(labels).tolist()) ^ {int(label) for label in table["instance"]}
+    if lacking:
+        raise InputError(
+            "lesions and their measurements",
+            found=f"label {', '.join(map(str, sorted(lacking)))} in one of them only",
+            expected="the same lesions in the map and in the table",
+            advice="Run measure and match again, from the same segmentation.",
+            reason="lesions_differ",
+        )
+    order = np.argsort(labels, kind="stable")
+    parts = np.split(flat[order], np.cumsum(np.unique(labels, return_counts=True)[1])[:-1]) if len(flat) else []
+    out = []
+    rows = table.sort_values("instance").to_dict("records")
+    for row, part in zip(rows, parts, strict=True):
+        place = _Place.of(part, data.shape)
+        centre = place.centre_mm(instances.affine)
+        born = not bool(row["below_birth"])
+        out.append(_Lesion(int(row["instance"]), row["vol_wl_mm3"], row["ld_mm"], born, place, centre))
+    return sorted(out, key=lambda each: (-round(each.volume_mm3, 6), *np.round(each.centre_mm, 6)))
+
+
+def _continue(track, found, session, instances, miss_max_sessions, miss_ld_frac) -> dict:
+    """Bring a track up to this visit, and say what happened to it."""
+    pieces = [found.lesions[0], *sorted(found.lesions[1:], key=lambda each: -each.volume_mm3)]
+    largest = max(pieces, key=lambda each: each.volume_mm3)
+    missed = track["sessions_missed"]
+    back = 0 < missed <= miss_max_sessions and largest.ld_mm >= miss_ld_frac * track["ld_mm"] - TOLERANCE
+    if missed:
+        event = "reappeared"
+    elif len(pieces) > track["n_fragments"] or track["status"] == "merged":
+        event = "split"
+    else:
+        event = "persist"
+    flat = np.unique(np.concatenate([each.place.flat for each in pieces]))
+    centre = _Place.of(flat, instances.data.shape).centre_mm(instances.affine)
+    track |= {
+        "status": "present",
+        "merged_into": None,
+        "last_session": session["session_id"],
+        "ref_centroid": centre.tolist(),
+        "mask": encode_mask(flat),
+        "footprint": encode_mask(np.union1d(decode_mask(track["footprint"]), flat)),
+        "volume_mm3": float(sum(each.volume_mm3 for each in pieces)),
+        "ld_mm": float(largest.ld_mm),
+        "n_fragments": len(pieces),
+        "sessions_missed": 0,
+    }
+    row = _row(track, "present", event, lesions=pieces, method=found.method, score=found.score)
+    return row | {"sessions_missed": missed, "probable_miss": bool(back)}
+
+
+def _new_track(lesion: _Lesion, index: int, session: Mapping) -> dict:
+    runs = encode_mask(lesion.place.flat)
+    return {
+        "track_id": _name(index),
+        "index": int(index),
+        "status": "present",
+        "merged_into": None,
+        "born_session": session["session_id"],
+        "last_session": session["session_id"],
+        "ref_centroid": lesion.centre_mm.tolist(),
+        "birth_mask": runs,
+        "mask": runs,
+        "footprint": runs,
+        "volume_mm3": float(lesion.volume_mm3),
+        "ld_mm": float(lesion.ld_mm),
+        "n_fragments": 1,
+        "sessions_missed": 0,
+    }
+
+
+def _row(track, status, event, *, lesions=(), method="none", score=np.nan) -> dict:
+    return {
+        "track_id": track["track_id"],
+        "index": track["index"],
+        "status": status,
+        "event": event,
+        "merged_into": track["merged_into"] if status == "merged" else None,
+        "n_fragments": None if status == "not_evaluable" else len(lesions),
+        "match_method": method,
+        "match_score": score,
+        "fragments": ";".join(str(each.label) for each in lesions) or None,
+        "sessions_missed": track["sessions_missed"],
+        "probable_miss": False,
+        **dict(zip(("cx_ref_mm", "cy_ref_mm", "cz_ref_mm"), track["ref_centroid"])),
+    }
+
+
+def _new_registry(grid: Grid, session: Mapping) -> dict:
+    return {
+        "format": FORMAT,
+        "participant_id": session["participant_id"],
+        "reference": {"shape": [int(n) for n in grid.shape], "affine": np.asarray(grid.affine, float).tolist()},
+        "sessions": [],
+        "tracks": [],
+        "targets": None,
+    }
+
+
+def _close(registry, session, table, taken, config_hash) -> None:
+    """Write the visit into the registry. What no track has taken up counts as too small, its edema as nobody's."""
+    facts = {key: _plain(value) for key, value in session.items()}
+    matched = table["instance"].isin(taken)
+    if "n_subthreshold" in facts:
+        facts["n_subthreshold"] -= int((matched & table["below_birth"].astype(bool)).sum())
+    if "edema_unassigned_mm3" in facts:
+        facts["edema_unassigned_mm3"] += float(table.loc[~matched, "vol_ed_mm3"].sum())
+    facts.setdefault("days", None)
+    registry["session"] = facts
+    registry["session_id"], registry["days"] = facts["session_id"], facts["days"]
+    registry["sessions"].append({key: facts[key] for key in ("session_id", "days", "evaluable")})
+    registry["config_hash"] = config_hash
+
+
+def _require_own(registry, session, path="registry of lesions") -> None:
+    if registry["participant_id"] != session["participant_id"]:
+        raise InputError(
+            path,
+            found=f"lesions of {registry['participant_id']}",
+            expected=f"lesions of {session['participant_id']}",
+            advice="Give the registry of this patient's visit before.",
+            reason="wrong_patient",
+        )
+    if session["session_id"] in [each["session_id"] for each in registry["sessions"]]:
+        raise InputError(
+            path,
+            found=f"{session['session_id']} in it already",
+            expected=f"visits before {session['session_id']} only",
+            advice="Give the registry of the visit before this one.",
+            reason="wrong_visit",
+        )
+
+
+def _require_grid(registry, grid) -> None:
+    own = Grid(tuple(registry["reference"]["shape"]), np.array(registry["reference"]["affine"]))
+    if not own.matches(grid):
+        raise GridMismatchError(
+            f"lesions and registry of {registry['participant_id']}",
+            found=f"{grid} and {own}, or the same voxels at different places",
+            expected="the grid of the patient's reference space for both",
+            advice="The first visit has changed: match all visits of this patient again.",
+            reason="grid_mismatch",
+        )
+
+
+def _no_registry(path, found) -> InputError:
+    return InputError(
+        path,
+        found=found,
+        expected="a registry of lesions, as match writes it",
+        advice="Match the visit before again.",
+        reason="bad_registry",
+    )
+
+
+def _common(a: _Place, b: _Place) -> int:
+    """Voxels two places share."""
+    if (a.low >= b.high).any() or (b.low >= a.high).any():
+        return 0
+    return len(np.intersect1d(a.flat, b.flat, assume_unique=True))
+
+
+def _gap_mm(a: _Place, b: _Place, spacing, limit_mm) -> float:
+    """Distance from edge to edge; infinite where the boxes alone are farther apart than the limit."""
+    apart = np.maximum(np.maximum(a.low - b.high, b.low - a.high), 0) * spacing
+    if np.linalg.norm(apart) > limit_mm + TOLERANCE:
+        return np.inf
+    if _common(a, b):
+        return 0.0
+    first, second = ((edge_points(each.mask) + each.low) * spacing for each in (a, b))
+    return float(cKDTree(first).query(second)[0].min())
+
+
+def _share(a: _Place, b: _Place, spacing, grow_mm) -> float:
+    """Fraction of a place that lies within another one, grown."""
+    return _covered(a, [b], spacing, grow_mm)
+
+
+def _share_of_many(a: _Place, lesions: list[_Lesion], spacing, grow_mm) -> float:
+    return _covered(a, [each.place for each in lesions], spacing, grow_mm)
+
+
+def _covered(a: _Place, others: list[_Place], spacing, grow_mm) -> float:
+    margin = np.ceil(grow_mm / spacing).astype(int) + 1
+    low, high = a.low - margin, a.high + margin
+    window = np.zeros(high - low, bool)
+    for b in others:
+        start, stop = np.maximum(low, b.low), np.minimum(high, b.high)
+        if (start < stop).all():
+            window[tuple(map(slice, start - low, stop - low))] |= b.mask[tuple(map(slice, start - b.low, stop - b.low))]
+    if not window.any():
+        return 0.0
+    near = ndimage.distance_transform_edt(~window, sampling=spacing) <= grow_mm + TOLERANCE
+    return float(near[tuple(map(slice, margin, margin + a.mask.shape))][a.mask].mean())
+
+
+def _keep_one_voxel(out, number, centre, spacing, count) -> None:
+    """Give a lesion the free voxel nearest to a point; one of a larger lesion where none is free around."""
+    top = np.array(out.shape) - 1
+    at = np.clip(centre, 0, top)
+    low, high = np.maximum(np.rint(at).astype(int) - 3, 0), np.minimum(np.rint(at).astype(int) + 4, top + 1)
+    around = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), axis=-1).reshape(-1, 3)
+    distance = np.round(np.linalg.norm((around - at) * spacing, axis=1), 6)
+    for voxel in around[np.argsort(distance, kind="stable")]:
+        owner = out[tuple(voxel)]
+        if owner == 0 or count[owner] > 1:
+            count[owner] -= 1
+            count[number] += 1
+            out[tuple(voxel)] = number
+            return
+
+
+def _sum_pieces(pieces: pd.DataFrame) -> dict:
+    """Measurements of a lesion from those of its pieces."""
+    largest = pieces.loc[pieces["vol_wl_mm3"].astype(float).idxmax()]
+    weights = pieces["n_voxels"].astype(float) / float(pieces["n_voxels"].sum())
+    row = {name: pieces[name].sum() for name in _SUMMED} | {name: largest[name] for name in _OF_LARGEST}
+    row |= {name: float((pieces[name] * weights).sum()) for name in ("cx_mm", "cy_mm", "cz_mm")}
+    lasting = pieces.loc[~pieces["below_birth"].astype(bool), "ld_mm"]
+    flags = [flag for flags in pieces["flags"] for flag in _text(flags).split(";") if flag]
+    enhancing = bool(pieces["enhancing"].astype(bool).any())
+    return row | {
+        "below_birth": bool(pieces["below_birth"].astype(bool).all()),
+        "enhancing": enhancing,
+        "esd_mm": equivalent_diameter_mm(row["vol_wl_mm3"]),
+        "necrosis_fraction": row["vol_nc_mm3"] / row["vol_wl_mm3"],
+        "border_distance_mm": pieces["border_distance_mm"].min(),
+        "touches_border": bool(pieces["touches_border"].astype(bool).any()),
+        "ld_fragments_mm": (lasting.sum() if len(lasting) else largest["ld_mm"]) if len(pieces) > 1 else np.nan,
+        "flags": ";".join(f for f in dict.fromkeys(flags) if f != "nonenhancing_remnant" or not enhancing) or None,
+    }
+
+
+def _labels(fragments) -> list[int]:
+    return [int(label) for label in _text(fragments).split(";") if label]
+
+
+def _text(value) -> str:
+    return "" if value is None or value is pd.NA or value != value else str(value)
+
+
+def _name(index: int) -> str:
+    return f"L{index:03d}"
+
+
+def _plain(value):
+    return value.item() if hasattr(value, "item") else value

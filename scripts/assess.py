@@ -8,10 +8,8 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with joblog.to(snakemake.log[0]):
-    registries = matching.read_registries(snakemake.input.registries)
-    sessions = cohort.describe_sessions(
-        snakemake.params.sessions, registries, reference=snakemake.params.reference
-    )
+    registries = [matching.read_registry(path) for path in snakemake.input.registries]
+    sessions = cohort.describe_sessions(snakemake.params.sessions, registries)
     lesions, sessions, patient = rano.assess_patient(
         tables.read_tsvs(snakemake.input.tables),
         sessions,

@@ -19,9 +19,13 @@ with joblog.to(snakemake.log[0]):
     registry = matching.read_registry(snakemake.input.registry, session) if snakemake.input.get("registry") else None
     grid = images.read_image(snakemake.input.reference).grid
     to_session = transforms.read_affine(snakemake.input.affine)
-    in_reference = matching.instances_to_reference(instances, grid, world=to_session)
     matches, registry = matching.match_lesions(
-        in_reference, measured, registry, session=session, **snakemake.params.settings
+        matching.instances_to_reference(instances, grid, world=to_session),
+        measured,
+        registry,
+        session=session,
+        field_of_view=matching.field_of_view(instances.grid, grid, world=to_session),
+        **snakemake.params.settings,
     )
     rows = matching.summarise_tracks(matches, measured)
     tables.write_tsv(rows, snakemake.output.table)

@@ -20,7 +20,6 @@ rule assess:
     params:
         sessions=patient_rows,
         participant=participant,
-        reference=REFERENCE,
         rano=config["rano"],
         volume=config["volume"],
         config_hash=settings.config_hash(config),

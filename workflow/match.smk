@@ -26,7 +26,6 @@ rule match:
     params:
         session=session_row,
         reference=REFERENCE,
-        instances=config["instances"],
         settings=config["match"],
         source=source_digest("match.py"),
     script:

@@ -506,7 +506,7 @@ def _read_participants(bids: Path) -> dict[str, dict]:
     return {str(row["participant_id"]).removeprefix("sub-"): row for row in participants.to_dict("records")}
 
 
-def describe_sessions(rows: list[dict], registries: list[dict], *, reference: str) -> pd.DataFrame:
+def describe_sessions(rows: list[dict], registries: list[dict]) -> pd.DataFrame:
     """Return what the response criteria need to know of a patient's sessions, evaluable or not.
 
     Parameters
@@ -514,25 +514,24 @@ def describe_sessions(rows: list[dict], registries: list[dict], *, reference: st
     rows : list of dict
         The patient's rows of the cohort table.
     registries : list of dict
-        Of the sessions that were matched.
-    reference : str
-        A reference image without contrast agent makes no session evaluable.
+        Of the sessions that were matched (`matching.match_lesions`).
     """
-    known = {registry["session_id"]: registry for registry in registries}
+    known = {registry["session_id"]: registry["session"] for registry in registries}
     sessions = []
     for row in rows:
-        registry = known.get(f"ses-{row['ses']}", {})
+        facts = known.get(f"ses-{row['ses']}", {})
         sessions.append(
             {
                 "participant_id": f"sub-{row['sub']}",
                 "session_id": f"ses-{row['ses']}",
                 "order": int(row["order"]),
                 "days": None if row["days"] == "n/a" else float(row["days"]),
-                "evaluable": bool(registry.get("evaluable", False)),
-                "ne_reason": registry.get("ne_reason") or row["reason"],
-                "registration_qc": registry.get("registration_qc"),
-                "n_subthreshold": registry.get("n_subthreshold"),
-                "edema_unassigned_mm3": registry.get("edema_unassigned_mm3"),
+                "evaluable": bool(facts.get("evaluable", False)),
+                "ne_reason": facts.get("ne_reason") or row["reason"],
+                "registration_qc": facts.get("registration_qc"),
+                "n_subthreshold": facts.get("n_subthreshold"),
+                "edema_unassigned_mm3": facts.get("edema_unassigned_mm3"),
+                "slice_spacing_mm": facts.get("slice_spacing_mm"),
                 "flags": row["flags"],
                 **{name: row[name] for name in CLINICAL if row[name] != "n/a"},
             }

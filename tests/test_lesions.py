@@ -1,0 +1,593 @@
+"""Lesions are found and measured by the book, however the file stores them."""
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mettrail.errors import GridMismatchError, InputError
+from mettrail.lesions import INSTANCE_COLUMNS, find_instances, longest_diameter, measure_instances, perpendicular_mm
+from scipy import ndimage
+
+SIZES = {"keep_mm3": 2, "keep_vox": 2, "birth_mm3": 10, "birth_vox": 3}
+FIND = {"connectivity": 26, "mode": "satellite", "merge_gap_mm": 2, "merge_small_mm3": 10, "merge_small_frac": 0.10}
+FIND |= SIZES
+MEASURE = {"chord_gap_vox": 1.5, "edema_max_mm": 20} | SIZES
+
+
+def scaled(*spacing):
+    return np.diag([*spacing, 1.0])
+
+
+def find(tissue, affine=None, **changed):
+    return find_instances(np.asarray(tissue), affine=scaled(1, 1, 1) if affine is None else affine, **FIND | changed)
+
+
+def measure_all(tissue, affine=None, *, instances=None, brain=None, **changed):
+    affine = scaled(1, 1, 1) if affine is None else affine
+    tissue = np.asarray(tissue).astype(np.uint8)
+    instances = np.isin(tissue, (1, 3)).astype(np.int32) if instances is None else instances
+    return measure_instances(instances, tissue, affine=affine, brain=brain, **MEASURE | changed)
+
+
+def measure(tissue, affine=None, **more):
+    """Measure all of a mask as one lesion."""
+    return measure_all(tissue, affine, **more)[0].iloc[0]
+
+
+def block(*size, pad=2):
+    out = np.zeros(np.add(size, 2 * pad), np.uint8)
+    out[tuple(slice(pad, pad + n) for n in size)] = 1
+    return out
+
+
+def ball(r2, *, hollow_r2=-1.0, pad=2):
+    reach = int(np.sqrt(r2)) + pad
+    squared = (np.mgrid[[slice(-reach, reach + 1)] * 3] ** 2).sum(0)
+    return ((squared <= r2) & (squared > hollow_r2)).astype(np.uint8)
+
+
+def ellipse(slices):
+    x, y = np.mgrid[-12:13, -12:13]
+    return np.stack([np.zeros(x.shape), *[(x / 10) ** 2 + (y / 6) ** 2 <= 1] * slices, np.zeros(x.shape)], axis=-1)
+
+
+def letter_l():
+    out = np.zeros((24, 25, 4), np.uint8)
+    out[2:22, 2:6, 1:3] = out[2:6, 2:22, 1:3] = 1
+    return out
+
+
+def diagonal():
+    out = np.zeros((14, 15, 3), np.uint8)
+    out[range(2, 12), range(2, 12), 1] = 1
+    return out
+
+
+def two_blocks(gap):
+    out = np.zeros((24, 10, 3), np.uint8)
+    out[2:10, 2:8, 1] = out[10 + gap : 18 + gap, 2:8, 1] = 1
+    return out
+
+
+def random_lesions(seed=3, shape=(34, 27, 22)):
+    """Blobs of all labels, no two sides alike."""
+    rng = np.random.default_rng(seed)
+    noise = ndimage.gaussian_filter(rng.normal(size=shape), (2.2, 1.9, 1.6))
+    noise /= noise.std()
+    tissue = np.where(noise > 1.0, 2, 0).astype(np.uint8)
+    tissue[noise > 1.4] = 1
+    tissue[noise > 2.2] = 3
+    return tissue
+
+
+# ---------------------------------------------------------------------------------------------------------- diameters
+
+VECTORS = {
+    "one voxel": (
+        block(1, 1, 1),
+        (1, 1, 1),
+        {"vol": 1, "ld": 1, "perp": 1, "max3d": 1, "n": 1, "esd": 1.241, "surface": 1.732},
+    ),
+    "one thick voxel": (
+        block(1, 1, 1),
+        (0.5, 0.5, 3),
+        {"vol": 0.75, "ld": 0.5, "perp": 0.5, "max3d": 3, "n": 1, "esd": 1.127},
+    ),
+    "box": (
+        block(10, 5, 2),
+        (1, 1, 1),
+        {"vol": 100, "ld": 10.770, "perp": 5.385, "max3d": 10.817, "n": 2, "bidim": 58.0},
+    ),
+    "box, thick slices": (
+        block(10, 5, 2),
+        (0.9, 0.9, 3),
+        {"vol": 243, "ld": 9.693, "perp": 4.847, "max3d": 10.704, "n": 2},
+    ),
+    "box, narrow pixels": (
+        block(10, 5, 2),
+        (0.5, 1, 1),
+        {"vol": 50, "ld": 6.727, "perp": 6.727, "max3d": 6.801, "n": 2},
+    ),
+    "ball": (
+        ball(25),
+        (1, 1, 1),
+        {"vol": 515, "ld": 11, "perp": 11, "max3d": 11, "n": 11, "esd": 9.945, "surface": 340.08},
+    ),
+    "small ball": (
+        ball(2.25),
+        (1, 1, 1),
+        {"vol": 19, "ld": 3.606, "perp": 3.606, "max3d": 3.606, "n": 3, "esd": 3.311},
+    ),
+    "ellipse": (ellipse(1), (1, 1, 1), {"vol": 185, "ld": 21, "perp": 13, "n": 1}),
+    "two ellipses": (ellipse(2), (1, 1, 1), {"vol": 370, "ld": 21, "perp": 13, "n": 2}),
+    "L": (letter_l(), (1, 1, 1), {"vol": 288, "ld": 20.396, "perp": 19.8, "max3d": 27.604, "n": 2, "feret": 27.586}),
+    "shell": (ball(100, hollow_r2=36), (1, 1, 1), {"vol": 3244, "ld": 21, "perp": 21, "max3d": 21, "n": 21}),
+    "diagonal": (diagonal(), (1, 1, 1), {"vol": 10, "ld": 13.454, "perp": 1.35, "max3d": 13.454, "n": 1}),
+    "blocks one pixel apart": (two_blocks(1), (1, 1, 1), {"ld": 17.720}),
+    "blocks two pixels apart": (two_blocks(2), (1, 1, 1), {"ld": 9.434}),
+}
+NAMES = {
+    "vol": "vol_wl_mm3",
+    "ld": "ld_mm",
+    "perp": "perp_mm",
+    "max3d": "max3d_mm",
+    "n": "n_slices",
+    "esd": "esd_mm",
+    "surface": "surface_mm2",
+    "bidim": "bidim_mm2",
+    "feret": "ld_feret_mm",
+}
+TOLERANCES = {"perp": 0.1, "surface": 0.01, "bidim": 0.01}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_shapes_of_known_size_have_that_size(name):
+    mask, spacing, expected = VECTORS[name]
+    row = measure(mask, scaled(*spacing))
+    found = {key: row[NAMES[key]] for key in expected}
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, abs=TOLERANCES.get(key, 6e-4)), key
+    assert row["ld_feret_mm"] >= row["ld_mm"] >= row["perp_mm"] - 1e-9
+    assert row["extent_z_mm"] == pytest.approx(row["n_slices"] * spacing[2])
+
+
+def test_a_diameter_that_would_leave_the_lesion_is_not_taken_but_said():
+    assert measure(letter_l())["flags"] == "nonconvex"
+    assert pd.isna(measure(block(10, 5, 2))["flags"])
+
+
+def test_of_equally_long_slices_the_larger_and_then_the_lower_counts():
+    mask = np.zeros((16, 9, 6), np.uint8)
+    mask[2:12, 2, 1:5] = 1
+    mask[4:10, 3:6, 3] = 1
+    assert measure(mask)["ld_slice"] == 3
+    mask[4:10, 3:6, 2] = 1
+    assert measure(mask)["ld_slice"] == 2
+
+
+def sampled_diameter(mask, spacing, gap_mm):
+    """The same by brute force: all pairs, points along each."""
+    padded = np.pad(mask, 1)
+    points = [(i + di / 2, j + dj / 2) for i, j in np.argwhere(padded) for di, dj in ((1, 0), (-1, 0), (0, 1), (0, -1))
+              if not padded[i + di, j + dj]]  # fmt: skip
+    points = np.array(points) - 1
+    best = 0.0
+    for a in points:
+        for b in points:
+            length = np.hypot(*((b - a) * spacing))
+            if length <= best:
+                continue
+            inside = sampled_inside(mask, a, b, n := int(length / 0.02) + 2)
+            run = max(
+                (len(r) for r in "".join("x " if i else "o" for i in inside).replace("x", " ").split()), default=0
+            )
+            if run * length / n <= gap_mm:
+                best = length
+    return best
+
+
+def sampled_inside(mask, a, b, n):
+    # Off the regular places, so that a corner that is just touched is not met.
+    at = a + ((np.arange(n) + 0.371) / n)[:, None] * (b - a)
+    found = np.zeros(n, bool)
+    for dx in (-1e-6, 1e-6):
+        for dy in (-1e-6, 1e-6):
+            i, j = np.rint(at + np.array([dx, dy])).astype(int).T
+            ok = (i >= 0) & (j >= 0) & (i < mask.shape[0]) & (j < mask.shape[1])
+            found |= ok & mask[np.where(ok, i, 0), np.where(ok, j, 0)]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_longest_diameter_is_what_trying_all_of_them_finds(seed):
+    rng = np.random.default_rng(seed)
+    mask = ndimage.binary_fill_holes(ndimage.gaussian_filter(rng.normal(size=(9, 8)), 0.8) > 0.05)
+    spacing = np.array([(1.0, 1.0), (0.7, 1.3), (1.0, 0.5)][seed % 3])
+    gap = 1.5 * spacing.max()
+    length, start, end = longest_diameter(mask, spacing_mm=spacing, gap_mm=gap)
+    # Samples cut a gap short by up to one step.
+    assert sampled_diameter(mask, spacing, gap - 0.05) <= length + 1e-6
+    assert length <= sampled_diameter(mask, spacing, gap + 0.05) + 1e-6
+    assert np.hypot(*((end - start) * spacing)) == pytest.approx(length)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_perpendicular_is_what_walking_along_the_diameter_finds(seed):
+    rng = np.random.default_rng(seed)
+    mask = ndimage.binary_fill_holes(ndimage.gaussian_filter(rng.normal(size=(15, 12)), 1.0) > 0.0)
+    spacing = np.array([(1.0, 1.0), (0.7, 1.3), (1.0, 0.5)][seed % 3])
+    gap = 1.5 * spacing.max()
+    length, p, q = longest_diameter(mask, spacing_mm=spacing, gap_mm=gap)
+    along = (q - p) * spacing / length
+    across = np.array([-along[1], along[0]])
+    best, step = 0.0, 0.01
+    for at in np.arange(0, length + 1e-6, 0.25 * spacing.min()):
+        foot = p * spacing + at * along
+        n = 2501
+        inside = sampled_inside(mask, (foot - 12.5 * across) / spacing, (foot + 12.5 * across) / spacing, n)
+        # Close gaps that are short enough, keep the run with the foot.
+        marks = np.flatnonzero(inside)
+        runs = np.split(marks, np.flatnonzero(np.diff(marks) * step > gap + step) + 1)
+        best = max(
+            [best, *((r[-1] - r[0]) * step for r in runs if len(r) and r[0] <= n // 2 + 1 and r[-1] >= n // 2 - 1)]
+        )
+    assert perpendicular_mm(mask, p, q, spacing_mm=spacing, gap_mm=gap) == pytest.approx(best, abs=0.05)
+
+
+# -------------------------------------------------------------------------------------------------------- orientation
+
+
+def stored_as(codes, array, affine):
+    """Store the same voxels in another order."""
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(tuple(codes))
+    )
+    return (
+        np.ascontiguousarray(nib.orientations.apply_orientation(array, turn)),
+        affine @ nib.orientations.inv_ornt_aff(turn, array.shape),
+    )
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PSR", "IRP", "ASL"])
+def test_the_order_in_which_voxels_are_stored_changes_nothing(codes, oblique_affine):
+    tissue = random_lesions()
+    brain = np.pad(np.ones(np.subtract(tissue.shape, (4, 2, 2)), bool), [(1, 3), (0, 2), (1, 1)])
+    expected_map = find(tissue, oblique_affine)
+    expected, totals = measure_all(tissue, oblique_affine, instances=expected_map, brain=brain)
+    assert len(expected) >= 4
+    turned, affine = stored_as(codes, tissue, oblique_affine)
+    instances = find(turned, affine)
+    table, other_totals = measure_all(
+        turned, affine, instances=instances, brain=stored_as(codes, brain, oblique_affine)[0]
+    )
+    np.testing.assert_array_equal(instances, stored_as(codes, expected_map, oblique_affine)[0])
+    assert other_totals == pytest.approx(totals)
+    # The slice number alone is about the file.
+    pd.testing.assert_frame_equal(table.drop(columns="ld_slice"), expected.drop(columns="ld_slice"), rtol=1e-9)
+
+
+def test_slices_are_counted_as_the_file_stores_them():
+    tissue = np.zeros((9, 10, 11), np.uint8)
+    tissue[3:5, 3:6, 2] = 1
+    for codes, expected in (("RAS", 2), ("LPI", 8), ("SRA", 2), ("AIL", 8)):
+        turned, affine = stored_as(codes, tissue, scaled(1, 1.1, 1.2))
+        assert measure(turned, affine)["ld_slice"] == expected, codes
+
+
+def test_lesions_of_one_size_are_numbered_by_their_place_in_the_world():
+    tissue = np.zeros((20, 11, 12), np.uint8)
+    tissue[2:5, 2:5, 2:5] = tissue[14:17, 2:5, 2:5] = 1
+    instances = find(tissue)
+    assert instances[3, 3, 3] == 1
+    turned, affine = stored_as("LPS", tissue, scaled(1, 1, 1))
+    np.testing.assert_array_equal(find(turned, affine), stored_as("LPS", instances, scaled(1, 1, 1))[0])
+
+
+def test_diameters_are_read_on_the_slices_nearest_to_axial():
+    # Sagittal storage: the last array axis runs to the right; the lesion is longest along it.
+    tissue = block(3, 4, 9)
+    affine = np.array([[0, 0, 1.0, 0], [1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1]])
+    row = measure(tissue, affine)
+    assert row["ld_mm"] == pytest.approx(np.hypot(9, 2))
+    assert row["n_slices"] == 4
+
+
+def test_ends_of_the_diameter_are_where_the_lesion_is_in_the_world(oblique_affine):
+    tissue = np.zeros((12, 11, 5), np.uint8)
+    tissue[2:9, 4, 2] = 1
+    row = measure(tissue, oblique_affine)
+    ends = np.array([[float(v) for v in row[name].split(";")] for name in ("ld_p1_ras", "ld_p2_ras")])
+    expected = [(oblique_affine @ [x, 4, 2, 1])[:3] for x in (1.5, 8.5)]
+    np.testing.assert_allclose(ends, expected, atol=6e-4)
+    assert row["ld_mm"] == pytest.approx(7)
+    assert (row["cx_mm"], row["cy_mm"], row["cz_mm"]) == pytest.approx(tuple((oblique_affine @ [5, 4, 2, 1])[:3]))
+
+
+def tilted(degrees, spacing=(1, 1, 1)):
+    a = np.deg2rad(degrees)
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]]) @ np.diag(spacing)
+    return affine
+
+
+@pytest.mark.parametrize(
+    ("affine", "flags"),
+    [
+        (tilted(19), None),
+        (tilted(21), "oblique"),
+        (scaled(1, 1, 5), None),
+        (scaled(1, 1, 5.1), "thick_slice"),
+        (scaled(1, 5.1, 1), "not_axial_acq"),
+        (scaled(1, 5, 1), None),
+    ],
+)
+def test_slices_that_are_tilted_thick_or_not_axial_are_flagged(affine, flags):
+    found = measure(block(5, 5, 5), affine)["flags"]
+    assert (None if pd.isna(found) else found) == flags
+
+
+# ------------------------------------------------------------------------------------------------ volumes and the rest
+
+
+def test_volumes_count_voxels_by_label():
+    tissue = block(6, 5, 4)
+    tissue[3, 3:5, 3] = 3
+    row = measure(tissue, scaled(1, 1, 1.5))
+    assert row["vol_wl_mm3"] == pytest.approx(180)
+    assert row["vol_wl_ml"] == pytest.approx(0.18)
+    assert row["vol_nc_mm3"] == pytest.approx(3)
+    assert row["vol_et_mm3"] == pytest.approx(177)
+    assert row["necrosis_fraction"] == pytest.approx(1 / 60)
+    assert row["n_voxels"] == 120
+    assert (row["bbox_x_vox"], row["bbox_y_vox"], row["bbox_z_vox"]) == (6, 5, 4)
+
+
+def test_a_lesion_that_no_longer_enhances_is_flagged():
+    necrosis = block(3, 4, 3) * 3
+    row = measure(necrosis)
+    assert not row["enhancing"]
+    assert row["flags"] == "cystic_only;nonenhancing_remnant"
+    necrosis[2, 2, 2:4] = 1  # 2 mm3 are not more than 2 mm3
+    assert not measure(necrosis)["enhancing"]
+    necrosis[2, 2, 4] = 1
+    assert measure(necrosis)["enhancing"]
+    assert measure(necrosis)["flags"] == "cystic_only"
+    necrosis[3, 2, 2] = 1  # 4 of 36 voxels
+    assert pd.isna(measure(necrosis)["flags"])
+
+
+def edema_line():
+    tissue = np.zeros((12, 1, 1), np.uint8)
+    tissue[:, 0, 0] = [1, 2, 2, 2, 2, 1, 0, 2, 0, 0, 0, 2]
+    instances = np.zeros(tissue.shape, np.int32)
+    instances[0], instances[5] = 1, 2
+    return tissue, instances
+
+
+def test_edema_belongs_to_the_nearest_lesion():
+    tissue, instances = edema_line()
+    table, totals = measure_all(tissue, instances=instances)
+    assert list(table["vol_ed_mm3"]) == [2, 4]
+    assert totals["edema_unassigned_mm3"] == 0
+
+
+def test_edema_too_far_from_any_lesion_belongs_to_none():
+    tissue, instances = edema_line()
+    table, totals = measure_all(tissue, instances=instances, edema_max_mm=5)
+    assert list(table["vol_ed_mm3"]) == [2, 3]
+    assert totals["edema_unassigned_mm3"] == 1
+    assert measure_all(tissue, instances=instances, edema_max_mm=6)[1]["edema_unassigned_mm3"] == 0
+
+
+def test_edema_distances_are_in_mm():
+    tissue = np.zeros((9, 9, 3), np.uint8)
+    tissue[1, 4, 1], tissue[4, 8, 1], tissue[4, 4, 1] = 1, 1, 2
+    instances = np.zeros(tissue.shape, np.int32)
+    instances[1, 4, 1], instances[4, 8, 1] = 1, 2
+    assert list(measure_all(tissue, instances=instances)[0]["vol_ed_mm3"]) == [1, 0]
+    assert list(measure_all(tissue, scaled(2, 1, 1), instances=instances)[0]["vol_ed_mm3"]) == [0, 2]
+
+
+def test_edema_without_lesions_is_no_ones():
+    tissue = np.full((3, 4, 5), 2, np.uint8)
+    table, totals = measure_all(tissue)
+    assert len(table) == 0
+    assert totals["edema_unassigned_mm3"] == 60
+
+
+def test_distance_to_the_border_is_to_the_nearest_voxel_outside_the_brain():
+    tissue = np.zeros((20, 14, 12), np.uint8)
+    tissue[6:9, 6:9, 5:8] = 1
+    brain = np.zeros(tissue.shape, bool)
+    brain[2:18, 2:12, 1:11] = True
+    row = measure(tissue, scaled(1, 1, 1.2), brain=brain)
+    assert row["border_distance_mm"] == pytest.approx(4)
+    assert not row["touches_border"]
+    brain[:6] = False
+    row = measure(tissue, scaled(1, 1, 1.2), brain=brain)
+    assert row["border_distance_mm"] == pytest.approx(1)
+    assert row["touches_border"]
+
+
+def test_border_distances_agree_with_a_distance_map():
+    tissue = random_lesions(5)
+    brain = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=tissue.shape), 2) > -0.12
+    instances = find(tissue, scaled(1, 1.2, 1.5))
+    table, _ = measure_all(tissue, scaled(1, 1.2, 1.5), instances=instances, brain=brain)
+    far = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=(1, 1.2, 1.5))[1:-1, 1:-1, 1:-1]
+    expected = ndimage.minimum(far, instances, table["instance"].to_numpy(int))
+    np.testing.assert_allclose(table["border_distance_mm"], expected)
+    assert len(np.unique(expected)) > 1
+
+
+def test_without_a_brain_mask_only_the_edge_of_the_image_is_a_border():
+    row = measure(block(3, 3, 3))
+    assert np.isnan(row["border_distance_mm"])
+    assert not row["touches_border"]
+    row = measure(block(3, 3, 3, pad=0))
+    assert row["touches_border"]
+    assert row["flags"] == "fov_edge"
+
+
+def test_a_scan_without_lesions_gives_an_empty_table_with_all_columns():
+    tissue = np.zeros((5, 6, 7), np.uint8)
+    instances = find(tissue)
+    assert instances.dtype == np.int32
+    table, totals = measure_all(tissue, scaled(1, 1, 3), instances=instances, brain=np.ones(tissue.shape, bool))
+    full = measure_all(block(3, 3, 3))[0]
+    assert list(table.columns) == list(INSTANCE_COLUMNS)
+    pd.testing.assert_series_equal(table.dtypes, full.dtypes)
+    assert len(table) == 0
+    assert totals == {"edema_unassigned_mm3": 0, "n_subthreshold": 0, "slice_spacing_mm": 3}
+
+
+def test_maps_of_other_shape_are_refused():
+    with pytest.raises(GridMismatchError):
+        measure_all(np.zeros((4, 4, 4)), instances=np.zeros((4, 4, 5), np.int32))
+
+
+@given(st.permutations(range(1, 5)))
+@settings(max_examples=5, deadline=None)
+def test_numbers_given_to_lesions_change_no_measurement(order):
+    tissue = random_lesions()
+    instances = np.minimum(find(tissue), 5) % 5
+    table = measure_all(tissue, instances=instances)[0].drop(columns="instance")
+    other = measure_all(tissue, instances=np.array([0, *order], np.int32)[instances])[0].drop(columns="instance")
+    pd.testing.assert_frame_equal(other, table.iloc[np.argsort(order)].reset_index(drop=True))
+
+
+# ---------------------------------------------------------------------------------------------------------- instances
+
+
+def stretch(shape, *boxes):
+    tissue = np.zeros(shape, np.uint8)
+    for box in boxes:
+        tissue[box] = 1
+    return tissue
+
+
+BIG = np.s_[2:12, 2:12, 2:7]  # 500 mm3
+
+
+def test_a_small_fragment_beside_a_lesion_is_part_of_it():
+    assert find(stretch((24, 14, 10), BIG, np.s_[13:16, 2:12, 3:4])).max() == 1  # 30 mm3, 1 mm apart
+
+
+def test_two_lesions_side_by_side_are_two():
+    assert find(stretch((24, 14, 10), BIG, np.s_[13:18, 2:10, 2:7])).max() == 2  # 200 mm3, 1 mm apart
+
+
+def test_a_crumb_two_mm_from_a_lesion_is_part_of_it_and_three_mm_from_it_not():
+    assert find(stretch((24, 14, 10), BIG, np.s_[14:16, 2:4, 3:5])).max() == 1
+    assert find(stretch((24, 14, 10), BIG, np.s_[15:17, 2:4, 3:5])).max() == 2
+    assert find(stretch((24, 14, 10), BIG, np.s_[14:16, 2:4, 3:5]), scaled(1.1, 1, 1)).max() == 2
+
+
+def test_a_crumb_between_two_lesions_does_not_make_them_one():
+    tissue = stretch((30, 14, 10), BIG, np.s_[13:15, 5:7, 3:5], np.s_[16:26, 2:12, 2:7])
+    instances = find(tissue)
+    assert instances.max() == 2
+    assert instances[13, 5, 3] in (1, 2)
+
+
+def test_crumbs_of_crumbs_end_in_the_same_lesion():
+    tissue = stretch((24, 14, 10), BIG, np.s_[13:15, 5:7, 3:5], np.s_[16:17, 5:7, 3:5])
+    assert find(tissue).max() == 1
+
+
+def test_specks_are_dropped_and_small_components_stay_but_start_nothing():
+    tissue = stretch(
+        (30, 20, 10),
+        np.s_[2:4, 2:4, 2:4],  # 8 mm3
+        np.s_[10:12, 2, 2],  # 2 mm3
+        np.s_[18:21, 2, 2],  # 3 mm3
+        np.s_[10:13, 10:12, 2:4],  # 12 mm3
+    )
+    instances = find(tissue)
+    table, totals = measure_all(tissue, instances=instances)
+    assert list(table["vol_wl_mm3"]) == [12, 8, 3]
+    assert list(table["below_birth"]) == [False, True, True]
+    assert totals["n_subthreshold"] == 3
+
+
+def test_ten_mm3_of_two_voxels_start_nothing():
+    tissue = stretch((8, 8, 8), np.s_[3:5, 3, 3])
+    table, _ = measure_all(tissue, scaled(2, 2, 3), instances=find(tissue, scaled(2, 2, 3)))
+    assert list(table["vol_wl_mm3"]) == [24]
+    assert list(table["below_birth"]) == [True]
+
+
+@pytest.mark.parametrize(("connectivity", "n"), [(26, 1), (18, 1), (6, 10)])
+def test_what_touches_at_corners_is_one_lesion(connectivity, n):
+    none = {"merge_gap_mm": 0, "merge_small_mm3": 0, "merge_small_frac": 0, "keep_mm3": 0, "keep_vox": 1}
+    assert find(diagonal(), connectivity=connectivity, **none).max() == n
+    steps = np.zeros((8, 8, 8), np.uint8)
+    steps[range(2, 6), range(2, 6), range(2, 6)] = 1
+    assert find(steps, connectivity=connectivity, **none).max() == (1 if connectivity == 26 else 4)
+
+
+MERGING = [(1, 0, 0), (2, 0, 0), (3, 0, 0), (2, 2, 0), (2, 2, 2), (3, 1, 0), (3, 3, 0), (3, 3, 1), (3, 2, 2)]
+APART = [(4, 0, 0), (4, 1, 0), (3, 3, 2), (3, 3, 3)]
+
+
+@pytest.mark.parametrize(("offset", "n"), [*((o, 1) for o in MERGING), *((o, 2) for o in APART)])
+def test_the_brats_rule_joins_what_it_joins_in_the_challenge(offset, n):
+    tissue = np.zeros((11, 11, 11), np.uint8)
+    tissue[3, 3, 3] = tissue[tuple(np.add(offset, 3))] = 1
+    assert find(tissue, mode="brats", keep_mm3=0, keep_vox=1).max() == n
+
+
+def test_a_shell_cut_by_a_band_is_two_and_with_its_core_one():
+    squared = (np.mgrid[-9:10, -9:10, -9:10] ** 2).sum(0)
+    tissue = np.where((squared <= 49) & (squared > 25), 1, 0).astype(np.uint8)
+    tissue[8:11] = 0
+    assert find(tissue).max() == 2
+    tissue[squared <= 25] = 3
+    assert find(tissue).max() == 1
+
+
+def test_an_unlabelled_core_joins_what_it_encloses_but_is_not_counted():
+    squared = (np.mgrid[-9:10, -9:10, -9:10] ** 2).sum(0)
+    for core in (0, 2):
+        tissue = np.where((squared <= 64) & (squared > 30), 1, core * (squared <= 30)).astype(np.uint8)
+        tissue[squared <= 5] = 1
+        instances = find(tissue, merge_gap_mm=0)
+        assert instances.max() == 1
+        assert (instances > 0).sum() == np.isin(tissue, (1, 3)).sum()
+        tissue[9, 9, 10:] = core  # a hole in the shell
+        assert find(tissue, merge_gap_mm=0).max() == 2
+
+
+def test_a_cavity_far_larger_than_its_wall_is_no_core():
+    squared = (np.mgrid[-14:15, -14:15, -14:15] ** 2).sum(0)
+    tissue = ((squared <= 145) & (squared > 122)).astype(np.uint8)
+    tissue[squared <= 9] = 1
+    assert find(tissue).max() == 2
+
+
+def test_a_cavity_open_at_the_edge_of_the_image_is_no_core():
+    tissue = ball(64, hollow_r2=30)
+    tissue[8:13, 8:13, 8:13] = 1
+    assert find(tissue, merge_gap_mm=0).max() == 1
+    assert find(tissue[:, :, 8:], merge_gap_mm=0).max() == 2
+
+
+def test_edema_is_no_lesion():
+    assert find(block(5, 5, 5) * 2).max() == 0
+
+
+def test_every_voxel_of_a_lesion_is_one_that_was_labelled_and_numbers_fall_with_size():
+    tissue = random_lesions(8)
+    instances = find(tissue)
+    assert np.isin(tissue[instances > 0], (1, 3)).all()
+    sizes = np.bincount(instances.ravel())[1:]
+    assert (np.diff(sizes) <= 0).all()
+    assert sizes.min() > 2
+
+
+@pytest.mark.parametrize("wrong", [{"mode": "nearest"}, {"connectivity": 8}, {"birth_mm3": 1}])
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        find(block(3, 3, 3), **wrong)

@@ -494,6 +494,10 @@ def make_table(rows: Iterable[Mapping] | pd.DataFrame, kind: str) -> pd.DataFram
     return frame
 
 
+def _is_missing(value):
+    return value is None or value is pd.NA or value is pd.NaT or value != value  # not equal to itself: NaN
+
+
 def _refuse(kind, found, expected):
     return InputError(
         f"table {kind}", found=found, expected=expected, advice="Mend what makes this table.", reason="bad_table"
@@ -501,13 +505,14 @@ def _refuse(kind, found, expected):
 
 
 def _typed(values, column, kind):
-    values = values.astype(object).where(values.notna(), None)
+    values = [None if _is_missing(v) or v in ("", MISSING) else v for v in values.tolist()]
     bad = None
     if column.dtype in ("string", "enum"):
         series = pd.Series([None if v is None else str(v) for v in values], dtype="str")
+        bad = {v for v in values if v is not None and any(c in str(v) for c in "\t\r\n")}
         if column.dtype == "enum" and not column.open_:
-            given = {p for v in series.dropna().unique() for p in (v.split(";") if column.many else [v])}
-            bad = given - set(column.levels)
+            given = {p for v in values if v is not None for p in (str(v).split(";") if column.many else [str(v)])}
+            bad |= given - set(column.levels)
     elif column.dtype == "boolean":
         bad = {v for v in values if v is not None and v not in (True, False)}
         series = pd.Series([None if v is None or bad else bool(v) for v in values], dtype="boolean")
@@ -526,7 +531,7 @@ def _typed(values, column, kind):
                 bad |= {n for n in numbers if not math.isnan(n) and n != round(n)}
             series = pd.Series([None if math.isnan(n) else math.floor(n + 0.5) for n in numbers], dtype="Int64")
     if bad:
-        expected = ", ".join(column.levels) if column.dtype == "enum" else column.dtype
+        expected = ", ".join(column.levels) if column.dtype == "enum" else f"{column.dtype}, on one line"
         raise _refuse(kind, f"{column.name} = {', '.join(sorted(map(str, bad)))}", f"{expected} or n/a")
     return series
 
@@ -638,7 +643,7 @@ def write_tsv(table: pd.DataFrame, path: Path) -> None:
 
 
 def _exact(value, name, path):
-    if value is None or value is pd.NA or (not isinstance(value, str) and pd.isna(value)):
+    if _is_missing(value):
         return MISSING
     if isinstance(value, (bool, np.bool_)):
         return str(value).lower()

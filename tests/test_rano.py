@@ -1,0 +1,1001 @@
+"""The criteria, cell by cell: at each threshold and just either side, read like the published tables."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+from mettrail import rano, tables
+from mettrail.errors import InputError
+
+CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+RANO, VOLUME = CONFIG["rano"], CONFIG["volume"]
+NE = "not_evaluable"
+
+
+def cell(session, track, given):
+    """One row of the matching: a diameter, 0 for absent, NE, "L001" for merged into it, or a dict of columns."""
+    row = {"participant_id": "sub-1", "session_id": session, "track_id": track, "status": "present", "event": "persist"}
+    row |= {"perp_mm": 9.0, "n_slices": 3, "n_fragments": 1, "bbox_voxels": "9;9;3", "slice_spacing_mm": 1.0}
+    row |= {"enhancing": True, "touches_border": False, "probable_miss": False, "match_method": "overlap"}
+    if given == NE:
+        return row | {"status": NE, "event": NE, "enhancing": None}
+    if isinstance(given, str):
+        return row | {"status": "merged", "event": "merged_into", "merged_into": given, "enhancing": None}
+    given = given if isinstance(given, dict) else {"ld_mm": given}
+    if given["ld_mm"] == 0:
+        return row | {"status": "absent", "event": "absent", "ld_mm": 0.0, "enhancing": None}
+    row["vol_wl_mm3"] = math.pi / 6 * given["ld_mm"] ** 3
+    return row | {"vol_et_mm3": row["vol_wl_mm3"], "vol_nc_mm3": 0.0, "vol_ed_mm3": 0.0} | given
+
+
+def assess(tracks, days=None, *, evaluable=None, participant=(), columns=(), overrides=None, **settings):
+    """Assess a patient given {track: [cell per session]}, None before birth."""
+    n = max((len(cells) for cells in tracks.values()), default=0) if days is None else len(days)
+    days = [30 * t for t in range(n)] if days is None else days
+    evaluable = [True] * n if evaluable is None else evaluable
+    sessions = pd.DataFrame(
+        [
+            {
+                "session_id": f"ses-{t}",
+                "order": t + 1,
+                "days": d,
+                "evaluable": e,
+                "ne_reason": "n/a" if e else "no_contrast",
+            }
+            for t, (d, e) in enumerate(zip(days, evaluable, strict=True))
+        ],
+        columns=["session_id", "order", "days", "evaluable", "ne_reason"],
+    ).assign(**dict(columns))
+    lesions = pd.DataFrame(
+        [
+            cell(f"ses-{t}", track, given)
+            for track, cells in tracks.items()
+            for t, given in enumerate(cells)
+            if given is not None and evaluable[t]
+        ]
+    )
+    lesion_rows, session_rows, patient = rano.assess_patient(
+        lesions, sessions, {"participant_id": "sub-1"} | dict(participant), rano=RANO | settings, volume=VOLUME,
+        overrides=None if overrides is None else pd.DataFrame(overrides),
+    )  # fmt: skip
+    return lesion_rows, session_rows.set_index("session_id", drop=False), patient.iloc[0]
+
+
+def last(session_rows, column):
+    value = session_rows[column].iloc[-1]
+    return "n/a" if pd.isna(value) else value
+
+
+# --- Baseline, measurability, targets -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("days", "evaluable", "treatment", "baseline", "flag"),
+    [
+        ([-40, -28, 5], "yyy", 0, 1, "in_window"),
+        ([-40, -29, 5], "yyy", 0, 1, "out_of_window"),
+        ([-20, -3, 0, 30], "yyyy", 0, 2, "in_window"),
+        ([-20, -3, 0, 30], "yyny", 0, 1, "in_window"),
+        ([-20, 1], "yy", 0, 0, "in_window"),
+        ([-20, 1], "ny", 0, 1, "post_treatment"),
+        ([1, 30], "yy", 0, 0, "post_treatment"),
+        ([0, 30], "yy", math.nan, 0, "assumed"),
+        ([0, 30], "ny", math.nan, 1, "assumed"),
+        ([math.nan, math.nan], "yy", 10, 0, "assumed"),
+        ([0, 30], "nn", 0, None, None),
+        ([], "", 0, None, None),
+    ],
+)
+def test_the_baseline_is_the_last_evaluable_session_of_the_four_weeks_before_treatment(
+    days, evaluable, treatment, baseline, flag
+):
+    found = rano.choose_baseline(
+        days, [e == "y" for e in evaluable], treatment_day=treatment, baseline_window_days=RANO["baseline_window_days"]
+    )
+    assert found == (baseline, flag)
+
+
+@pytest.mark.parametrize(
+    ("ld", "perp", "slices", "more", "measurable"),
+    [
+        (10.0, 5.0, 2, {}, True),
+        (9.99, 8, 3, {}, False),
+        (12, 4.9, 3, {}, False),
+        (12, 6, 1, {}, False),
+        (12, 6, 2, {"enhancing": False}, False),
+        (12, 6, 2, {"slice_spacing_mm": 5.0}, True),
+        (11.9, 6, 2, {"slice_spacing_mm": 6.0}, False),
+        (12.0, 6, 2, {"slice_spacing_mm": 6.0}, True),
+        (12, 6, 2, {"flags": ["not_axial_acq"]}, False),
+    ],
+)
+def test_measurable_is_10_mm_by_5_mm_on_two_slices(ld, perp, slices, more, measurable):
+    rules = {name: RANO[name] for name in ("ld_min_mm", "perp_min_mm", "slices_min")}
+    assert rano.is_measurable(ld_mm=ld, perp_mm=perp, n_slices=slices, **more, **rules) == measurable
+
+
+def candidates(*sizes, hard=()):
+    rows = [
+        {"track_id": f"L{n:03}", "ld_mm": ld, "perp_mm": perp, "vol_wl_mm3": v} for n, (ld, perp, v) in enumerate(sizes)
+    ]
+    return pd.DataFrame(rows).assign(hard=[n in hard for n in range(len(rows))])
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        # 30, 22, 15 (perp 9), 15 (perp 11), 12, 11, 10
+        (candidates((30, 20, 9), (22, 9, 9), (15, 9, 9), (15, 11, 9), (12, 9, 9), (11, 9, 9), (10, 9, 9)), "01324"),
+        (candidates((12, 9, 5), (12, 9, 6)), "10"),
+        (candidates((12, 9, 5), (12, 9, 5)), "01"),
+        (candidates((12 + 1e-9, 8, 5), (12, 9, 5)), "10"),  # 1e-9 mm is no difference
+        (candidates(*[(20 + n, 9, 9) for n in range(6)], hard=[5]), "43210"),
+        (candidates((30, 9, 9), (20, 9, 9), hard=[0]), "10"),
+    ],
+)
+def test_targets_are_the_five_largest_that_can_be_reproduced(table, expected):
+    assert rano.choose_targets(table, max_targets=5) == [f"L00{n}" for n in expected]
+
+
+def test_targets_are_chosen_once_and_the_others_at_baseline_are_nontargets():
+    lesions, sessions, patient = assess(
+        {"L001": [12, 5], "L002": [{"ld_mm": 30, "perp_mm": 4.9}, 40], "L003": [None, 50], "L004": [9.9, 50]}
+    )
+    roles = lesions.groupby("track_id")["role"].agg(list)
+    assert roles.to_dict() == {
+        "L001": ["target"] * 2,
+        "L002": ["nontarget"] * 2,
+        "L003": ["new"],
+        "L004": ["nontarget"] * 2,
+    }
+    assert (patient["n_targets"], patient["n_nontargets"], patient["n_new_total"]) == (1, 2, 1)
+    assert sessions["sum_ld_mm"].tolist() == [12, 5]
+    assert lesions["measurable"].tolist() == [True, False, False, False, True, True, True]
+
+
+def test_targets_already_chosen_are_kept_whatever_is_largest_now():
+    rows = pd.DataFrame([cell("ses-0", f"L{n:03}", 10.0 + n) for n in range(8)])
+    sessions = pd.DataFrame([{"session_id": "ses-0", "order": 1, "days": 0.0, "evaluable": True}])
+    *_, patient = rano.assess_patient(
+        rows, sessions, {"participant_id": "sub-1"}, rano=RANO, volume=VOLUME, targets=["L001", "L000"]
+    )
+    assert patient["baseline_sum_ld_mm"].item() == 21
+
+
+# --- The value in the sum -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "value", "source"),
+    [
+        (3.0, {}, 3.0, "measured"),
+        (3.0, {"tsm_mode": "floor5"}, 5.0, "floor5"),
+        (5.0, {"tsm_mode": "floor5"}, 5.0, "measured"),
+        (0, {"tsm_mode": "floor5"}, 0.0, "absent"),
+        (0, {}, 0.0, "absent"),
+        ({"ld_mm": 6.5, "n_fragments": 2, "ld_fragments_mm": 12.5}, {}, 12.5, "fragments"),
+        ({"ld_mm": 6.5, "n_fragments": 1, "ld_fragments_mm": 6.5}, {}, 6.5, "measured"),
+        ({"ld_mm": 8.0, "enhancing": False}, {}, 0.0, "absent"),
+        ("L002", {}, 0.0, "merged"),
+        (NE, {}, math.nan, "ne"),
+    ],
+)
+def test_the_diameter_in_the_sum(given, settings, value, source):
+    lesions, *_ = assess({"L001": [12, given], "L002": [15, 15]}, **settings)
+    row = lesions[lesions["track_id"] == "L001"].iloc[-1]
+    assert row["ld_source"] == source
+    assert row["ld_rano_mm"] == pytest.approx(value, nan_ok=True)
+
+
+def test_necrosis_without_enhancement_is_shown_yet_absent_for_the_response():
+    lesions, sessions, _ = assess({"L001": [12, {"ld_mm": 8.0, "enhancing": False}]})
+    row = lesions.iloc[-1]
+    assert (row["status"], row["ld_mm"], row["flags"]) == ("present", 8.0, "nonenhancing_remnant")
+    assert last(sessions, "target_response") == "CR"
+
+
+# --- Targets ------------------------------------------------------------------------------------------------------
+# One line per cell: lesions as [baseline, (nadir,) now], the sum's change from baseline and nadir, growth, response.
+
+
+@pytest.mark.parametrize(
+    ("name", "tracks", "from_baseline", "from_nadir", "growth", "response"),
+    [
+        ("30 % less", [[30, 21.0], [20, 14.0]], -30.0, -30.0, -6, "PR"),
+        ("29.8 % less", [[30, 21.1], [20, 14.0]], -29.8, -29.8, -6, "SD"),
+        ("20 % more, none by 5 mm", [[17, 10, 12], [17, 10, 12], [16, 10, 12]], -28, 20, 2, "SD"),
+        ("20 % more, one by 6 mm", [[17, 10, 10], [17, 10, 10], [16, 10, 16]], -28, 20, 6, "PD"),
+        ("49 % more, 4.9 mm", [[20, 10, 14.9]], -25.5, 49, 4.9, "SD"),
+        ("50 % more, 5 mm", [[20, 10, 15.0]], -25, 50, 5, "PD"),
+        ("19.2 % more, 5 mm", [[30, 26, 31.0]], 3.333, 19.231, 5, "SD"),
+        ("20 % more, 5.2 mm", [[30, 26, 31.2]], 4, 20, 5.2, "PD"),
+        ("PD beats PR", [[60, 24, 36], [40, 16, 16]], -48, 30, 12, "PD"),
+        ("back after CR, 3 mm", [[20, 0, 3]], -85, "n/a", 3, "PR"),
+        ("back after CR, 4.9 mm", [[20, 0, 4.9]], -75.5, "n/a", 4.9, "PR"),
+        ("back after CR, 5 mm", [[20, 0, 5]], -75, "n/a", 5, "PD"),
+        ("back after CR, 6 mm", [[20, 0, 6]], -70, "n/a", 6, "PD"),
+        ("all gone", [[20, 0], [15, 0]], -100, -100, -15, "CR"),
+        ("one of two gone", [[20, 20], [15, 0]], -42.857, -42.857, 0, "PR"),
+        ("part unknown, no growth", [[20, 26], [15, NE]], "n/a", "n/a", 6, "NE"),
+        ("part unknown, PD all the same", [[20, 48], [15, NE]], "n/a", "n/a", 28, "PD"),
+        ("part unknown, rest gone", [[20, 0], [15, NE]], "n/a", "n/a", -20, "NE"),
+        ("165, 63, 65 mm", [[33, 12.6, 13.0]] * 5, -60.606, 3.175, 0.4, "PR"),
+        ("fused, 1 mm more", [[12, 24], [11, "L001"]], 4.348, 4.348, 1, "SD"),
+        ("fused, 4.7 mm more", [[12, 27.7], [11, "L001"]], 20.435, 20.435, 4.7, "SD"),
+        ("fused, 5 mm more", [[12, 28.0], [11, "L001"]], 21.739, 21.739, 5, "PD"),
+        (
+            "in two pieces",
+            [[14, {"ld_mm": 6.5, "n_fragments": 2, "ld_fragments_mm": 12.5}]],
+            -10.714,
+            -10.714,
+            -1.5,
+            "SD",
+        ),
+        ("nadir is the last of equal sums", [[20, 10, 12, 17.1], [20, 12, 10, 10]], -32.25, 23.182, 5.1, "PD"),
+        ("growth counts from the nadir's session", [[20, 12, 10, 17.1], [20, 10, 12, 10]], -32.25, 23.182, 7.1, "PD"),
+        ("a nadir needs all targets", [[20, 4, 24], [20, NE, 20]], 10, 10, 4, "SD"),
+    ],
+)
+def test_targets(name, tracks, from_baseline, from_nadir, growth, response):
+    _, sessions, _ = assess({f"L{n:03}": cells for n, cells in enumerate(tracks, 1)})
+    assert last(sessions, "target_response") == response, name
+    assert last(sessions, "sum_ld_change_baseline_pct") == pytest.approx(from_baseline, abs=1e-3)
+    assert last(sessions, "sum_ld_change_nadir_pct") == pytest.approx(from_nadir, abs=1e-3)
+    assert last(sessions, "max_lesion_increase_mm") == pytest.approx(growth, abs=1e-6)
+
+
+def test_rounding_in_the_last_digit_decides_nothing():
+    # 0.7 * 30 is 21.000000000000004 and less in binary: both are thirty percent.
+    for now in (21.0, 0.7 * 30, 30 * (1 - 0.3), 21 + 5e-7):
+        _, sessions, _ = assess({"L001": [30, now]})
+        assert last(sessions, "target_response") == "PR"
+    _, sessions, _ = assess({"L001": [30, 21 + 1e-4]})
+    assert last(sessions, "target_response") == "SD"
+
+
+def test_lesions_that_fuse_and_part_again_have_not_grown():
+    _, sessions, _ = assess({"L001": [12, 19, 12], "L002": [11, "L001", 11]})
+    assert sessions["target_response"].tolist()[1:] == ["SD", "SD"]
+    assert last(sessions, "max_lesion_increase_mm") == pytest.approx(4)  # 23 from 19 together, not 11 from 0
+
+
+def test_lesions_that_fuse_are_not_gone():
+    # Two targets in one remnant: no complete response even if the remnant is not counted.
+    _, sessions, _ = assess({"L001": [12, 3], "L002": [11, "L001"]})
+    assert last(sessions, "target_response") == "PR"
+
+
+def test_a_target_taken_over_by_another_lesion_keeps_the_size_of_both():
+    lesions, sessions, _ = assess({"L001": [6, 20], "L002": [12, "L001"]})
+    assert last(sessions, "sum_ld_mm") == 20
+    assert last(sessions, "max_lesion_increase_mm") == pytest.approx(2)
+    assert last(sessions, "nontarget_response") == "NON_CR_NON_PD"
+    rows = lesions[lesions["session_id"] == "ses-1"]
+    assert rows["flags"].tolist() == ["merged_across_roles"] * 2
+    assert rows["ld_rano_mm"].tolist() == [0, 20]
+
+
+# A lesion missed once is not gone; missed twice, it was.
+D3L = {"L001": [20, 20, 20], "L002": [12, 0, {"ld_mm": 12, "probable_miss": True, "event": "reappeared"}]}
+D3M = {"L001": [20, 20, 20, 20], "L002": [12, 0, 0, {"ld_mm": 12, "event": "reappeared"}]}
+
+
+def test_a_lesion_missed_once_makes_no_response_and_no_progression():
+    lesions, sessions, _ = assess(D3L)
+    assert sessions["target_response"].tolist()[1:] == ["PR", "SD"]
+    assert sessions["response_imaging_prospective"].tolist()[1:] == ["PR", "SD"]
+    assert sessions["response_imaging_final"].tolist()[1:] == ["NE", "SD"]
+    assert last(sessions, "nadir_sum_ld_mm") == 32
+    gap = lesions[(lesions["track_id"] == "L002") & (lesions["session_id"] == "ses-1")].iloc[0]
+    assert (gap["status"], gap["ld_source"], gap["flags"], gap["ld_mm"]) == (
+        "absent",
+        "probable_miss",
+        "probable_miss",
+        0,
+    )
+    assert math.isnan(gap["ld_rano_mm"])
+
+
+def test_a_lesion_gone_twice_was_gone():
+    _, sessions, _ = assess(D3M)
+    assert sessions["target_response"].tolist()[1:] == ["PR", "PR", "PD"]
+    assert last(sessions, "nadir_sum_ld_mm") == 20
+    assert last(sessions, "max_lesion_increase_mm") == 12
+
+
+def test_after_a_confirmed_pr_sd_is_shown_as_pr_until_pd():
+    _, sessions, _ = assess({"L001": [40, 25, 25, 29, 38, 29]}, [0, 30, 60, 90, 120, 150])
+    assert sessions["target_response"].tolist()[1:] == ["PR", "PR", "SD", "PD", "SD"]
+    assert sessions["target_response_continued"].tolist()[1:] == ["PR", "PR", "PR", "PD", "SD"]
+
+
+def test_an_unconfirmed_pr_is_not_continued():
+    _, sessions, _ = assess({"L001": [40, 25, 25, 29]}, [0, 30, 57, 90])
+    assert sessions["target_response_continued"].tolist()[1:] == ["PR", "PR", "SD"]
+
+
+# --- Other lesions ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "tracks", "response"),
+    [
+        ("none", [], "n/a"),
+        ("all gone", [[8, 0], [7, 0]], "CR"),
+        ("one persists", [[8, 8], [7, 0]], "NON_CR_NON_PD"),
+        ("one unknown, others gone", [[8, NE], [7, 0]], "NE"),
+        ("one unknown, one persists", [[8, NE], [7, 7]], "NON_CR_NON_PD"),
+        ("5 mm more, 10 mm", [[5, 10]], "PD"),
+        ("5 mm more, 9.9 mm", [[4.9, 9.9]], "NON_CR_NON_PD"),
+        ("4.9 mm more", [[6, 10.9]], "NON_CR_NON_PD"),
+        ("5 mm but 19 % more", [[{"ld_mm": 26.4, "perp_mm": 1}, 31.4]], "NON_CR_NON_PD"),
+        ("5 mm and 20 % more", [[{"ld_mm": 25.0, "perp_mm": 1}, 30.0]], "PD"),
+        ("from its smallest", [[9, 5, 10]], "PD"),
+        ("each from its own smallest", [[9, 5, 9], [5, 9, 9.9]], "NON_CR_NON_PD"),
+        ("back, 10 mm", [[9, 0, 10]], "PD"),
+        ("back, 9 mm", [[9, 0, 9]], "NON_CR_NON_PD"),
+        ("fused, no growth", [[8, {"ld_mm": 15, "vol_wl_mm3": 448}], [7, "L101"]], "NON_CR_NON_PD"),
+        ("fused, 5 mm more", [[8, 20], [7, "L101"]], "PD"),
+        ("fused and parted", [[8, 15, 8], [7, "L101", 9]], "NON_CR_NON_PD"),
+    ],
+)
+def test_other_lesions(name, tracks, response):
+    n = max((len(cells) for cells in tracks), default=2)
+    _, sessions, _ = assess({"L001": [20] * n} | {f"L{n:03}": cells for n, cells in enumerate(tracks, 101)})
+    assert last(sessions, "nontarget_response") == response, name
+    assert last(sessions, "nt_source") == ("auto" if tracks else "n/a")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "response"),
+    [(1400, 2420, "PD"), (1400, 2415, "NON_CR_NON_PD"), (1300, 2299, "NON_CR_NON_PD"), (1370, 2370, "PD")],
+)
+def test_other_lesions_together_progress_by_72_8_percent_and_1_ml(before, now, response):
+    many = {
+        f"L{n:03}": [{"ld_mm": 9, "vol_wl_mm3": before / 4}, {"ld_mm": 9, "vol_wl_mm3": now / 4}] for n in range(2, 6)
+    }
+    _, sessions, _ = assess({"L001": [20, 20]} | many)
+    assert last(sessions, "nontarget_response") == response
+
+
+def test_edema_alone_never_progresses():
+    grown = {"ld_mm": 8, "vol_ed_mm3": 9e4}
+    _, sessions, _ = assess({"L001": [20, 20], "L002": [8, grown]})
+    assert last(sessions, "nontarget_response") == "NON_CR_NON_PD"
+
+
+# --- New lesions --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ld", "slices", "box", "spacing", "before", "definite"),
+    [
+        (5.0, 2, [2, 2, 2], 1, 1, True),
+        (4.99, 2, [2, 2, 2], 1, 1, False),
+        (8, 1, [8, 8, 1], 1, 1, False),
+        (8, 2, [8, 1, 2], 1, 1, False),
+        (8, 2, None, 1, 1, False),
+        (8, 2, [8, 8, 2], 1, 1.99, True),
+        (9.9, 2, [8, 8, 2], 1, 5, False),
+        (10.0, 2, [8, 8, 2], 1, 5, True),
+        (5, 2, [5, 5, 2], 1, math.nan, True),
+    ],
+)
+def test_a_new_lesion_is_definite_from_5_mm_on_two_slices_unless_a_thick_slice_hid_it(
+    ld, slices, box, spacing, before, definite
+):
+    assert definite == rano.is_definite(
+        ld_mm=ld, n_slices=slices, bbox_voxels=box, slice_spacing_mm=spacing, prior_slice_spacing_mm=before,
+        new_definite_mm=RANO["new_definite_mm"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seen", "definite", "status"),
+    [
+        ("y", "y", "d"),
+        ("y", "n", "e"),
+        ("yy", "ny", "cc"),
+        ("yy", "nn", "ee"),
+        ("yyy", "nnn", "ccc"),
+        ("yn", "nn", "rr"),
+        ("yyn", "nnn", "rrr"),
+        ("y-y", "nnn", "eee"),
+        ("y-yy", "nnnn", "cccc"),
+        ("y-n", "nnn", "rrr"),
+        (".yn", ".nn", ".rr"),
+        ("yny", "nnn", "rre"),
+        ("yny", "nny", "rrd"),
+        ("dny", "yny", "ddd"),
+    ],
+)
+def test_an_uncertain_new_lesion_is_confirmed_or_rejected_by_what_follows(seen, definite, status):
+    words = {"d": "definite", "e": "equivocal", "c": "confirmed", "r": "rejected", ".": None}
+    found = rano.follow_new_lesion(
+        [{"y": True, "d": True, "n": False, "-": None, ".": False}[s] for s in seen], [d == "y" for d in definite]
+    )
+    assert found == [words[s] for s in status]
+
+
+def test_a_new_lesion_that_proves_real_is_progression_from_its_first_day():
+    lesions, sessions, patient = assess({"L001": [20, 20, 20], "L002": [None, 4, 6]}, [0, 60, 95])
+    assert sessions["response_overall_prospective"].tolist()[1:] == ["SD", "PD"]
+    assert sessions["response_overall_final"].tolist()[1:] == ["PD", "PD"]
+    assert sessions["new_lesion"].tolist()[1:] == ["equivocal", "definite"]
+    assert (patient["progression_day"], patient["progression_reason"]) == (60, "new")
+    assert lesions.loc[lesions["track_id"] == "L002", "new_lesion_status"].tolist() == ["confirmed"] * 2
+
+
+def test_a_new_lesion_not_seen_again_is_no_progression():
+    lesions, sessions, patient = assess({"L001": [20, 20, 20], "L002": [None, 4, 0]}, [0, 60, 95])
+    assert sessions["response_overall_final"].tolist()[1:] == ["SD", "SD"]
+    assert not patient["progressed"]
+    assert patient["n_new_total"] == 0
+    assert lesions.loc[lesions["track_id"] == "L002", "new_lesion_status"].tolist() == ["rejected"] * 2
+
+
+def test_a_definite_new_lesion_is_progression_even_when_targets_shrink():
+    _, sessions, _ = assess({"L001": [20, 10], "L002": [None, 8]})
+    assert (last(sessions, "target_response"), last(sessions, "response_imaging_final")) == ("PR", "PD")
+
+
+def test_a_lesion_gone_at_baseline_and_back_is_recurrent_and_counts_as_new():
+    tracks = {"L001": [20, 20, 20], "L002": [8, 0, 8]}
+    lesions, sessions, _ = assess(tracks, [-60, -10, 30], participant={"treatment_start_day": "0"})
+    assert lesions.loc[lesions["track_id"] == "L002", "role"].tolist() == ["prebaseline", "prebaseline", "recurrent"]
+    assert last(sessions, "response_imaging_final") == "PD"
+    assert sessions["session_role"].tolist() == ["prebaseline", "baseline", "followup"]
+    assert pd.isna(sessions["response_imaging_final"].iloc[0])
+    _, sessions, _ = assess(tracks, [-60, -10, 30], participant={"treatment_start_day": "0"}, recurrence_is_new=False)
+    assert last(sessions, "response_imaging_final") == "SD"
+
+
+# Immunotherapy: a new lesion alone waits for the next session four weeks later.
+@pytest.mark.parametrize(
+    ("name", "target", "new", "prospective", "final", "progression_day"),
+    [
+        ("grows by 5 mm", [20, 20, 20], [[None, 8, 13]], ["uPD", "PD"], ["PD", "PD"], 60),
+        ("grows by 4.9 mm", [20, 20, 20], [[None, 8, 12.9]], ["uPD", "SD"], ["SD", "SD"], None),
+        ("stays", [20, 20, 20], [[None, 8, 9]], ["uPD", "SD"], ["SD", "SD"], None),
+        ("goes", [20, 20, 20], [[None, 8, 0]], ["uPD", "SD"], ["SD", "SD"], None),
+        ("another one", [20, 20, 20], [[None, 8, 8], [None, None, 6]], ["uPD", "PD"], ["PD", "PD"], 60),
+        ("targets grow", [20, 20, 26], [[None, 8, 8]], ["uPD", "PD"], ["PD", "PD"], 60),
+        ("targets grow at once", [20, 26, 26], [[None, 8, 8]], ["PD", "PD"], ["PD", "PD"], 60),
+        ("targets shrink", [20, 10, 10], [[None, 8, 8]], ["uPD", "PR"], ["PR", "PR"], None),
+    ],
+)
+def test_under_immunotherapy_new_lesions_alone_must_be_confirmed(
+    name, target, new, prospective, final, progression_day
+):
+    _, sessions, patient = assess(
+        {"L001": target} | {f"L{n:03}": cells for n, cells in enumerate(new, 2)},
+        [0, 60, 95],
+        participant={"treatment_type": "srs;immunotherapy"},
+    )
+    assert sessions["response_overall_prospective"].tolist()[1:] == prospective, name
+    assert sessions["response_overall_final"].tolist()[1:] == final, name
+    assert (None if pd.isna(patient["progression_day"]) else patient["progression_day"]) == progression_day
+
+
+def test_a_session_too_soon_neither_confirms_nor_clears():
+    _, sessions, _ = assess(
+        {"L001": [20] * 4, "L002": [None, 8, 14, 14]}, [0, 60, 87, 88], participant={"treatment_type": "immunotherapy"}
+    )
+    assert sessions["response_overall_prospective"].tolist()[1:] == ["uPD", "uPD", "PD"]
+    assert sessions["response_overall_final"].tolist()[1:] == ["PD", "PD", "PD"]
+
+
+def test_immunotherapy_counts_from_its_start():
+    _, sessions, _ = assess(
+        {"L001": [20, 20], "L002": [None, 8]}, [0, 60], participant={"immunotherapy_start_day": "61"}
+    )
+    assert last(sessions, "response_imaging_final") == "PD"
+
+
+# --- Imaging response of a session: every combination -------------------------------------------------------------
+
+ALL_NEW, NOT_DEFINITE = ("none", "equivocal", "definite"), ("none", "equivocal")
+ALL_TARGET, ALL_OTHER = ("CR", "PR", "SD", "PD", "NE", "n/a"), ("CR", "NON_CR_NON_PD", "PD", "NE", "n/a")
+NO_PD = tuple(r for r in ALL_OTHER if r != "PD")
+TABLE = [
+    # targets, others, new, response
+    (("PD",), ALL_OTHER, ALL_NEW, "PD"),
+    (ALL_TARGET, ("PD",), ALL_NEW, "PD"),
+    (ALL_TARGET, ALL_OTHER, ("definite",), "PD"),
+    (("CR",), ("CR", "n/a"), ("none",), "CR"),
+    (("n/a",), ("CR",), ("none",), "CR"),
+    (("CR",), ("CR", "n/a"), ("equivocal",), "PR"),
+    (("n/a",), ("CR",), ("equivocal",), "NON_CR_NON_PD"),
+    (("CR",), ("NON_CR_NON_PD", "NE"), NOT_DEFINITE, "PR"),
+    (("PR",), NO_PD, NOT_DEFINITE, "PR"),
+    (("SD",), NO_PD, NOT_DEFINITE, "SD"),
+    (("n/a",), ("NON_CR_NON_PD",), NOT_DEFINITE, "NON_CR_NON_PD"),
+    (("NE",), NO_PD, NOT_DEFINITE, "NE"),
+    (("n/a",), ("NE", "n/a"), NOT_DEFINITE, "NE"),
+]
+CELLS = [(t, o, n, r) for targets, others, new, r in TABLE for t in targets for o in others for n in new]
+
+
+@pytest.mark.parametrize(("target", "other", "new", "response"), CELLS)
+def test_imaging_response(target, other, new, response):
+    assert rano.imaging_response(target, other, new) == response
+
+
+def test_the_table_of_imaging_responses_has_every_combination():
+    assert {cells[:3] for cells in CELLS} == {(t, o, n) for t in ALL_TARGET for o in ALL_OTHER for n in ALL_NEW}
+
+
+@pytest.mark.parametrize(
+    ("target", "other", "response"), [("SD", "NON_CR_NON_PD", "uPD"), ("PD", "CR", "PD"), ("SD", "PD", "PD")]
+)
+def test_imaging_response_to_a_new_lesion_under_immunotherapy(target, other, response):
+    assert rano.imaging_response(target, other, "definite", immunotherapy=True) == response
+
+
+# --- Steroids and clinical status ---------------------------------------------------------------------------------
+
+ANY_STEROIDS, ANY_CLINICAL = ("none", "stable", "decreased", "increased", "unknown"), ("stable", "improved", "unknown")
+OVERALL = [
+    # imaging, steroids, clinical, overall
+    (("PD",), ANY_STEROIDS, (*ANY_CLINICAL, "worse"), "PD"),
+    (("CR", "PR", "SD", "NON_CR_NON_PD", "uPD", "NE"), ANY_STEROIDS, ("worse",), "PD"),
+    (("CR",), ("none", "unknown"), ANY_CLINICAL, "CR"),
+    (("CR",), ("stable", "decreased"), ANY_CLINICAL, "PR"),
+    (("PR",), ("none", "stable", "decreased", "unknown"), ANY_CLINICAL, "PR"),
+    (("SD",), ("none", "stable", "decreased", "unknown"), ANY_CLINICAL, "SD"),
+    (("NON_CR_NON_PD",), ("none", "stable", "decreased", "unknown"), ANY_CLINICAL, "NON_CR_NON_PD"),
+    (("CR", "PR", "SD", "NON_CR_NON_PD"), ("increased",), ANY_CLINICAL, "hold"),
+    (("uPD",), ANY_STEROIDS, ANY_CLINICAL, "uPD"),
+    (("NE",), ANY_STEROIDS, ANY_CLINICAL, "NE"),
+]
+
+
+@pytest.mark.parametrize(
+    ("imaging", "steroids", "clinical", "overall"),
+    [(i, s, c, o) for images, steroids, clinical, o in OVERALL for i in images for s in steroids for c in clinical],
+)
+def test_overall_response(imaging, steroids, clinical, overall):
+    assert rano.overall_response(imaging, steroids, clinical) == overall
+
+
+@pytest.mark.parametrize(
+    ("dose", "baseline", "status"),
+    [
+        (0, 4, "none"),
+        (0.75, 4, "none"),
+        (0.76, 0, "increased"),
+        (4.4, 4, "stable"),
+        (4.41, 4, "increased"),
+        (3.7, 4, "stable"),
+        (3.6, 4, "decreased"),
+        (math.nan, 4, "unknown"),
+        (4, math.nan, "unknown"),
+    ],
+)
+def test_steroids_against_the_baseline_dose(dose, baseline, status):
+    assert rano.steroid_status(dose, baseline, physiologic_dex_mg=0.75) == status
+
+
+@pytest.mark.parametrize(
+    ("doses", "clinical", "prospective", "final", "day"),
+    [
+        ([2, 4, 2], ["stable"] * 3, ["NE", "SD"], ["SD", "SD"], None),
+        ([2, 4, 4], ["stable"] * 3, ["NE", "NE"], ["NE", "NE"], None),
+        ([2, 4, 4], ["stable", "stable", "worse"], ["NE", "PD"], ["PD", "PD"], 30),
+        ([2, 2, 2], ["stable", "stable", "worse"], ["SD", "PD"], ["SD", "PD"], 60),
+    ],
+)
+def test_more_steroids_alone_are_no_progression_but_wait(doses, clinical, prospective, final, day):
+    columns = {"dexamethasone_equiv_mg_per_day": [str(d) for d in doses], "clinical_status": clinical}
+    _, sessions, patient = assess({"L001": [20, 20, 20]}, columns=columns)
+    assert sessions["response_overall_prospective"].tolist()[1:] == prospective
+    assert sessions["response_overall_final"].tolist()[1:] == final
+    assert sessions["response_imaging_final"].tolist()[1:] == ["SD", "SD"]
+    assert not sessions["clinical_assumed"].any()
+    assert (None if pd.isna(patient["progression_day"]) else patient["progression_day"]) == day
+    if day:
+        assert patient["progression_reason"] == "clinical"
+
+
+def test_unknown_steroids_and_status_are_taken_as_none_and_stable_and_it_says_so():
+    _, sessions, patient = assess({"L001": [20, 0]})
+    assert last(sessions, "response_overall_final") == "CR"
+    assert sessions["clinical_assumed"].all()
+    assert "clinical_assumed" in patient["flags"]
+
+
+def test_worse_for_another_reason_than_the_tumour_is_no_progression():
+    columns = {"clinical_status": ["stable", "worse"], "clinical_tumour_related": ["n/a", "false"]}
+    _, sessions, _ = assess({"L001": [20, 20]}, columns=columns)
+    assert last(sessions, "response_overall_final") == "SD"
+
+
+# --- Best response, progression -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("course", "best"),
+    [
+        ("56 PR, 77 PR", "SD"),
+        ("56 PR, 77 PR, 84 PR", "PR"),
+        ("56 PR, 83 PR", "SD"),
+        ("56 PR, 84 PR", "PR"),
+        ("56 PR, 112 SD", "SD"),
+        ("56 PR, 84 NE, 112 PR", "PR"),
+        ("56 PR, 84 uPD, 112 PR", "PR"),
+        ("56 CR, 84 PR", "PR"),
+        ("56 CR, 84 CR", "CR"),
+        ("56 CR, 83 CR", "SD"),
+        ("56 PR, 70 SD, 98 PR", "SD"),
+        ("56 PR, 84 CR, 112 CR", "CR"),
+        ("56 PR, 84 CR", "PR"),
+        ("30 SD, 60 PD", "PD"),
+        ("42 SD, 60 PD", "SD"),
+        ("41 SD, 60 PD", "PD"),
+        ("50 SD, 90 PD", "SD"),
+        ("56 PR, 84 PD", "SD"),
+        ("30 PR, 58 PR, 84 PD", "PR"),
+        ("56 PD, 84 CR, 120 CR", "PD"),
+        ("50 NON_CR_NON_PD, 90 PD", "NON_CR_NON_PD"),
+        ("28 NE", "NE"),
+        ("28 SD", "NE"),
+        ("", "NE"),
+    ],
+)
+def test_best_response(course, best):
+    points = [point.split() for point in course.split(", ") if point]
+    found, *_ = rano.best_response(
+        [float(day) for day, _ in points], [r for _, r in points],
+        confirm_days=RANO["confirm_days"], sd_min_days=RANO["sd_min_days"],
+    )  # fmt: skip
+    assert found == best
+
+
+@pytest.mark.parametrize(
+    ("course", "confirm", "best"),
+    [
+        ("n/a PR, n/a PR", True, ("PR", None, False)),
+        ("n/a SD, n/a PD", True, ("SD", None, None)),
+        ("n/a PD", True, ("PD", None, None)),
+        ("56 PR, 84 PD", False, ("PR", 56, False)),
+        ("56 PR, 84 CR", False, ("CR", 84, False)),
+        ("56 PR, 84 PR", True, ("PR", 56, True)),
+    ],
+)
+def test_best_response_without_dates_or_without_confirmation_counts_as_it_is(course, confirm, best):
+    points = [point.split() for point in course.split(", ")]
+    found, day, confirmed = rano.best_response(
+        [math.nan if day == "n/a" else float(day) for day, _ in points], [r for _, r in points],
+        confirm_days=28, sd_min_days=42, confirm=confirm,
+    )  # fmt: skip
+    assert (found, None if math.isnan(day) else day, confirmed) == best
+
+
+@pytest.mark.parametrize(
+    ("course", "confirmed"),
+    [
+        ("56 PR, 83 PR", [False, False]),
+        ("56 PR, 84 PR", [True, True]),
+        ("56 CR, 84 PR", [False, True]),
+        ("56 PR, 70 NE, 84 CR, 98 PD", [True, None, False, None]),
+        ("56 SD", [None]),
+    ],
+)
+def test_a_response_is_confirmed_when_it_lasts_four_weeks(course, confirmed):
+    points = [point.split() for point in course.split(", ")]
+    days, responses = [float(d) for d, _ in points], [r for _, r in points]
+    assert rano.confirm_responses(days, responses, confirm_days=28) == confirmed
+
+
+def test_time_to_progression_ends_in_pd_or_at_the_last_evaluable_session():
+    *_, patient = assess({"L001": [20, 20, 26]}, [0, 60, 95])
+    assert (patient["progressed"], patient["time_to_progression_days"], patient["ttp_event"]) == (True, 95, True)
+    *_, patient = assess({"L001": [20, 20, 20, 20]}, [0, 60, 95, 130], evaluable=[True, True, True, False])
+    assert (patient["progressed"], patient["time_to_progression_days"], patient["ttp_event"]) == (False, 95, False)
+
+
+def test_days_count_from_the_start_of_treatment_where_it_is_known():
+    *_, patient = assess({"L001": [20, 20, 26]}, [0, 60, 95], participant={"treatment_start_day": 10})
+    assert (patient["t0_source"], patient["progression_day"]) == ("treatment", 85)
+    _, sessions, patient = assess({"L001": [20, 20, 26]}, [0, 60, 95], participant={"treatment_start_day": "n/a"})
+    assert (patient["t0_source"], patient["progression_day"]) == ("baseline", 95)
+    assert sessions["days_from_t0"].tolist() == [0, 60, 95]
+
+
+def test_what_comes_after_progression_stays_in_the_table_but_not_in_the_best_response():
+    _, sessions, patient = assess({"L001": [20, 26, 0, 0]}, [0, 60, 100, 140])
+    assert sessions["response_overall_final"].tolist()[1:] == ["PD", "CR", "CR"]
+    assert (patient["best_response"], patient["best_change_ld_pct"]) == ("PD", pytest.approx(30))
+
+
+def test_the_duration_of_a_response_runs_from_its_first_day():
+    *_, patient = assess({"L001": [20, 10, 10, 16]}, [0, 56, 90, 150])
+    assert (patient["best_response"], patient["best_response_day"], patient["duration_of_response_days"]) == (
+        "PR",
+        56,
+        94,
+    )
+    assert patient["best_response_confirmed"]
+
+
+def test_two_sessions_that_cannot_be_read_before_a_progression_are_flagged():
+    ok = [True, False, False, True]
+    *_, patient = assess({"L001": [20, None, None, 30]}, evaluable=ok)
+    assert "gap_before_pd" in patient["flags"]
+    *_, patient = assess({"L001": [20, 20, None, 30]}, evaluable=[True, True, False, True])
+    assert "gap_before_pd" not in patient["flags"]
+
+
+@pytest.mark.parametrize(("n", "group"), [(0, None), (1, "1-3"), (3, "1-3"), (4, "4-10"), (10, "4-10"), (11, ">10")])
+def test_groups_by_number_of_lesions(n, group):
+    assert rano.lesion_count_group(n) == group
+
+
+# --- Volumes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("baseline", "nadir", "now", "response"),
+    [
+        (10, 10, 3.5, "PR"),
+        (10, 10, 3.51, "SD"),
+        (10, 10, 3.6, "SD"),
+        (10, 3.5, 4.9, "SD"),
+        (10, 3.5, 6.047, "SD"),
+        (10, 3.5, 6.048, "PD"),
+        (10, 10, 17.28, "PD"),
+        (10, 10, 17.27, "SD"),
+        (0.05, 0.02, 0.06, "SD"),
+        (0.3, 0.1, 0.199, "SD"),
+        (0.3, 0.1, 0.2, "PD"),
+        (10, 10, 0, "CR"),
+        (10, 0, 0.09, "PR"),
+        (10, 0, 0.1, "PD"),
+    ],
+)
+def test_response_by_volumes(baseline, nadir, now, response):
+    volumes = [{"ld_mm": 20.0, "vol_wl_mm3": 1000 * v} if v else 0 for v in (baseline, nadir, now)]
+    _, sessions, _ = assess({"L001": volumes})
+    assert last(sessions, "response_volumetric") == response
+    assert last(sessions, "sum_vol_target_ml") == pytest.approx(now)
+
+
+def test_cubes_of_the_diameters_agree_between_both_rules():
+    # -30 % of a diameter is -65.7 % of its cube, +20 % is +72.8 %.
+    for change, response in ((0.70, "PR"), (0.71, "SD"), (1.25, "PD")):
+        _, sessions, patient = assess({"L001": [30, 30 * change]}, [0, 60])
+        assert last(sessions, "response_volumetric") == last(sessions, "target_response") == response
+    assert patient["best_response_volumetric"] == "PD"
+
+
+# --- Lesions alone ------------------------------------------------------------------------------------------------
+
+
+def test_each_lesion_has_its_own_response():
+    lesions, *_ = assess({"L001": [20, 14, 20], "L002": [12, 0, 0], "L003": [None, 6, 11], "L004": [11, 11, NE]})
+    responses = lesions.groupby("track_id")["lesion_response"].agg(lambda r: [None if pd.isna(x) else x for x in r])
+    assert responses.to_dict() == {
+        "L001": [None, "PR", "PD"],
+        "L002": [None, "CR", "CR"],
+        "L003": [None, "PD"],
+        "L004": [None, "SD", "NE"],
+    }
+
+
+def test_changes_of_a_lesion_are_missing_where_there_is_nothing_to_compare():
+    lesions, *_ = assess({"L001": [20, 10, 15], "L002": [12, 0, 6], "L003": [None, 6, 11]})
+    of = lesions.set_index(["track_id", "session_id"])
+    assert of.loc[("L001", "ses-2"), "ld_change_baseline_pct"] == pytest.approx(-25)
+    assert of.loc[("L001", "ses-2"), "ld_change_nadir_pct"] == pytest.approx(50)
+    assert of.loc[("L001", "ses-2"), "vol_change_nadir_pct"] == pytest.approx(100 * (1.5**3 - 1))
+    assert of.loc[("L002", "ses-2"), "ld_change_baseline_pct"] == pytest.approx(-50)
+    assert math.isnan(of.loc[("L002", "ses-2"), "ld_change_nadir_pct"])  # it was 0
+    assert math.isnan(of.loc[("L003", "ses-2"), "ld_change_nadir_pct"])  # born later
+    assert of.loc[("L001", "ses-0"), "ld_change_baseline_pct"] == 0
+
+
+def test_a_lesion_that_carries_another_has_no_response_of_its_own():
+    lesions, *_ = assess({"L001": [12, 24], "L002": [11, "L001"]})
+    rows = lesions[lesions["session_id"] == "ses-1"]
+    assert rows["lesion_response"].tolist() == ["NE", "NE"]
+    assert rows["ld_change_baseline_pct"].isna().all()
+    assert rows["ld_mm"].isna().tolist() == [False, True]
+
+
+# --- Cases with little in them ------------------------------------------------------------------------------------
+
+
+def test_a_patient_without_lesions_is_not_evaluable_and_it_says_why():
+    lesions, sessions, patient = assess({}, [0, 60])
+    assert lesions.empty
+    assert list(lesions) == tables.columns("lesions")
+    assert last(sessions, "response_overall_final") == "NE"
+    assert sessions["n_lesions"].tolist() == [0, 0]
+    assert {"no_lesions", "no_targets", "no_lesions_at_baseline"} <= set(patient["flags"].split(";"))
+    assert pd.isna(patient["lesion_count_group"])
+
+
+def test_a_first_lesion_after_a_clean_baseline_is_progression():
+    _, sessions, patient = assess({"L001": [None, 8]}, [0, 60])
+    assert last(sessions, "response_overall_final") == "PD"
+    assert patient["progression_reason"] == "new"
+
+
+def test_one_visit_is_a_baseline_without_response():
+    _, sessions, patient = assess({"L001": [20]}, [0])
+    assert pd.isna(sessions["response_overall_final"].iloc[0])
+    assert sessions["sum_ld_mm"].item() == 20
+    assert (patient["best_response"], patient["progressed"]) == ("NE", False)
+    assert "no_followup" in patient["flags"]
+
+
+def test_a_patient_without_any_evaluable_session_is_not_evaluable_and_it_says_why():
+    lesions, sessions, patient = assess({}, [0, 60], evaluable=[False, False])
+    assert lesions.empty
+    assert sessions["response_overall_final"].tolist() == ["NE", "NE"]
+    assert sessions["ne_reason"].tolist() == ["no_contrast", "no_contrast"]
+    assert pd.isna(patient["baseline_session"])
+    assert "no_evaluable_session" in patient["flags"]
+
+
+def test_a_patient_without_sessions_gives_tables_without_rows():
+    lesions, sessions, patient = assess({}, [])
+    assert (len(lesions), len(sessions), patient["n_sessions"]) == (0, 0, 0)
+
+
+def test_without_days_the_order_counts_but_nothing_is_confirmed():
+    _, sessions, patient = assess({"L001": [20, 10, 10, 26]}, [None] * 4)
+    assert sessions["response_overall_final"].tolist()[1:] == ["PR", "PR", "PD"]
+    assert (patient["best_response"], patient["best_response_confirmed"]) == ("PR", False)
+    assert sessions["days_from_t0"].isna().all()
+    assert patient[["progression_day", "time_to_progression_days", "last_evaluable_day"]].isna().all()
+    assert patient["progressed"]
+    assert "no_dates" in patient["flags"]
+    assert (sessions["flags"].str.contains("no_dates")).all()
+
+
+def test_a_session_that_is_not_evaluable_keeps_its_lesions_without_sizes():
+    lesions, sessions, _ = assess({"L001": [20, None, 20], "L002": [None, None, 4]}, evaluable=[True, False, True])
+    row = lesions[lesions["session_id"] == "ses-1"].iloc[0]
+    assert (row["track_id"], row["status"], row["ld_source"]) == ("L001", NE, "ne")
+    assert row[["ld_mm", "ld_rano_mm", "vol_wl_mm3", "n_voxels", "measurable"]].isna().all()
+    assert len(lesions) == 4  # no row of L002 before it was born
+    assert sessions.loc["ses-1", "response_overall_final"] == "NE"
+    assert sessions.loc["ses-1", "ne_reason"] == "no_contrast"
+    assert sessions.loc["ses-1", ["n_lesions", "sum_ld_mm", "total_vol_wl_ml", "new_lesion"]].isna().all()
+    assert pd.isna(sessions.loc["ses-2", "ne_reason"])
+
+
+def test_lesions_that_are_absent_have_size_zero():
+    lesions, *_ = assess({"L001": [20, 0]})
+    row = lesions.iloc[-1]
+    assert (row[[*rano.ZERO_IF_ABSENT, "vol_wl_ml", "ld_rano_mm"]] == 0).all()
+    assert row[["cx_mm", "necrosis_fraction", "border_distance_mm"]].isna().all()
+
+
+def test_counts_and_volumes_are_over_all_lesions_present():
+    tracks = {"L001": [20, 20], "L002": [8, 0], "L003": [None, 6]}
+    _, sessions, _ = assess(tracks, columns={"edema_unassigned_mm3": [0.0, 500.0]})
+    row = sessions.loc["ses-1"]
+    assert (row["n_lesions"], row["n_absent"], row["n_new"], row["n_targets"]) == (2, 1, 1, 1)
+    assert row["total_vol_wl_ml"] == pytest.approx(math.pi / 6 * (20**3 + 6**3) / 1000)
+    assert row["total_vol_ed_ml"] == pytest.approx(0.5)
+
+
+# --- What must not change -----------------------------------------------------------------------------------------
+
+
+def patients_at_random(n):
+    rng = np.random.default_rng(3)
+    for _ in range(n):
+        tracks = {}
+        for k in range(1, rng.integers(2, 6)):
+            born = int(rng.choice([0, 0, 0, 1, 2]))
+            sizes = rng.choice([0, 0, 3, 4, 6, 8, 12, 15, 20, 30], 6).tolist()
+            sizes[born] = float(rng.choice([4, 8, 12, 20]))
+            cells = [None] * born + sizes[born:]
+            for t in range(born + 1, 6):
+                if cells[t] and cells[t - 1] == 0 and t - 2 >= born and cells[t - 2]:
+                    cells[t] = {"ld_mm": cells[t], "probable_miss": True}
+                elif rng.random() < 0.1:
+                    cells[t] = NE
+            tracks[f"L{k:03}"] = cells
+        evaluable = (rng.random(6) < 0.85).tolist()
+        participant = {"treatment_type": "immunotherapy"} if rng.random() < 0.3 else {}
+        columns = {"clinical_status": rng.choice(["stable", "stable", "worse", "n/a"], 6).tolist()}
+        columns["dexamethasone_equiv_mg_per_day"] = rng.choice([0, 2, 4], 6).tolist()
+        yield tracks, evaluable, participant, columns
+
+
+def test_a_later_session_changes_no_cell_that_is_not_revisable():
+    for tracks, evaluable, participant, columns in patients_at_random(8):
+        days = [0, 20, 50, 80, 115, 150]
+        full = assess(tracks, days, evaluable=evaluable, participant=participant, columns=columns)
+        for n in range(1, 6):
+            part = assess(
+                {k: c[:n] for k, c in tracks.items()}, days[:n], evaluable=evaluable[:n], participant=participant,
+                columns={name: values[:n] for name, values in columns.items()},
+            )  # fmt: skip
+            if not any(evaluable[:n]):
+                continue  # no baseline yet: nothing to compare
+            for kind, before, after in (("lesions", part[0], full[0]), ("sessions", part[1], full[1])):
+                fixed = [c.name for c in tables.KINDS[kind] if not c.revisable]
+                keys = list(tables.KEYS[kind])
+                before = before.reset_index(drop=True)[fixed].set_index(keys)
+                after = after.reset_index(drop=True)[fixed].set_index(keys).loc[before.index]
+                pd.testing.assert_frame_equal(before, after)
+
+
+def test_the_last_session_is_read_the_same_way_now_and_finally():
+    for tracks, evaluable, participant, columns in patients_at_random(8):
+        days = [0, 20, 50, 80, 115, 150]
+        _, sessions, _ = assess(tracks, days, evaluable=evaluable, participant=participant, columns=columns)
+        assert last(sessions, "response_overall_final") == last(sessions, "response_overall_prospective")
+        assert last(sessions, "response_imaging_final") == last(sessions, "response_imaging_prospective")
+
+
+def test_neither_the_order_of_rows_nor_other_columns_matter():
+    tracks = {"L001": [20, 10, 26], "L002": [12, 0, 5], "L003": [None, 4, 6]}
+    lesions = pd.DataFrame(
+        [cell(f"ses-{t}", k, c) for k, cells in tracks.items() for t, c in enumerate(cells) if c is not None]
+    )
+    sessions = pd.DataFrame(
+        [{"session_id": f"ses-{t}", "order": t, "days": 50.0 * t, "evaluable": True, "scanner": "x"} for t in range(3)]
+    )
+    who = {"participant_id": "sub-1"}
+    straight = rano.assess_patient(lesions, sessions, who, rano=RANO, volume=VOLUME)
+    shuffled = rano.assess_patient(
+        lesions.sample(frac=1, random_state=1), sessions[::-1], who, rano=RANO, volume=VOLUME
+    )
+    for one, other in zip(straight, shuffled, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+# --- Readers ------------------------------------------------------------------------------------------------------
+
+
+def override(field, value, session="ses-1", track="L001"):
+    return {"session_id": session, "track_id": track, "field": field, "value": value}
+
+
+@pytest.mark.parametrize(
+    ("decisions", "tracks", "column", "value"),
+    [
+        ([override("exclude", "true")], {"L001": [30, 60], "L002": [12, 12]}, "target_response", "SD"),
+        ([override("exclude", "false")], {"L001": [30, 60], "L002": [12, 12]}, "target_response", "PD"),
+        ([override("tsm", "true")], {"L001": [20, 2]}, "sum_ld_mm", 5),
+        ([override("ld_mm", "19")], {"L001": [20, 30]}, "target_response", "SD"),
+        ([override("ld_mm", "0")], {"L001": [20, 30]}, "target_response", "CR"),
+        ([override("nontarget_pd", "true")], {"L001": [20, 20], "L002": [8, 8]}, "response_imaging_final", "PD"),
+        ([override("nontarget_pd", "false")], {"L001": [20, 20], "L002": [8, 18]}, "response_imaging_final", "SD"),
+        ([override("new_status", "rejected", track="L002")], {"L001": [20, 20], "L002": [None, 8]},
+         "response_imaging_final", "SD"),
+        ([override("new_status", "definite", track="L002")], {"L001": [20, 20], "L002": [None, 3]},
+         "response_imaging_final", "PD"),
+        ([override("resected_day", "10")], {"L001": [20, 0]}, "target_response", "NE"),
+        ([override("irradiated_day", "-10")], {"L001": [20, 60]}, "target_response", "n/a"),
+        ([override("irradiated_day", "-60", track="L002")], {"L001": [20, 20], "L002": [8, 18]}, "flags",
+         "treatment_effect_possible"),
+        ([override("irradiated_day", "-59", track="L002")], {"L001": [20, 20], "L002": [8, 18]}, "flags", "n/a"),
+    ],
+)  # fmt: skip
+def test_what_a_reader_decides_wins(decisions, tracks, column, value):
+    _, sessions, _ = assess(tracks, overrides=decisions)
+    assert last(sessions, column) == value
+
+
+def test_a_readers_table_that_makes_no_sense_is_refused():
+    for field, value in (("exclude", "perhaps"), ("ld_mm", "big"), ("new_status", "sure"), ("size", "3")):
+        with pytest.raises(InputError, match=field):
+            assess({"L001": [20, 20]}, overrides=[override(field, value)])
+
+
+def test_rows_of_a_session_that_is_not_there_are_refused():
+    sessions = pd.DataFrame([{"session_id": "ses-0", "order": 1, "days": 0.0, "evaluable": True}])
+    with pytest.raises(InputError, match="ses-7"):
+        rano.assess_patient(
+            pd.DataFrame([cell("ses-7", "L001", 9)]), sessions, {"participant_id": "sub-1"}, rano=RANO, volume=VOLUME
+        )

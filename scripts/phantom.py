@@ -1,4 +1,4 @@
-"""Make a synthetic cohort with its truth: `python scripts/phantom.py --spec config/phantom_demo.yaml --seed 1 --out DIR`."""
+"""Make a synthetic cohort: `python scripts/phantom.py --spec config/phantom_demo.yaml --seed 1 --out DIR`."""
 
 import argparse
 from pathlib import Path

@@ -5,7 +5,8 @@ The patient frame is RAS mm; `Anatomy.to_template` maps its points to the templa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -35,8 +36,8 @@ class Anatomy:
         Memberships at the template voxels `load_head().inside`.
     vessels : (indices, weights)
         Vessels on the template grid.
-    texture : (X, Y, Z) float32
-        Fine structure, zero mean and unit variance.
+    texture : (n,) float32
+        Fine structure at the same voxels, zero mean and unit variance.
     """
 
     matrix: np.ndarray
@@ -68,11 +69,22 @@ class Anatomy:
             guess = guess + 0.8 * inverse @ (points - self.to_template(guess))
         return guess
 
-    def volume(self, weights: np.ndarray) -> np.ndarray:
-        """Put per-voxel values of the brain back into a template volume."""
-        out = np.zeros(head.SHAPE, np.float32)
-        out.ravel()[head.load_head().inside] = weights
-        return out
+    @cached_property
+    def wm_map(self) -> np.ndarray:
+        """White matter on the template grid."""
+        return _volume(self.wm)
+
+    @cached_property
+    def csf_map(self) -> np.ndarray:
+        """CSF on the template grid."""
+        return _volume(self.csf)
+
+
+def _volume(weights: np.ndarray) -> np.ndarray:
+    """Put per-voxel values of the brain back into a template volume."""
+    out = np.zeros(head.SHAPE, np.float32)
+    out.ravel()[head.load_head().inside] = weights
+    return out
 
 
 def make_anatomy(seed: int, *, warp_mm: float, gyri: float, vessels: float) -> Anatomy:
@@ -105,10 +117,10 @@ def make_anatomy(seed: int, *, warp_mm: float, gyri: float, vessels: float) -> A
     displacement = np.stack([ndimage.spline_filter(c, order=3, output=np.float32, mode="nearest") for c in moved])
 
     wm, gm, csf = _own_sulci(template, stream(seed, "gyri"), amount=gyri)
-    anatomy = Anatomy(matrix, displacement, wm, gm, csf, (np.zeros(0, np.int32), np.zeros(0, np.float32)),
-                      fields.texture(head.SHAPE, sigma=0.9, rng=stream(seed, "texture")))  # fmt: skip
-    tree = _grow_vessels(anatomy, stream(seed, "vessels"), density=vessels)
-    return Anatomy(matrix, displacement, wm, gm, csf, tree, anatomy.texture)
+    grain = fields.texture(head.SHAPE, sigma=0.9, rng=stream(seed, "texture")).ravel()[template.inside]
+    none = (np.zeros(0, np.int32), np.zeros(0, np.float32))
+    anatomy = Anatomy(matrix, displacement, wm, gm, csf, none, grain)
+    return replace(anatomy, vessels=_grow_vessels(anatomy, stream(seed, "vessels"), density=vessels))
 
 
 def _own_sulci(template: head.Head, rng: np.random.Generator, *, amount: float) -> tuple[np.ndarray, ...]:
@@ -131,7 +143,7 @@ def _own_sulci(template: head.Head, rng: np.random.Generator, *, amount: float) 
 def _grow_vessels(anatomy: Anatomy, rng: np.random.Generator, *, density: float) -> tuple[np.ndarray, np.ndarray]:
     """Arteries of the skull base along fixed paths; veins and branches that walk through the sulci."""
     template = head.load_head()
-    csf = anatomy.volume(anatomy.csf)
+    csf = anatomy.csf_map
     points, radii = [], []
     for path, radius in _main_paths():
         path = np.array(path, float) + rng.normal(0, 1.0, (len(path), 3))

@@ -47,7 +47,7 @@ SESSION = {
     "atrophy_mm": 0.3,
     "noise": 0.025,  # standard deviation relative to white matter
     "bias": 0.15,
-    "blur_mm": 0.3,
+    "blur_mm": 0.0,
     "contrast_spread": 0.04,
     "grain": 0.02,
     "brightness": {},  # tissue to brightness, in place of the table's
@@ -236,10 +236,10 @@ def _simulate_session(patient, visit, session, number, seed, history) -> Session
         sampling = scan.sample(visit, grid, shaken)
         overlays = scan.overlay_lesions(visit, sampling)
         if truth is None:
-            truth = scan.draw_truth(visit, sampling, overlays)
+            truth = scan.draw_truth(sampling, overlays)
             brain = truth[2]
         elif settings["extent"] == "extracted":
-            brain = scan.draw_truth(visit, sampling, [])[2]
+            brain = scan.draw_brain(sampling)
         rng = stream(seed, "scan", label, sequence)
         mean = scan.brightness(sequence, rng=rng, spread=settings["contrast_spread"], changes=settings["brightness"])
         fine = scan.look_up(scan.paint(visit.anatomy, mean, grain=settings["grain"]), sampling, fill=mean["air"])
@@ -254,9 +254,7 @@ def _simulate_session(patient, visit, session, number, seed, history) -> Session
         found[sequence] = Image(*scan.reorient(data, grid.affine, settings["orientation"]))
         if sequence == reference:
             table = _truth_rows(patient, visit, session, number, truth, grid.affine, history)
-            tissue, instances, mask = (
-                Image(*scan.reorient(a, grid.affine, settings["orientation"])) for a in truth
-            )
+            tissue, instances, mask = (Image(*scan.reorient(a, grid.affine, settings["orientation"])) for a in truth)
     return Session(patient["id"], label, session["acq_time"], found, tissue, instances, mask, table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -61,32 +62,51 @@ def evaluate_waves(drawn: tuple[np.ndarray, ...], directions: np.ndarray) -> np.
     return np.cos(directions @ vectors.T + phases).sum(-1) * np.float32(np.sqrt(2 / len(phases)))
 
 
-def interpolation_matrix(positions: np.ndarray, size: int) -> np.ndarray:
-    """Return the (n, size) matrix that interpolates samples at 0..size-1 linearly at `positions`."""
+@dataclass(frozen=True)
+class Weights:
+    """Linear interpolation along one axis: `low`, `low + 1` and the share of the latter, for every position."""
+
+    low: np.ndarray
+    share: np.ndarray
+
+    def __getitem__(self, part: slice) -> Weights:
+        return Weights(self.low[part], self.share[part])
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+
+def interpolate_at(positions: np.ndarray, size: int) -> Weights:
+    """Return the weights that interpolate samples at 0..size-1 (two at least) linearly at `positions`."""
     positions = np.clip(np.asarray(positions, float), 0, size - 1)
-    low = np.minimum(positions.astype(int), max(size - 2, 0))
-    weight = positions - low
-    matrix = np.zeros((len(positions), size), np.float32)
-    rows = np.arange(len(positions))
-    matrix[rows, low] = 1 - weight
-    if size > 1:
-        matrix[rows, low + 1] += weight
-    return matrix
+    low = np.minimum(positions.astype(int), size - 2)
+    return Weights(low, (positions - low).astype(np.float32))
 
 
-def upsample(coarse: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray:
-    """Interpolate an (a, b, c) array along its three axes with one matrix each."""
-    first, second, third = matrices
-    out = coarse.astype(np.float32) @ third.T
-    out = second @ out
-    return (first @ out.reshape(out.shape[0], -1)).reshape(first.shape[0], second.shape[0], third.shape[0])
+def upsample(coarse: np.ndarray, weights: tuple[Weights, Weights, Weights]) -> np.ndarray:
+    """Interpolate an (..., a, b, c) array along its last three axes with weights for each."""
+    first, second, third = weights
+    out = coarse.astype(np.float32, copy=False)
+    # The middle axis last: whole rows are moved, which is fast.
+    out = _blend(out[..., first.low, :, :], out[..., first.low + 1, :, :], first.share[:, None, None])
+    out = _blend(out[..., third.low], out[..., third.low + 1], third.share)
+    return _blend(out[..., second.low, :], out[..., second.low + 1, :], second.share[:, None])
 
 
-def low_order_field(shape: tuple[int, int, int], *, knots: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a very smooth random field (cubic between knots), roughly within -1..1."""
+def _blend(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray:
+    high -= low
+    high *= share
+    high += low
+    return high
+
+
+def low_order_field(shape: tuple[int, int, int], *, knots: int, rng: np.random.Generator, change) -> np.ndarray:
+    """Return a function of a very smooth random field that lies roughly within -1..1.
+
+    The function is applied to a few coarse samples, which is all that so smooth a field needs.
+    """
     coarse = ndimage.zoom(rng.uniform(-1, 1, (knots,) * 3), 8 / knots, order=3, mode="nearest", grid_mode=True)
-    matrices = [interpolation_matrix(np.linspace(0, k - 1, n), k) for n, k in zip(shape, coarse.shape)]
-    return upsample(coarse, matrices)
+    return upsample(change(coarse), tuple(interpolate_at(np.linspace(0, 7, n), 8) for n in shape))
 
 
 def smooth_vectors(shape: tuple[int, int, int], *, sigma: float, rng: np.random.Generator) -> np.ndarray:

@@ -26,6 +26,7 @@ SUBARACHNOID_MM = 1.3
 DURA_MM = 2.1
 # Marker on the left scalp, as radiographers tape a vitamin E capsule: a mirrored head shows at once.
 MARKER_RADIUS_MM = 5.0
+EDGE = 2
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,18 @@ class Head:
         Tissues outside the dura.
     enhancing : name -> (flat indices, weights)
         Sinuses, dura, choroid plexus and glands, laid over the tissues.
+    covered : (flat indices, share)
+        How much of a voxel those tissues take.
     depth_mm : (X, Y, Z) float32
         Distance inwards from the brain's hull; negative outside.
     brain : (X, Y, Z) float32
         Brain mask with soft edge.
+    brain_zone : (n,) uint8
+        0 surely outside, 1 surely inside, EDGE between; every voxel, flat.
     body : (X, Y, Z) float32
         Head mask with soft edge.
+    near_body : (n,) bool
+        Every voxel, flat: within two of the head.
     sites, site_weights : (n, 3) mm and (n,)
         Where metastases like to sit: the border of grey and white matter.
     """
@@ -57,9 +64,12 @@ class Head:
     csf: np.ndarray
     layers: dict[str, tuple[np.ndarray, np.ndarray]]
     enhancing: dict[str, tuple[np.ndarray, np.ndarray]]
+    covered: tuple[np.ndarray, np.ndarray]
     depth_mm: np.ndarray
     brain: np.ndarray
+    brain_zone: np.ndarray
     body: np.ndarray
+    near_body: np.ndarray
     sites: np.ndarray
     site_weights: np.ndarray
 
@@ -90,6 +100,12 @@ def load_head() -> Head:
     enhancing = _enhancing(outside_mm, csf_map, x, y, z)
     brain = ndimage.gaussian_filter(ndimage.binary_closing(mask, iterations=2).astype(np.float32), 0.7, truncate=2)
 
+    zone = np.where(_reach(brain > 0, 1), EDGE, 0).astype(np.uint8)
+    zone[~_reach(brain < 1 - 1e-4, 1)] = 1
+    covered = np.zeros(outside_mm.size, np.float32)
+    for index, weight in layers.values():
+        covered[index] += weight
+
     border = g * w
     chosen = (border > 0.12) & (outside_mm.ravel()[inside] < -3)
     index = inside[chosen]
@@ -104,7 +120,10 @@ def load_head() -> Head:
         enhancing=enhancing,
         depth_mm=-outside_mm,
         brain=brain,
+        brain_zone=zone.ravel(),
         body=body,
+        near_body=_reach(body > 0, 2).ravel(),
+        covered=_sparse(np.arange(outside_mm.size), np.minimum(covered, 1)),
         sites=sites.astype(np.float32),
         site_weights=weights / weights.sum(),
     )
@@ -139,8 +158,9 @@ def _distance_to_hull(mask: np.ndarray) -> np.ndarray:
     hull = ndimage.gaussian_filter(hull.astype(np.float32), 1.0) > 0.5
     signed = ndimage.distance_transform_edt(~hull) - ndimage.distance_transform_edt(hull)
     signed = ndimage.gaussian_filter(signed.astype(np.float32), 0.9)[pad:-pad, pad:-pad, pad:-pad] * 2
-    matrices = [fields.interpolation_matrix(np.arange(n) / 2, k) for n, k in zip(mask.shape, signed.shape)]
-    return fields.upsample(signed, matrices)
+    return fields.upsample(
+        signed, tuple(fields.interpolate_at(np.arange(n) / 2, k) for n, k in zip(mask.shape, signed.shape))
+    )
 
 
 def _ellipsoid(x, y, z, centre, radii) -> np.ndarray:
@@ -245,13 +265,13 @@ def _outside(d, x, y, z) -> tuple[dict, np.ndarray]:
 
 def _marker_centre(surface: np.ndarray) -> np.ndarray:
     """Centre of the capsule: just outside the left scalp, above the ear."""
-    j, k = (int(round(c)) for c in to_voxel(np.array([0, 8.0, 32.0]))[1:])
+    j, k = (round(c) for c in to_voxel(np.array([0, 8.0, 32.0]))[1:])
     i = int(np.flatnonzero(surface[:, j, k] < 0)[0])
     return np.array([i, j, k]) + ORIGIN - [MARKER_RADIUS_MM - 1, 0, 0]
 
 
 def _enhancing(d, csf, x, y, z) -> dict:
-    """What takes up contrast agent without being a metastasis."""
+    """Return what takes up contrast agent without being a metastasis."""
     rng = np.random.default_rng(11)
     middle = fields.texture(SHAPE, sigma=4, rng=rng)
     patchy = fields.texture(SHAPE, sigma=8, rng=rng)
@@ -293,6 +313,11 @@ def _enhancing(d, csf, x, y, z) -> dict:
     glands = np.maximum(glands, ramp(-_ellipsoid(x, y, z, (0, -31, 1), (3, 4, 3))))
     found = {"dura_enhancing": dura, "choroid": plexus * ventricle, "gland": glands, "sinus": sinus}
     return {name: _sparse(np.arange(d.size), np.broadcast_to(m, SHAPE).ravel()) for name, m in found.items()}
+
+
+def _reach(mask: np.ndarray, voxels: int) -> np.ndarray:
+    """Grow a mask by a cube, axis by axis."""
+    return ndimage.maximum_filter(mask.view(np.uint8), size=2 * voxels + 1, mode="nearest").astype(bool)
 
 
 def _sparse(index: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

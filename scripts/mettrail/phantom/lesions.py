@@ -220,7 +220,7 @@ def place(lesions: list[dict], anatomy: Anatomy, *, seed: int, gap_mm: float) ->
     template = head.load_head()
     found: dict[int, np.ndarray] = {}
     sizes: dict[int, float] = {}
-    csf = anatomy.volume(anatomy.csf)
+    csf = anatomy.csf_map
     for lesion in sorted(lesions, key=lambda entry: entry["where"] == "random"):
         rng = stream(seed, "place", lesion["id"])
         size = _largest_mm(lesion)
@@ -237,9 +237,7 @@ def place(lesions: list[dict], anatomy: Anatomy, *, seed: int, gap_mm: float) ->
                     reason="bad_spec",
                 )
             turn = rng.uniform(0, 2 * np.pi, 40)
-            ring = found[where["beside"]] + where["distance_mm"] * np.stack(
-                [np.cos(turn), np.sin(turn), 0 * turn], -1
-            )
+            ring = found[where["beside"]] + where["distance_mm"] * np.stack([np.cos(turn), np.sin(turn), 0 * turn], -1)
             at = head.to_voxel(anatomy.to_template(ring.T).T)
             centre = ring[ndimage.map_coordinates(template.depth_mm, at.T, order=1).argmax()]
         else:
@@ -330,4 +328,5 @@ def spread_edema(body: Body, width_mm: float, tissue_at, *, seed: int) -> Edema:
         cost[tuple(starts[0])] = 0.02
     distance, _ = MCP_Geometric(cost).find_costs(starts)
     distance = np.minimum(distance * EDEMA_STEP_MM, 3 * width_mm + 10).astype(np.float32)
-    return Edema(body, origin, distance, width_mm, fields.waves(stream(seed, "edema", body.lesion), count=8, low=1, high=4))
+    fingers = fields.waves(stream(seed, "edema", body.lesion), count=8, low=1, high=4)
+    return Edema(body, origin, distance, width_mm, fingers)

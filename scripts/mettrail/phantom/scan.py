@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid
 from mettrail.phantom import fields, head, lesions
-from mettrail.phantom.anatomy import Anatomy
+from mettrail.phantom.anatomy import LATTICE_ORIGIN, STEP_MM, Anatomy
 from mettrail.phantom.fields import ramp
 
 CONTRAST = "ce-gadolinium_T1w"
@@ -44,7 +44,8 @@ BRIGHTNESS = {
 }
 # Only these take up contrast agent; without it they are laid on with the brightness above all the same.
 OVERLAYS = ("dura_enhancing", "choroid", "gland", "sinus")
-LATTICE_VOX = 3.5
+# Knots of the deformation in a scan: fine enough for the push of a small lesion.
+LATTICE_MM = 3.5
 EDEMA_MAX_MM = 20.0
 
 
@@ -74,7 +75,7 @@ class Visit:
         if self.drift is not None:
             shape = points.shape
             flat = points.reshape(3, -1)
-            where = (flat - _lattice_origin()) / _lattice_step()
+            where = (flat - LATTICE_ORIGIN[:, None]) / STEP_MM
             moved = [ndimage.map_coordinates(c, where, order=1, mode="nearest") for c in self.drift]
             points = (flat + np.stack(moved)).reshape(shape)
         return self.anatomy.to_template(points) - head.ORIGIN.reshape(3, *[1] * (points.ndim - 1))
@@ -83,20 +84,7 @@ class Visit:
         """White matter, CSF and depth at (3, n) patient points."""
         where = self.to_template_voxel(points)
         index = tuple(np.clip(np.rint(w).astype(int), 0, n - 1) for w, n in zip(where, head.SHAPE))
-        wm, csf = (self.anatomy.volume(m)[index] for m in (self.anatomy.wm, self.anatomy.csf))
-        return wm, csf, head.load_head().depth_mm[index]
-
-
-def _lattice_origin() -> np.ndarray:
-    from mettrail.phantom.anatomy import LATTICE_ORIGIN
-
-    return LATTICE_ORIGIN[:, None]
-
-
-def _lattice_step() -> float:
-    from mettrail.phantom.anatomy import STEP_MM
-
-    return STEP_MM
+        return self.anatomy.wm_map[index], self.anatomy.csf_map[index], head.load_head().depth_mm[index]
 
 
 def field_of_view(anatomy: Anatomy, *, extent: str, margin_mm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -147,20 +135,17 @@ def paint(anatomy: Anatomy, mean: dict[str, float], *, grain: float) -> np.ndarr
     template = head.load_head()
     out = np.full(head.SHAPE, mean["air"], np.float32)
     flat = out.ravel()
-    covered = np.zeros(flat.size, np.float32)
-    for _, weight_at in template.layers.items():
-        covered[weight_at[0]] += weight_at[1]
     flat[template.inside] = anatomy.wm * mean["wm"] + anatomy.gm * mean["gm"] + anatomy.csf * mean["csf"]
-    flat *= 1 - np.minimum(covered, 1)
+    if grain:
+        flat[template.inside] *= 1 + np.float32(grain) * anatomy.texture
+    flat[template.covered[0]] *= 1 - template.covered[1]
     for name, (index, weight) in template.layers.items():
-        flat[index] += weight * mean[name]
+        flat[index] += weight * np.float32(mean[name])
     for name in OVERLAYS:
         index, weight = template.enhancing[name]
         flat[index] += weight * (mean[name] - flat[index])
     index, weight = anatomy.vessels
     flat[index] += weight * (mean["vessels"] - flat[index])
-    if grain:
-        out *= 1 + np.float32(grain) * anatomy.texture
     return out
 
 
@@ -177,56 +162,78 @@ class Sampling:
     factors : (3,) int
     to_patient : (4, 4) float
         Voxel of `fine` to patient mm.
-    where : (3, X, Y, Z) float32
-        Template voxel coordinates of the fine voxels.
+    lattice : (3, a, b, c) float32
+        Template voxel coordinates on a lattice of the field of view.
+    weights : (3,) Weights
+        From the lattice to the fine voxels.
     """
 
     grid: Grid
     fine: Grid
     factors: tuple[int, int, int]
     to_patient: np.ndarray
-    where: np.ndarray
+    lattice: np.ndarray
+    weights: tuple[fields.Weights, fields.Weights, fields.Weights]
+
+    def where(self, box: tuple[slice, slice, slice]) -> np.ndarray:
+        """Template voxel coordinates (3, ...) of a box of fine voxels."""
+        return fields.upsample(self.lattice, tuple(w[b] for w, b in zip(self.weights, box)))
+
+    def slabs(self, thickness: int = 8):
+        """Boxes that cover the fine grid, small enough for the processor's cache."""
+        for start in range(0, self.fine.shape[0], thickness):
+            yield slice(start, min(start + thickness, self.fine.shape[0])), slice(None), slice(None)
 
 
 def sample(visit: Visit, grid: Grid, motion: np.ndarray) -> Sampling:
-    """Work out the whole deformation once, on a lattice, and interpolate it to the voxels."""
+    """Work out the whole deformation once, on a lattice from which it is interpolated to the voxels."""
     factors = tuple(int(np.clip(np.ceil(s / 1.35), 1, 4)) for s in grid.spacing_mm)
     scaling = nib.affines.from_matvec(np.diag(1 / np.array(factors)), (1 / np.array(factors) - 1) / 2)
     fine = Grid(tuple(n * f for n, f in zip(grid.shape, factors)), grid.affine @ scaling)
     to_patient = np.linalg.inv(motion) @ fine.affine
     spacing = np.array(fine.spacing_mm)
-    counts = [max(int(np.ceil((n - 1) * s / LATTICE_VOX)) + 1, 2) for n, s in zip(fine.shape, spacing)]
+    counts = [max(int(np.ceil((n - 1) * s / LATTICE_MM)) + 1, 2) for n, s in zip(fine.shape, spacing)]
     steps = [np.linspace(0, n - 1, c) for n, c in zip(fine.shape, counts)]
-    lattice = np.stack(np.meshgrid(*steps, indexing="ij"))
-    points = np.tensordot(to_patient[:3, :3], lattice, 1) + to_patient[:3, 3].reshape(3, 1, 1, 1)
-    coarse = visit.to_template_voxel(points)
-    matrices = [
-        fields.interpolation_matrix(np.linspace(0, c - 1, n), c) for n, c in zip(fine.shape, counts)
-    ]
-    where = np.stack([fields.upsample(c, matrices) for c in coarse])
-    return Sampling(grid, fine, factors, to_patient, where)
+    knots = np.stack(np.meshgrid(*steps, indexing="ij"))
+    points = np.tensordot(to_patient[:3, :3], knots, 1) + to_patient[:3, 3].reshape(3, 1, 1, 1)
+    weights = tuple(fields.interpolate_at(np.linspace(0, c - 1, n), c) for n, c in zip(fine.shape, counts))
+    return Sampling(grid, fine, factors, to_patient, visit.to_template_voxel(points).astype(np.float32), weights)
 
 
 def look_up(volume: np.ndarray, sampling: Sampling, *, fill: float) -> np.ndarray:
     """Sample a template volume at the fine voxels, skipping the air around the head."""
-    body = head.load_head().body
-    where = sampling.where.reshape(3, -1)
-    index = np.clip(np.rint(where[:, :]).astype(np.int32), 0, np.array(head.SHAPE, np.int32)[:, None] - 1)
-    flat = (index[0] * head.SHAPE[1] + index[1]) * head.SHAPE[2] + index[2]
-    chosen = np.flatnonzero(_near_body(body)[flat])
-    out = np.full(where.shape[1], fill, np.float32)
-    out[chosen] = ndimage.map_coordinates(volume, where[:, chosen], order=1, mode="nearest", output=np.float32)
-    return out.reshape(sampling.fine.shape)
+    out = np.full(sampling.fine.shape, fill, np.float32)
+    near_body = head.load_head().near_body
+    for box in sampling.slabs():
+        where = sampling.where(box).reshape(3, -1)
+        chosen = np.flatnonzero(near_body[_nearest(where)])
+        if len(chosen):
+            out[box].reshape(-1)[chosen] = ndimage.map_coordinates(
+                volume, where[:, chosen], order=1, mode="nearest", output=np.float32
+            )
+    return out
 
 
-_NEAR: dict[int, np.ndarray] = {}
+def look_up_brain(sampling: Sampling) -> np.ndarray:
+    """Sample the brain mask, whose values are plain except at its edge, at the fine voxels."""
+    out = np.empty(sampling.fine.shape, np.float32)
+    template = head.load_head()
+    for box in sampling.slabs():
+        where = sampling.where(box).reshape(3, -1)
+        part = template.brain_zone[_nearest(where)].astype(np.float32)
+        edge = np.flatnonzero(part == head.EDGE)
+        part[edge] = ndimage.map_coordinates(template.brain, where[:, edge], order=1, mode="nearest")
+        out[box] = part.reshape(out[box].shape)
+    return out
 
 
-def _near_body(body: np.ndarray) -> np.ndarray:
-    """Voxels within 2 of the head, flat; made once."""
-    if id(body) not in _NEAR:
-        _NEAR[id(body)] = ndimage.binary_dilation(body > 0, iterations=2).ravel()
-    return _NEAR[id(body)]
+def _nearest(where: np.ndarray) -> np.ndarray:
+    """Flat index of the template voxel nearest to (3, n) template voxel coordinates."""
+    flat = np.zeros(where.shape[1], np.int32)
+    for axis, size in enumerate(head.SHAPE):
+        flat *= size
+        flat += np.clip(where[axis] + np.float32(0.5), 0, size - 1).astype(np.int32)
+    return flat
 
 
 def shrink(fine: np.ndarray, factors: tuple[int, int, int]) -> np.ndarray:
@@ -271,15 +278,13 @@ def overlay_lesions(visit: Visit, sampling: Sampling) -> list[Overlay]:
         points = np.tensordot(sampling.to_patient[:3, :3].astype(np.float32), index, 1)
         points += sampling.to_patient[:3, 3].reshape(3, 1, 1, 1).astype(np.float32)
         outer, core, uptake = body.distances(points)
-        where = sampling.where[(slice(None), *box)]
+        where = sampling.where(box)
         depth = ndimage.map_coordinates(head.load_head().depth_mm, where, order=1, mode="nearest")
         whole = ramp(-outer / width) * ramp(depth - 0.5)
         inner = np.minimum(ramp(-core / width), whole)
         swollen = np.zeros_like(whole)
         if edema:
-            csf = ndimage.map_coordinates(
-                visit.anatomy.volume(visit.anatomy.csf), where, order=1, mode="nearest"
-            )
+            csf = ndimage.map_coordinates(visit.anatomy.csf_map, where, order=1, mode="nearest")
             swollen = ramp(edema.margin(points) / 2.0) * ramp((0.45 - csf) * 4) * ramp(depth - 1)
         found.append(
             Overlay(box, body.owner, whole - inner, inner, swollen, uptake, body.enhancement, outer)
@@ -303,7 +308,12 @@ def blend(image: np.ndarray, overlays: list[Overlay], mean: dict[str, float], *,
         part += over.rim * rim + over.core * mean["core"]
 
 
-def draw_truth(visit: Visit, sampling: Sampling, overlays: list[Overlay]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw_brain(sampling: Sampling) -> np.ndarray:
+    """Brain mask on the scan's own grid."""
+    return shrink(look_up_brain(sampling), sampling.factors) >= 0.5
+
+
+def draw_truth(sampling: Sampling, overlays: list[Overlay]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tissue labels, lesion numbers and brain mask on the scan's own grid."""
     fine = sampling.fine.shape
     whole, core, swollen = (np.zeros(fine, np.float32) for _ in range(3))
@@ -330,7 +340,7 @@ def draw_truth(visit: Visit, sampling: Sampling, overlays: list[Overlay]) -> tup
             inside.ravel()[np.where(mine, whole, -1).argmax()] = True
     tissue[inside] = np.where(core >= 0.5 * np.maximum(whole, 1e-6), NECROSIS, ENHANCING)[inside]
     instances = np.where(inside, owner, 0).astype(np.uint8)
-    brain = shrink(look_up(head.load_head().brain, sampling, fill=0), sampling.factors) >= 0.5
+    brain = draw_brain(sampling)
     return tissue, instances, brain
 
 
@@ -368,7 +378,7 @@ def finish(
         image = ndimage.gaussian_filter(image, np.array([blur_mm] * 3) / sampling.grid.spacing_mm, truncate=3)
     image = image * np.float32(scale)
     if bias:
-        image *= np.exp(np.float32(bias) * fields.low_order_field(image.shape, knots=3, rng=rng))
+        image *= fields.low_order_field(image.shape, knots=3, rng=rng, change=lambda f: np.exp(bias * f))
     if noise:
         sigma = np.float32(noise * white * scale)
         real = rng.standard_normal(image.shape, dtype=np.float32)

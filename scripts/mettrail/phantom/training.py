@@ -17,8 +17,8 @@ RADIUS_MM = (1.3, 15.0)
 def training_pair(seed: int, *, spacing_mm: float = 1.0) -> tuple[Session, Session]:
     """Simulate two visits of one random patient on one rigid grid.
 
-    Only the post-contrast T1w, brain and a rim of skull and scalp; contrast, noise, blur, bias, vessels and lesions vary
-    more widely than in any cohort.
+    Only the post-contrast T1w of the brain and a rim of skull and scalp; contrast, noise, blur, bias, vessels and
+    lesions vary more widely than in any cohort.
 
     Parameters
     ----------
@@ -63,8 +63,11 @@ def random_training_patient(rng: np.random.Generator, *, spacing_mm: float) -> d
         "id": "T",
         "gap_mm": 3.0,
         "mass_effect": float(rng.uniform(0, 0.4)),
-        "anatomy": {"warp_mm": float(rng.uniform(2, 6)), "gyri": float(rng.uniform(0.3, 1.3)),
-                    "vessels": float(rng.uniform(0.3, 2.2))},  # fmt: skip
+        "anatomy": {
+            "warp_mm": float(rng.uniform(2, 6)),
+            "gyri": float(rng.uniform(0.3, 1.3)),
+            "vessels": float(rng.uniform(0.3, 2.2)),
+        },
         "sessions": [_random_session(rng, k, spacing_mm) for k in range(2)],
         "lesions": [_random_lesion(rng, k + 1) for k in range(n)],
     }

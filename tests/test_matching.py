@@ -1,0 +1,628 @@
+"""A lesion keeps its number for life: through shrinking, gaps, splits, merges and visits nobody can read."""
+
+import copy
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mettrail import tables
+from mettrail.errors import GridMismatchError, InputError
+from mettrail.images import Grid, Image
+from mettrail.lesions import find_instances, measure_instances
+from mettrail.matching import (
+    MATCH_COLUMNS,
+    TRACK_COLUMNS,
+    decode_mask,
+    describe_session,
+    encode_mask,
+    field_of_view,
+    instances_to_reference,
+    match_lesions,
+    name_tracks,
+    read_registry,
+    relabel_tracks,
+    summarise_tracks,
+    write_registry,
+)
+
+SIZES = {"keep_mm3": 2, "keep_vox": 2, "birth_mm3": 10, "birth_vox": 3}
+FIND = {"connectivity": 26, "mode": "satellite", "merge_gap_mm": 2, "merge_small_mm3": 10, "merge_small_frac": 0.10}
+MATCH = {"gap_mm": 3, "vol_ratio_max": 8, "dilate_mm": 2, "frac": 0.5, "miss_max_sessions": 1, "miss_ld_frac": 0.5}
+SHAPE = (64, 32, 28)
+AFFINE = np.array([[1.0, 0, 0, -31], [0, 1, 0, 12], [0, 0, 1, 47], [0, 0, 0, 1]])
+GRID = Grid(SHAPE, AFFINE)
+NOT_EVALUABLE = "not evaluable"
+
+
+def spheres(*lesions, shape=SHAPE):
+    """Instances from (x, diameter) or ((x, y, z), diameter), each with a number of its own."""
+    places = np.moveaxis(np.indices(shape), 0, -1)
+    out = np.zeros(shape, np.int32)
+    for number, (centre, diameter) in enumerate(lesions, start=1):
+        centre = (centre, 15, 13) if np.isscalar(centre) else centre
+        out[np.linalg.norm(places - np.array(centre, float), axis=-1) < diameter / 2] = number
+    return out
+
+
+def fused(*lesions):
+    """Make one lesion of all spheres."""
+    return (spheres(*lesions) > 0).astype(np.int32)
+
+
+def measured(instances):
+    return measure_instances(
+        instances,
+        (instances > 0).astype(np.uint8),
+        affine=AFFINE,
+        chord_gap_vox=1.5,
+        edema_max_mm=20,
+        **SIZES,
+    )
+
+
+class Patient:
+    """Visits one after the other; what came out of each."""
+
+    def __init__(self):
+        self.registries, self.matches, self.rows, self.tables = [None], [], [], []
+
+    def visit(self, instances, **more):
+        evaluable = not isinstance(instances, str)
+        instances = instances if evaluable else spheres()
+        table, totals = measured(instances)
+        session = {
+            "participant_id": "sub-A",
+            "session_id": f"ses-{len(self.matches) + 1:02d}",
+            "evaluable": evaluable,
+            **totals,
+        }
+        before = copy.deepcopy(self.registries[-1])
+        matches, registry = match_lesions(
+            Image(instances, AFFINE), table, self.registries[-1], session=session, **MATCH | more
+        )
+        assert self.registries[-1] == before, "a registry never changes"
+        assert json.loads(json.dumps(registry, allow_nan=False)) == registry
+        self.matches.append(matches)
+        self.registries.append(registry)
+        self.tables.append(table)
+        self.rows.append(summarise_tracks(matches, table))
+        return self.rows[-1].set_index("track_id")
+
+    def visits(self, *all_instances, **more):
+        for instances in all_instances:
+            rows = self.visit(instances, **more)
+        return rows
+
+
+def events(rows):
+    return rows["event"].to_dict()
+
+
+# --------------------------------------------------------------------------------------------- one lesion, then another
+
+
+def test_a_lesion_that_shrinks_is_the_same_lesion():
+    rows = Patient().visits(spheres((30, 10)), spheres((30, 5)))
+    assert events(rows) == {"L001": "persist"}
+    assert rows.loc["L001", "match_method"] == "overlap"
+    assert rows.loc["L001", "match_score"] == 1
+
+
+def test_a_small_lesion_that_registration_moves_aside_is_the_same_lesion():
+    rows = Patient().visits(spheres((30, 4)), spheres((33, 4)))
+    assert events(rows) == {"L001": "persist"}
+    assert (rows.loc["L001", "match_method"], rows.loc["L001", "match_score"]) == ("gap", 0)
+
+
+def test_without_overlap_a_lesion_is_recognised_up_to_three_mm_away():
+    rows = Patient().visits(spheres((30, 3)), spheres((35, 3)))
+    assert events(rows) == {"L001": "persist"}
+    assert (rows.loc["L001", "match_method"], rows.loc["L001", "match_score"]) == ("gap", 2)
+    rows = Patient().visits(spheres((30, 3)), spheres((38, 3)))
+    assert events(rows) == {"L001": "absent", "L002": "new"}
+
+
+def test_one_that_goes_and_one_that_comes_elsewhere_are_two():
+    rows = Patient().visits(spheres((12, 8), (40, 8)), spheres((12, 8), (55, 8)))
+    assert events(rows) == {"L001": "persist", "L002": "absent", "L003": "new"}
+
+
+def test_two_that_go_and_two_that_come_elsewhere_are_four():
+    rows = Patient().visits(spheres((8, 7), (22, 6)), spheres((40, 7), (55, 6)))
+    assert events(rows) == {"L001": "absent", "L002": "absent", "L003": "new", "L004": "new"}
+
+
+def test_lesions_that_fuse_or_part_are_not_called_gone():
+    patient = Patient()
+    patient.visits(spheres((20, 8), (29, 8)))
+    rows = patient.visit(fused((20, 8), (24.5, 6), (29, 8)))
+    assert rows["status"].to_dict() == {"L001": "present", "L002": "merged"}
+    assert events(rows) == {"L001": "persist", "L002": "merged_into"}
+    assert rows.loc["L002", "merged_into"] == "L001"
+    assert rows.loc["L002", "vol_wl_mm3"] == 0
+    assert rows.loc["L001", "vol_wl_mm3"] == (fused((20, 8), (24.5, 6), (29, 8)) > 0).sum()
+    rows = patient.visit(spheres((20, 7), (29, 7)))
+    assert rows["status"].to_dict() == {"L001": "present", "L002": "present"}
+    assert rows["cx_ref_mm"].to_dict() == pytest.approx({"L001": -11, "L002": -2})
+    assert rows.loc["L002", "event"] == "split"
+    assert rows["merged_into"].isna().all()
+
+
+def test_merged_lesions_stay_merged_while_they_are():
+    patient = Patient()
+    one = fused((20, 8), (24.5, 6), (29, 8))
+    rows = patient.visits(spheres((20, 8), (29, 8)), one, one)
+    assert rows["status"].to_dict() == {"L001": "present", "L002": "merged"}
+    rows = patient.visit(spheres())
+    assert events(rows) == {"L001": "absent", "L002": "absent"}
+    assert rows["merged_into"].isna().all()
+
+
+def test_a_lesion_in_pieces_is_one_lesion():
+    rows = Patient().visits(spheres((30, 14)), spheres((27, 5), (33, 6)))
+    assert events(rows) == {"L001": "split"}
+    row = rows.loc["L001"]
+    assert row["n_fragments"] == 2
+    pieces = measured(spheres((27, 5), (33, 6)))[0]
+    assert row["vol_wl_mm3"] == pieces["vol_wl_mm3"].sum()
+    assert row["ld_mm"] == pieces["ld_mm"].max()
+    assert row["ld_fragments_mm"] == pytest.approx(pieces["ld_mm"].sum())
+    assert row["cx_mm"] == pytest.approx(row["cx_ref_mm"])
+
+
+def test_pieces_that_stay_pieces_do_not_split_again():
+    pieces = spheres((27, 5), (33, 6))
+    rows = Patient().visits(spheres((30, 14)), pieces, pieces)
+    assert events(rows) == {"L001": "persist"}
+    assert rows.loc["L001", "n_fragments"] == 2
+    assert Patient().visits(spheres((30, 14)), pieces, spheres((30, 12))).loc["L001", "event"] == "persist"
+
+
+def test_pieces_too_small_to_be_lesions_do_not_add_to_the_diameter():
+    small = np.zeros(SHAPE, np.int32)
+    small[24:26, 15, 13:15] = 1
+    pieces = np.maximum(spheres((33, 6)) * 2, small)
+    row = Patient().visits(spheres((30, 16)), pieces).loc["L001"]
+    assert row["n_fragments"] == 2
+    assert row["ld_fragments_mm"] == pytest.approx(row["ld_mm"])
+    other = np.roll(small, 8, axis=0) * 2
+    row = Patient().visits(spheres((30, 16)), small + other).loc["L001"]
+    assert row["n_fragments"] == 2
+    assert row["ld_fragments_mm"] == pytest.approx(row["ld_mm"]) and row["ld_mm"] > 0
+
+
+def test_one_missed_detection_is_no_disappearance():
+    patient = Patient()
+    rows = patient.visits(spheres((30, 6)), spheres())
+    assert events(rows) == {"L001": "absent"}
+    assert (rows.loc["L001", "ld_mm"], rows.loc["L001", "sessions_missed"]) == (0, 1)
+    rows = patient.visit(spheres((31, 6)))
+    assert events(rows) == {"L001": "reappeared"}
+    assert rows.loc["L001", "probable_miss"]
+    assert rows.loc["L001", "flags"] == "probable_miss"
+    assert rows.loc["L001", "sessions_missed"] == 1
+    assert patient.visit(spheres((31, 6))).loc["L001", "event"] == "persist"
+
+
+def test_two_missed_detections_are_a_disappearance():
+    rows = Patient().visits(spheres((30, 6)), spheres(), spheres(), spheres((31, 6)))
+    assert events(rows) == {"L001": "reappeared"}
+    assert not rows.loc["L001", "probable_miss"]
+    assert rows.loc["L001", "sessions_missed"] == 2
+
+
+def test_a_lesion_that_comes_back_far_smaller_had_gone():
+    assert not Patient().visits(spheres((30, 9)), spheres(), spheres((30, 4))).loc["L001", "probable_miss"]
+    assert Patient().visits(spheres((30, 9)), spheres(), spheres((30, 5))).loc["L001", "probable_miss"]
+
+
+def test_a_visit_nobody_can_read_is_no_absence():
+    patient = Patient()
+    rows = patient.visits(spheres((30, 6)), NOT_EVALUABLE)
+    assert events(rows) == {"L001": "not_evaluable"}
+    assert np.isnan(rows.loc["L001", "ld_mm"])
+    assert pd.isna(rows.loc["L001", "n_voxels"])
+    rows = patient.visits(spheres(), NOT_EVALUABLE, spheres((30, 6)))
+    assert events(rows) == {"L001": "reappeared"}
+    assert rows.loc["L001", "probable_miss"]
+
+
+def test_what_the_first_readable_visit_shows_is_the_baseline():
+    patient = Patient()
+    assert len(patient.visit(NOT_EVALUABLE)) == 0
+    assert events(patient.visit(spheres((30, 6)))) == {"L001": "baseline"}
+    assert events(patient.visits(spheres((30, 6), (50, 6)))) == {"L001": "persist", "L002": "new"}
+    patient = Patient()
+    patient.visit(spheres())
+    assert events(patient.visit(spheres((30, 6)))) == {"L001": "new"}
+
+
+def test_a_lesion_beside_another_is_new_though_it_is_near():
+    rows = Patient().visits(spheres((30, 10)), spheres((30, 10), (38, 4)))
+    assert events(rows) == {"L001": "persist", "L002": "new"}
+
+
+def test_a_nodule_at_the_old_rim_is_the_old_lesion():
+    rows = Patient().visits(spheres((30, 20)), spheres((30, 6)), spheres((30, 6), (38, 4)))
+    assert events(rows) == {"L001": "split"}
+    assert rows.loc["L001", "n_fragments"] == 2
+
+
+def test_a_speck_beside_a_place_is_not_what_was_there():
+    rows = Patient().visits(spheres((30, 16)), spheres((42, 4)))
+    assert events(rows) == {"L001": "absent", "L002": "new"}
+
+
+def test_new_lesions_are_numbered_by_size_and_appending_a_visit_renumbers_nothing(tmp_path):
+    two = spheres((10, 8), (25, 9))
+    four = spheres((10, 8), (25, 9), (40, 5), (55, 9))
+
+    def run(*visits):
+        patient = Patient()
+        patient.visits(*visits)
+        for number, registry in enumerate(patient.registries[1:]):
+            write_registry(registry, tmp_path / f"{number}.json")
+        return patient, [(tmp_path / f"{number}.json").read_bytes() for number in range(2)]
+
+    short, before = run(two, four)
+    assert short.rows[0].set_index("track_id")["cx_ref_mm"].to_dict() == pytest.approx({"L001": -6, "L002": -21})
+    assert short.rows[1].set_index("track_id")["cx_ref_mm"].iloc[2:].to_dict() == pytest.approx({"L003": 24, "L004": 9})
+    long, after = run(two, four, spheres((50, 12)))
+    assert before == after
+    for old, new in zip(short.rows, long.rows):
+        pd.testing.assert_frame_equal(old, new)
+
+
+def test_equally_large_new_lesions_are_numbered_by_place():
+    rows = Patient().visits(spheres(((40, 15, 13), 6), ((12, 20, 13), 6), ((12, 9, 13), 6)))
+    assert rows["cx_ref_mm"].tolist() == pytest.approx([-19, -19, 9])
+    assert rows["cy_ref_mm"].tolist() == pytest.approx([21, 32, 27])
+
+
+def test_a_component_below_birth_size_keeps_a_track_alive_but_starts_none():
+    speck = np.zeros(SHAPE, np.int32)
+    speck[30:32, 15:17, 13:15] = 1  # 8 mm3
+    patient = Patient()
+    assert len(patient.visit(speck)) == 0
+    assert patient.registries[-1]["session"]["n_subthreshold"] == 1
+    patient = Patient()
+    rows = patient.visits(spheres((30, 8)), speck)
+    assert events(rows) == {"L001": "persist"}
+    assert rows.loc["L001", "vol_wl_mm3"] == 8
+    assert rows.loc["L001", "below_birth"]
+    assert patient.registries[-1]["session"]["n_subthreshold"] == 0
+    patient = Patient()
+    rows = patient.visits(spheres((30, 8)), spheres(), np.roll(speck, 3, axis=0))
+    assert rows.loc["L001", "status"] == "present"
+
+
+def test_a_lesion_in_an_old_footprint_belongs_to_it_though_far_smaller():
+    patient = Patient()
+    rows = patient.visits(spheres((30, 18)), spheres((24, 4)), spheres(), spheres((35, 4)))
+    assert events(rows) == {"L001": "reappeared"}
+    assert rows.loc["L001", "match_method"] == "split"
+
+
+def test_a_track_long_gone_cannot_merge_any_more():
+    there, grown = spheres((20, 12), (30, 5)), spheres((20, 26))
+    assert Patient().visits(there, spheres((20, 12)), grown).loc["L002", "status"] == "merged"
+    rows = Patient().visits(there, spheres((20, 12)), spheres((20, 12)), grown)
+    assert rows.loc["L002", "status"] == "absent"
+    assert rows.loc["L002", "sessions_missed"] == 3
+
+
+def test_a_place_the_scan_does_not_show_is_not_evaluable():
+    view = np.ones(SHAPE, bool)
+    view[45:] = False
+    rows = Patient().visits(spheres((30, 8), (50, 8)), spheres(), field_of_view=Image(view, AFFINE))
+    assert events(rows) == {"L001": "absent", "L002": "not_evaluable"}
+    assert rows["sessions_missed"].to_dict() == {"L001": 1, "L002": 0}
+
+
+def test_numbers_of_an_earlier_run_can_be_kept():
+    earlier, later = Patient(), Patient()
+    earlier.visits(spheres((12, 9), (30, 8), (50, 10)))
+    # Another model: sizes change places, one lesion goes, one comes.
+    rows = later.visit(spheres((12, 8), (30, 9), (40, 4)), frozen=earlier.registries[-1])
+    assert rows["cx_ref_mm"].to_dict() == pytest.approx({"L002": -19, "L003": -1, "L004": 9})
+    assert [t["index"] for t in later.registries[-1]["tracks"]] == [2, 3, 4]
+
+
+# ----------------------------------------------------------------------------------------------------------- properties
+
+
+def scenes():
+    place = st.tuples(st.integers(5, 58), st.integers(5, 26), st.integers(5, 22))
+    return st.lists(st.lists(st.tuples(place, st.sampled_from([3, 5, 8, 12])), max_size=4), min_size=2, max_size=3)
+
+
+def whole(instances):
+    """Instances as the lesion finder gives them: connected, numbered by size."""
+    return find_instances((instances > 0).astype(np.uint8), affine=AFFINE, **FIND | SIZES)
+
+
+@given(scenes())
+@settings(max_examples=8, deadline=None)
+def test_every_track_has_one_state_and_every_lesion_one_track(visits):
+    patient = Patient()
+    for scene in visits:
+        instances = whole(spheres(*scene))
+        rows = patient.visit(instances)
+        matches = patient.matches[-1]
+        assert matches["track_id"].is_unique
+        assert [t["track_id"] for t in patient.registries[-1]["tracks"]] == list(matches["track_id"])
+        labels = [int(label) for f in matches["fragments"].dropna() for label in f.split(";")]
+        assert len(labels) == len(set(labels))
+        table = patient.tables[-1]
+        assert set(table.loc[~table["below_birth"], "instance"]) <= set(labels) <= set(table["instance"])
+        present = matches["status"] == "present"
+        assert (matches["fragments"].notna() == present).all()
+        assert (rows["vol_wl_mm3"].to_numpy() > 0).tolist() == present.tolist()
+        assert matches["merged_into"].dropna().isin(matches.loc[present, "track_id"]).all()
+        volume = table.loc[table["instance"].isin(labels), "vol_wl_mm3"].sum()
+        assert rows["vol_wl_mm3"].sum() == pytest.approx(volume)
+        tracks = relabel_tracks(instances, matches)
+        assert set(np.unique(tracks)) - {0} == set(matches.loc[present, "index"])
+
+
+@given(scenes(), st.randoms(use_true_random=False))
+@settings(max_examples=5, deadline=None)
+def test_numbers_given_to_lesions_of_a_visit_change_nothing(visits, random):
+    one, other = Patient(), Patient()
+    for scene in visits:
+        instances = whole(spheres(*scene))
+        order = list(range(1, int(instances.max()) + 1))
+        random.shuffle(order)
+        a = one.visit(instances)
+        b = other.visit(np.array([0, *order], np.int32)[instances])
+        pd.testing.assert_frame_equal(a.drop(columns="fragments"), b.drop(columns="fragments"))
+        assert one.registries[-1] == other.registries[-1]
+        np.testing.assert_array_equal(
+            relabel_tracks(instances, one.matches[-1]),
+            relabel_tracks(np.array([0, *order], np.int32)[instances], other.matches[-1]),
+        )
+
+
+# ----------------------------------------------------------------------------------------------------- reference space
+
+
+def rigid(degrees, *shift):
+    a = np.deg2rad(degrees)
+    out = np.eye(4)
+    out[:2, :2] = [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
+    out[:3, 3] = shift
+    return out
+
+
+def test_lesions_on_the_reference_grid_itself_stay_as_they_are():
+    instances = spheres((3, 9), (30, 6), (61, 9))
+    there = instances_to_reference(Image(instances, AFFINE), GRID, world=np.eye(4))
+    np.testing.assert_array_equal(there.data, instances)
+    np.testing.assert_array_equal(there.affine, AFFINE)
+
+
+def test_a_lesion_lands_where_the_transform_says(oblique_affine):
+    instances = np.zeros((30, 20, 12), np.int32)
+    instances[8:14, 6:10, 4:7] = 5
+    world = rigid(12, 3, -2, 1)
+    grid = Grid((80, 80, 70), scale_at(1.0, (-40, 0, 30)))
+    there = instances_to_reference(Image(instances, oblique_affine), grid, world=world)
+    centre = np.append(np.argwhere(there.data == 5).mean(0), 1)
+    expected = np.append(np.argwhere(instances == 5).mean(0), 1)
+    np.testing.assert_allclose((world @ grid.affine @ centre)[:3], (oblique_affine @ expected)[:3], atol=0.15)
+    assert (there.data == 5).sum() == pytest.approx((instances == 5).sum() * 4.5, rel=0.03)
+
+
+def scale_at(spacing, origin):
+    affine = np.diag([spacing] * 3 + [1.0])
+    affine[:3, 3] = origin
+    return affine
+
+
+def test_a_lesion_too_small_for_the_grid_keeps_a_voxel():
+    instances = np.zeros((20, 20, 20), np.int32)
+    instances[5, 5, 5], instances[5, 6, 5], instances[12, 12, 12], instances[0, 0, 0] = 1, 2, 3, 4
+    coarse = Grid((10, 10, 10), scale_at(1.0, (0.25, 0.25, 0.25)))
+    there = instances_to_reference(Image(instances, scale_at(0.5, (0.01, 0, 0))), coarse, world=np.eye(4)).data
+    assert sorted(np.unique(there)) == [0, 1, 2, 3, 4]
+    assert np.abs(np.argwhere(there == 1) - [2, 2, 2]).max() <= 1
+
+
+def test_a_lesion_outside_the_reference_grid_keeps_a_voxel_at_its_edge():
+    instances = spheres((5, 6))
+    small = Grid((10, 32, 28), AFFINE @ scale_at(1.0, (20, 0, 0)))
+    there = instances_to_reference(Image(instances, AFFINE), small, world=np.eye(4)).data
+    np.testing.assert_array_equal(np.argwhere(there), [[0, 15, 13]])
+
+
+@pytest.mark.parametrize("flips", [(0,), (1, 2), (0, 1, 2)])
+def test_the_order_in_which_voxels_are_stored_changes_nothing_in_the_reference_space(flips):
+    # Half-millimetre voxels on a millimetre grid: every second one lies half way.
+    affine = scale_at(0.5, (-7, 3, 1))
+    instances = spheres(((20, 15, 13), 9), ((44, 14, 12), 7))
+    turned, flipped = np.flip(instances, flips), affine.copy()
+    for axis in flips:
+        flipped[:3, 3] += affine[:3, axis] * (SHAPE[axis] - 1)
+        flipped[:3, axis] *= -1
+    grid = Grid((34, 18, 16), scale_at(1.0, (-7.25, 2.75, 1.25)))
+    expected = instances_to_reference(Image(instances, affine), grid, world=np.eye(4)).data
+    assert set(np.unique(expected)) == {0, 1, 2}
+    np.testing.assert_array_equal(instances_to_reference(Image(turned, flipped), grid, world=np.eye(4)).data, expected)
+
+
+def test_no_lesions_give_an_empty_map():
+    assert not instances_to_reference(Image(spheres(), AFFINE), GRID, world=np.eye(4)).data.any()
+
+
+def test_the_field_of_view_is_where_the_scan_has_voxels():
+    part = Grid((20, 32, 28), AFFINE @ scale_at(1.0, (10, 0, 0)))
+    view = field_of_view(part, GRID, world=np.eye(4))
+    np.testing.assert_array_equal(np.flatnonzero(view.data[:, 5, 5]), np.arange(10, 30))
+    assert view.data[15].all()
+    moved = field_of_view(part, GRID, world=rigid(0, 2, 0, 0))
+    np.testing.assert_array_equal(np.flatnonzero(moved.data[:, 5, 5]), np.arange(8, 28))
+
+
+# ------------------------------------------------------------------------------------------------- tables and registry
+
+
+def test_a_visit_without_lesions_gives_tables_with_all_columns():
+    empty, full = Patient(), Patient()
+    empty.visit(spheres())
+    full.visit(spheres((30, 8)))
+    for kind, columns in (("matches", MATCH_COLUMNS), ("rows", TRACK_COLUMNS)):
+        table = getattr(empty, kind)[0]
+        assert len(table) == 0
+        assert list(table.columns) == list(columns)
+        pd.testing.assert_series_equal(table.dtypes, getattr(full, kind)[0].dtypes)
+    assert len(name_tracks(empty.matches[0])) == 0
+
+
+def test_tables_survive_being_written(tmp_path):
+    patient = Patient()
+    patient.visits(spheres((30, 14), (50, 6)), spheres((27, 5), (33, 6)), spheres())
+    table = measured(spheres((27, 5), (33, 6)))[0]
+    tables.write_tsv(table, tmp_path / "instances.tsv")
+    again = tables.read_tsv(tmp_path / "instances.tsv")
+    pd.testing.assert_frame_equal(
+        summarise_tracks(patient.matches[1], again), summarise_tracks(patient.matches[1], table)
+    )
+    for rows in patient.rows:
+        tables.write_tsv(rows, tmp_path / "rows.tsv")
+        pd.testing.assert_frame_equal(
+            tables.read_tsv(tmp_path / "rows.tsv", text=["fragments"]).astype(TRACK_COLUMNS), rows
+        )
+
+
+def test_what_the_visit_itself_knows_is_all_there():
+    later = {
+        *("days_from_t0", "is_baseline", "role", "measurable", "ld_rano_mm", "ld_source", "lesion_response"),
+        *("ld_change_baseline_pct", "ld_change_nadir_pct", "vol_change_baseline_pct", "vol_change_nadir_pct"),
+        *("new_lesion_status", "confidence", "prior_local_therapy"),
+    }
+    assert set(tables.columns("lesions")) - later <= set(TRACK_COLUMNS)
+
+
+def test_the_map_of_tracks_has_the_number_of_each_lesion_and_nothing_else():
+    patient = Patient()
+    patient.visit(spheres((12, 6), (30, 8), (50, 7)))
+    instances = spheres((50, 7), (30, 8))
+    speck = np.zeros(SHAPE, np.int32)
+    speck[5:7, 5, 5] = 3
+    instances = instances + speck
+    patient.visit(instances)
+    tracks = relabel_tracks(instances, patient.matches[-1])
+    assert tracks.dtype == np.uint16
+    np.testing.assert_array_equal(tracks, np.array([0, 2, 1, 0])[instances])
+    names = name_tracks(patient.matches[-1])
+    assert names.to_dict("records") == [{"index": 1, "name": "L001"}, {"index": 2, "name": "L002"}]
+
+
+def test_a_registry_survives_being_written(tmp_path):
+    patient = Patient()
+    patient.visits(spheres((12, 6), (30, 8)), spheres((30, 8)), config_hash="abc")
+    write_registry(patient.registries[-1], tmp_path / "sub" / "registry.json")
+    registry = read_registry(tmp_path / "sub" / "registry.json")
+    assert registry == patient.registries[-1]
+    assert registry["config_hash"] == "abc"
+    assert registry["targets"] is None
+    assert [each["session_id"] for each in registry["sessions"]] == ["ses-01", "ses-02"]
+    assert [(t["born_session"], t["last_session"]) for t in registry["tracks"]] == [
+        ("ses-01", "ses-02"),
+        ("ses-01", "ses-01"),
+    ]
+
+
+def test_targets_once_frozen_are_handed_on():
+    patient = Patient()
+    patient.visit(spheres((30, 8)))
+    patient.registries[-1]["targets"] = ["L001"]
+    patient.visit(spheres((30, 8)))
+    assert patient.registries[-1]["targets"] == ["L001"]
+
+
+@given(st.sets(st.integers(0, 40)))
+@settings(max_examples=30, deadline=None)
+def test_masks_survive_being_written(voxels):
+    flat = np.array(sorted(voxels), dtype=np.int64)
+    np.testing.assert_array_equal(decode_mask(encode_mask(flat)), flat)
+
+
+def test_another_patients_registry_is_refused(tmp_path):
+    patient = Patient()
+    patient.visit(spheres((30, 8)))
+    write_registry(patient.registries[-1], tmp_path / "registry.json")
+    stranger = {"participant_id": "sub-B", "session_id": "ses-02", "evaluable": True}
+    with pytest.raises(InputError, match="sub-A"):
+        read_registry(tmp_path / "registry.json", stranger)
+    instances = spheres((30, 8))
+    with pytest.raises(InputError, match="sub-A"):
+        match_lesions(
+            Image(instances, AFFINE), measured(instances)[0], patient.registries[-1], session=stranger, **MATCH
+        )
+
+
+def test_a_registry_that_has_the_visit_already_is_refused():
+    patient = Patient()
+    patient.visit(spheres((30, 8)))
+    patient.matches.clear()
+    with pytest.raises(InputError, match="ses-01"):
+        patient.visit(spheres((30, 8)))
+
+
+def test_a_registry_on_another_grid_is_refused():
+    patient = Patient()
+    patient.visit(spheres((30, 8)))
+    patient.registries[-1]["reference"]["affine"][0][3] += 1
+    with pytest.raises(GridMismatchError):
+        patient.visit(spheres((30, 8)))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '{"format": 0, "participant_id": "sub-A", "tracks": [], "reference": {}}']
+)
+def test_what_is_no_registry_is_refused(tmp_path, text):
+    (tmp_path / "registry.json").write_text(text)
+    with pytest.raises(InputError, match="registry"):
+        read_registry(tmp_path / "registry.json")
+
+
+def test_lesions_and_measurements_of_different_runs_are_refused():
+    session = {"participant_id": "sub-A", "session_id": "ses-01", "evaluable": True}
+    table = measured(spheres((30, 8)))[0]
+    with pytest.raises(InputError, match="label 2"):
+        match_lesions(Image(spheres((30, 8), (50, 6)), AFFINE), table, None, session=session, **MATCH)
+
+
+@pytest.mark.parametrize(
+    ("row", "quality", "reference", "reason"),
+    [
+        ({}, "ok", "ce-gadolinium_T1w", None),
+        ({}, "warn", "ce-gadolinium_T1w", None),
+        ({}, "fail", "ce-gadolinium_T1w", "registration_failed"),
+        ({"contrast": "false"}, "ok", "ce-gadolinium_T1w", "no_contrast"),
+        ({"image_quality": "fail"}, "ok", "ce-gadolinium_T1w", "image_quality"),
+        ({}, "ok", "T1w", "no_contrast"),
+    ],
+)
+def test_a_visit_is_evaluable_unless_contrast_quality_or_registration_fail(row, quality, reference, reason):
+    row = {"sub": "A", "ses": "02", "days": "84", "contrast": "n/a", "image_quality": "n/a"} | row
+    session = describe_session(
+        row,
+        totals={"n_subthreshold": 2},
+        quality={"status": quality, "reason": "registration_failed" if quality == "fail" else ""},
+        reference=reference,
+    )
+    assert session == {
+        "participant_id": "sub-A",
+        "session_id": "ses-02",
+        "days": 84,
+        "evaluable": reason is None,
+        "ne_reason": reason,
+        "registration_qc": quality,
+        "n_subthreshold": 2,
+    }
+    assert describe_session(row | {"days": "n/a"}, totals={}, quality={"status": "ok"}, reference="T1w")["days"] is None

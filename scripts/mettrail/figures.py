@@ -22,6 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from PIL import Image as Pixels
 from scipy import ndimage
 
 from mettrail.images import Image, require_same_grid, resample
@@ -135,9 +136,9 @@ def draw_session(
     inside = None if brain is None else view.turn(_mask_on(brain, reference))
     window = _window(view.data, inside)
     rows = {_label_number(_row_name(r)): r for _, r in lesion_rows.iterrows()}
-    counts = np.bincount(labels.ravel().astype(np.int64))
-    found = [int(n) for n in np.flatnonzero(counts) if n > 0]
-    found.sort(key=lambda n: _prominence(rows.get(n), counts[n], n))
+    numbers, counts = np.unique(labels[labels > 0], return_counts=True)
+    count_of = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    found = sorted(count_of, key=lambda n: _prominence(rows.get(n), count_of[n], n))
     shown, left = found[:max_lesions], found[max_lesions:]
 
     notes = [] if shown else ["no lesion outlined in this session"]
@@ -237,14 +238,12 @@ def draw_registration(fixed: Image, moved: Image | None, path: str | Path, *, ti
     windows = _window(view.data, None), _window(other, None)
     inside = view.data > windows[0][0] + 0.1 * (windows[0][1] - windows[0][0])
     fig, panels = _plane_strip(view, inside, title, rows=2, slices=(0.45, 0.62))
-    edges = _edges(other, view.spacing_mm)
     for (above, plane, k), (below, _, _) in zip(*panels, strict=True):
         image, spacing = _plane(view.data, view.spacing_mm, plane, k)
         second, _ = _plane(other, view.spacing_mm, plane, k)
         _show(above, _checker(_scaled(image, windows[0]), _scaled(second, windows[1]), spacing), spacing, (0, 1))
         _show_panel((below, plane, k), view.data, view.spacing_mm, windows[0])
-        strength, crossing = (_plane(e, view.spacing_mm, plane, k)[0] for e in edges)
-        _edge_lines(below, strength, crossing, spacing)
+        _edge_lines(below, second, spacing)
         if plane != "sagittal":
             _sides(above)
     _save_png(fig, path)
@@ -632,18 +631,13 @@ def _checker(first: np.ndarray, second: np.ndarray, spacing_mm, *, field_mm: flo
     return np.where(odd[..., None], second[..., None] * cold, first[..., None] * warm)
 
 
-def _edges(data: np.ndarray, spacing_mm) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient magnitude and Laplacian of a smoothed scan: an edge is large in the first, 0 in the second."""
-    sigma = [1.3 / s for s in spacing_mm]
-    smooth = ndimage.gaussian_filter(data, sigma)
-    return ndimage.generic_gradient_magnitude(smooth, ndimage.sobel), ndimage.laplace(smooth)
-
-
-def _edge_lines(axes, strength: np.ndarray, crossing: np.ndarray, spacing_mm) -> None:
-    positive = strength[strength > 0]
-    if positive.size == 0:
+def _edge_lines(axes, image: np.ndarray, spacing_mm) -> None:
+    """Draw edges of a slice: where the Laplacian crosses 0 and the gradient is large."""
+    smooth = ndimage.gaussian_filter(image, [1.3 / s for s in spacing_mm])
+    strength, crossing = ndimage.generic_gradient_magnitude(smooth, ndimage.sobel), ndimage.laplace(smooth)
+    if not (strength > 0).any():
         return
-    weak = strength < np.percentile(positive, 72)
+    weak = strength < np.percentile(strength[strength > 0], 72)
     x = np.arange(crossing.shape[0]) * spacing_mm[0]
     y = np.arange(crossing.shape[1]) * spacing_mm[1]
     lines = np.ma.masked_array(crossing, weak)
@@ -652,9 +646,13 @@ def _edge_lines(axes, strength: np.ndarray, crossing: np.ndarray, spacing_mm) ->
 
 
 def _save_png(fig: Figure, path: str | Path) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    # Palette-free 8-bit PNG without the library's version in it: the same input gives the same bytes.
-    fig.savefig(path, format="png", facecolor=fig.get_facecolor(), metadata={"Software": None})
+    """Write 256 colours, chosen to fit: a third of the size, and the same input gives the same bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.canvas.draw()
+    pixels = np.asarray(fig.canvas.buffer_rgba())[..., :3]
+    picture = Pixels.fromarray(np.ascontiguousarray(pixels))
+    picture.quantize(256, method=Pixels.Quantize.MEDIANCUT, dither=Pixels.Dither.NONE).save(path, optimize=True)
 
 
 # ---------------------------------------------------------------------------------------------------- charts
@@ -984,7 +982,7 @@ def _session_marker(kind: str) -> dict:
 
 
 def _response_key(fig: Figure, height: float, session_rows) -> None:
-    axes = fig.add_axes((0.455, 1 - 0.36 / height, 0.525, 0.28 / height))
+    axes = fig.add_axes((0.455, 1 - 0.36 / height, 0.535, 0.28 / height))
     axes.set_axis_off()
     axes.set_xlim(0, 100)
     axes.set_ylim(-1, 1)
@@ -997,7 +995,7 @@ def _response_key(fig: Figure, height: float, session_rows) -> None:
         axes.text(x + 3, 0, name, fontsize=7.8, va="center", color=_MUTED)
         x += 9 + 1.15 * max(len(name) - 2, 0)
     axes.plot([x + 1] * 2, [-0.8, 0.8], color=RESPONSE_COLOURS["PD"][0], lw=1.3)
-    axes.text(x + 3, 0, "progression dated", fontsize=7.8, va="center", color=_MUTED)
+    axes.text(x + 3, 0, "progression dated   ☆ new lesion", fontsize=7.8, va="center", color=_MUTED)
 
 
 def _save_chart(fig: Figure, path: str | Path) -> None:
@@ -1016,6 +1014,11 @@ def _follow_theme(svg: str) -> str:
         f'[style*="{kind}: {light}"]{{{kind}:{dark} !important}}'
         for light, dark in _DARK.items()
         for kind in ("fill", "stroke")
+    )
+    # Text in the colour of a response is too dark on black; its marks and bars are not.
+    rules += "".join(
+        f'text[style*="fill: {RESPONSE_COLOURS[response][0]}"]{{fill:{light} !important}}'
+        for response, light in (("PD", "#ec8a76"), ("CR", "#4fc3b5"))
     )
     style = f"<style>@media screen and (prefers-color-scheme: dark){{{rules}}}</style>"
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)

@@ -1,7 +1,7 @@
 """Pages for people: one per patient, one for the cohort. They show tables and pictures that exist and compute nothing.
 
-A page is one file: pictures are inside it, nothing is loaded from anywhere, and it forbids itself to. It works from a disk,
-on paper, in the light and in the dark, and without JavaScript.
+A page is one file: pictures are inside it, nothing is loaded from anywhere, and it forbids itself to. It works from a
+disk, on paper, in the light and in the dark, and without JavaScript.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LIMITS = (
     "Research decision support, not a clinical response call. Every automatic progression and every new lesion must be "
     "checked on the scans, and can be overridden."
 )
-# What a page calls a picture of a session, the stage whose caption says what a bad one looks like, its alternative text.
+# What a page calls a picture of a session, the stage whose caption says what a bad one looks like, alternative text.
 PICTURES = {
     "lesions": ("Lesions", "measure", "Axial slices through the lesions of {session}: {lesions}."),
     "brain": ("Brain mask", "strip", "Outline of the brain mask on the scan of {session}, in three planes."),
@@ -33,12 +33,15 @@ PICTURES = {
     ),
 }
 METHOD = (
-    "Each scan is corrected for its brightness gradient (N4), the brain is extracted, and the session's other sequences are "
-    "brought onto its reference image. The last session is registered to this one (rigid, affine, deformable) and its "
-    "lesions are carried along. Lesions are segmented twice: on this scan alone, and with the lesions carried over as a "
-    "prior; both are joined. Sizes are measured on the scan's own grid. Lesions are matched over all sessions in one rigid "
-    "space per patient, and response follows RANO-BM, for diameters and, beside it, for volumes."
+    "Each scan is corrected for its brightness gradient (N4), the brain is extracted, and the session's other "
+    "sequences are brought onto its reference image. The last session is registered to this one (rigid, affine, "
+    "deformable) and its lesions are carried along. Lesions are segmented twice: on this scan alone, and with the "
+    "lesions carried over as a prior; both are joined. Sizes are measured on the scan's own grid. Lesions are matched "
+    "over all sessions in one rigid space per patient. Response follows RANO-BM, for diameters and, beside it, for "
+    "volumes."
 )
+# The order in which data goes through the stages.
+STAGES = "index debias strip align register propagate segment measure match assess report".split()
 REFERENCES = (
     ("RANO-BM", "Lin et al. 2015, Lancet Oncology 16:e270", "10.1016/S1470-2045(15)70057-4"),
     ("Re-segmentation over time", "Andrearczyk et al. 2024, Scientific Reports 14:31603", "10.1038/s41598-024-78865-7"),
@@ -169,9 +172,7 @@ def cohort_page(
         _section("What failed, and why", _problem_table(problems), id_="failed"),
         _section(
             "Response of each patient",
-            _picture(
-                figures.get("cohort"), "Best change of the sum and response at each session, one line per patient."
-            )
+            _picture(figures.get("cohort"), "Best change of the sum, and responses, by patient.", wide=True)
             if patient_rows
             else _empty("No patient is in the table."),
             _patient_table(patient_rows, pages),
@@ -287,7 +288,11 @@ def _patient_facts(patient, sessions):
     day = _text(patient.get("best_response_day"))
     best = _text(patient.get("best_response"))
     return _facts(
-        ("Best response", _chip(best, "patients", "best_response"), _join(confirmed, f"day {day}" if day else "")),
+        (
+            "Best response",
+            _chip(best, "patients", "best_response"),
+            ", ".join(p for p in (confirmed, f"day {day}" if day else "") if p),
+        ),
         ("Progression", progression, note),
         (
             "Sum of targets at baseline",
@@ -334,30 +339,45 @@ def _timeline(sessions):
 
 
 def _to_check(lesions, sessions, problems, participant):
-    """Gather what wants a person's eyes, from what the tables say."""
-    items = []
-    for s in sessions:
-        name, link = s["session_id"], _tag("a", s["session_id"], href=f"#{s['session_id']}")
-        now, then = _text(s.get("response_overall_final")), _text(s.get("response_overall_prospective"))
-        if now in ("PD", "uPD"):
-            reason = [_level("sessions", "pd_reason", r) or r for r in _text(s.get("pd_reason")).split(";") if r]
-            items.append((link, " ", _chip(now), " ", ", ".join(reason) or "see the table"))
-        if then and now and then != now:
-            items.append((link, " was ", _chip(then), " when it was read, is ", _chip(now), " with what came later"))
-        for row in (r for r in lesions if r["session_id"] == name):
-            why = _why_look(row)
-            if why:
-                items.append((link, " ", _track(row["track_id"]), " ", why))
-        if _truth(s.get("evaluable")) is False:
-            items.append((link, " not evaluable: ", _reason(s.get("ne_reason"))))
-    seen = {_text(s.get("session_id")) for s in sessions}
+    """Gather what wants a person's eyes, from what the tables say; what weighs most comes first."""
+    responses, failures, looks = [], [], []
+    seen = {s["session_id"] for s in sessions}
     for p in problems:
         place = f"ses-{_plain(p['ses'])}" if _text(p.get("ses")) else participant
         anchor = _tag("a", place, href=f"#{place}") if place in seen else place
-        items.append((anchor, " failed in ", _tag("b", _text(p.get("stage"))), ": ", _reason(p.get("reason"))))
+        failures.append((anchor, " failed in ", _tag("b", _text(p.get("stage"))), ": ", _reason(p.get("reason"))))
+    failed = {f"ses-{_plain(p.get('ses'))}" for p in problems}
+    remarkable = list(_worth_a_look(lesions))
+    for s in sessions:
+        name = s["session_id"]
+        link = _tag("a", name, href=f"#{name}")
+        now, then = _text(s.get("response_overall_final")), _text(s.get("response_overall_prospective"))
+        if now in ("PD", "uPD"):
+            reason = [_level("sessions", "pd_reason", r) or r for r in _text(s.get("pd_reason")).split(";") if r]
+            responses.append((link, " ", _chip(now), " ", ", ".join(reason) or "see the table"))
+        if then and now and then != now:
+            responses.append(
+                (link, " was ", _chip(then), " when it was read, is ", _chip(now), " with what came later")
+            )
+        if _truth(s.get("evaluable")) is False and name not in failed:
+            failures.append((link, " not evaluable: ", _reason(s.get("ne_reason"))))
+        looks += [
+            (link, " ", _track(row["track_id"]), " ", why) for row, why in remarkable if row["session_id"] == name
+        ]
+    items = responses + failures + looks
     if not items:
         return _empty("Nothing stands out. Looking at the pictures below is still worth it.")
     return _tag("ul", *(_tag("li", *i) for i in items), class_="check")
+
+
+def _worth_a_look(lesions):
+    """Yield rows a person should look at, and why; a lesion that stays merged is worth it once."""
+    merged = set()
+    for row in lesions:
+        key, why = (row["participant_id"], row["track_id"]), _why_look(row)
+        if why and key not in merged:
+            yield row, why
+        (merged.add if _text(row.get("status")) == "merged" else merged.discard)(key)
 
 
 def _why_look(row):
@@ -385,8 +405,8 @@ def _course(figures, lesions, sessions, captions):
         return _empty("No session, no course.")
     tracks = {r["track_id"] for r in lesions}
     alt = (
-        f"Volume and longest diameter of {_count(len(tracks), 'lesion')} over {_count(len(sessions), 'session')}, and sum of "
-        "the targets' diameters: "
+        f"Volume and longest diameter of {_count(len(tracks), 'lesion')} over {_count(len(sessions), 'session')}, and "
+        "sum of the targets' diameters: "
         + "; ".join(f"{s['session_id']} {_show('sessions', 'sum_ld_mm', s)}" for s in sessions)
         + "."
     )
@@ -416,7 +436,7 @@ def _response_table(sessions):
         cells = [_cell("sessions", name, s) for name, _ in columns]
         cells[0] = _tag("th", _tag("a", s["session_id"], href=f"#{s['session_id']}"), scope="row")
         rows.append(_tag("tr", *cells, class_="ne" if _truth(s.get("evaluable")) is False else None))
-    notes = "Imaging, overall and new lesion as known now; n/a: not available. Point at a heading or a value for its meaning."
+    notes = "Imaging and overall response as known now. Point at a heading or a value for its meaning."
     return _table("sessions", columns, rows), _tag("p", notes, class_="note")
 
 
@@ -436,20 +456,19 @@ def _lesion_matrix(lesions, sessions):
     rows = []
     for track, cells in sorted(by_track.items(), key=_track_order):
         last = list(cells.values())[-1]
-        change = [_show("lesions", "ld_change_baseline_pct", r) for r in cells.values()]
-        change = [c for c in change if c != "n/a"]
+        change = _show("lesions", "ld_change_baseline_pct", last)
         rows.append(
             _tag(
                 "tr",
                 _tag("th", _track(track), _tag("small", _role(last)), scope="row", class_="name"),
                 *(_lesion_cell(cells.get(n)) for n in names),
-                _tag("td", change[-1] if change else "–"),
+                _tag("td", "–" if change == "n/a" else change),
             )
         )
     table = _tag("table", _tag("thead", _tag("tr", *head)), _tag("tbody", *rows), class_="matrix")
     note = (
-        "Longest diameter, and volume of the whole lesion (enhancing and necrosis). A track keeps its number and its colour "
-        "for life. Under the number: its part in the response; ★ new, ⚑ a remark (point at it)."
+        "Longest diameter, and volume of the whole lesion (enhancing and necrosis). A lesion keeps its number and its "
+        "colour for life. Under the number: its part in the response; ★ new, ⚑ a remark (point at it)."
     )
     return _tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Lesions by session"), _tag(
         "p", note, class_="note"
@@ -468,7 +487,14 @@ def _lesion_cell(row):
             text = {"new": "★ new", "split": f"{_text(row.get('n_fragments'))} pieces", "reappeared": "back"}[event]
             status = _text(row.get("new_lesion_status"))
             meaning = _level("lesions", "event", event)
-            parts.append(_tag("small", _join(text, status if event == "new" else ""), class_="event", title=meaning))
+            parts.append(
+                _tag(
+                    "small",
+                    ", ".join(p for p in (text, status if event == "new" else "") if p),
+                    class_="event",
+                    title=meaning,
+                )
+            )
         if _text(row.get("confidence")) == "candidate":
             meaning = _level("lesions", "confidence", "candidate")
             parts.append(_tag("small", "candidate", class_="event", title=meaning))
@@ -502,25 +528,20 @@ def _session_card(session, lesions, figures, captions, problems):
     if evaluable is False:
         parts.append(_tag("p", "Not evaluable: ", _tag("b", _reason(session.get("ne_reason"))), ".", class_="warn"))
     parts += [_problem(p) for p in failed]
-    parts.append(
-        _facts(
-            ("Sum of targets", _show("sessions", "sum_ld_mm", session), _changes(session)),
-            ("Lesions", _text(session.get("n_lesions")) or "n/a", _lesion_counts(session)),
-            (
-                "Response",
-                _chip(session.get("response_imaging_final"), "sessions", "response_imaging_final"),
-                "imaging alone",
-            ),
-            (
-                "Volume of all lesions",
-                _show("sessions", "total_vol_wl_ml", session),
-                _join("edema", _show("sessions", "total_vol_ed_ml", session)),
-            ),
-            ("Steroids, clinical", _status(session), "assumed" if _truth(session.get("clinical_assumed")) else ""),
-            ("Alignment check", _text(session.get("registration_qc")) or "n/a", ""),
-            small=True,
-        )
-    )
+    imaging = _text(session.get("response_imaging_final"))
+    facts = [
+        ("Sum of targets", _show("sessions", "sum_ld_mm", session), _changes(session)),
+        ("Lesions", _text(session.get("n_lesions")) or "n/a", _lesion_counts(session)),
+        ("From images alone", _chip(imaging, "sessions", "response_imaging_final"), "") if imaging else None,
+        (
+            "Volume of all lesions",
+            _show("sessions", "total_vol_wl_ml", session),
+            _join("edema", _show("sessions", "total_vol_ed_ml", session)),
+        ),
+        ("Steroids · clinical", *_status(session)),
+        ("Alignment", _text(session.get("registration_qc")) or "n/a", ""),
+    ]
+    parts.append(_facts(*(f for f in facts if f), small=True))
     parts.append(_flag_line("sessions", session.get("flags")))
     pictures = figures.get("sessions", {}).get(name, {})
     facts = "; ".join(
@@ -566,8 +587,8 @@ def _lesion_counts(session):
 
 
 def _status(session):
-    words = [_text(session.get(c)) for c in ("steroid_status", "clinical_status")]
-    return ", ".join(w or "unknown" for w in words)
+    words = [_text(session.get(c)) or "unknown" for c in ("steroid_status", "clinical_status")]
+    return " · ".join(words), "taken as none, stable" if _truth(session.get("clinical_assumed")) else ""
 
 
 # ---------------------------------------------------------------------------------------------------- cohort
@@ -689,20 +710,18 @@ def _session_table(sessions, pages):
 def _lesion_worklist(lesions, pages):
     """List the lesions a person should look at: new, doubtful, or with a remark that bears on the response."""
     rows = []
-    for row in lesions:
-        why = _why_look(row)
-        if not why:
-            continue
+    for row, why in _worth_a_look(lesions):
         patient, name = _text(row["participant_id"]), _text(row["session_id"])
         address = f"{pages[patient]}#{name}" if patient in pages else None
+        seen = _text(row.get("status")) == "present"
         rows.append(
             _tag(
                 "tr",
                 _tag("th", patient, scope="row"),
                 _tag("td", _tag("a", name, href=address) if address else name),
                 _tag("td", _track(row["track_id"])),
-                _cell("lesions", "ld_mm", row),
-                _tag("td", _volume(row.get("vol_wl_ml"))),
+                _tag("td", _show("lesions", "ld_mm", row) if seen else "–"),
+                _tag("td", _volume(row.get("vol_wl_ml")) if seen else "–"),
                 _tag("td", why, class_="text"),
             )
         )
@@ -730,7 +749,8 @@ def _references():
 def _caption_list(captions):
     if not captions:
         return _empty("No captions.")
-    return tuple(_tag("div", _tag("h3", stage), _caption(text), class_="stage") for stage, text in captions.items())
+    order = sorted(captions, key=lambda stage: STAGES.index(stage) if stage in STAGES else len(STAGES))
+    return tuple(_tag("div", _tag("h3", stage), _caption(captions[stage]), class_="stage") for stage in order)
 
 
 # ---------------------------------------------------------------------------------------------------- pieces
@@ -754,7 +774,7 @@ def _safe(part) -> str:
 
 
 def _tag(name: str, *children, **attributes) -> _Html:
-    """Make an element. Attributes that are None or empty are left out; ``class_`` and ``aria_label`` lose or turn their _.
+    """Make an element. Attributes that are None or empty are left out; a last _ is dropped, others become -.
 
     >>> _tag("a", "x < y", href="a.html", class_=None)
     '<a href="a.html">x &lt; y</a>'
@@ -800,7 +820,7 @@ def _chip(response, kind="sessions", column="response_overall_final"):
 
 
 def _track(track_id):
-    """A lesion's number in its colour; the colour is a mark beside the number, so that it can be read in any."""
+    """Show a lesion's number with its colour as a mark beside it: coloured text would be hard to read."""
     name = _text(track_id) or "?"
     return _tag("span", _tag("i", style=f"background:{track_colour(name)}"), name, class_="track")
 
@@ -840,7 +860,7 @@ def _problem(problem):
 
 
 def _log_address(log):
-    """Where a log lies, seen from a page: pages lie beside the folder of logs."""
+    """Return where a log lies, seen from a page: pages lie beside the folder of logs."""
     log = _text(log).replace("\\", "/")
     return "logs/" + log.rsplit("/logs/", 1)[-1].removeprefix("logs/") if log else ""
 
@@ -876,7 +896,9 @@ def _caption_heading(kind, column, title):
     unit = known.unit if known else ""
     meaning = f"{column}: {known.description}" if known else column
     shown = {"": "", "1": "", "d": ""}.get(unit, unit)
-    return _tag("th", title, _tag("small", shown) if shown else "", scope="col", title=meaning)
+    number = known is not None and known.dtype in ("float", "integer")
+    parts = (title, _tag("small", shown) if shown else "")
+    return _tag("th", *parts, scope="col", title=meaning, class_="number" if number else None)
 
 
 def _table(kind, columns, rows, *, filter_=False):
@@ -886,7 +908,7 @@ def _table(kind, columns, rows, *, filter_=False):
 
 
 def _scroll(table, label, *, filter_):
-    box = _tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=label)
+    box = _tag("div", table, class_="scroll long", tabindex="0", role="region", aria_label=label)
     if not filter_:
         return box
     field = _tag(
@@ -909,7 +931,8 @@ def _cell(kind, column, row):
     if known is not None and known.dtype == "enum":
         text = _reason(text) if value else "n/a"
     number = known is not None and known.dtype in ("float", "integer")
-    return _tag("td", text, class_="missing" if not value else "number" if number else None, title=title)
+    classes = _join("number" if number else "", "" if value else "missing")
+    return _tag("td", text, class_=classes, title=title)
 
 
 def _show(kind, column, row, *, unit=True) -> str:
@@ -1006,7 +1029,7 @@ def _truth(value) -> bool | None:
 def _page(title, body, *, settings_hash, version):
     foot = _tag(
         "footer",
-        f"mettrail {version} · settings {settings_hash} · days, never dates · numbers rounded for reading, exact in the tables",
+        f"mettrail {version} · settings {settings_hash} · days, never dates · rounded for reading, exact in the tables",
     )
     # The page may show its own pictures and styles, and reach nothing else.
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -1074,7 +1097,7 @@ a { color:var(--link); text-decoration-thickness:1px; text-underline-offset:2px 
   text-decoration:none; color:var(--ink); font-size:13px }
 .timeline .day { font-weight:600 } .timeline a:hover .day { text-decoration:underline }
 .check { padding-left:20px; margin:8px 0 } .check li { margin:5px 0 }
-.flags { padding-left:18px; color:var(--muted); margin:8px 0 } .flags li { margin:3px 0 }
+.flags { padding:0; list-style:none; color:var(--muted); margin:8px 0 } .flags li { margin:3px 0 }
 .card { background:var(--card); border:1px solid var(--line); border-radius:12px; padding:18px 20px; margin:16px 0;
   scroll-margin-top:12px }
 .card:target { border-color:var(--link) }
@@ -1085,12 +1108,13 @@ details { border-top:1px solid var(--line); padding-top:9px; margin-top:11px }
 summary { cursor:pointer; font-weight:600; width:max-content; max-width:100% }
 .scroll { overflow-x:auto; border:1px solid var(--line); border-radius:10px; background:var(--card) }
 table { border-collapse:collapse; width:100%; font-size:13.5px }
-th, td { padding:7px 12px; text-align:left; vertical-align:top; white-space:nowrap;
+th, td { padding:7px 11px; text-align:left; vertical-align:top; white-space:nowrap;
   border-bottom:1px solid var(--line) }
 tbody tr:last-child > * { border-bottom:0 }
-thead th { color:var(--muted); font-weight:600; background:var(--soft); vertical-align:bottom }
+thead th { color:var(--muted); font-weight:600; background:var(--soft); vertical-align:bottom; white-space:normal }
+.long { max-height:620px; overflow-y:auto } .long thead th { position:sticky; top:0; z-index:1 }
 thead th[title] { cursor:help } th small, td small { display:block; font-weight:400 }
-tbody th { font-weight:600 } td.number { text-align:right } td.missing, td.none { color:var(--muted) }
+tbody th { font-weight:600 } .number { text-align:right } td.missing, td.none { color:var(--muted) }
 td.text { white-space:normal; min-width:16ch; max-width:48ch; overflow-wrap:anywhere }
 tr.ne td { color:var(--muted) }
 .matrix td b { font-size:14.5px } .matrix th.name { position:sticky; left:0; background:var(--card) }
@@ -1102,12 +1126,14 @@ td.absent small, td.not_evaluable small { line-height:21px } .event { color:var(
 .files, .references { padding-left:20px } .files { columns:2; column-gap:40px } .references li { margin:4px 0 }
 .files li { overflow-wrap:anywhere; break-inside:avoid }
 .stage { border-top:1px solid var(--line); padding-top:12px; margin-top:12px } .stage .caption p { margin:4px 0 }
-pre { background:var(--soft); border-radius:8px; padding:14px 16px; overflow-x:auto; font-size:12.5px; line-height:1.45 }
+pre { background:var(--soft); border-radius:8px; padding:14px 16px; overflow-x:auto; font-size:12.5px;
+  line-height:1.45 }
 .back { font-size:14px }
 @media (max-width:640px) { main { padding:16px } .files { columns:1 } h1 { font-size:25px } }
-@media print { body { font-size:10.5pt } main, footer { max-width:none; padding:0 } .back, .filtered input, .skip { display:none }
+@media print { body { font-size:10.5pt } main, footer { max-width:none; padding:0 }
+  .back, .filtered input, .skip { display:none }
   h2 { break-after:avoid } .card, figure, tr, .facts div { break-inside:avoid } .card { border-color:#bbb }
-  .scroll { overflow:visible } table { font-size:8.5pt } th, td { padding:4px 6px; white-space:normal }
+  .scroll { overflow:visible; max-height:none } table { font-size:8.5pt } th, td { padding:4px 6px; white-space:normal }
   * { print-color-adjust:exact; -webkit-print-color-adjust:exact } a { color:inherit } }
 """
 _SCRIPT = """

@@ -263,9 +263,10 @@ def test_lesions_that_fuse_and_part_again_have_not_grown():
 
 
 def test_lesions_that_fuse_are_not_gone():
-    # Two targets in one remnant: no complete response even if the remnant is not counted.
-    _, sessions, _ = assess({"L001": [12, 3], "L002": [11, "L001"]})
-    assert last(sessions, "target_response") == "PR"
+    # Two targets in one remnant: no complete response, even where it no longer enhances and counts as 0.
+    for remnant in (3, {"ld_mm": 3, "enhancing": False}):
+        _, sessions, _ = assess({"L001": [12, remnant], "L002": [11, "L001"]})
+        assert last(sessions, "target_response") == "PR"
 
 
 def test_a_target_taken_over_by_another_lesion_keeps_the_size_of_both():
@@ -753,6 +754,7 @@ def test_groups_by_number_of_lesions(n, group):
         (0.3, 0.1, 0.2, "PD"),
         (10, 10, 0, "CR"),
         (10, 0, 0.09, "PR"),
+        (0.05, 0, 0.049, "PR"),
         (10, 0, 0.1, "PD"),
     ],
 )
@@ -839,6 +841,7 @@ def test_a_patient_without_any_evaluable_session_is_not_evaluable_and_it_says_wh
     assert sessions["ne_reason"].tolist() == ["no_contrast", "no_contrast"]
     assert pd.isna(patient["baseline_session"])
     assert "no_evaluable_session" in patient["flags"]
+    assert patient[["progressed", "ttp_event", "time_to_progression_days"]].isna().all()
 
 
 def test_a_patient_without_sessions_gives_tables_without_rows():
@@ -970,6 +973,7 @@ def override(field, value, session="ses-1", track="L001"):
         ([override("ld_mm", "19")], {"L001": [20, 30]}, "target_response", "SD"),
         ([override("ld_mm", "0")], {"L001": [20, 30]}, "target_response", "CR"),
         ([override("nontarget_pd", "true")], {"L001": [20, 20], "L002": [8, 8]}, "response_imaging_final", "PD"),
+        ([override("nontarget_pd", "true")], {"L001": [20, 20]}, "response_imaging_final", "PD"),
         ([override("nontarget_pd", "false")], {"L001": [20, 20], "L002": [8, 18]}, "response_imaging_final", "SD"),
         ([override("new_status", "rejected", track="L002")], {"L001": [20, 20], "L002": [None, 8]},
          "response_imaging_final", "SD"),

@@ -939,8 +939,8 @@ def _judge(course, t, *, baseline, targets, nontargets, new, rano, volume, overr
         groups=join_groups(course.owner[t])[nontargets] if nontargets else (),
     )
     judged["nt_source"] = None if nontarget == NA else "auto"
-    if course.ids[t] in overrides.nontarget_pd and nontarget != NA:
-        said = overrides.nontarget_pd[course.ids[t]]
+    said = overrides.nontarget_pd.get(course.ids[t])
+    if said or (said is False and nontarget != NA):  # disease without lesions of its own can progress, too
         nontarget = "PD" if said else ("NON_CR_NON_PD" if nontarget == "PD" else nontarget)
         judged["nt_source"] = "reader"
     statuses = {k: status[t] for k, status in new.items() if course.state[t, k] == "present"}
@@ -1461,7 +1461,7 @@ def _patient_row(story, session_rows):
     flags += ["no_lesions"] * (not course.tracks and n_evaluable > 0)
     assumed = ["clinical_assumed"] * any(r["clinical_assumed"] for r in session_rows)
     if baseline is None:
-        row["flags"] = _joined([*flags, "no_evaluable_session", *assumed])
+        row |= {"progressed": None, "ttp_event": None, "flags": _joined([*flags, "no_evaluable_session", *assumed])}
         return row
     first = session_rows[baseline]
     flags += ["no_lesions_at_baseline"] * (not first["n_lesions"]) + ["no_targets"] * (not story.targets)

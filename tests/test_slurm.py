@@ -1,0 +1,160 @@
+"""The profile for clusters, on a real SLURM of one machine that tests/slurm/start.sh starts (root, Debian, Ubuntu)."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import write_bids
+
+ROOT = Path(__file__).parents[1]
+PROFILE = ROOT / "workflow" / "profiles" / "slurm"
+CE = "ce-gadolinium_T1w"
+TOOLS = ("slurmctld", "slurmd", "sbatch", "munged")
+
+# What a job sees of itself. The first attempt of a job that is to fail does.
+JOB = """
+import json, subprocess, sys
+facts = subprocess.run("scontrol show job $SLURM_JOB_ID", shell=True, capture_output=True, text=True, check=True).stdout
+if "fail" in snakemake.output[0] and "mem=200M" in facts:
+    sys.exit(1)
+seen = {"slurm": facts, "python": sys.executable, "config": snakemake.config}
+open(snakemake.output[0], "w").write(json.dumps(seen))
+"""
+SNAKEFILE = """
+configfile: "settings.yaml"
+NAMES = ["gpu", "fail"]
+if not workflow.is_main_process and not os.path.exists(config["out"] + "/cohort.tsv"):
+    raise WorkflowError("jobs read what the main process has left in the same working directory")
+rule all:
+    default_target: True
+    input: expand(config["out"] + "/{name}.json", name=NAMES)
+rule job:
+    output: config["out"] + "/{name}.json"
+    resources:
+        mem_mb=lambda wildcards, attempt: 200 * attempt,
+        gpu=lambda wildcards: 1 if wildcards.name == "gpu" and config["segment"]["device"] == "cuda" else 0
+    script: "job.py"
+onstart:
+    os.makedirs(config["out"], exist_ok=True)
+    open(config["out"] + "/cohort.tsv", "w").close()
+"""
+
+
+def snakemake(*arguments, cwd=ROOT, timeout=120):
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def on_slurm(*arguments, **how):
+    """Run through the profile, asking more often than one would ask a cluster that others use."""
+    often = ("--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "10")
+    return snakemake("--workflow-profile", PROFILE, *often, *arguments, **how)
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    """A SLURM of one node, this machine; a skip that says what is missing where there can be none."""
+    missing = [tool for tool in TOOLS if not shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin:/sbin")]
+    if os.geteuid() != 0:
+        pytest.skip("not root: no SLURM can be started here (METTRAIL_TEST_SLURM=1 as root, in a container, does all)")
+    if missing and not (os.environ.get("CI") or os.environ.get("METTRAIL_TEST_SLURM")):
+        pytest.skip(f"no {', '.join(missing)}: apt-get install slurm-wlm munge, or let METTRAIL_TEST_SLURM=1 do it")
+    if missing:
+        for command in (["update"], ["install", "-y", "--no-install-recommends", "slurm-wlm", "munge"]):
+            subprocess.run(
+                ["apt-get", "-qq", *command],
+                check=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+    with Path("/run/mettrail-slurm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests of another checkout wait here
+        started = subprocess.run(["bash", ROOT / "tests/slurm/start.sh"], capture_output=True, text=True, check=False)
+        if "another SLURM" in started.stderr:
+            pytest.skip(started.stderr.strip())
+        assert started.returncode == 0, started.stderr
+        yield
+        if "runs already" not in started.stdout:
+            subprocess.run(["bash", ROOT / "tests/slurm/stop.sh"], check=True)
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("auto", "0"), ("cuda", "1")])
+def test_only_networks_told_to_use_cuda_ask_for_a_gpu(tmp_path, device, gpus):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"segment": {"device": device}}))
+    text = snakemake(
+        "--dry-run", "--workflow-profile", PROFILE, "--configfile", tmp_path / "mine.yaml",
+        "--config", f"bids={bids}", f"out={tmp_path}/out",
+    )  # fmt: skip
+    asked = re.findall(r"^rule (\w+):(?:\n .*)*?\n    resources: .*\bgpu=(\d)", text, re.MULTILINE)
+    assert sorted(asked) == [("segment", gpus), ("segment", gpus), ("segment_known", gpus)]
+
+
+def test_jobs_get_the_gpu_and_the_settings_and_more_memory_when_tried_again(slurm, tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    (tmp_path / "job.py").write_text(JOB)
+    base = {"out": "", "segment": {"device": "auto", "fusion": {}}, "labels": {"folder": "", "sessions": []}}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(base))
+    mine = {"segment": {"device": "cuda"}, "labels": {"folder": "it's a $HOME", "sessions": ["01"]}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    on_slurm("--configfile", "mine.yaml", "--config", "out=some/where", cwd=tmp_path)
+
+    seen = {name: json.loads((tmp_path / f"some/where/{name}.json").read_text()) for name in ("gpu", "fail")}
+    assert "TresPerJob=gres:gpu:1" in seen["gpu"]["slurm"]
+    assert "gres:gpu" not in seen["fail"]["slurm"]
+    assert "TRES=cpu=1,mem=200M" in seen["gpu"]["slurm"]
+    assert "TRES=cpu=1,mem=400M" in seen["fail"]["slurm"], "the second attempt asks for twice the memory"
+    for job in seen.values():
+        assert job["python"] == sys.executable
+        assert job["config"]["labels"] == mine["labels"]
+        assert job["config"]["segment"] == {"device": "cuda", "fusion": {}}
+        assert "TimeLimit=00:30:00" in job["slurm"]
+
+
+@pytest.mark.walk
+def test_a_cluster_finds_what_a_workstation_finds(slurm, tmp_path):
+    from mettrail import phantom
+
+    session = {"sequences": [CE], "spacing_mm": [1.2, 1.2, 1.5], "extent": "extracted"}
+    patient = {
+        "id": "A",
+        "sessions": [
+            session | {"label": "1", "acq_time": "2021-01-12T09:30:00"},
+            session | {"label": "2", "acq_time": "2021-03-16T10:00:00"},
+        ],
+        "lesions": [
+            {"id": 1, "where": [31, 28, 26], "diameters_mm": [20, 12]},
+            {"id": 2, "where": [-36, -54, 34], "diameters_mm": [0, 9]},
+        ],
+    }
+    bids = tmp_path / "bids"
+    phantom.make_cohort({"patients": [patient]}, bids, seed=3)
+    settings = {
+        "bids": "bids",
+        "labels": {"folder": "bids/derivatives/truth", "sessions": []},
+        "strip": {"method": "nonzero"},
+        "register": {"greedy": {"iterations": [20, 10, 0]}},
+        "threads": min(2, os.cpu_count()),
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings))
+    how = ("--snakefile", ROOT / "Snakefile", "--configfile", "mine.yaml", "--config")
+    snakemake(
+        "--workflow-profile", ROOT / "workflow/profiles/default", "--cores", "2", *how, "out=local",
+        cwd=tmp_path, timeout=1200,
+    )  # fmt: skip
+    text = on_slurm(*how, "out=cluster", cwd=tmp_path, timeout=2400)
+
+    assert len(re.findall("has been submitted with SLURM jobid", text)) >= 20, "the work went through SLURM"
+    tables = sorted(path.name for path in (tmp_path / "local/tables").iterdir())
+    assert {"lesions.csv", "sessions.csv", "patients.csv"} <= set(tables)
+    for name in tables:
+        assert (tmp_path / "cluster/tables" / name).read_text() == (tmp_path / "local/tables" / name).read_text()

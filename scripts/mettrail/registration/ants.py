@@ -1,0 +1,95 @@
+"""The ANTs engine (Avants et al. 2011): antsRegistration itself, called through antspyx with every file named."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from mettrail import transforms
+from mettrail.images import Image
+from mettrail.transforms import Warp
+
+_LOG = logging.getLogger(__name__)
+_THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
+
+
+def run(
+    fixed: Image,
+    moving: Image,
+    *,
+    fixed_mask: Image | None,
+    moving_mask: Image | None,
+    stage: str,
+    start: np.ndarray,
+    threads: int,
+    seed: int,
+    linear_iterations: list[int],
+    iterations: list[int],
+    radius: int,
+    step: float,
+    smooth_vox: list[float],
+) -> tuple[np.ndarray, Warp | None]:
+    """Register with antsRegistration: rigid and affine by mutual information, SyN by cross-correlation.
+
+    Parameters
+    ----------
+    fixed, moving, fixed_mask, moving_mask, stage, start, threads, seed
+        As `mettrail.registration.register` prepares them. With more than one thread, warps of two runs differ in the
+        last digits.
+    linear_iterations, iterations : list of int
+        Per resolution level, coarse to fine; the last one is full resolution.
+    radius : int, voxels
+        Of the cross-correlation window.
+    step : float
+        Gradient step of SyN.
+    smooth_vox : two floats, voxels
+        Variance of the smoothing of the update and of the whole field.
+
+    Notes
+    -----
+    ITK reads the number of threads once per process: the first call decides.
+    """
+    os.environ[_THREADS] = str(threads)
+    # Imported here because ITK fixes its number of threads when it is first used.
+    import ants
+
+    with tempfile.TemporaryDirectory(prefix="ants-") as folder:
+        files = {"fixed": fixed, "moving": moving, "fixed_mask": fixed_mask, "moving_mask": moving_mask}
+        paths = {}
+        for name, image in files.items():
+            paths[name] = str(Path(folder) / f"{name}.nii")
+            if image is not None:
+                sitk.WriteImage(transforms.image_to_itk(image), paths[name])
+        masks = [paths[n] if files[n] is not None else "NULL" for n in ("fixed_mask", "moving_mask")]
+        first = Path(folder) / "start.txt"
+        transforms.write_affine(first, start)
+        prefix = Path(folder) / "out-"
+
+        command = ["-d", "3", "--float", "1", "--random-seed", str(seed), "-o", f"[{prefix}]", "-r", str(first)]
+        pair = f"{paths['fixed']},{paths['moving']}"
+        for kind in ("Rigid", "Affine") if stage != "rigid" else ("Rigid",):
+            command += ["-t", f"{kind}[0.1]", "-m", f"MI[{pair},1,32,Regular,0.25]"]
+            command += [*_levels(linear_iterations), "-x", f"[{','.join(masks)}]"]
+        if stage == "deformable":
+            command += ["-t", f"SyN[{step},{smooth_vox[0]},{smooth_vox[1]}]", "-m", f"CC[{pair},1,{radius}]"]
+            command += [*_levels(iterations), "-x", f"[{','.join(masks)}]"]
+        _LOG.info("antsRegistration %s", " ".join(command))
+        ants.registration(command, None)
+
+        affine = transforms.read_affine(f"{prefix}0GenericAffine.mat")
+        return affine, transforms.read_warp(f"{prefix}1Warp.nii.gz") if stage == "deformable" else None
+
+
+def _levels(iterations: list[int]) -> list[str]:
+    """Return iterations, shrink factors and smoothing of a pyramid that halves."""
+    steps = range(len(iterations) - 1, -1, -1)
+    return [
+        *("-c", f"[{'x'.join(str(int(n)) for n in iterations)},1e-6,10]"),
+        *("-f", "x".join(str(2**s) for s in steps)),
+        *("-s", "x".join(str(s) for s in steps) + "vox"),
+    ]

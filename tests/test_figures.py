@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from mettrail import figures
+from mettrail.errors import GridMismatchError
 from mettrail.images import Image
 
 RANO = {"pr_fraction": 0.30, "pd_fraction": 0.20}
@@ -88,7 +89,7 @@ def session_table(participant="sub-A"):
                 "session_role": "baseline" if i == 0 else "followup",
                 "evaluable": "true" if evaluable else "false",
                 "ne_reason": "n/a" if evaluable else "registration_failed",
-                "registration_qc": 0.97 if evaluable else 0.81,
+                "registration_qc": "pass" if evaluable else "fail",
                 "n_lesions": [4, 3, "n/a", 4, 3, 3][i],
                 "n_targets": 2,
                 "n_new": [0, 0, "n/a", 0, 1, 0][i],
@@ -160,3 +161,171 @@ def test_the_patients_left_is_on_the_right_of_the_picture_and_the_front_on_top(s
     cy, cx = np.argwhere(grey).mean(0)
     assert x > cx + 10, "a lesion of the left hemisphere is drawn on the left"
     assert y < cy - 5, "a lesion of the front is drawn at the back"
+
+
+def test_the_slice_of_the_longest_diameter_is_drawn_and_points_lie_where_their_voxels_are():
+    # In PIR the slices are not the last axis of the file.
+    for stored in STORED:
+        reference, lesions, _ = head_with_left_landmark(stored)
+        view = figures._View.of(reference)
+        k_axis = view.order[2]
+        where = np.argwhere(lesions.data)
+        index = int(where[:, k_axis].min())
+        row = lesion_table().iloc[[0]].assign(ld_slice=index)
+        assert figures._slice_of(row.iloc[0], view.turn(lesions.data) > 0, view) == view.axial(index)
+        inside = np.moveaxis(view.turn(lesions.data), 2, 0)[view.axial(index)]
+        assert inside.any()
+        # A point of the world lies where its voxel is drawn.
+        voxel = where[0]
+        world = (reference.affine @ np.append(voxel, 1))[:3]
+        turned = np.round(view.place(world) / np.array(view.spacing_mm)).astype(int)
+        assert view.turn(lesions.data)[tuple(turned)] == 1
+
+
+def test_a_slice_the_table_names_wrongly_gives_way_to_one_with_the_lesion():
+    reference, lesions, _ = head_with_left_landmark("RAS")
+    view = figures._View.of(reference)
+    row = lesion_table().iloc[[0]].assign(ld_slice=0).iloc[0]
+    assert view.turn(lesions.data)[:, :, figures._slice_of(row, lesions.data > 0, view)].any()
+
+
+def test_a_session_without_lesions_still_has_a_picture(tmp_path):
+    reference, lesions, brain = head_with_left_landmark("LPS")
+    none = lesions.like(np.zeros_like(lesions.data))
+    rows = lesion_table().iloc[:0]
+    figures.draw_session(reference, none, brain, tmp_path / "a.png", lesion_rows=rows, title="t", max_lesions=6)
+    figures.draw_session(reference, none, None, tmp_path / "b.png", lesion_rows=rows, title="t", max_lesions=6)
+    for name in ("a", "b"):
+        assert mpimg.imread(tmp_path / f"{name}.png").max() > 0.5
+
+
+def test_more_lesions_than_fit_are_counted_and_targets_come_first(tmp_path):
+    reference, lesions, brain = head_with_left_landmark("RAS")
+    labels = np.zeros_like(lesions.data)
+    for number in range(1, 9):
+        labels[40 + 3 * number, 40:42, 20] = number
+    rows = lesion_table().query("session_id == 'ses-01'")
+    order = sorted(range(1, 9), key=lambda n: figures._prominence(_row_of(rows, n), 2, n))
+    assert order[:4] == [1, 2, 3, 4]
+    path = tmp_path / "s.png"
+    figures.draw_session(reference, lesions.like(labels), brain, path, lesion_rows=rows, title="t", max_lesions=3)
+    assert path.exists()
+
+
+def _row_of(rows, number):
+    own = rows[rows["track_id"] == f"L{number:03d}"]
+    return own.iloc[0] if len(own) else None
+
+
+def test_a_brain_mask_on_another_grid_frames_the_lesions(tmp_path):
+    reference, lesions, _ = head_with_left_landmark("RAS")
+    _, _, brain = head_with_left_landmark("PIR")
+    rows = lesion_table().iloc[:1]
+    figures.draw_session(reference, lesions, brain, tmp_path / "s.png", lesion_rows=rows, title="t", max_lesions=6)
+    assert (figures._mask_on(brain, reference) > 0).mean() == pytest.approx((reference.data > 0).mean(), rel=0.05)
+
+
+def test_pictures_of_two_scans_want_one_grid(tmp_path):
+    one, _, _ = head_with_left_landmark("RAS")
+    other, labels, _ = head_with_left_landmark("LPS")
+    with pytest.raises(GridMismatchError):
+        figures.draw_registration(one, other, tmp_path / "r.png", title="t")
+    with pytest.raises(GridMismatchError):
+        figures.draw_session(
+            one, labels, None, tmp_path / "s.png", lesion_rows=lesion_table(), title="t", max_lesions=1
+        )
+    with pytest.raises(GridMismatchError):
+        figures.draw_brain_mask(one, labels, tmp_path / "b.png", title="t")
+
+
+def test_masks_and_registrations_are_drawn_also_when_empty_or_first(tmp_path):
+    scan, _, brain = head_with_left_landmark("PIR")
+    empty = brain.like(np.zeros(brain.data.shape, bool))
+    for name, mask in (("full", brain), ("empty", empty)):
+        figures.draw_brain_mask(scan, mask, tmp_path / f"{name}.png", title="t")
+    yellow = [_share_of(tmp_path / f"{n}.png", "#ffd447") for n in ("full", "empty")]
+    assert yellow[0] > 0.001 and yellow[1] == 0
+    figures.draw_registration(scan, scan, tmp_path / "r.png", title="t")
+    figures.draw_registration(scan, None, tmp_path / "first.png", title="t")
+    flat = scan.like(np.zeros_like(scan.data))
+    figures.draw_registration(scan, flat, tmp_path / "flat.png", title="t")
+
+
+def _share_of(path, colour):
+    picture = mpimg.imread(path)[..., :3]
+    return float((np.abs(picture - np.array(to_rgb(colour))).max(-1) < 0.12).mean())
+
+
+def test_a_track_has_one_colour_for_life_and_its_neighbours_have_others():
+    assert figures.track_colour("L003") == figures.track_colour("L003") == figures.track_colour("3")
+    first = [figures.track_colour(f"L{n:03d}") for n in range(1, len(figures.TRACK_COLOURS) + 1)]
+    assert len(set(first)) == len(first)
+    assert figures.track_colour("unnumbered") in figures.TRACK_COLOURS
+
+
+def draw(tmp_path, lesions, sessions, name="t.svg"):
+    path = tmp_path / name
+    figures.draw_trajectories(lesions, sessions, path, **RANO, pd_abs_mm=5.0)
+    return path
+
+
+def test_trajectories_show_every_track_in_its_colour(tmp_path):
+    svg = draw(tmp_path, lesion_table(), session_table()).read_text()
+    for track in DIAMETERS_MM:
+        assert track in svg
+        assert figures.track_colour(track) in svg.lower()
+    assert "L003 joins L001" in svg
+    assert ">PD<" in svg and ">NE<" in svg
+
+
+@pytest.mark.parametrize("case", ["nothing", "no lesion", "one session", "no dates", "not evaluable", "many"])
+def test_trajectories_are_drawn_for_the_odd_cases(case, tmp_path):
+    lesions, sessions = lesion_table(), session_table()
+    if case == "nothing":
+        lesions, sessions = lesions.iloc[:0], sessions.iloc[:0]
+    elif case == "no lesion":
+        lesions = lesions.iloc[:0]
+        sessions = sessions.assign(sum_ld_mm="n/a", nadir_sum_ld_mm="n/a", sum_ld_baseline_mm="n/a")
+    elif case == "one session":
+        lesions, sessions = lesions[lesions["session_id"] == "ses-01"], sessions.iloc[:1]
+    elif case == "no dates":
+        sessions = sessions.assign(days_from_t0="n/a")
+    elif case == "not evaluable":
+        lesions = lesions.assign(status="not_evaluable", ld_mm="n/a", vol_wl_ml="n/a")
+        sessions = sessions.assign(
+            evaluable="false", sum_ld_mm=np.nan, nadir_sum_ld_mm=None, response_overall_final="NE"
+        )
+    else:
+        one = lesions[lesions["track_id"] == "L001"]
+        lesions = pd.concat([one.assign(track_id=f"L{n:03d}") for n in range(1, 41)])
+    svg = draw(tmp_path, lesions, sessions).read_text()
+    assert "</svg>" in svg
+    words = {"nothing": "no lesion in any session", "no lesion": "no sum", "no dates": "no dates known"}
+    assert words.get(case, "Longest diameter") in svg
+
+
+def test_the_same_tables_give_the_same_bytes(tmp_path):
+    one, two = (draw(tmp_path, lesion_table(), session_table(), f"{n}.svg") for n in "ab")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_charts_speak_of_nothing_outside_and_know_the_dark(tmp_path):
+    svg = draw(tmp_path, lesion_table(), session_table()).read_text()
+    assert "prefers-color-scheme: dark" in svg
+    assert "<metadata" not in svg and "DOCTYPE" not in svg
+
+
+def test_the_cohort_is_drawn_with_no_one_and_with_someone_without_sessions(tmp_path):
+    patients = pd.DataFrame(
+        {
+            "participant_id": ["sub-A", "sub-B", "sub-C"],
+            "best_change_ld_pct": [-63.4, "n/a", 140.0],
+            "best_response": ["PR", "NE", "PD"],
+            "progression_day": [273, "n/a", "n/a"],
+        }
+    )
+    path = tmp_path / "c.svg"
+    figures.draw_cohort(patients, session_table(), path, **RANO)
+    assert all(name in path.read_text() for name in ("sub-A", "sub-B", "sub-C"))
+    figures.draw_cohort(patients.iloc[:0], session_table().iloc[:0], path, **RANO)
+    assert "no patient" in path.read_text()

@@ -415,7 +415,9 @@ def _window(data: np.ndarray, inside: np.ndarray | None) -> tuple[float, float]:
     sample = sample[sample > 0]
     if sample.size == 0:
         return 0.0, 1.0
-    low, middle, high = np.percentile(sample, (1, 60, 99))
+    # Air around the head, where there is no mask, would make tissue look bright.
+    tissue = sample[sample > 0.1 * np.percentile(sample, 99)]
+    low, middle, high = np.percentile(tissue, (1, 60, 99))
     high = min(high, 2.3 * middle)
     return float(min(low, 0.25 * high)), float(high if high > low else low + 1)
 

@@ -41,7 +41,10 @@ METHOD = (
     "volumes."
 )
 # The order in which data goes through the stages.
-STAGES = "index debias strip align register propagate segment measure match assess report".split()
+STAGES = (
+    *("index", "debias", "strip", "align", "register", "propagate"),
+    *("segment", "measure", "match", "assess", "report"),
+)
 REFERENCES = (
     ("RANO-BM", "Lin et al. 2015, Lancet Oncology 16:e270", "10.1016/S1470-2045(15)70057-4"),
     ("Re-segmentation over time", "Andrearczyk et al. 2024, Scientific Reports 14:31603", "10.1038/s41598-024-78865-7"),

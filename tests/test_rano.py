@@ -18,7 +18,8 @@ NE = "not_evaluable"
 def cell(session, track, given):
     """One row of the matching: a diameter, 0 for absent, NE, "L001" for merged into it, or a dict of columns."""
     row = {"participant_id": "sub-1", "session_id": session, "track_id": track, "status": "present", "event": "persist"}
-    row |= {"perp_mm": 9.0, "n_slices": 3, "n_fragments": 1, "bbox_voxels": "9;9;3", "slice_spacing_mm": 1.0}
+    row |= {"perp_mm": 9.0, "n_slices": 3, "n_fragments": 1, "slice_spacing_mm": 1.0}
+    row = dict.fromkeys(rano.NEEDED) | {f"bbox_{axis}_vox": 9 for axis in "xyz"} | row
     row |= {"enhancing": True, "touches_border": False, "probable_miss": False, "match_method": "overlap"}
     if given == NE:
         return row | {"status": NE, "event": NE, "enhancing": None}
@@ -340,7 +341,7 @@ def test_an_unconfirmed_pr_is_not_continued():
         ("back, 9 mm", [[9, 0, 9]], "NON_CR_NON_PD"),
         ("fused, no growth", [[8, {"ld_mm": 15, "vol_wl_mm3": 448}], [7, "L101"]], "NON_CR_NON_PD"),
         ("fused, 5 mm more", [[8, 20], [7, "L101"]], "PD"),
-        ("fused and parted", [[8, 15, 8], [7, "L101", 9]], "NON_CR_NON_PD"),
+        ("fused and parted", [[8, 15, 8], [7, "L101", 11]], "NON_CR_NON_PD"),
     ],
 )
 def test_other_lesions(name, tracks, response):
@@ -441,6 +442,12 @@ def test_a_new_lesion_not_seen_again_is_no_progression():
 def test_a_definite_new_lesion_is_progression_even_when_targets_shrink():
     _, sessions, _ = assess({"L001": [20, 10], "L002": [None, 8]})
     assert (last(sessions, "target_response"), last(sessions, "response_imaging_final")) == ("PR", "PD")
+
+
+def test_other_lesions_are_no_complete_response_beside_a_definite_new_one():
+    for size, response in ((8, "NON_CR_NON_PD"), (4, "CR")):
+        _, sessions, _ = assess({"L001": [20, 10], "L002": [8, 0], "L003": [None, size]})
+        assert last(sessions, "nontarget_response") == response
 
 
 def test_a_lesion_gone_at_baseline_and_back_is_recurrent_and_counts_as_new():
@@ -995,6 +1002,16 @@ def test_a_readers_table_that_makes_no_sense_is_refused():
     for field, value in (("exclude", "perhaps"), ("ld_mm", "big"), ("new_status", "sure"), ("size", "3")):
         with pytest.raises(InputError, match=field):
             assess({"L001": [20, 20]}, overrides=[override(field, value)])
+
+
+@pytest.mark.parametrize("column", ["bbox_z_vox", "probable_miss", "ld_fragments_mm"])
+def test_a_column_that_decides_must_be_there(column):
+    sessions = pd.DataFrame([{"session_id": "ses-0", "order": 1, "days": 0.0, "evaluable": True}])
+    with pytest.raises(InputError, match=f"lacking: {column}"):
+        rano.assess_patient(
+            pd.DataFrame([cell("ses-0", "L001", 9)]).drop(columns=column), sessions, {"participant_id": "sub-1"},
+            rano=RANO, volume=VOLUME,
+        )  # fmt: skip
 
 
 def test_rows_of_a_session_that_is_not_there_are_refused():

@@ -37,6 +37,12 @@ ZERO_IF_ABSENT = (
     "ld_mm", "perp_mm", "ld_feret_mm", "max3d_mm", "esd_mm", "extent_z_mm", "bidim_mm2", "surface_mm2", "n_voxels",
     "n_slices", "vol_wl_mm3", "vol_et_mm3", "vol_nc_mm3", "vol_ed_mm3",
 )  # fmt: skip
+# Columns the matching must give; without one of them the response would be wrong, not just incomplete.
+NEEDED = (
+    "session_id", "track_id", "status", "event", "merged_into", "probable_miss", "n_fragments", "ld_fragments_mm",
+    "ld_mm", "perp_mm", "n_slices", "vol_wl_mm3", "enhancing", "touches_border", "flags", "slice_spacing_mm",
+    "bbox_x_vox", "bbox_y_vox", "bbox_z_vox",
+)  # fmt: skip
 COPIED_IF_PRESENT = (
     *ZERO_IF_ABSENT, "n_fragments", "match_method", "match_score", "border_distance_mm", "ld_slice", "ld_p1_ras",
     "ld_p2_ras", "necrosis_fraction", "touches_border", "enhancing", "cx_mm", "cy_mm", "cz_mm", "cx_ref_mm",
@@ -335,7 +341,7 @@ def is_definite(
     *,
     ld_mm: float,
     n_slices: float,
-    bbox_voxels: Sequence[int] | None,
+    bbox_voxels: Sequence[float] | None,
     slice_spacing_mm: float,
     prior_slice_spacing_mm: float,
     new_definite_mm: float,
@@ -762,6 +768,15 @@ def _make_course(lesions, sessions, overrides, *, rano):
     ids = [s["session_id"] for s in sessions]
     evaluable = np.array([bool(_value(s, "evaluable", False)) for s in sessions], bool)
     position = {name: t for t, name in enumerate(ids)}
+    lacking = [name for name in NEEDED if name not in lesions] if len(lesions) else []
+    if lacking:
+        raise InputError(
+            "table of matched lesions",
+            found=f"lacking: {', '.join(lacking)}",
+            expected=", ".join(NEEDED),
+            advice="Run the matching again.",
+            reason="bad_table",
+        )
     rows: list[dict[str, dict]] = [{} for _ in ids]
     for row in lesions.to_dict("records"):
         if row["session_id"] not in position:
@@ -857,8 +872,8 @@ def _place(course, t, k, row, overrides, *, resected, tsm_mode):
 
 
 def _bbox(row):
-    text = _value(row, "bbox_voxels")
-    return None if text is None else [int(n) for n in str(text).split(";")]
+    box = [_number(row, f"bbox_{axis}_vox") for axis in "xyz"]
+    return None if any(math.isnan(side) for side in box) else box
 
 
 def _slice_spacings(sessions, rows):
@@ -1062,7 +1077,8 @@ def assess_patient(
     Parameters
     ----------
     lesions : DataFrame
-        Rows of the matching, one per session and lesion known by then, absent ones too. May be empty.
+        Rows of the matching, one per session and lesion known by then, absent ones too: `NEEDED` and, shown as they
+        are, `COPIED_IF_PRESENT`. May be empty.
     sessions : DataFrame
         One row per session of the patient, evaluable or not: ``session_id``, ``order``, ``days`` (from the first
         session; NaN if unknown), ``evaluable``, ``ne_reason`` …
@@ -1085,7 +1101,7 @@ def assess_patient(
     Raises
     ------
     InputError
-        Rows of a session that the patient does not have, or a merge into an unknown lesion.
+        Columns lacking, rows of a session that the patient does not have, or a merge into an unknown lesion.
     """
     rano = {**_NOT_YET_SETTINGS, **rano}
     decided = read_overrides(overrides)

@@ -439,9 +439,9 @@ KEYS = {
 # Columns of tables between stages whose type must not depend on what happens to stand in them.
 _BETWEEN = {
     "index": "integer", "instance": "integer", "order": "integer", "sessions_missed": "integer",
-    "bbox_x_vox": "integer", "bbox_y_vox": "integer", "bbox_z_vox": "integer", "sub": "string", "ses": "string", "prior": "string",
-    "fragments": "string", "name": "string", "probable_miss": "boolean", "below_birth": "boolean", "days": "float",
-    "slice_spacing_mm": "float", "ld_fragments_mm": "float",
+    "bbox_x_vox": "integer", "bbox_y_vox": "integer", "bbox_z_vox": "integer", "sub": "string", "ses": "string",
+    "prior": "string", "fragments": "string", "name": "string", "probable_miss": "boolean", "below_birth": "boolean",
+    "days": "float", "slice_spacing_mm": "float", "ld_fragments_mm": "float",
 }  # fmt: skip
 _KNOWN = {c.name: c.dtype for kind in KINDS.values() for c in kind} | _BETWEEN
 

@@ -21,7 +21,8 @@ for tool in slurmctld slurmd sbatch munged; do
     command -v $tool > /dev/null || fail "$tool is missing: apt-get install slurm-wlm munge"
 done
 [[ ! -e $CONF ]] || grep -q "$MARK" $CONF || fail "$CONF belongs to another SLURM"
-if [[ -e $CONF ]] && sinfo --noheader --format %T 2> /dev/null | grep -qE '^(idle|mixed|allocated)$'; then
+runs() { timeout 5 sinfo --noheader --format %T 2> /dev/null | grep -qE '^(idle|mixed|allocated)$'; }
+if [[ -e $CONF ]] && runs; then
     echo "SLURM runs already"
     exit 0
 fi
@@ -47,7 +48,7 @@ slurmctld
 slurmd
 
 for _ in $(seq 60); do
-    if sinfo --noheader --format %T 2> /dev/null | grep -qE '^(idle|mixed|allocated)$'; then
+    if runs; then
         echo "SLURM: node $node, $cpus CPUs, $memory MB, 1 made-up GPU"
         exit 0
     fi

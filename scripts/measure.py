@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 with joblog.to(snakemake.log[0]):
     tissue = images.read_labels(snakemake.input.labels, images.TISSUE_LABELS)
     brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
-    instances = lesions.find_instances(tissue.data, spacing_mm=tissue.spacing_mm, **snakemake.params.instances)
+    instances = lesions.find_instances(tissue.data, affine=tissue.affine, **snakemake.params.instances)
     table, totals = lesions.measure_instances(
         instances, tissue.data, affine=tissue.affine, brain=brain.data > 0, **snakemake.params.measure, **snakemake.params.sizes
     )

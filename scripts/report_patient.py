@@ -1,1 +1,43 @@
-"""x"""
+"""Rule report_patient: one patient's page."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mettrail
+from mettrail import cohort, figures, joblog, report, tables
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with joblog.to(snakemake.log[0]):
+    participant, rano = f"sub-{snakemake.wildcards.sub}", snakemake.params.settings["rano"]
+    lesions = tables.read_table(snakemake.input.lesions, "lesions")
+    sessions = tables.read_table(snakemake.input.sessions, "sessions")
+    patient = tables.read_table(snakemake.input.patient, "patients")
+    figures.draw_trajectories(
+        lesions,
+        sessions,
+        snakemake.output.figure,
+        pr_fraction=rano["pr"],
+        pd_fraction=rano["pd"],
+        pd_abs_mm=rano["pd_abs_mm"],
+        title=participant,
+    )
+    pictures = [*snakemake.input.pictures, *snakemake.input.brains, *snakemake.input.registrations]
+    page = report.patient_page(
+        participant,
+        lesions,
+        sessions,
+        patient.iloc[0],
+        {"trajectories": Path(snakemake.output.figure), "sessions": report.group_pictures(pictures)},
+        links={
+            "cohort": "index.html",
+            "Lesions over time": f"{participant}/{participant}_desc-lesions_trajectories.tsv",
+            "Sessions": f"{participant}/{participant}_sessions.tsv",
+        },
+        problems=cohort.list_problems(snakemake.params.sessions),
+        captions=report.read_captions(snakemake.params.captions, snakemake.params.settings),
+        settings_hash=snakemake.params.config_hash,
+        version=mettrail.__version__,
+    )
+    Path(snakemake.output.page).write_text(page, encoding="utf-8")

@@ -226,6 +226,7 @@ ENGINE = {
     for key, value in config["register"].items()
     if not key.startswith("dice_")
 }
+CAPTIONS = str(ROOT / "workflow" / "report")
 GPU = 1 if config["segment"]["device"] == "cuda" else 0
 
 # ------------------------------------------------------------------------------------------------------------ failures

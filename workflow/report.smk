@@ -52,6 +52,9 @@ rule report_patient:
         runtime=10,
     params:
         sessions=patient_rows,
+        settings=settings.without_places(config),
+        config_hash=settings.config_hash(config),
+        captions=CAPTIONS,
         source=source_digest("report_patient.py"),
     script:
         "../scripts/report_patient.py"
@@ -69,7 +72,6 @@ rule report:
         patients=f"{OUT}/tables/patients.csv",
         participants=f"{OUT}/participants.tsv",
         description=f"{OUT}/dataset_description.json",
-        ignore=f"{OUT}/.bidsignore",
         page=f"{OUT}/index.html",
         figure=f"{OUT}/figures/cohort.svg",
     log:
@@ -83,8 +85,10 @@ rule report:
         mem_mb=memory_mb(2000),
         runtime=15,
     params:
-        cohort=list(SESSIONS.values()),
-        config=settings.without_places(config),
+        sessions=list(SESSIONS.values()),
+        settings=settings.without_places(config),
+        config_hash=settings.config_hash(config),
+        captions=CAPTIONS,
         source=source_digest("report.py"),
     script:
         "../scripts/report.py"

@@ -537,3 +537,23 @@ def describe_sessions(rows: list[dict], registries: list[dict]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(sessions).convert_dtypes()
+
+
+def list_problems(rows: list[dict]) -> list[dict]:
+    """Return why sessions of the cohort table could not be used: sub, ses, stage, reason, detail, log."""
+    problems = []
+    for row in rows:
+        if row["usable"] != "true":
+            detail, _, log = row["detail"].partition(" (log: ")
+            stage = row["reason"].removeprefix("failed_") if row["reason"].startswith("failed_") else "index"
+            problems.append(
+                {
+                    "sub": f"sub-{row['sub']}",
+                    "ses": row["ses"],
+                    "stage": stage,
+                    "reason": row["reason"],
+                    "detail": detail,
+                    "log": log.removesuffix(")"),
+                }
+            )
+    return problems

@@ -17,6 +17,10 @@ TISSUE = {
     "Labels": {"1": "enhancing", "2": "edema", "3": "necrosis"},
 }
 
+# What BIDS has no name for yet.
+IGNORED = ("*_xfm.*", "*.html", "*.csv", "tables", "figures", "benchmarks", "logs", "cohort.tsv", "*_registry.json",
+           "*_matches.tsv", "*_trajectories.*", "*_patient.*", "*_desc-instances_dseg.json")  # fmt: skip
+
 
 def write_json(facts: dict, path: str | Path) -> None:
     """Write facts as JSON; what is not a number becomes null, not NaN, which is no JSON."""
@@ -27,6 +31,26 @@ def write_json(facts: dict, path: str | Path) -> None:
 def read_json(path: str | Path) -> dict:
     """Read facts written by `write_json`."""
     return json.loads(Path(path).read_text())
+
+
+def describe_dataset(folder: str | Path, *, version: str, config_hash: str) -> None:
+    """Write dataset_description.json and .bidsignore of the results, a BIDS derivatives dataset.
+
+    Parameters
+    ----------
+    folder : path
+        Top of the results.
+    version, config_hash : str
+        Of the program and of the settings, for GeneratedBy.
+    """
+    description = {
+        "Name": "mettrail: brain metastases over time",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "mettrail", "Version": version, "Description": f"settings {config_hash}"}],
+    }
+    write_json(description, Path(folder) / "dataset_description.json")
+    (Path(folder) / ".bidsignore").write_text("\n".join(IGNORED) + "\n")
 
 
 def _plain(value):

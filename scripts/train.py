@@ -1,0 +1,18 @@
+"""Train the networks that mettrail ships, on phantoms: `scripts/train.py --settings config/train.yaml --out DIR`."""
+
+import argparse
+from pathlib import Path
+
+import yaml
+from mettrail.segmentation.training import train
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", type=Path, default="config/train.yaml")
+    parser.add_argument("--out", type=Path, required=True, help="cases, checkpoints, logs and model folders go here")
+    parser.add_argument("--task", choices=("detection", "resegmentation"), help="both, one after the other, if omitted")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    arguments = parser.parse_args()
+    tasks = [arguments.task] if arguments.task else ["detection", "resegmentation"]
+    for task in tasks:
+        train(task, arguments.out, settings=yaml.safe_load(arguments.settings.read_text()), resume=arguments.resume)

@@ -234,16 +234,16 @@ def _simulate_session(patient, visit, session, number, seed, history) -> Session
         # The scanner's grid was planned on the reference scan; the patient moves within it.
         grid = scan.scan_grid(box, pose, spacing_mm=spacing, oblique_deg=np.broadcast_to(settings["oblique_deg"], 3))
         sampling = scan.sample(visit, grid, shaken)
-        overlays = scan.overlay_lesions(visit, sampling)
+        overlays, swellings = scan.overlay_lesions(visit, sampling)
         if truth is None:
-            truth = scan.draw_truth(sampling, overlays)
+            truth = scan.draw_truth(sampling, overlays, swellings)
             brain = truth[2]
         elif settings["extent"] == "extracted":
             brain = scan.draw_brain(sampling)
         rng = stream(seed, "scan", label, sequence)
         mean = scan.brightness(sequence, rng=rng, spread=settings["contrast_spread"], changes=settings["brightness"])
         fine = scan.look_up(scan.paint(visit.anatomy, mean, grain=settings["grain"]), sampling, fill=mean["air"])
-        scan.blend(fine, overlays, mean, contrast=sequence == scan.CONTRAST)
+        scan.blend(fine, overlays, swellings, mean, contrast=sequence == scan.CONTRAST)
         scale = settings["scale"] or rng.uniform(300, 900)
         data = scan.finish(
             fine, sampling, rng=rng, noise=settings["noise"], bias=settings["bias"], blur_mm=settings["blur_mm"],

@@ -6,13 +6,17 @@ hull: dura, skull with marrow, temporal muscle, fat, skin, a face with eyes and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from mettrail import images
 from mettrail.phantom import fields
 from mettrail.phantom.fields import ramp
 
@@ -40,7 +44,7 @@ class Head:
     wm, gm, csf : (n,) float32
     layers : name -> (flat indices, weights)
         Tissues outside the dura.
-    enhancing : name -> (flat indices, weights)
+    enhancing : list of (name, flat indices, weights)
         Sinuses, dura, choroid plexus and glands, laid over the tissues.
     covered : (flat indices, share)
         How much of a voxel those tissues take.
@@ -63,7 +67,7 @@ class Head:
     gm: np.ndarray
     csf: np.ndarray
     layers: dict[str, tuple[np.ndarray, np.ndarray]]
-    enhancing: dict[str, tuple[np.ndarray, np.ndarray]]
+    enhancing: list[tuple[str, np.ndarray, np.ndarray]]
     covered: tuple[np.ndarray, np.ndarray]
     depth_mm: np.ndarray
     brain: np.ndarray
@@ -98,7 +102,7 @@ def load_head() -> Head:
     csf_map = np.zeros(SHAPE, np.float32)
     csf_map.ravel()[inside] = csf
     enhancing = _enhancing(outside_mm, csf_map, x, y, z)
-    brain = ndimage.gaussian_filter(ndimage.binary_closing(mask, iterations=2).astype(np.float32), 0.7, truncate=2)
+    brain = ndimage.gaussian_filter(_close(mask, 2).astype(np.float32), 0.7, truncate=2)
 
     zone = np.where(_reach(brain > 0, 1), EDGE, 0).astype(np.uint8)
     zone[~_reach(brain < 1 - 1e-4, 1)] = 1
@@ -131,18 +135,17 @@ def load_head() -> Head:
 
 def _template() -> list[np.ndarray]:
     """Template T1 and tissue probabilities on the larger grid; the lowest slice is repeated downwards."""
-    from nilearn import datasets
-
+    # The files are nilearn's; importing it would take longer than all that is done with them here.
+    folder = Path(find_spec("nilearn").origin).parent / "datasets" / "data"
     out = []
-    for load in (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template):
-        img = load(resolution=1)
-        data = np.asarray(img.dataobj, np.float32)
-        shift = np.round(ORIGIN - img.affine[:3, 3]).astype(int)
+    for name in ("t1", "gm", "wm"):
+        image = images.read_image(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")
+        shift = np.round(ORIGIN - image.affine[:3, 3]).astype(int)
         index = [np.arange(n) + s for n, s in zip(SHAPE, shift)]
         index[2] = np.maximum(index[2], 1)
-        valid = [(i >= 0) & (i < n) for i, n in zip(index, data.shape)]
+        valid = [(i >= 0) & (i < n) for i, n in zip(index, image.data.shape)]
         grown = np.zeros(SHAPE, np.float32)
-        grown[np.ix_(*valid)] = data[np.ix_(*(i[v] for i, v in zip(index, valid)))]
+        grown[np.ix_(*valid)] = image.data[np.ix_(*(i[v] for i, v in zip(index, valid)))] / np.float32(255)
         out.append(grown)
     return out
 
@@ -150,14 +153,18 @@ def _template() -> list[np.ndarray]:
 def _distance_to_hull(mask: np.ndarray) -> np.ndarray:
     """Distance (mm) outwards from the brain without its sulci; worked out at 2 mm, which is smooth enough."""
     pad = 12
-    coarse = np.pad(mask[::2, ::2, ::2], ((pad, pad), (pad, pad), (pad, pad)))
+    coarse = np.pad(mask[::2, ::2, ::2], pad)
     coarse[:, :, :pad] = coarse[:, :, pad : pad + 1]
-    grown = ndimage.distance_transform_edt(~coarse) <= 6
-    hull = ndimage.distance_transform_edt(grown) > 6
+    away = ndimage.distance_transform_edt(~coarse)
+    hull = ndimage.distance_transform_edt(away <= 6) > 6
     hull = ndimage.binary_fill_holes(hull | coarse)
-    hull = ndimage.gaussian_filter(hull.astype(np.float32), 1.0) > 0.5
+    # The wide clefts under the temporal lobes hold the petrous bone, not fluid; the cisterns in the middle do.
+    x = np.abs((np.arange(coarse.shape[0]) - pad) * 2 + ORIGIN[0])[:, None, None]
+    z = ((np.arange(coarse.shape[2]) - pad) * 2 + ORIGIN[2])[None, None]
+    hull &= ~((away > 2.2) & (x > 17) & (z < -20))
+    hull = ndimage.gaussian_filter(hull.astype(np.float32), 0.9) > 0.5
     signed = ndimage.distance_transform_edt(~hull) - ndimage.distance_transform_edt(hull)
-    signed = ndimage.gaussian_filter(signed.astype(np.float32), 0.9)[pad:-pad, pad:-pad, pad:-pad] * 2
+    signed = ndimage.gaussian_filter(signed.astype(np.float32), 0.8)[pad:-pad, pad:-pad, pad:-pad] * 2
     return fields.upsample(
         signed, tuple(fields.interpolate_at(np.arange(n) / 2, k) for n, k in zip(mask.shape, signed.shape))
     )
@@ -165,102 +172,144 @@ def _distance_to_hull(mask: np.ndarray) -> np.ndarray:
 
 def _ellipsoid(x, y, z, centre, radii) -> np.ndarray:
     """Rough signed distance (mm) to an ellipsoid; negative inside."""
-    terms = [((a - c) / r) ** 2 for a, c, r in zip((x, y, z), centre, radii)]
-    return (np.sqrt(terms[0] + terms[1] + terms[2]) - 1) * np.float32(min(radii))
+    terms = [((a - np.float32(c)) / np.float32(r)) ** 2 for a, c, r in zip((x, y, z), centre, radii)]
+    out = terms[0] + terms[1] + terms[2]
+    np.sqrt(out, out=out)
+    out -= 1
+    out *= np.float32(min(radii))
+    return out
 
 
 def _smooth_min(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
-    h = np.clip(0.5 + 0.5 * (b - a) / width, 0, 1)
-    return b + (a - b) * h - width * h * (1 - h)
+    """Union of two bodies given by signed distances, with a fillet where they meet."""
+    overlap = np.maximum(width - np.abs(a - b), 0)
+    return np.minimum(a, b) - overlap * overlap / np.float32(4 * width)
+
+
+def _box(centre, radii, margin: float) -> tuple[slice, slice, slice]:
+    low = np.maximum(np.floor(to_voxel(np.subtract(centre, radii)) - margin), 0).astype(int)
+    high = np.minimum(np.ceil(to_voxel(np.add(centre, radii)) + margin).astype(int) + 1, SHAPE)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high))
+
+
+def _add(surface: np.ndarray, x, y, z, centre, radii, *, width: float) -> None:
+    """Join an ellipsoid to a body in place, within a box around it."""
+    box = _box(centre, radii, 2 * width + 2)
+    ball = _ellipsoid(x[box[0]], y[:, box[1]], z[:, :, box[2]], centre, radii)
+    surface[box] = _smooth_min(surface[box], ball, width)
+
+
+class _Shares:
+    """Hands out what is left of each voxel to one tissue after another."""
+
+    def __init__(self, left: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray):
+        self.left, self.weights = left, {}
+        self.places = np.stack([x, y, z])
+
+    def take(self, name: str, share: np.ndarray, at: np.ndarray | slice = slice(None)) -> None:
+        part = self.left[at] * np.clip(share, 0, 1)
+        if name not in self.weights:
+            self.weights[name] = np.zeros_like(self.left)
+        self.weights[name][at] += part
+        self.left[at] -= part
+
+    def ellipsoid(self, centre, radii, margin: float = 4) -> tuple[np.ndarray, np.ndarray]:
+        """Return voxels near an ellipsoid and their signed distances to it."""
+        low, high = (np.array(centre) + sign * (np.array(radii) + margin) for sign in (-1, 1))
+        near = np.ones(self.left.shape, bool)
+        for place, a, b in zip(self.places, low, high):
+            near &= (place > a) & (place < b)
+        at = np.flatnonzero(near)
+        return at, _ellipsoid(*self.places[:, at], centre, radii)
 
 
 def _outside(d, x, y, z) -> tuple[dict, np.ndarray]:
-    """Skull, scalp and face as sparse memberships, and the soft head mask."""
+    """Return skull, scalp and face as sparse memberships, and the soft head mask."""
     rng = np.random.default_rng(7)
-    wide = fields.texture(SHAPE, sigma=9, rng=rng)
-    fine = fields.texture(SHAPE, sigma=1.6, rng=rng)
-    middle = fields.texture(SHAPE, sigma=3.5, rng=rng)
+    wide, fine, middle = (fields.texture(SHAPE, sigma=s, rng=rng) for s in (9, 1.6, 3.5))
 
     # Thickness of skull and scalp; the temples carry a muscle.
     temple = np.exp(-(((y - 15) / 32) ** 2) - (((z + 12) / 26) ** 2)) * np.clip((np.abs(x) - 40) / 20, 0, 1)
-    thickness = 12.5 + 4.0 * temple + 0.5 * wide
-    surface = d - thickness
-    face = _ellipsoid(x, y, z, (0, 30, -52), (63, 66, 78))
-    nose = _ellipsoid(x, y, z, (0, 92, -52), (13, 16, 22))
-    neck = _ellipsoid(x, y, z, (0, -32, -95), (56, 62, 62))
-    surface = _smooth_min(surface, face, 14.0)
-    surface = _smooth_min(surface, neck, 16.0)
-    surface = _smooth_min(surface, nose, 8.0)
+    surface = d - (np.float32(12.5) + 4 * temple + np.float32(0.5) * wide)
+    _add(surface, x, y, z, (0, 30, -52), (63, 66, 78), width=12)
+    _add(surface, x, y, z, (0, -32, -95), (56, 62, 62), width=14)
+    _add(surface, x, y, z, (0, 92, -52), (13, 16, 22), width=8)
     for side in (-1, 1):
-        surface = np.minimum(surface, _ellipsoid(x, y, z, (side * 87, -22, -28), (5, 13, 22)))
+        _add(surface, x, y, z, (side * 87, -22, -28), (5, 13, 22), width=2)
     marker_at = _marker_centre(surface)
-    marker = np.sqrt((x - marker_at[0]) ** 2 + (y - marker_at[1]) ** 2 + (z - marker_at[2]) ** 2) - MARKER_RADIUS_MM
-    body = np.maximum(ramp(-surface), ramp(-marker))
+    marker_box = _box(marker_at, [MARKER_RADIUS_MM] * 3, 2)
+    marker = np.full(SHAPE, -1e3, np.float32)
+    marker[marker_box] = -_ellipsoid(
+        x[marker_box[0]], y[:, marker_box[1]], z[:, :, marker_box[2]], marker_at, [MARKER_RADIUS_MM] * 3
+    )
+    body = ramp(-surface)
+    marker = ramp(marker[marker_box]) * (1 - body[marker_box])
 
     chosen = np.flatnonzero((d > SUBARACHNOID_MM - 1) & (body > 0))
-    full = lambda a: np.broadcast_to(a, SHAPE).ravel()[chosen]  # noqa: E731
-    d_, s_, x_, y_, z_ = (full(a) for a in (d, surface, x, y, z))
-    fine_, middle_, wide_ = (full(a) for a in (fine, middle, wide))
-
-    within = full(ramp(-surface)) * ramp(d_ - SUBARACHNOID_MM)
-    weights: dict[str, np.ndarray] = {}
-    left = within.copy()
-
-    def take(name: str, share: np.ndarray) -> None:
-        nonlocal left
-        part = left * np.clip(share, 0, 1)
-        weights[name] = weights.get(name, 0) + part
-        left = left - part
-
-    ell = lambda centre, radii: _ellipsoid(x_, y_, z_, centre, radii)  # noqa: E731
+    i, j, k = np.unravel_index(chosen, SHAPE)
+    x_, y_, z_ = x.ravel()[i], y.ravel()[j], z.ravel()[k]
+    d_, s_, fine_, middle_, wide_, temple_ = (a.ravel()[chosen] for a in (d, surface, fine, middle, wide, temple))
+    shares = _Shares(body.ravel()[chosen] * ramp(d_ - SUBARACHNOID_MM), x_, y_, z_)
+    take = shares.take
     take("dura", ramp(DURA_MM - d_))
     take("skin", ramp(s_ + 1.8))
     # Below this plane there is no vault but the skull base, the face and the neck.
     base = ramp((-21 - 0.23 * (60 - y_) - z_) / 4) * ramp((d_ - 1.0) / 1.0)
     vault = 1 - base
-    # Eyes in their fat.
+
+    def put(name, centre, radii, *, rough=0.0, grow=0.0, soft=1.0, within=None):
+        """Give an ellipsoid with a rough surface to a tissue."""
+        at, distance = shares.ellipsoid(centre, radii, margin=4 + 3 * rough + grow)
+        share = ramp((grow - distance - rough * middle_[at]) / soft)
+        take(name, share if within is None else share * within[at], at)
+
     for side in (-1, 1):
-        eye = ell((side * 32, 66, -37), (12, 12, 12))
-        take("lens", ramp(-ell((side * 33, 75.5, -37), (4.5, 2.2, 4.5))))
-        take("vitreous", ramp(-(eye + 1.0)))
-        take("muscle", ramp(-eye))
+        # Eyes with their muscles and fat; maxillary sinus; mastoid cells; jaw; the fat around the parotid.
+        eye = (side * 32, 66, -37)
+        put("lens", (side * 33, 75.5, -37), (4.5, 2.2, 4.5))
+        put("vitreous", eye, (12, 12, 12), grow=-1.0)
+        put("muscle", eye, (12, 12, 12))
         for angle in np.arange(4) * np.pi / 2 + 0.2:
-            centre = (side * (27 + 9 * np.cos(angle)), 46, -37 + 9 * np.sin(angle))
-            take("muscle", base * ramp(-ell(centre, (2.2, 15, 2.2))))
-        take("fat", base * ramp(-ell((side * 28, 52, -37), (17, 24, 16))))
-        take("air", ramp(-(ell((side * 27, 46, -66), (14, 17, 15)) + 1.5 * middle_)))
-        take("mucosa", ramp(-(ell((side * 27, 46, -66), (15.5, 18.5, 16.5)) + 1.5 * middle_)))
-        mastoid = ramp(-(ell((side * 55, -36, -46), (13, 15, 17))) / 2)
-        take("air", mastoid * ramp(2.5 * fine_ - 0.2))
-        take("bone", mastoid)
-        take("bone", ramp(-ell((side * 52, 12, -68), (4, 8, 16))))
-        take("fat", base * ramp(-(ell((side * 66, -2, -66), (12, 14, 18)) + 3 * middle_) / 2))
-    take("air", ramp(-(ell((0, 26, -38), (11, 11, 9)) + 1.2 * middle_)))
-    nasal = ramp(-ell((0, 56, -52), (14, 30, 20)) / 2)
-    take("air", nasal * ramp(2.4 * np.sin(x_ * 0.75) + 1.5 * middle_ + 0.2))
-    take("mucosa", nasal)
-    take("air", ramp(-(ell((0, 62, -8), (20, 8, 13)) + 2.5 * middle_)) * ramp(d_ - 3) * ramp(-s_ - 6))
-    take("air", ramp(-ell((0, 8, -78), (9, 8, 18))))
-    take("marrow", base * ramp(-(ell((0, -4, -56), (13, 7, 19)) + 1.0 * fine_)))
+            put("muscle", (side * (27 + 9 * np.cos(angle)), 46, -37 + 9 * np.sin(angle)), (2.2, 15, 2.2), within=base)
+        put("fat", (side * 28, 52, -37), (17, 24, 16), within=base)
+        put("air", (side * 27, 46, -66), (14, 17, 15), rough=1.5)
+        put("mucosa", (side * 27, 46, -66), (14, 17, 15), rough=1.5, grow=1.5)
+        put("air", (side * 55, -36, -46), (13, 15, 17), soft=2, within=ramp(2.5 * fine_ - 0.2))
+        put("bone", (side * 55, -36, -46), (13, 15, 17), soft=2)
+        put("bone", (side * 52, 12, -68), (4, 8, 16))
+        put("fat", (side * 66, -2, -66), (12, 14, 18), rough=3, soft=2, within=base)
+    put("air", (0, 26, -38), (11, 11, 9), rough=1.2)
+    nasal = ((0, 56, -52), (14, 30, 20))
+    put("air", *nasal, soft=2, within=ramp(2.4 * np.sin(x_ * 0.75) + 1.5 * middle_ + 0.2))
+    put("mucosa", *nasal, soft=2)
+    put("air", (0, 62, -8), (20, 8, 13), rough=2.5, within=ramp(d_ - 3) * ramp(-s_ - 6))
+    put("air", (0, 8, -78), (9, 8, 18))
+    put("marrow", (0, -4, -56), (13, 7, 19), rough=1.0, within=base)
 
     skull = 6.6 + 0.9 * wide_
     table = 1.7 + 0.2 * middle_
-    is_skull = ramp(skull - d_)
     take("marrow", vault * ramp(d_ - DURA_MM - table) * ramp(skull - table - d_) * ramp(1.6 + 1.2 * fine_))
-    take("bone", vault * is_skull)
+    take("bone", vault * ramp(skull - d_))
     take("bone", base * ramp((4.5 + 1.5 * middle_) - d_) * ramp(1.0 + fine_))
     # Scalp: muscle on the bone at the temples, fat above it, strands of it everywhere else.
-    take("muscle", vault * ramp(full(temple) * 9 + skull - d_))
-    fat = ramp(s_ + 5.6 + 0.8 * middle_)
+    take("muscle", vault * ramp(temple_ * 9 + skull - d_))
     take("fat", vault * (1 - 0.12 * ramp(fine_ * 1.5 - 0.5)))
-    take("fat", fat)
-    streaks = ramp(1.8 * np.abs(middle_) - 2.2 + 0.8 * fine_)
-    take("fat", streaks)
-    take("bone", ramp(1.2 * middle_ - 1.8))
+    take("fat", ramp(s_ + 5.6 + 0.8 * middle_))
+    take("fat", 0.85 * ramp((1.6 * np.abs(middle_) - 2.0 + 0.7 * fine_) / 1.5))
+    take("bone", ramp(1.0 * middle_ - 1.6))
     take("muscle", np.ones_like(d_))
-    layers = {name: _sparse(chosen, w) for name, w in weights.items()}
-    layers["marker"] = _sparse(np.arange(d.size), (ramp(-marker) * (1 - ramp(-surface))).ravel())
+    # Nothing real is of one brightness.
+    for name in ("fat", "muscle", "marrow", "skin"):
+        shares.weights[name] *= 1 + np.float32(0.07) * fine_
+    layers = {name: _sparse(chosen, weight) for name, weight in shares.weights.items()}
+    layers["marker"] = _sparse(_flat(marker_box), marker.ravel())
+    body[marker_box] = np.maximum(body[marker_box], marker)
     return layers, body
+
+
+def _flat(box: tuple[slice, slice, slice]) -> np.ndarray:
+    """Flat indices of a box's voxels."""
+    return np.ravel_multi_index(np.ix_(*(np.arange(b.start, b.stop) for b in box)), SHAPE).ravel()
 
 
 def _marker_centre(surface: np.ndarray) -> np.ndarray:
@@ -270,49 +319,99 @@ def _marker_centre(surface: np.ndarray) -> np.ndarray:
     return np.array([i, j, k]) + ORIGIN - [MARKER_RADIUS_MM - 1, 0, 0]
 
 
-def _enhancing(d, csf, x, y, z) -> dict:
+def _enhancing(d, csf, x, y, z) -> list:
     """Return what takes up contrast agent without being a metastasis."""
     rng = np.random.default_rng(11)
-    middle = fields.texture(SHAPE, sigma=4, rng=rng)
     patchy = fields.texture(SHAPE, sigma=8, rng=rng)
-    back = np.clip((70 - y) / 170, 0, 1)
-    half_width = 2.0 + 3.6 * back
+    tufts = fields.texture(SHAPE, sigma=2.5, rng=rng)
+    return [
+        ("dura_enhancing", *_dura(d, patchy)),
+        ("dura_enhancing", *_falx(d, csf, patchy, x, z)),
+        ("dura_enhancing", *_tentorium(d, csf, patchy, x, y, z)),
+        *(("choroid", *part) for part in _choroid(d, csf, tufts, x, y, z)),
+        ("gland", *_ball((0, 3, -32), (6, 5, 4), x, y, z)),
+        ("gland", *_ball((0, -31, 1), (3, 4, 3), x, y, z)),
+        ("sinus", *_sinuses(d, x, y, z)),
+        # Cavernous sinuses and carotids beside the pituitary.
+        *(("sinus", *_ball((side * 12, 4, -34), (4.5, 9, 5.5), x, y, z)) for side in (-1, 1)),
+    ]
+
+
+def _ball(centre, radii, x, y, z) -> tuple[np.ndarray, np.ndarray]:
+    box = _box(centre, radii, 2)
+    return _sparse(_flat(box), ramp(-_ellipsoid(x[box[0]], y[:, box[1]], z[:, :, box[2]], centre, radii)).ravel())
+
+
+def _at(index: np.ndarray, x, y, z) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places (mm) of voxels given by flat index."""
+    i, j, k = np.unravel_index(index, SHAPE)
+    return x.ravel()[i], y.ravel()[j], z.ravel()[k]
+
+
+def _dura(d, patchy) -> tuple[np.ndarray, np.ndarray]:
+    index = np.flatnonzero((d > 0) & (d < DURA_MM + 1))
+    d = d.ravel()[index]
+    shell = ramp((d - 0.9) * 1.3) * ramp((DURA_MM - d) * 1.3)
+    return _sparse(index, shell * np.clip(0.7 + 0.3 * patchy.ravel()[index], 0.1, 1))
+
+
+def _falx(d, csf, patchy, x, z) -> tuple[np.ndarray, np.ndarray]:
+    """Return the fold between the hemispheres: seen where fluid separates them."""
+    middle = _box((0, 0, 0), (2, 200, 200), 0)
+    d, csf, patchy = d[middle], csf[middle], patchy[middle]
+    sheet = ramp((1.0 - np.abs(x[middle[0]])) * 1.2) * np.clip(csf * 1.8, 0, 1)
+    sheet = sheet * ramp(42 + d) * ramp((z + 5) / 4) * (d < 1.5) * np.clip(0.7 + 0.25 * patchy, 0.1, 1)
+    return _sparse(_flat(middle), sheet.ravel())
+
+
+def _tentorium(d, csf, patchy, x, y, z) -> tuple[np.ndarray, np.ndarray]:
+    """Return the roof of the cerebellum: seen where fluid separates it from the cerebrum."""
+    box = _box((0, -75, -20), (70, 40, 35), 0)
+    x, y, z = x[box[0]], y[:, box[1]], z[:, :, box[2]]
+    roof = 4 - 0.25 * np.clip(-y - 40, 0, 80) - 0.42 * np.abs(x)
+    sheet = ramp(1.6 - np.abs(z - roof) / 2.5) * np.clip(csf[box] * 1.6, 0, 1) * (d[box] < 1.5)
+    return _sparse(_flat(box), (sheet * np.clip(0.65 + 0.25 * patchy[box], 0.1, 1)).ravel())
+
+
+def _choroid(d, csf, tufts, x, y, z) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the choroid plexus: tufted, and within the ventricles only."""
+    balls = [((0, -47, -34), (3, 3, 4))]
+    for side in (-1, 1):
+        balls += [
+            ((side * 23, -42, 9), (3.5, 6, 4.5)),
+            ((side * 16, -34, 15), (2.2, 8, 2.5)),
+            ((side * 8, -14, 18.5), (1.6, 11, 1.5)),
+            ((side * 33, -22, -13), (1.8, 8, 2)),
+        ]
+    for centre, radii in balls:
+        box = _box(centre, radii, 3)
+        ball = _ellipsoid(x[box[0]], y[:, box[1]], z[:, :, box[2]], centre, radii)
+        ventricle = np.clip((csf[box] - 0.3) * 2.2, 0, 1) * ramp((-d[box] - 24) / 3)
+        yield _sparse(_flat(box), (ramp(-(ball + 0.8 * tufts[box])) * ventricle).ravel())
+
+
+def _sinuses(d, x, y, z) -> tuple[np.ndarray, np.ndarray]:
+    """Return the venous sinuses along the hull."""
+    index = np.flatnonzero((d > -8) & (d < 3))
+    x, y, z = _at(index, x, y, z)
+    d = d.ravel()[index]
     # Superior sagittal sinus: a triangle under the vault in the midline, wider towards the back.
+    half_width = 2.0 + 3.6 * np.clip((70 - y) / 170, 0, 1)
     sagittal = ramp((half_width * (1 - np.clip(-d - 0.5, 0, 9) / 8.0) - np.abs(x)) / 1.2) * ramp(1.7 - d) * ramp(d + 7)
-    sagittal = sagittal * ramp((z - np.where(y > 0, 25, -12)) / 2)
-    # Transverse sinuses: along the hull at the level of the tentorium, the right one stronger as in most people.
+    sagittal *= ramp((z - np.where(y > 0, 25, -12)) / 2)
+    # Transverse sinuses at the level of the tentorium, the right one stronger as in most people.
     level = -9 - 0.30 * np.clip(y + 100, 0, 80)
     size = np.where(x > 0, 4.2, 3.2)
     transverse = ramp(size - np.sqrt((z - level) ** 2 + (np.clip(-d, 0, None) * 1.3 + np.clip(d, 0, None) * 2) ** 2))
-    transverse = transverse * ramp((-38 - y) / 2) * ramp(2.0 - d)
+    transverse *= ramp((-38 - y) / 2) * ramp(2.0 - d)
     sigmoid = ramp(3.6 - np.sqrt((y + 42 - 0.25 * (z + 35)) ** 2 + (d - 0.2) ** 2 * 1.4))
-    sigmoid = sigmoid * ramp((-26 - z) / 2) * (np.abs(x) > 25)
-    sinus = np.maximum(np.maximum(sagittal, transverse), sigmoid)
-    # Cavernous sinuses and carotids beside the pituitary.
-    for side in (-1, 1):
-        sinus = np.maximum(sinus, ramp(-_ellipsoid(x, y, z, (side * 12, 4, -34), (4.5, 9, 5.5))))
-    # Falx and tentorium are seen where CSF separates the halves.
-    falx = ramp((1.0 - np.abs(x)) * 1.2) * np.clip(csf * 1.8, 0, 1) * ramp(45 + d) * ramp((z + 5) / 4) * (d < 1.5)
-    roof = 4 - 0.25 * np.clip(-y - 40, 0, 80) - 0.42 * np.abs(x)
-    tent = ramp(1.6 - np.abs(z - roof) / 2.5) * np.clip(csf * 1.6, 0, 1) * (y < -35) * (d < 1.5)
-    shell = ramp((d - 0.9) * 1.3) * ramp((DURA_MM - d) * 1.3)
-    dura = np.maximum(np.maximum(0.75 * falx, 0.7 * tent), shell * np.clip(0.75 + 0.3 * patchy, 0.15, 1))
-    # Choroid plexus: only within the ventricles, tufted.
-    ventricle = np.clip((csf - 0.35) * 2.2, 0, 1) * ramp((-d - 24) / 3)
-    plexus = np.zeros(SHAPE, np.float32)
-    for side in (-1, 1):
-        for centre, radii in (
-            ((side * 23, -42, 10), (5, 7, 6)),
-            ((side * 15, -32, 17), (4, 9, 4)),
-            ((side * 7, -12, 20), (3, 12, 2.5)),
-            ((side * 33, -22, -12), (2.5, 8, 3)),
-        ):
-            plexus = np.maximum(plexus, ramp(-(_ellipsoid(x, y, z, centre, radii) + 0.6 * middle)))
-    plexus = np.maximum(plexus, ramp(-(_ellipsoid(x, y, z, (0, -47, -34), (4, 3, 4)) + 0.5 * middle)))
-    glands = ramp(-_ellipsoid(x, y, z, (0, 3, -32), (6, 5, 4)))
-    glands = np.maximum(glands, ramp(-_ellipsoid(x, y, z, (0, -31, 1), (3, 4, 3))))
-    found = {"dura_enhancing": dura, "choroid": plexus * ventricle, "gland": glands, "sinus": sinus}
-    return {name: _sparse(np.arange(d.size), np.broadcast_to(m, SHAPE).ravel()) for name, m in found.items()}
+    sigmoid *= ramp((-26 - z) / 2) * (np.abs(x) > 25)
+    return _sparse(index, np.maximum(np.maximum(sagittal, transverse), sigmoid))
+
+
+def _close(mask: np.ndarray, voxels: int) -> np.ndarray:
+    """Fill what is narrower than twice `voxels`."""
+    return ~_reach(~_reach(mask, voxels), voxels)
 
 
 def _reach(mask: np.ndarray, voxels: int) -> np.ndarray:

@@ -280,24 +280,22 @@ def _free_site(anatomy, csf, size, found, sizes, rng, *, gap_mm, name) -> np.nda
 
 @dataclass(frozen=True)
 class Edema:
-    """Distance (mm) through tissue from one lesion, on a lattice of the patient frame, and where edema ends."""
+    """Edema of one body: distance (mm) from its edge, positive within, on a lattice of the patient frame."""
 
     body: Body
     origin: np.ndarray
-    distance: np.ndarray
-    width_mm: float
-    fingers: tuple
+    margin_mm: np.ndarray
+
+    @property
+    def corners(self) -> tuple[np.ndarray, np.ndarray]:
+        """Corners (mm) of the box that holds it."""
+        inside = np.argwhere(self.margin_mm > -2)
+        return tuple(self.origin + EDEMA_STEP_MM * c for c in (inside.min(0), inside.max(0)))
 
     def margin(self, points: np.ndarray) -> np.ndarray:
-        """Distance (mm) from the edge of the edema, positive within, for (3, ...) patient points."""
-        shape = points.shape[1:]
-        points = points.reshape(3, -1)
-        where = (points - self.origin[:, None]) / EDEMA_STEP_MM
-        distance = ndimage.map_coordinates(self.distance, where, order=1, mode="nearest")
-        away = (points - self.body.centre[:, None]).T
-        away = away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-3)
-        limit = self.width_mm * (1 + 0.25 * fields.evaluate_waves(self.fingers, away.astype(np.float32)))
-        return (limit - distance).reshape(shape).astype(np.float32)
+        """Distance (mm) from the edge of the edema for (3, ...) patient points."""
+        where = (points - self.origin.reshape(3, *[1] * (points.ndim - 1)).astype(np.float32)) / EDEMA_STEP_MM
+        return ndimage.map_coordinates(self.margin_mm, where, order=1, mode="nearest", output=np.float32)
 
 
 def spread_edema(body: Body, width_mm: float, tissue_at, *, seed: int) -> Edema:
@@ -327,6 +325,9 @@ def spread_edema(body: Body, width_mm: float, tissue_at, *, seed: int) -> Edema:
         starts = [np.unravel_index(outer.argmin(), outer.shape)]
         cost[tuple(starts[0])] = 0.02
     distance, _ = MCP_Geometric(cost).find_costs(starts)
-    distance = np.minimum(distance * EDEMA_STEP_MM, 3 * width_mm + 10).astype(np.float32)
+    distance = np.minimum(distance * EDEMA_STEP_MM, 3 * width_mm + 10)
     fingers = fields.waves(stream(seed, "edema", body.lesion), count=8, low=1, high=4)
-    return Edema(body, origin, distance, width_mm, fingers)
+    away = (points - body.centre[:, None]).T.astype(np.float32)
+    away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-3)
+    limit = width_mm * (1 + 0.25 * fields.evaluate_waves(fingers, away))
+    return Edema(body, origin, (limit.reshape(n, n, n) - distance).astype(np.float32))

@@ -35,15 +35,13 @@ BRIGHTNESS = {
     "marker": (1.80, 1.80, 1.30, 1.10),
     "vessels": (1.85, 0.55, 0.25, 0.30),
     "sinus": (1.95, 0.50, 0.35, 0.40),
-    "choroid": (1.60, 0.60, 1.40, 0.70),
+    "choroid": (1.45, 0.60, 1.40, 0.70),
     "gland": (1.60, 0.85, 0.90, 0.90),
     "dura_enhancing": (1.20, 0.50, 0.35, 0.45),
     "rim": (1.75, 0.72, 0.95, 1.20),
     "core": (0.42, 0.40, 1.70, 0.75),
-    "edema": (0.74, 0.72, 1.30, 1.65),
+    "edema": (0.76, 0.74, 1.25, 1.45),
 }
-# Only these take up contrast agent; without it they are laid on with the brightness above all the same.
-OVERLAYS = ("dura_enhancing", "choroid", "gland", "sinus")
 # Knots of the deformation in a scan: fine enough for the push of a small lesion.
 LATTICE_MM = 3.5
 EDEMA_MAX_MM = 20.0
@@ -141,8 +139,7 @@ def paint(anatomy: Anatomy, mean: dict[str, float], *, grain: float) -> np.ndarr
     flat[template.covered[0]] *= 1 - template.covered[1]
     for name, (index, weight) in template.layers.items():
         flat[index] += weight * np.float32(mean[name])
-    for name in OVERLAYS:
-        index, weight = template.enhancing[name]
+    for name, index, weight in template.enhancing:
         flat[index] += weight * (mean[name] - flat[index])
     index, weight = anatomy.vessels
     flat[index] += weight * (mean["vessels"] - flat[index])
@@ -247,64 +244,83 @@ def shrink(fine: np.ndarray, factors: tuple[int, int, int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Overlay:
-    """One lesion's share of the fine voxels in a box around it."""
+    """One body's rim and core as shares of the fine voxels in a box around it."""
 
     box: tuple[slice, slice, slice]
     owner: int
     rim: np.ndarray
     core: np.ndarray
-    edema: np.ndarray
     uptake: np.ndarray
     enhancement: float
     distance: np.ndarray
 
 
-def overlay_lesions(visit: Visit, sampling: Sampling) -> list[Overlay]:
+@dataclass(frozen=True)
+class Swelling:
+    """One body's edema as a share of the fine voxels in a box around it."""
+
+    box: tuple[slice, slice, slice]
+    share: np.ndarray
+
+
+def overlay_lesions(visit: Visit, sampling: Sampling) -> tuple[list[Overlay], list[Swelling]]:
     """Work out every lesion's rim, core and edema shares of the fine voxels."""
-    inverse = np.linalg.inv(sampling.to_patient)
-    spacing = np.array(sampling.fine.spacing_mm)
-    width = float(np.clip(spacing.mean(), 0.5, 1.2))
-    found = []
+    width = float(np.clip(np.mean(sampling.fine.spacing_mm), 0.5, 1.2))
+    depth_mm = head.load_head().depth_mm
+    overlays, swellings = [], []
     for body in visit.bodies:
-        edema = next((e for e in visit.edemas if e.body is body), None)
-        reach = body.radius_mm * 1.6 + 2 + (1.8 * edema.width_mm if edema else 0)
-        middle = nib.affines.apply_affine(inverse, body.centre)
-        low = np.maximum(np.floor(middle - reach / spacing).astype(int), 0)
-        high = np.minimum(np.ceil(middle + reach / spacing).astype(int) + 1, sampling.fine.shape)
-        if (high <= low).any():
+        reach = 1.6 * body.radius_mm + 2
+        found = _box(sampling, body.centre - reach, body.centre + reach)
+        if found is None:
             continue
-        box = tuple(slice(a, b) for a, b in zip(low, high))
-        index = np.stack(np.meshgrid(*[np.arange(a, b) for a, b in zip(low, high)], indexing="ij")).astype(np.float32)
-        points = np.tensordot(sampling.to_patient[:3, :3].astype(np.float32), index, 1)
-        points += sampling.to_patient[:3, 3].reshape(3, 1, 1, 1).astype(np.float32)
+        box, points = found
         outer, core, uptake = body.distances(points)
-        where = sampling.where(box)
-        depth = ndimage.map_coordinates(head.load_head().depth_mm, where, order=1, mode="nearest")
+        depth = ndimage.map_coordinates(depth_mm, sampling.where(box), order=1, mode="nearest")
         whole = ramp(-outer / width) * ramp(depth - 0.5)
         inner = np.minimum(ramp(-core / width), whole)
-        swollen = np.zeros_like(whole)
-        if edema:
-            csf = ndimage.map_coordinates(visit.anatomy.csf_map, where, order=1, mode="nearest")
-            swollen = ramp(edema.margin(points) / 2.0) * ramp((0.45 - csf) * 4) * ramp(depth - 1)
-        found.append(
-            Overlay(box, body.owner, whole - inner, inner, swollen, uptake, body.enhancement, outer)
-        )  # fmt: skip
-    return found
+        overlays.append(Overlay(box, body.owner, whole - inner, inner, uptake, body.enhancement, outer))
+    for edema in visit.edemas:
+        found = _box(sampling, *edema.corners)
+        if found is None:
+            continue
+        box, points = found
+        where = sampling.where(box)
+        depth = ndimage.map_coordinates(depth_mm, where, order=1, mode="nearest")
+        csf = ndimage.map_coordinates(visit.anatomy.csf_map, where, order=1, mode="nearest")
+        share = ramp(edema.margin(points) / 3.0) * ramp((0.45 - csf) * 4) * ramp(depth - 1)
+        swellings.append(Swelling(box, share))
+    return overlays, swellings
 
 
-def blend(image: np.ndarray, overlays: list[Overlay], mean: dict[str, float], *, contrast: bool) -> None:
+def _box(sampling: Sampling, low_mm: np.ndarray, high_mm: np.ndarray):
+    """Fine voxels within a box of the patient frame, and their places (3, ...) there; None where there are none."""
+    inverse = np.linalg.inv(sampling.to_patient)
+    corners = np.array([[(low_mm, high_mm)[b][k] for k, b in enumerate(bits)] for bits in np.ndindex(2, 2, 2)])
+    corners = nib.affines.apply_affine(inverse, corners)
+    low = np.maximum(np.floor(corners.min(0)).astype(int), 0)
+    high = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, sampling.fine.shape)
+    if (high <= low).any():
+        return None
+    index = np.stack(np.meshgrid(*[np.arange(a, b) for a, b in zip(low, high)], indexing="ij")).astype(np.float32)
+    points = np.tensordot(sampling.to_patient[:3, :3].astype(np.float32), index, 1)
+    points += sampling.to_patient[:3, 3].reshape(3, 1, 1, 1).astype(np.float32)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high)), points
+
+
+def blend(
+    image: np.ndarray, overlays: list[Overlay], swellings: list[Swelling], mean: dict[str, float], *, contrast: bool
+) -> None:
     """Lay edema, then lesions, over a fine image in place."""
-    for over in overlays:
-        part = image[over.box]
-        part += 0.85 * over.edema * (mean["edema"] - part)
+    for swelling in swellings:
+        part = image[swelling.box]
+        part += 0.85 * swelling.share * (mean["edema"] - part)
     for over in overlays:
         part = image[over.box]
         rim = mean["rim"]
         if contrast:
             base = 0.7 * mean["wm"]
             rim = base + (mean["rim"] * over.enhancement - base) * over.uptake
-        keep = 1 - over.rim - over.core
-        part *= keep
+        part *= 1 - over.rim - over.core
         part += over.rim * rim + over.core * mean["core"]
 
 
@@ -313,7 +329,9 @@ def draw_brain(sampling: Sampling) -> np.ndarray:
     return shrink(look_up_brain(sampling), sampling.factors) >= 0.5
 
 
-def draw_truth(sampling: Sampling, overlays: list[Overlay]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw_truth(
+    sampling: Sampling, overlays: list[Overlay], swellings: list[Swelling]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tissue labels, lesion numbers and brain mask on the scan's own grid."""
     fine = sampling.fine.shape
     whole, core, swollen = (np.zeros(fine, np.float32) for _ in range(3))
@@ -322,10 +340,11 @@ def draw_truth(sampling: Sampling, overlays: list[Overlay]) -> tuple[np.ndarray,
     for over in overlays:
         whole[over.box] = np.maximum(whole[over.box], over.rim + over.core)
         core[over.box] = np.maximum(core[over.box], over.core)
-        swollen[over.box] = np.maximum(swollen[over.box], over.edema)
         closer = over.distance < nearest[over.box]
         owner[over.box][closer] = over.owner
         nearest[over.box][closer] = over.distance[closer]
+    for swelling in swellings:
+        swollen[swelling.box] = np.maximum(swollen[swelling.box], swelling.share)
     if max(sampling.factors) > 1:
         whole, core, swollen = (shrink(a, sampling.factors) for a in (whole, core, swollen))
         middle = tuple(slice(f // 2, None, f) for f in sampling.factors)

@@ -1,0 +1,19 @@
+"""Segmenters behind one contract: a model folder goes in, class probabilities come out, fusion decides voxels.
+
+`models` says what a model folder holds. nnU-Net is imported only when something is predicted or trained.
+"""
+
+from mettrail.segmentation.channels import read_channels
+from mettrail.segmentation.fusion import decide_on_grid, fuse
+from mettrail.segmentation.models import Model, read_model, require_channels
+from mettrail.segmentation.prediction import predict_probabilities
+
+__all__ = [
+    "Model",
+    "decide_on_grid",
+    "fuse",
+    "predict_probabilities",
+    "read_channels",
+    "read_model",
+    "require_channels",
+]

@@ -1,0 +1,372 @@
+"""Training cases: phantom pairs, made to look like what the pipeline hands to a network, in nnU-Net's own format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from mettrail.segmentation.priors import make_prior
+
+REFERENCE = "ce-gadolinium_T1w"
+CHANNELS = {"detection": (REFERENCE,), "resegmentation": (REFERENCE, "prior")}
+LABELS = {"background": 0, "enhancing": 1, "edema": 2, "necrosis": 3}
+CONFIGURATION = "3d_fullres"
+# Smooth errors (bias, mask) vary over this length.
+SMOOTH_MM = 25.0
+MARGIN_VOX = 12
+
+
+def dataset_name(task: str) -> str:
+    """Name nnU-Net knows the task's data by."""
+    return {"detection": "Dataset501_detection", "resegmentation": "Dataset502_resegmentation"}[task]
+
+
+def make_dataset_json(task: str, *, cases: int) -> dict:
+    """Return nnU-Net's dataset.json of a task."""
+    return {
+        "channel_names": {str(i): "noNorm" if name == "prior" else name for i, name in enumerate(CHANNELS[task])},
+        "labels": LABELS,
+        "numTraining": cases,
+        "file_ending": ".nii.gz",
+        "name": dataset_name(task),
+    }
+
+
+def make_plans(
+    task: str,
+    *,
+    features: list[int],
+    convs_encoder: list[int],
+    convs_decoder: list[int],
+    patch: list[int],
+    batch: int,
+) -> dict:
+    """Return nnU-Net plans of a small U-Net at 1 mm.
+
+    Images are z-scored within the mask, the prior is not normalised. Written here instead of planned because nnU-Net's
+    planner sizes networks for a GPU.
+    """
+    stages = len(features)
+    channels = CHANNELS[task]
+    image_only = [name != "prior" for name in channels]
+    resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+    return {
+        "dataset_name": dataset_name(task),
+        "plans_name": "mettrailPlans",
+        "original_median_spacing_after_transp": [1.0, 1.0, 1.0],
+        "original_median_shape_after_transp": [150, 180, 145],
+        "image_reader_writer": "NibabelIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "experiment_planner_used": "mettrail",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {str(i): {} for i in range(len(channels))},
+        "configurations": {
+            CONFIGURATION: {
+                "data_identifier": f"mettrailPlans_{CONFIGURATION}",
+                "preprocessor_name": "DefaultPreprocessor",
+                "batch_size": batch,
+                "patch_size": list(patch),
+                "median_image_size_in_voxels": [150, 180, 145],
+                "spacing": [1.0, 1.0, 1.0],
+                "normalization_schemes": ["ZScoreNormalization" if i else "NoNormalization" for i in image_only],
+                "use_mask_for_norm": image_only,
+                "resampling_fn_data": "resample_data_or_seg_to_shape",
+                "resampling_fn_data_kwargs": resampling,
+                "resampling_fn_seg": "resample_data_or_seg_to_shape",
+                "resampling_fn_seg_kwargs": {**resampling, "is_seg": True, "order": 1},
+                "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+                "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
+                "batch_dice": True,
+                "architecture": {
+                    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+                    "arch_kwargs": {
+                        "n_stages": stages,
+                        "features_per_stage": list(features),
+                        "conv_op": "torch.nn.modules.conv.Conv3d",
+                        "kernel_sizes": [[3, 3, 3]] * stages,
+                        "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
+                        "n_conv_per_stage": list(convs_encoder),
+                        "n_conv_per_stage_decoder": list(convs_decoder),
+                        "conv_bias": True,
+                        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+                        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+                        "dropout_op": None,
+                        "dropout_op_kwargs": None,
+                        "nonlin": "torch.nn.LeakyReLU",
+                        "nonlin_kwargs": {"inplace": True},
+                    },
+                    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+                },
+            }
+        },
+    }
+
+
+def write_cases(
+    names: list[tuple[str, int]],
+    *,
+    folders: dict[str, Path],
+    plans: dict[str, dict],
+    make_pair: Callable,
+    priors: dict,
+    validation_folder: Path,
+    **settings,
+) -> None:
+    """Make phantom pairs and write both sessions as cases of every task; what exists already is left as it is.
+
+    Parameters
+    ----------
+    names : list of (str, int)
+        Case name (``train0007``, ``val0001``) and phantom seed.
+    folders : task -> folder of preprocessed cases
+    plans : task -> nnU-Net plans
+    make_pair : function
+        Seed -> two sessions with ``images``, ``tissue``, ``instances``, ``brain`` on one 1 mm RAS grid.
+    priors : dict
+        See `make_prior`.
+    validation_folder : Path
+        Held-out sessions are kept here as arrays too, for lesion-level validation.
+    **settings
+        ``cases`` of config/train.yaml.
+    """
+    for name, seed in names:
+        wanted = [folder / f"{name}{visit}.pkl" for folder in folders.values() for visit in "ab"]
+        held_out = name.startswith("val")
+        if held_out:
+            wanted += [validation_folder / f"{name}{visit}.npz" for visit in "ab"]
+        if all(path.exists() for path in wanted):
+            continue
+        rng = np.random.default_rng([seed, 7])
+        sessions = perturb_pair(make_pair(seed), rng=rng, **settings)
+        for visit, this, other in zip("ab", sessions, sessions[::-1]):
+            # The second session's past is the first; for the first, time runs backwards: growth becomes response.
+            this["prior"] = make_prior(other["instances"], this["instances"], this["mask"], rng=rng, **priors)
+            if held_out:
+                _save_arrays(validation_folder / f"{name}{visit}.npz", this, other)
+            for task, folder in folders.items():
+                _write_case(folder / f"{name}{visit}", this, task=task, plans=plans[task], rng=rng, **settings)
+
+
+def perturb_pair(
+    pair,
+    *,
+    rng: np.random.Generator,
+    rotate_deg: float,
+    scale: float,
+    thick_prob: float,
+    thick_mm: tuple[float, float],
+    bias: float,
+    grow_mm: tuple[float, float],
+    mask_error_mm: float,
+    **_,
+) -> list[dict]:
+    """Turn a phantom pair into what networks see: stripped by an imperfect mask, bias left over, maybe thick slices.
+
+    Returns
+    -------
+    list of two dicts
+        ``image`` float32 (0 outside the mask), ``mask`` bool, ``tissue`` and ``instances`` uint8; (X, Y, Z), 1 mm.
+    """
+    brains = [np.asarray(s.brain.data) > 0 for s in pair]
+    box = _box(brains[0] | brains[1], margin=MARGIN_VOX)
+    turn = None
+    if rng.random() < 0.7:
+        turn = _rotation(np.deg2rad(rng.uniform(-rotate_deg, rotate_deg, 3))) * (1 + rng.uniform(-scale, scale))
+    sessions = []
+    for session, brain in zip(pair, brains):
+        image = np.asarray(session.images[REFERENCE].data, np.float32)[box]
+        tissue = np.asarray(session.tissue.data)[box].astype(np.uint8)
+        whole = np.isin(tissue, (LABELS["enhancing"], LABELS["necrosis"]))
+        instances = np.where(whole, np.asarray(session.instances.data)[box], 0).astype(np.uint8)
+        brain = brain[box]
+        if turn is not None:
+            image = _turn(image, turn, order=1)
+            tissue, instances, brain = (_turn(a, turn, order=0) for a in (tissue, instances, brain.astype(np.uint8)))
+            brain = brain > 0
+        if rng.random() < thick_prob:
+            image = _thicken(image, axis=int(rng.integers(3)), thick_mm=rng.uniform(*thick_mm))
+        image = image * np.exp(bias * _smooth_noise(image.shape, rng)).astype(np.float32)
+        mask = _distance_mm(brain) <= rng.uniform(*grow_mm) + mask_error_mm * _smooth_noise(image.shape, rng)
+        sessions.append(
+            {
+                "image": np.where(mask, image, 0).astype(np.float32),
+                "mask": mask,
+                "tissue": tissue,
+                "instances": instances,
+            }
+        )
+    return sessions
+
+
+def _write_case(
+    path: Path,
+    case: dict,
+    *,
+    task: str,
+    plans: dict,
+    rng: np.random.Generator,
+    locations_per_lesion: int,
+    bright_percentile: float,
+    **_,
+) -> None:
+    """Preprocess one case with nnU-Net's preprocessor and save it in its format, with our own places for patches."""
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+    from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration(CONFIGURATION)
+    channels = [case["image"]] + ([case["prior"].astype(np.float32)] if task == "resegmentation" else [])
+    data = np.stack([to_nnunet(c) for c in channels])
+    seg = to_nnunet(case["tissue"]).astype(np.int16)[None]
+    data, seg, properties = DefaultPreprocessor(verbose=False).run_case_npy(
+        data, seg, {"spacing": [1.0, 1.0, 1.0]}, manager, configuration, make_dataset_json(task, cases=0)
+    )
+    box = tuple(slice(a, b) for a, b in properties["bbox_used_for_cropping"])
+    properties["class_locations"] = patch_locations(
+        data,
+        seg[0],
+        to_nnunet(case["instances"])[box],
+        rng=rng,
+        per_lesion=locations_per_lesion,
+        bright_percentile=bright_percentile,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in (path.with_suffix(".b2nd"), path.parent / f"{path.name}_seg.b2nd"):
+        stale.unlink(missing_ok=True)
+    data, seg = data.astype(np.float32, copy=False), seg.astype(np.int16)
+    blocks, chunks = comp_blosc2_params(data.shape, tuple(configuration.patch_size), data.itemsize)
+    blocks_seg, chunks_seg = comp_blosc2_params(seg.shape, tuple(configuration.patch_size), seg.itemsize)
+    # nnU-Net writes the .pkl last: its presence says that the case is whole.
+    nnUNetDatasetBlosc2.save_case(
+        data, seg, properties, str(path), chunks=chunks, blocks=blocks, chunks_seg=chunks_seg, blocks_seg=blocks_seg
+    )
+
+
+def patch_locations(
+    data: np.ndarray,
+    seg: np.ndarray,
+    instances: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    per_lesion: int,
+    bright_percentile: float,
+) -> dict:
+    """Say where nnU-Net's loader may centre patches: it draws a key first, then a place of that key.
+
+    A place per voxel, as nnU-Net does it, would hardly ever show small lesions: here every lesion has the same number.
+    Beside the labels there are two more keys: what is bright and no lesion (vessels, dura, plexus), and priors.
+
+    Parameters
+    ----------
+    data : (C, Z, Y, X) float
+        Preprocessed channels, the image first, a prior second if any.
+    seg : (Z, Y, X) int
+        Labels, -1 outside the mask.
+    instances : (Z, Y, X) unsigned int
+
+    Returns
+    -------
+    dict
+        key -> (n, 4) int, first column 0.
+    """
+    places: dict = {}
+
+    def take(where: np.ndarray, count: int) -> np.ndarray:
+        found = np.argwhere(where)
+        return found[rng.integers(0, len(found), count)] if len(found) else found
+
+    for label in (1, 2, 3):
+        if label == 2:
+            found = [take(seg == 2, 4 * per_lesion)]
+        else:
+            numbers = [n for n in np.unique(instances[seg == label]) if n > 0]
+            found = [take((seg == label) & (instances == n), per_lesion) for n in numbers]
+        places[label] = np.concatenate(found) if found else np.zeros((0, 3), int)
+    inside = seg >= 0
+    level = np.percentile(data[0][inside], bright_percentile)
+    near = ndimage.binary_dilation(seg > 0, iterations=3)
+    places["bright"] = take(inside & ~near & (data[0] > level), 10 * per_lesion)
+    if len(data) > 1:
+        numbered, count = ndimage.label(data[1] > 0)
+        found = [take(numbered == n, per_lesion) for n in range(1, count + 1)]
+        places["prior"] = np.concatenate(found) if found else np.zeros((0, 3), int)
+    return {key: np.insert(value, 0, 0, axis=1) for key, value in places.items()}
+
+
+def to_nnunet(array: np.ndarray) -> np.ndarray:
+    """Turn (X, Y, Z) into (Z, Y, X), the order of nnU-Net's readers: models trained on NIfTI files fit as they are."""
+    return np.ascontiguousarray(array.transpose(2, 1, 0))
+
+
+def from_nnunet(array: np.ndarray) -> np.ndarray:
+    """Turn (..., Z, Y, X) back into (..., X, Y, Z)."""
+    return array.transpose(*range(array.ndim - 3), -1, -2, -3)
+
+
+def _save_arrays(path: Path, case: dict, other: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"part-{os.getpid()}-{path.name}")
+    np.savez_compressed(partial, previous=other["instances"], **case)
+    partial.replace(path)
+
+
+def _box(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, mask.shape))
+
+
+def _rotation(angles: np.ndarray) -> np.ndarray:
+    matrix = np.eye(3)
+    for axis, angle in enumerate(angles):
+        i, j = [a for a in range(3) if a != axis]
+        turn = np.eye(3)
+        turn[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+        matrix = matrix @ turn
+    return matrix
+
+
+def _turn(array: np.ndarray, matrix: np.ndarray, *, order: int) -> np.ndarray:
+    centre = (np.array(array.shape) - 1) / 2
+    return ndimage.affine_transform(array, matrix, centre - matrix @ centre, order=order, mode="constant")
+
+
+def _thicken(image: np.ndarray, *, axis: int, thick_mm: float) -> np.ndarray:
+    """See the image as slices of this thickness, interpolated back to 1 mm."""
+    smooth = ndimage.gaussian_filter1d(image, thick_mm / 2.355, axis=axis)
+    count = image.shape[axis]
+    slices = np.arange(0, count - 1 + 1e-6, thick_mm)
+    matrix = _hats(np.arange(count) / thick_mm, len(slices)) @ _hats(slices, count)
+    return np.moveaxis(np.tensordot(matrix.astype(np.float32), smooth, axes=(1, axis)), 0, axis)
+
+
+def _hats(positions: np.ndarray, count: int) -> np.ndarray:
+    """Return the (positions, count) matrix of linear interpolation between equidistant values, constant beyond them."""
+    at = np.clip(positions, 0, count - 1)
+    return np.maximum(1 - np.abs(at[:, None] - np.arange(count)), 0)
+
+
+def _smooth_noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Return smooth noise of mean 0 and standard deviation 1 at its knots."""
+    return _upsample(rng.normal(size=[int(np.ceil(n / SMOOTH_MM)) + 2 for n in shape]), shape)
+
+
+def _distance_mm(mask: np.ndarray) -> np.ndarray:
+    """Return the distance to a mask's surface, negative inside; worked out on every other voxel, to 1 mm or so."""
+    coarse = mask[::2, ::2, ::2]
+    distance = ndimage.distance_transform_edt(~coarse) - ndimage.distance_transform_edt(coarse)
+    return _upsample(2 * distance, mask.shape)
+
+
+def _upsample(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Stretch an array over a larger one, linearly, axis by axis."""
+    fine = coarse.astype(np.float32)
+    for axis, count in enumerate(shape):
+        matrix = _hats(np.linspace(0, coarse.shape[axis] - 1, count), coarse.shape[axis]).astype(np.float32)
+        fine = np.moveaxis(np.tensordot(matrix, fine, axes=(1, axis)), 0, axis)
+    return fine

@@ -1,0 +1,220 @@
+"""Two networks, one answer: which voxels are whose, and the decision on the scan's own grid. Voxels only.
+
+The rule, for a follow-up (a session without a prior has detection alone):
+
+=====================================================  =====================================================
+a connected lesion seen by                             comes from
+=====================================================  =====================================================
+re-segmentation, within `touch_mm` of the prior        re-segmentation: a known lesion
+re-segmentation, away from any prior                   (ignored: finding new ones is not its task)
+detection, overlapping a known lesion                  re-segmentation, whole: one lesion is not stitched of two
+detection, at a prior, re-segmentation sees nothing    detection: what one network sees unaided is not gone
+detection, elsewhere                                   detection: a new lesion
+=====================================================  =====================================================
+
+Edema goes with the nearest lesion, as when it is measured.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from mettrail.errors import InputError
+from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, require_same_grid
+
+TOUCHING = np.ones((3, 3, 3), bool)
+# Beyond this from any lesion there is no edema to measure.
+EDEMA_REACH_MM = 20.0
+# Voxels where all classes but background stay below this together need no resampling.
+NOTICEABLE = 0.01
+
+
+def fuse(detection: Image, known: Image | None, prior: Image | None, *, touch_mm: float = 3.0) -> Image:
+    """Put the two networks' probabilities together, voxel by voxel; the rule stands at the top of this file.
+
+    Parameters
+    ----------
+    detection : Image of (X, Y, Z, 4) float
+        Background, enhancing, edema, necrosis.
+    known : Image of (X, Y, Z, 4) float, optional
+        The same from re-segmentation.
+    prior : Image of (X, Y, Z) unsigned int, optional
+        Last visit's tissue labels on the same grid.
+    touch_mm : float
+        A lesion of re-segmentation this near to the prior is a known one.
+
+    Returns
+    -------
+    Image of (X, Y, Z, 4) float32
+
+    Raises
+    ------
+    GridMismatchError
+        Not one grid.
+    InputError
+        Not four classes.
+    """
+    for image in (detection, known):
+        if image is not None:
+            _require_classes(image)
+    if known is None or prior is None:
+        return detection
+    spatial = [Image(image.data[..., 0] if image.data.ndim == 4 else image.data, image.affine, image.path)
+               for image in (detection, known, prior)]  # fmt: skip
+    require_same_grid(*spatial)
+    lesion_before = np.isin(prior.data, (ENHANCING, NECROSIS))
+    if not lesion_before.any():
+        return detection
+    spacing = spatial[0].spacing_mm
+    from_detection, _ = ndimage.label(_whole(detection.data) >= 0.5, TOUCHING)
+    from_known, _ = ndimage.label(_whole(known.data) >= 0.5, TOUCHING)
+
+    at_prior = _grow(lesion_before, touch_mm, spacing)
+    is_known = _touched(from_known, at_prior)
+    same = _touched(from_detection, is_known)
+    new = (from_detection > 0) & ~same
+    takes_known = is_known | same
+
+    # Edema, and everything faint: from the network whose lesion is nearest.
+    near = _grow_distance(takes_known, spacing)
+    unasked = (from_known > 0) & ~is_known
+    takes_known |= (near <= EDEMA_REACH_MM) & (near < _grow_distance(new, spacing)) & ~new & ~unasked
+    return detection.like(np.where(takes_known[..., None], known.data, detection.data).astype(np.float32))
+
+
+def decide_on_grid(probabilities: Image, grid: Grid) -> Image:
+    """Resample class probabilities linearly to a scan's own grid and decide there.
+
+    A voxel is lesion where enhancing and necrosis together reach 0.5, and then the likelier of the two; otherwise edema
+    where that is likelier than background. Where the scan's voxels are thicker than the probabilities', a voxel is the
+    mean over its extent. A lesion that would lose its last voxel keeps the one at its peak.
+
+    Parameters
+    ----------
+    probabilities : Image of (X, Y, Z, 4) float
+        Background, enhancing, edema, necrosis.
+    grid : Grid
+        The scan's.
+
+    Returns
+    -------
+    Image of (X, Y, Z) uint8
+        0 background, 1 enhancing, 2 edema, 3 necrosis.
+
+    Raises
+    ------
+    InputError
+        Not four classes.
+    """
+    _require_classes(probabilities)
+    data = probabilities.data
+    labels = np.zeros(grid.shape, np.uint8)
+    noticeable = ndimage.binary_dilation(1 - data[..., 0] > NOTICEABLE, TOUCHING)
+    to_grid = np.linalg.inv(grid.affine) @ probabilities.affine
+    pieces, _ = ndimage.label(noticeable, TOUCHING)
+    for box in _merge([_box_on_grid(b, to_grid, grid.shape) for b in ndimage.find_objects(pieces)]):
+        sampled = _sample(data, probabilities.affine, grid, box)
+        labels[box] = np.maximum(labels[box], _decide(sampled))
+    return Image(_rescue(labels, data, to_grid), grid.affine)
+
+
+def _decide(p: np.ndarray) -> np.ndarray:
+    """Turn (..., 4) probabilities into labels."""
+    lesion = np.where(p[..., ENHANCING] >= p[..., NECROSIS], ENHANCING, NECROSIS)
+    rest = np.where(p[..., EDEMA] > p[..., 0], EDEMA, 0)
+    return np.where(_whole(p) >= 0.5, lesion, rest).astype(np.uint8)
+
+
+def _rescue(labels: np.ndarray, data: np.ndarray, to_grid: np.ndarray) -> np.ndarray:
+    """Give every lesion without a voxel on the grid the voxel its peak lies in."""
+    whole = _whole(data)
+    lesions, _ = ndimage.label(whole >= 0.5, TOUCHING)
+    for number, box in enumerate(ndimage.find_objects(lesions), start=1):
+        index = np.argwhere(lesions[box] == number) + [s.start for s in box]
+        there = np.rint(index @ to_grid[:3, :3].T + to_grid[:3, 3]).astype(int)
+        inside = ((there >= 0) & (there < labels.shape)).all(1)
+        found = labels[tuple(there[inside].T)]
+        if not inside.any() or np.isin(found, (ENHANCING, NECROSIS)).any():
+            continue
+        strength = np.where(inside, whole[tuple(index.T)], -1)
+        peak = int(strength.argmax())
+        p = data[tuple(index[peak])]
+        labels[tuple(there[peak])] = ENHANCING if p[ENHANCING] >= p[NECROSIS] else NECROSIS
+    return labels
+
+
+def _sample(data: np.ndarray, affine: np.ndarray, grid: Grid, box: tuple[slice, ...]) -> np.ndarray:
+    """Linear samples of all classes in a box of a grid, averaged over voxels thicker than the data's."""
+    matrix = np.linalg.inv(affine) @ grid.affine
+    factors = np.maximum(np.rint(np.linalg.norm(matrix[:3, :3], axis=0)).astype(int), 1)
+    start = np.array([s.start for s in box])
+    shape = np.array([s.stop - s.start for s in box])
+    # Voxel i of the box holds fine voxels i * f to i * f + f - 1, their centres spread evenly around its own.
+    fine = matrix[:3, :3] / factors
+    offset = matrix[:3, :3] @ (start + (1 / factors - 1) / 2) + matrix[:3, 3]
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape * factors])).reshape(3, -1)
+    reached = fine @ corners + offset[:, None]
+    low = np.clip(np.floor(reached.min(1)).astype(int) - 1, 0, np.array(data.shape[:3]) - 1)
+    high = np.clip(np.ceil(reached.max(1)).astype(int) + 2, low + 1, data.shape[:3])
+    part = data[tuple(slice(a, b) for a, b in zip(low, high))]
+    out = np.zeros((*shape, 4), np.float32)
+    for label in (ENHANCING, EDEMA, NECROSIS):
+        sampled = ndimage.affine_transform(
+            np.asarray(part[..., label], np.float32), fine, offset - low, output_shape=tuple(shape * factors),
+            order=1, mode="constant", cval=0.0,
+        )  # fmt: skip
+        blocks = sampled.reshape(shape[0], factors[0], shape[1], factors[1], shape[2], factors[2])
+        out[..., label] = blocks.mean((1, 3, 5))
+    out[..., 0] = 1 - out.sum(-1)
+    return out
+
+
+def _box_on_grid(box: tuple[slice, ...], to_grid: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, ...] | None:
+    """Return the box of a grid that covers a box of the probabilities; None outside the field of view."""
+    corners = np.array(np.meshgrid(*[(s.start - 1, s.stop) for s in box])).reshape(3, -1)
+    reached = to_grid[:3, :3] @ corners + to_grid[:3, 3:]
+    low = np.maximum(np.floor(reached.min(1)).astype(int), 0)
+    high = np.minimum(np.ceil(reached.max(1)).astype(int) + 1, shape)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high)) if (high > low).all() else None
+
+
+def _merge(boxes: list) -> list[tuple[slice, ...]]:
+    """Leave out boxes that lie within another one."""
+    boxes = sorted((b for b in boxes if b is not None), key=lambda b: -np.prod([s.stop - s.start for s in b]))
+    kept: list[tuple[slice, ...]] = []
+    for box in boxes:
+        if not any(all(k.start <= s.start and s.stop <= k.stop for k, s in zip(other, box)) for other in kept):
+            kept.append(box)
+    return kept
+
+
+def _whole(data: np.ndarray) -> np.ndarray:
+    return data[..., ENHANCING] + data[..., NECROSIS]
+
+
+def _touched(components: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Return the voxels of all components that have a voxel in the region."""
+    numbers = np.unique(components[region])
+    return np.isin(components, numbers[numbers > 0])
+
+
+def _grow_distance(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    return ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
+
+
+def _grow(mask: np.ndarray, mm: float, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    return _grow_distance(mask, spacing_mm) <= mm
+
+
+def _require_classes(image: Image) -> None:
+    if image.data.ndim != 4 or image.data.shape[3] != 4:
+        raise InputError(
+            image.path or "class probabilities",
+            found=f"an array of shape {image.data.shape}",
+            expected="(X, Y, Z, 4): background, enhancing, edema, necrosis",
+            advice="Write them with images.write_probabilities.",
+            reason="bad_probabilities",
+        )

@@ -1,0 +1,428 @@
+"""The contract of a segmenter: a folder, what must lie in it, and what it promises.
+
+::
+
+    MODEL/
+      mettrail.json          what goes in and what comes out; see below
+      dataset.json           nnU-Net's
+      plans.json             nnU-Net's
+      fold_0/ ...            one folder per network, predictions are averaged
+        weights.safetensors      as shipped: weights only, or
+        checkpoint_final.pth     as nnU-Net's own training leaves it
+      README.md              model card
+
+``mettrail.json``::
+
+    {"task": "resegmentation",                         or "detection"
+     "input": "brain",                                 or "head": zero outside the brain, or not
+     "channels": ["ce-gadolinium_T1w", "prior"],       in the order of dataset.json; images by BIDS name
+     "configuration": "3d_fullres",                    of plans.json
+     "spacing_mm": [1.0, 1.0, 1.0],                    of what is given: RAS, 1 mm
+     "normalisation": ["ZScoreNormalization", "NoNormalization"],
+     "mirror_axes": [],                                averaged over flips of these axes (of nnU-Net's Z, Y, X)
+     "tile": [96, 96, 96],                             patch at inference; null: the plans' own
+     "threshold": 0.5,                                 probability of whole lesion from which a voxel is one
+     "sha256": {"fold_0/weights.safetensors": "..."},
+     "trained_on": "...", "licence": "..."}
+
+The prior is one binary channel, label 1 or 3 of the last visit, nearest neighbour throughout and never normalised.
+``dataset.json`` names its labels ``background``, ``enhancing``, ``edema``, ``necrosis`` (any of the last three may be
+absent; ``lesion`` stands for ``enhancing``). A folder that nnU-Net trained on NIfTI files becomes a model by adding a
+``mettrail.json``.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mettrail.errors import ModelError
+
+DESCRIPTION = "mettrail.json"
+TASKS = ("detection", "resegmentation")
+IMAGES = ("ce-gadolinium_T1w", "T1w", "T2w", "FLAIR")
+PRIOR = "prior"
+CLASSES = {"background": 0, "enhancing": 1, "lesion": 1, "edema": 2, "necrosis": 3}
+REQUIRED = (
+    "task", "input", "channels", "configuration", "spacing_mm", "normalisation", "mirror_axes", "tile", "threshold",
+    "sha256", "trained_on", "licence",
+)  # fmt: skip
+WEIGHTS = ("weights.safetensors", "checkpoint_final.pth")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder that has been read and checked; the weights are read when it predicts.
+
+    Parameters
+    ----------
+    folder : Path
+    task : str
+        ``detection`` or ``resegmentation``.
+    input : str
+        ``brain``: the image is 0 outside the brain mask grown by 3 mm; ``head``: it is not.
+    channels : tuple of str
+        Images by BIDS name and ``prior``, in the network's order.
+    classes : tuple of int
+        Our label (0 background, 1 enhancing, 2 edema, 3 necrosis) of each output of the network.
+    configuration : str
+    mirror_axes : tuple of int
+    tile : tuple of int or None
+        (Z, Y, X) voxels.
+    threshold : float
+    weights : tuple of Path
+    plans, dataset, description : dict
+        The three JSON files.
+    """
+
+    folder: Path
+    task: str
+    input: str
+    channels: tuple[str, ...]
+    classes: tuple[int, ...]
+    configuration: str
+    mirror_axes: tuple[int, ...]
+    tile: tuple[int, int, int] | None
+    threshold: float
+    weights: tuple[Path, ...]
+    plans: dict
+    dataset: dict
+    description: dict
+
+
+def read_model(folder: str | Path) -> Model:
+    """Read a model folder and check that it keeps the contract.
+
+    Raises
+    ------
+    ModelError
+        A file missing or not what mettrail.json promises; a channel or label nobody knows.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelError(
+            folder,
+            found="no such folder",
+            expected="a model folder (mettrail.json, dataset.json, plans.json, fold_0/)",
+            advice="Check the path under `segment` in the configuration, or train a model with scripts/train.py.",
+            reason="no_model",
+        )
+    description = _read_json(folder / DESCRIPTION, advice="Write one beside dataset.json; models.py shows it.")
+    dataset = _read_json(folder / "dataset.json", advice="Copy it from nnU-Net's results folder.")
+    plans = _read_json(folder / "plans.json", advice="Copy it from nnU-Net's results folder.")
+    _check_description(folder / DESCRIPTION, description)
+    _check_against_nnunet(folder, description, dataset, plans)
+    weights = _find_weights(folder)
+    _check_hashes(folder, description["sha256"], weights)
+    tile = description["tile"]
+    return Model(
+        folder=folder,
+        task=description["task"],
+        input=description["input"],
+        channels=tuple(description["channels"]),
+        classes=_read_classes(folder / "dataset.json", dataset),
+        configuration=description["configuration"],
+        mirror_axes=tuple(description["mirror_axes"]),
+        tile=tuple(tile) if tile else None,
+        threshold=float(description["threshold"]),
+        weights=weights,
+        plans=plans,
+        dataset=dataset,
+        description=description,
+    )
+
+
+def require_channels(model: Model, available) -> None:
+    """Refuse a session that lacks what the model was trained on; nothing is filled in.
+
+    Parameters
+    ----------
+    model : Model
+    available : iterable of str
+        Images of the session by BIDS name, and ``prior`` where there is one.
+
+    Raises
+    ------
+    ModelError
+    """
+    available = sorted(available)
+    missing = [name for name in model.channels if name not in available]
+    if missing:
+        raise ModelError(
+            model.folder,
+            found=f"a session with {', '.join(available) or 'no images'}",
+            expected=f"{', '.join(model.channels)}, which this {model.task} model was trained on",
+            advice=f"Add {', '.join(missing)} to the session, or name another model under `segment`.",
+            reason="missing_channel",
+        )
+
+
+def build_network(model: Model):
+    """Return the network of the plans, without deep supervision, weights as initialised.
+
+    Raises
+    ------
+    ModelError
+        The plans name an architecture that is not installed.
+    """
+    return build_from_plans(
+        model.plans, model.configuration, channels=len(model.channels), outputs=len(model.classes), path=model.folder
+    )
+
+
+def build_from_plans(plans: dict, configuration: str, *, channels: int, outputs: int, path: Path):
+    """Build nnU-Net's network of a configuration; see `build_network`."""
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    manager = PlansManager(copy.deepcopy(plans)).get_configuration(configuration)
+    try:
+        return get_network_from_plans(
+            manager.network_arch_class_name,
+            manager.network_arch_init_kwargs,
+            manager.network_arch_init_kwargs_req_import,
+            channels,
+            outputs,
+            allow_init=True,
+            deep_supervision=False,
+        )
+    except (ImportError, TypeError) as err:
+        raise ModelError(
+            path / "plans.json",
+            found=f"an architecture that cannot be built ({err})",
+            expected="one of the package dynamic_network_architectures",
+            advice="Install the package that the model was trained with.",
+            reason="bad_model",
+        ) from err
+
+
+def read_weights(model: Model) -> list[dict]:
+    """Return one state of the network per fold, as float32 on the CPU.
+
+    Raises
+    ------
+    ModelError
+        A checkpoint that holds more than numbers, or weights that do not fit the plans.
+    """
+    network = build_network(model)
+    states = []
+    for path in model.weights:
+        try:
+            if path.suffix == ".safetensors":
+                from safetensors.torch import load_model
+
+                load_model(network, path)
+            else:
+                network.load_state_dict(_read_checkpoint(path))
+        except (RuntimeError, KeyError) as err:
+            raise ModelError(
+                path,
+                found=f"weights that do not fit plans.json ({str(err).splitlines()[0]})",
+                expected="weights of the network that plans.json describes",
+                advice="Copy dataset.json, plans.json and the folds from one and the same nnU-Net results folder. "
+                "Networks that a trainer class builds beside the plans are not supported.",
+                reason="bad_model",
+            ) from err
+        states.append({key: value.detach().clone() for key, value in network.state_dict().items()})
+    return states
+
+
+def write_model(
+    folder: str | Path,
+    network,
+    *,
+    plans: dict,
+    dataset: dict,
+    description: dict,
+    card: str,
+    half: bool = True,
+) -> Model:
+    """Write a model folder with one network, and read it back.
+
+    Parameters
+    ----------
+    folder : path
+    network : torch module
+        Left as it is.
+    plans, dataset : dict
+        nnU-Net's.
+    description : dict
+        ``mettrail.json`` without ``sha256``.
+    card : str
+        README.md.
+    half : bool
+        Weights as 16-bit floats, half the size; they are 32-bit again when read.
+    """
+    from safetensors.torch import save_model
+
+    folder = Path(folder)
+    weights = folder / "fold_0" / WEIGHTS[0]
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    network = copy.deepcopy(network).cpu()
+    # Others may be reading the folder: each file is replaced whole.
+    partial = weights.with_suffix(".partial")
+    save_model(network.half() if half else network, partial)
+    partial.replace(weights)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    files = {
+        "dataset.json": _as_json(dataset),
+        "plans.json": _as_json(plans),
+        DESCRIPTION: _as_json({**description, "sha256": {f"fold_0/{WEIGHTS[0]}": digest}}),
+        "README.md": card,
+    }
+    for name, text in files.items():
+        partial = folder / f"{name}.partial"
+        partial.write_text(text)
+        partial.replace(folder / name)
+    return read_model(folder)
+
+
+def _read_checkpoint(path: Path) -> dict:
+    """Read nnU-Net's checkpoint without letting it run code."""
+    import torch
+
+    # nnU-Net logs its losses as numpy numbers.
+    numbers = [np.dtype, np._core.multiarray.scalar, *{type(np.dtype(t)) for t in (np.float16, np.float32, np.float64)}]
+    numbers += [type(np.dtype(t)) for t in (np.int32, np.int64)]
+    try:
+        with torch.serialization.safe_globals(numbers):
+            return torch.load(path, map_location="cpu", weights_only=True)["network_weights"]
+    except Exception as err:
+        if "weights_only" not in str(err).lower() and "weightsunpickler" not in str(err).lower():
+            raise
+        raise ModelError(
+            path,
+            found=f"a checkpoint that holds more than numbers ({str(err).splitlines()[0][:200]})",
+            expected="network weights and nnU-Net's own log",
+            advice="If you trust where it comes from, load it with torch once and save it again with "
+            "only {'network_weights': ...}.",
+            reason="unsafe_model",
+        ) from err
+
+
+def _read_json(path: Path, *, advice: str) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as err:
+        raise ModelError(
+            path,
+            found="no such file" if not path.exists() else f"not JSON ({err})",
+            expected=f"{path.name} of a model folder",
+            advice=advice,
+            reason="bad_model",
+        ) from err
+
+
+def _check_description(path: Path, description: dict) -> None:
+    def refuse(found: str, expected: str, advice: str = "Correct it; models.py describes the file."):
+        raise ModelError(path, found=found, expected=expected, advice=advice, reason="bad_model")
+
+    missing = [key for key in REQUIRED if key not in description]
+    if missing:
+        refuse(f"no {', '.join(missing)}", f"the keys {', '.join(REQUIRED)}")
+    if description["task"] not in TASKS:
+        refuse(f"task {description['task']!r}", f"one of {', '.join(TASKS)}")
+    if description["input"] not in ("brain", "head"):
+        refuse(f"input {description['input']!r}", "brain or head")
+    unknown = [name for name in description["channels"] if name not in (*IMAGES, PRIOR)]
+    if unknown or not description["channels"]:
+        refuse(f"channels {description['channels']}", f"some of {', '.join((*IMAGES, PRIOR))}, in the network's order")
+    if (PRIOR in description["channels"]) != (description["task"] == "resegmentation"):
+        refuse(
+            f"channels {', '.join(description['channels'])} for {description['task']}",
+            "a channel `prior` for resegmentation, none for detection",
+        )
+    if not np.allclose(description["spacing_mm"], 1.0):
+        refuse(f"spacing_mm {description['spacing_mm']}", "[1, 1, 1]: images are given at 1 mm")
+    if not 0 < float(description["threshold"]) < 1:
+        refuse(f"threshold {description['threshold']}", "a probability between 0 and 1")
+
+
+def _check_against_nnunet(folder: Path, description: dict, dataset: dict, plans: dict) -> None:
+    channels = description["channels"]
+    declared = dataset.get("channel_names", dataset.get("modality", {}))
+    if len(declared) != len(channels):
+        raise ModelError(
+            folder / DESCRIPTION,
+            found=f"{len(channels)} channels ({', '.join(channels)})",
+            expected=f"{len(declared)}, as many as dataset.json has ({', '.join(map(str, declared.values()))})",
+            advice="Name them in the order the network was trained with; the prior is the last one.",
+            reason="bad_model",
+        )
+    configurations = plans.get("configurations", {})
+    if description["configuration"] not in configurations:
+        raise ModelError(
+            folder / DESCRIPTION,
+            found=f"configuration {description['configuration']!r}",
+            expected=f"one of plans.json: {', '.join(configurations)}",
+            advice="Name the configuration the folds were trained with.",
+            reason="bad_model",
+        )
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    configuration = PlansManager(copy.deepcopy(plans)).get_configuration(description["configuration"])
+    schemes = list(configuration.normalization_schemes)
+    wrong = schemes != list(description["normalisation"])
+    if wrong or any(n == PRIOR and s != "NoNormalization" for n, s in zip(channels, schemes)):
+        raise ModelError(
+            folder / "plans.json",
+            found=f"normalisation {', '.join(schemes)} for {', '.join(channels)}",
+            expected=f"{', '.join(description['normalisation'])} as mettrail.json says, and none for a prior",
+            advice="Name the prior `noNorm` in nnU-Net's dataset.json before planning and training.",
+            reason="bad_model",
+        )
+
+
+def _read_classes(path: Path, dataset: dict) -> tuple[int, ...]:
+    labels = dataset.get("labels", {})
+    known = all(name in CLASSES for name in labels) and all(isinstance(n, int) for n in labels.values())
+    if not known or sorted(labels.values()) != list(range(len(labels))) or labels.get("background") != 0:
+        raise ModelError(
+            path,
+            found=f"labels {labels}",
+            expected=f"some of {', '.join(CLASSES)}, each one number, background 0",
+            advice="Rename the labels (BraTS counts necrosis as 1 and enhancing as 3: the names decide here, not the "
+            "numbers). Region-based training is not supported.",
+            reason="bad_model",
+        )
+    return tuple(CLASSES[name] for name in sorted(labels, key=labels.get))
+
+
+def _find_weights(folder: Path) -> tuple[Path, ...]:
+    found = []
+    for fold in sorted(folder.glob("fold_*")):
+        present = [fold / name for name in WEIGHTS if (fold / name).exists()]
+        found += present[:1]
+    if not found:
+        raise ModelError(
+            folder,
+            found="no weights",
+            expected="fold_0/weights.safetensors or fold_0/checkpoint_final.pth",
+            advice="Copy the fold folders of nnU-Net's results.",
+            reason="no_model",
+        )
+    return tuple(found)
+
+
+def _check_hashes(folder: Path, hashes: dict[str, str], weights: tuple[Path, ...]) -> None:
+    for path in weights:
+        name = path.relative_to(folder).as_posix()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if hashes.get(name) != digest:
+            raise ModelError(
+                path,
+                found=f"sha256 {digest}",
+                expected=hashes.get(name, "a sha256 of this file in mettrail.json"),
+                advice="The file was changed or copied in part: get it again. If it is meant, write its sha256 into "
+                "mettrail.json.",
+                reason="bad_model",
+            )
+
+
+def _as_json(content: dict) -> str:
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,219 @@
+"""Class probabilities of one session from one model, through nnU-Net's own preprocessing and sliding window."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+
+import numpy as np
+from scipy import ndimage
+
+from mettrail.errors import InputError
+from mettrail.segmentation.cases import from_nnunet, to_nnunet
+from mettrail.segmentation.models import PRIOR, Model, build_network, read_weights, require_channels
+
+# The same as strip.grow_mm.
+GROW_MM = 3
+
+
+def predict_probabilities(
+    model: Model,
+    channels: dict[str, np.ndarray],
+    *,
+    mask: np.ndarray | None,
+    device: str,
+    threads: int,
+    tile_step: float = 0.75,
+) -> np.ndarray:
+    """Return the probability of each class in each voxel.
+
+    Parameters
+    ----------
+    model : Model
+    channels : name -> (X, Y, Z) array
+        RAS, 1 mm, one grid: images as they are in the working folder (0 outside the brain mask grown by 3 mm for a
+        model with input ``brain``), ``prior`` as a binary mask (label 1 or 3 of the last visit). More than the model
+        needs is no harm.
+    mask : (X, Y, Z) bool, optional
+        Brain mask; more than 3 mm beyond it everything is background. Wherever an image is not 0 when omitted.
+    device : str
+        ``cpu``, ``cuda`` or ``auto`` (cuda where there is one).
+    threads : int
+        Cores to use on the CPU.
+    tile_step : float
+        Distance between neighbouring tiles, as a share of the tile.
+
+    Returns
+    -------
+    (X, Y, Z, 4) float32
+        Background, enhancing, edema, necrosis; they sum to 1. Whole lesion (1 + 3) is called from 0.5 on: where a model
+        has another threshold, its probabilities are shifted so that the threshold comes to lie at 0.5.
+
+    Raises
+    ------
+    ModelError
+        A channel is missing.
+    InputError
+        Arrays of different shapes, or a prior that is not binary.
+    """
+    import torch
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    require_channels(model, channels)
+    arrays = [np.asarray(channels[name], np.float32) for name in model.channels]
+    _check_arrays(model, arrays, mask)
+    probabilities = np.zeros((*arrays[0].shape, 4), np.float32)
+    probabilities[..., 0] = 1
+    # nnU-Net crops to what is not zero in any channel; a prior beyond the images must not widen that.
+    seen = np.logical_or.reduce([a != 0 for name, a in zip(model.channels, arrays) if name != PRIOR])
+    if mask is not None and model.input == "brain":
+        seen &= grow_mask(mask)
+    if not seen.any():
+        return probabilities
+    box = ndimage.find_objects(seen.astype(np.uint8))[0]
+    seen = seen[box]
+    arrays = [np.where(seen, a[box], 0) for a in arrays]
+    # Holes are dark tissue that happens to be exactly 0.
+    inside = ndimage.binary_fill_holes(seen)
+    if mask is not None:
+        inside &= grow_mask(mask[box])
+
+    manager = PlansManager(_plans_with_tile(model))
+    configuration = manager.get_configuration(model.configuration)
+    data, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
+        np.stack([to_nnunet(a) for a in arrays]),
+        None,
+        {"spacing": [1.0, 1.0, 1.0]},
+        manager,
+        configuration,
+        model.dataset,
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        predicted = _run(model, data, properties, manager, configuration, _device(device), tile_step)
+    finally:
+        torch.set_num_threads(before)
+    within = probabilities[box]
+    # Models may name fewer classes than four.
+    within[inside, 0] = 0
+    for output, label in enumerate(model.classes):
+        within[..., label][inside] = from_nnunet(predicted[output])[inside]
+    probabilities[box] = recentre(within, threshold=model.threshold)
+    return probabilities
+
+
+def grow_mask(mask: np.ndarray) -> np.ndarray:
+    """Grow a 1 mm brain mask by 3 mm: dura and the mask's own errors; networks saw as much in training."""
+    return ndimage.binary_dilation(mask, iterations=GROW_MM)
+
+
+def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:
+    """Shift the odds of whole lesion so that `threshold` comes to lie at 0.5; proportions within and without stay.
+
+    Parameters
+    ----------
+    probabilities : (..., 4) float
+    threshold : float
+        Between 0 and 1.
+
+    Examples
+    --------
+    >>> recentre(np.array([0.7, 0.2, 0.0, 0.1]), threshold=0.3).round(3).tolist()
+    [0.5, 0.333, 0.0, 0.167]
+    """
+    if threshold == 0.5:
+        return probabilities
+    whole = probabilities[..., 1] + probabilities[..., 3]
+    rest = 1 - whole
+    shifted = whole * (1 - threshold) / np.maximum(whole * (1 - threshold) + rest * threshold, 1e-12)
+    out = np.empty_like(probabilities)
+    for label in (1, 3):
+        out[..., label] = probabilities[..., label] * shifted / np.maximum(whole, 1e-12)
+    for label in (0, 2):
+        out[..., label] = probabilities[..., label] * (1 - shifted) / np.maximum(rest, 1e-12)
+    return out
+
+
+def _run(model: Model, data, properties, manager, configuration, device, tile_step: float) -> np.ndarray:
+    """Run nnU-Net's predictor; (outputs, Z, Y, X) probabilities on the grid that was preprocessed."""
+    import torch
+    from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    # It announces on stdout what it will not do on a CPU.
+    with contextlib.redirect_stdout(io.StringIO()):
+        predictor = nnUNetPredictor(
+            tile_step_size=tile_step,
+            use_gaussian=True,
+            use_mirroring=bool(model.mirror_axes),
+            perform_everything_on_device=device.type == "cuda",
+            device=device,
+            allow_tqdm=False,
+        )
+    predictor.manual_initialization(
+        build_network(model),
+        manager,
+        configuration,
+        read_weights(model),
+        model.dataset,
+        "nnUNetTrainer",
+        model.mirror_axes or None,
+    )
+    logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).float()
+    _, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits,
+        manager,
+        configuration,
+        manager.get_label_manager(model.dataset),
+        properties,
+        return_probabilities=True,
+        num_threads_torch=torch.get_num_threads(),
+    )
+    return probabilities
+
+
+def _plans_with_tile(model: Model) -> dict:
+    plans = copy.deepcopy(model.plans)
+    if model.tile:
+        plans["configurations"][model.configuration]["patch_size"] = list(model.tile)
+    return plans
+
+
+def _device(name: str):
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "segment: device",
+            found="cuda, and no GPU that torch can use",
+            expected="cpu, or auto",
+            advice="Set `device: auto`, or install a CUDA build of torch.",
+            reason="no_gpu",
+        )
+    return torch.device(name)
+
+
+def _check_arrays(model: Model, arrays: list[np.ndarray], mask: np.ndarray | None) -> None:
+    shapes = {a.shape for a in arrays} | ({mask.shape} if mask is not None else set())
+    if len(shapes) > 1:
+        raise InputError(
+            f"channels of {model.folder}",
+            found=f"shapes {', '.join(sorted('x'.join(map(str, s)) for s in shapes))}",
+            expected="one grid",
+            advice="Bring all images and the prior onto the session's 1 mm grid first.",
+            reason="grid_mismatch",
+        )
+    for name, array in zip(model.channels, arrays):
+        if name == PRIOR and not np.isin(array, (0, 1)).all():
+            raise InputError(
+                f"prior for {model.folder}",
+                found=f"values {np.unique(array)[:6].tolist()}",
+                expected="a binary mask: label 1 or 3 of the last visit",
+                advice="Threshold the labels, and resample them with nearest neighbour.",
+                reason="bad_labels",
+            )

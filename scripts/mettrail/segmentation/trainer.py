@@ -1,0 +1,176 @@
+"""nnU-Net's trainer with few steps in mind: another optimiser, light augmentation, and a prior channel left alone.
+
+Everything else (data loader, loss, deep supervision, checkpoints, log) is nnU-Net's own. The class is used directly;
+to let nnU-Net's own commands find it, set ``nnUNet_extTrainer`` to this folder.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from batchgeneratorsv2.helpers.scalar_type import RandomScalar
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
+from batchgeneratorsv2.transforms.intensity.contrast import BGContrast, ContrastTransform
+from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
+from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+# Arrays reach nnU-Net as its file readers give them, (channel, Z, Y, X): left and right are the last axis.
+LEFT_RIGHT_AXIS = 2
+
+
+class FirstChannels(BasicTransform):
+    """Apply a transform of intensities to the first channels and leave the others (the prior) as they are."""
+
+    def __init__(self, transform: BasicTransform, channels: int):
+        super().__init__()
+        self.transform, self.channels = transform, channels
+
+    def apply(self, data_dict: dict, **_) -> dict:
+        """Transform a copy of the first channels and put it back."""
+        image = data_dict["image"]
+        image[: self.channels] = self.transform(image=image[: self.channels].clone())["image"]
+        return data_dict
+
+
+class MettrailTrainer(nnUNetTrainer):
+    """nnU-Net's trainer for two cores and an hour; arguments are nnU-Net's."""
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cpu"),  # noqa: B008  (nnU-Net's own signature)
+    ):
+        # nnU-Net takes this key out of the plans it is given.
+        super().__init__({"continue_training": False, **plans}, configuration, fold, dataset_json, device)
+        self.my_init_kwargs["plans"] = plans
+        self.probabilistic_oversampling = True
+        self.save_every = 1
+        self.after_epoch = None
+        # Drawing the progress costs as much as five steps, and the log has the same numbers.
+        self.logger.plot_progress_png = lambda *_: None
+
+    def configure(
+        self, *, epochs: int, steps: int, validation_steps: int, lr: float, weight_decay: float, foreground: float, **_
+    ) -> None:
+        """Take the settings of a task from config/train.yaml; before `initialize`."""
+        self.num_epochs = epochs
+        self.num_iterations_per_epoch = steps
+        self.num_val_iterations_per_epoch = validation_steps
+        self.initial_lr, self.weight_decay = lr, weight_decay
+        self.oversample_foreground_percent = foreground
+
+    def plot_network_architecture(self):
+        """Not drawn: it needs a package that is not installed."""
+
+    def configure_optimizers(self):
+        """AdamW instead of SGD: useful in hundreds of steps instead of tens of thousands."""
+        optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802
+        """Patches are cut at their final size (no rotation in the loader) and mirrored left to right only."""
+        self.inference_allowed_mirroring_axes = (LEFT_RIGHT_AXIS,)
+        return (0.0, 0.0), False, self.configuration_manager.patch_size, (LEFT_RIGHT_AXIS,)
+
+    @staticmethod
+    def get_training_transforms(
+        patch_size: np.ndarray | tuple[int, ...],  # noqa: ARG004
+        rotation_for_DA: RandomScalar,  # noqa: ARG004, N803
+        deep_supervision_scales: list | tuple | None,
+        mirror_axes: tuple[int, ...],
+        do_dummy_2d_data_aug: bool,  # noqa: ARG004
+        use_mask_for_norm: list[bool] | None = None,
+        is_cascaded: bool = False,  # noqa: ARG004
+        foreground_labels: tuple[int, ...] | list[int] | None = None,  # noqa: ARG004
+        regions: list | None = None,  # noqa: ARG004
+        ignore_label: int | None = None,  # noqa: ARG004
+    ) -> BasicTransform:
+        """Noise, blur, brightness, contrast, gamma on the images alone, then mirroring of everything together.
+
+        Channels that nnU-Net normalises within the mask are images; the prior is not normalised and not touched here.
+        """
+        images = sum(bool(masked) for masked in use_mask_for_norm)
+        intensity = [
+            RandomTransform(GaussianNoiseTransform((0, 0.05), p_per_channel=1, synchronize_channels=True), 0.15),
+            RandomTransform(
+                GaussianBlurTransform((0.4, 0.9), synchronize_channels=True, synchronize_axes=True, p_per_channel=1),
+                0.1,
+            ),
+            RandomTransform(
+                MultiplicativeBrightnessTransform(BGContrast((0.8, 1.25)), synchronize_channels=False, p_per_channel=1),
+                0.15,
+            ),
+            RandomTransform(
+                ContrastTransform(
+                    BGContrast((0.75, 1.3)), preserve_range=True, synchronize_channels=False, p_per_channel=1
+                ),
+                0.15,
+            ),
+            RandomTransform(
+                GammaTransform(
+                    BGContrast((0.75, 1.35)),
+                    p_invert_image=0,
+                    synchronize_channels=False,
+                    p_per_channel=1,
+                    p_retain_stats=1,
+                ),
+                0.2,
+            ),
+        ]
+        transforms = [FirstChannels(t, images) for t in intensity]
+        transforms += [
+            MirrorTransform(allowed_axes=mirror_axes),
+            MaskImageTransform(apply_to_channels=list(range(images)), channel_idx_in_seg=0, set_outside_to=0),
+            RemoveLabelTansform(-1, 0),
+        ]
+        if deep_supervision_scales is not None:
+            transforms.append(DownsampleSegForDSTransform(ds_scales=deep_supervision_scales))
+        return ComposeTransforms(transforms)
+
+    def do_split(self):
+        """Training cases as the folder lists them now: more may be written while training runs."""
+        # nnU-Net writes a case's .pkl last.
+        keys = sorted(path.stem for path in Path(self.preprocessed_dataset_folder).glob("*.pkl"))
+        train = [key for key in keys if key.startswith("train")]
+        return train, [key for key in keys if key.startswith("val")] or train
+
+    def on_train_epoch_start(self):
+        """Take in the cases that were finished during the last epoch."""
+        self.dataloader_train.data_loader.indices, _ = self.do_split()
+        super().on_train_epoch_start()
+
+    def on_epoch_end(self):
+        """Say in one line where the training stands and how long it will take."""
+        super().on_epoch_end()
+
+        def value(name):
+            return self.logger.get_value(name, step=-1)
+
+        seconds = value("epoch_end_timestamps") - value("epoch_start_timestamps")
+        left = seconds * (self.num_epochs - self.current_epoch)
+        dice = " ".join(f"{d:.2f}" for d in value("dice_per_class_or_region"))
+        self.print_to_log_file(
+            f"progress: epoch {self.current_epoch}/{self.num_epochs}, "
+            f"{len(self.dataloader_train.data_loader.indices)} cases, "
+            f"loss {value('train_losses'):.3f} / {value('val_losses'):.3f}, pseudo-Dice {dice}, "
+            f"{seconds / self.num_iterations_per_epoch:.2f} s/step, {left / 60:.0f} min left, "
+            f"done at {time.strftime('%H:%M', time.localtime(time.time() + left))}"
+        )
+        if self.after_epoch is not None:
+            self.after_epoch(self)

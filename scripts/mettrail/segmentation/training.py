@@ -1,0 +1,282 @@
+"""Training of the shipped networks: phantom cases, nnU-Net's training, model folders, validation.
+
+A run folder holds everything and can be continued after a kill::
+
+    OUT/preprocessed/Dataset50X_TASK/   cases in nnU-Net's format
+    OUT/validation/                     held-out sessions as arrays
+    OUT/results/Dataset50X_TASK/...     nnU-Net's checkpoints and logs
+    OUT/models/TASK/                    the model folder, overwritten as training goes on
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mettrail.errors import InputError
+from mettrail.segmentation import cases
+from mettrail.segmentation.models import write_model
+
+LICENCE = "Apache-2.0"
+
+
+def train(
+    task: str,
+    out: str | Path,
+    *,
+    settings: dict,
+    resume: bool,
+    make_pair: Callable | None = None,
+    in_background: bool = True,
+) -> Path:
+    """Train one network; makes the cases it needs first.
+
+    Parameters
+    ----------
+    task : str
+        ``detection`` or ``resegmentation``; the latter starts from the former's weights where `out` has them.
+    out : path
+        Run folder.
+    settings : dict
+        config/train.yaml.
+    resume : bool
+        Go on from the last checkpoint in `out`. Cases that exist are kept either way.
+    make_pair : function, optional
+        Seed -> two sessions; the phantom when omitted.
+    in_background : bool
+        Make cases in a process of its own while training runs.
+
+    Returns
+    -------
+    Path
+        The model folder.
+    """
+    # nnU-Net reads these whenever it needs a path; no worker processes, no compiler.
+    out = Path(out).resolve()
+    for name in ("raw", "preprocessed", "results"):
+        os.environ[f"nnUNet_{name}"] = str(out / name)
+    os.environ.update(nnUNet_n_proc_DA="0", nnUNet_compile="0", nnUNet_wandb_enabled="0")
+    # On a busy machine, threads that spin while they wait for each other cost more than they gain.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    torch.set_num_threads(settings["threads"])
+    torch.manual_seed(settings["seed"])
+    np.random.seed(settings["seed"])  # noqa: NPY002  (nnU-Net's loader draws from it)
+
+    writer = _start_cases(out, settings, make_pair or _phantom_pair, in_background)
+    try:
+        trainer = _make_trainer(task, settings)
+        checkpoint = Path(trainer.output_folder) / "checkpoint_latest.pth"
+        if resume and checkpoint.exists():
+            trainer.load_checkpoint(str(checkpoint))
+        elif task == "resegmentation":
+            _start_from_detection(trainer, out)
+        model_folder = out / "models" / task
+
+        def export(current) -> None:
+            every = settings[task]["export_every"]
+            if current.current_epoch % every == 0 and current.current_epoch < current.num_epochs:
+                export_model(current, model_folder, settings=settings)
+
+        trainer.after_epoch = export
+        trainer.run_training()
+        export_model(trainer, model_folder, settings=settings)
+    finally:
+        if writer is not None:
+            writer.terminate()
+    return model_folder
+
+
+def export_model(
+    trainer, folder: Path, *, settings: dict, threshold: float = 0.5, validation: dict | None = None
+) -> None:
+    """Write the network as it is now as a model folder, with its card.
+
+    Parameters
+    ----------
+    trainer : MettrailTrainer
+    folder : Path
+    settings : dict
+        config/train.yaml.
+    threshold : float
+        Chosen on held-out phantoms.
+    validation : dict, optional
+        What `validation.validate` found.
+    """
+    task = folder.name
+    plans = {key: value for key, value in trainer.plans_manager.plans.items() if key != "continue_training"}
+    steps = trainer.current_epoch * trainer.num_iterations_per_epoch
+    first, last = settings["cases"]["train_seeds"]
+    trained_on = (
+        f"mettrail phantoms, seeds {first} to {last} (two sessions each), no patient data; {steps} steps of "
+        f"{trainer.batch_size} patches"
+    )
+    description = {
+        "task": task,
+        "input": "brain",
+        "channels": list(cases.CHANNELS[task]),
+        "configuration": cases.CONFIGURATION,
+        "spacing_mm": [1.0, 1.0, 1.0],
+        "normalisation": list(trainer.configuration_manager.normalization_schemes),
+        "mirror_axes": [],
+        "tile": list(settings["network"]["tile"]),
+        "threshold": threshold,
+        "trained_on": trained_on,
+        "licence": LICENCE,
+    }
+    trainer.set_deep_supervision_enabled(False)
+    try:
+        write_model(
+            folder,
+            trainer.network,
+            plans=plans,
+            dataset=trainer.dataset_json,
+            description=description,
+            card=_write_card(task, trained_on, trainer, threshold, validation),
+        )
+    finally:
+        trainer.set_deep_supervision_enabled(True)
+
+
+def _phantom_pair(seed: int):
+    from mettrail import phantom
+
+    return phantom.training_pair(seed)
+
+
+def plan_cases(out: Path, settings: dict, make_pair: Callable) -> tuple[list[tuple[str, int]], dict]:
+    """Make the folders of a run; return the case names with their seeds, and the arguments of `cases.write_cases`."""
+    network = {key: value for key, value in settings["network"].items() if key != "tile"}
+    plans = {task: cases.make_plans(task, **network) for task in cases.CHANNELS}
+    folders = {}
+    for task in cases.CHANNELS:
+        base = out / "preprocessed" / cases.dataset_name(task)
+        folders[task] = base / plans[task]["configurations"][cases.CONFIGURATION]["data_identifier"]
+        folders[task].mkdir(parents=True, exist_ok=True)
+        (base / "dataset_fingerprint.json").write_text("{}")
+    own = ("train_seeds", "validation_seeds", "validation_in_training", "start_with")
+    return _name_seeds(settings["cases"]), {
+        "folders": folders,
+        "plans": plans,
+        "make_pair": make_pair,
+        "priors": settings["priors"],
+        "validation_folder": out / "validation",
+        **{key: value for key, value in settings["cases"].items() if key not in own},
+    }
+
+
+def _start_cases(out: Path, settings: dict, make_pair: Callable, in_background: bool):
+    """Begin making cases and wait until there are enough to start with."""
+    names, arguments = plan_cases(out, settings, make_pair)
+    start_with = settings["cases"]["start_with"] + settings["cases"]["validation_in_training"]
+
+    def ready() -> int:
+        return min(len(list(folder.glob("*b.pkl"))) for folder in arguments["folders"].values())
+
+    if not in_background:
+        cases.write_cases(names, **arguments)
+        return None
+    writer = multiprocessing.get_context("spawn").Process(
+        target=cases.write_cases, args=(names,), kwargs=arguments, daemon=True
+    )
+    writer.start()
+    while ready() < start_with:
+        time.sleep(2)
+        if not writer.is_alive() and ready() < start_with:
+            raise InputError(
+                out,
+                found=f"{ready()} phantom pairs when making them broke off",
+                expected=f"{start_with} to start training with",
+                advice="The reason stands above this message.",
+                reason="no_cases",
+            )
+    return writer
+
+
+def _name_seeds(settings: dict) -> list[tuple[str, int]]:
+    """Name the cases: some held-out pairs first, to watch the training by, the others last."""
+    first, last = settings["train_seeds"]
+    train_names = [(f"train{i:04d}", seed) for i, seed in enumerate(range(first, last + 1))]
+    first, last = settings["validation_seeds"]
+    held_out = [(f"val{i:04d}", seed) for i, seed in enumerate(range(first, last + 1))]
+    watched = settings["validation_in_training"]
+    if {seed for _, seed in train_names} & {seed for _, seed in held_out}:
+        raise InputError(
+            "train.yaml: cases",
+            found="training and validation seeds that overlap",
+            expected="validation on phantoms never trained on",
+            advice="Move validation_seeds away from train_seeds.",
+        )
+    return held_out[:watched] + train_names + held_out[watched:]
+
+
+def _make_trainer(task: str, settings: dict):
+    from mettrail.segmentation.trainer import MettrailTrainer
+
+    network = {key: value for key, value in settings["network"].items() if key != "tile"}
+    plans = cases.make_plans(task, **network)
+    count = 2 * (settings["cases"]["train_seeds"][1] - settings["cases"]["train_seeds"][0] + 1)
+    import torch
+
+    trainer = MettrailTrainer(
+        plans, cases.CONFIGURATION, 0, cases.make_dataset_json(task, cases=count), torch.device("cpu")
+    )
+    trainer.configure(**settings[task])
+    trainer.initialize()
+    trainer.print_to_log_file("seed", settings["seed"], "settings", json.dumps(settings[task]))
+    return trainer
+
+
+def _start_from_detection(trainer, out: Path) -> None:
+    """Take over the detection network; its first layer gets a prior channel of zeros, that is, no opinion yet."""
+    import torch
+
+    found = sorted((out / "results" / cases.dataset_name("detection")).glob("*/fold_0/checkpoint_final.pth"))
+    if not found:
+        trainer.print_to_log_file("no detection network in the run folder: starting from random weights")
+        return
+    theirs = torch.load(found[0], map_location="cpu", weights_only=False)["network_weights"]
+    ours = trainer.network.state_dict()
+    for key, value in theirs.items():
+        missing = ours[key].shape[1] - value.shape[1] if value.ndim > 1 else 0
+        if missing:
+            value = torch.cat([value, value.new_zeros(value.shape[0], missing, *value.shape[2:])], dim=1)
+        ours[key] = value
+    trainer.network.load_state_dict(ours)
+    trainer.print_to_log_file("starting from", found[0].name, "of detection")
+
+
+def _write_card(task: str, trained_on: str, trainer, threshold: float, validation: dict | None) -> str:
+    count = sum(p.numel() for p in trainer.network.parameters())
+    figures = "Not validated: an intermediate state of training."
+    if validation is not None:
+        rows = "\n".join(f"| {key} | {value} |" for key, value in validation.items())
+        figures = f"On held-out phantoms (seeds never trained on):\n\n| figure | value |\n| --- | --- |\n{rows}"
+    what = {
+        "detection": "Finds and segments lesions on one post-contrast T1w.",
+        "resegmentation": "Segments again, on a new post-contrast T1w, the lesions known from the last visit.",
+    }[task]
+    return f"""# {task}
+
+{what} Outputs: background, enhancing, edema, necrosis.
+
+**Trained on synthetic heads only. It shows that the pipeline works; it is not for patients.** For patients, train
+nnU-Net on your own cohort and put the folder in this one's place (`segment` in the configuration).
+
+- Trained on: {trained_on}.
+- Network: nnU-Net {importlib.metadata.version("nnunetv2")}, PlainConvUNet, {count:,} weights; AdamW, lr
+  {trainer.initial_lr:g} falling to 0, Dice + cross-entropy with deep supervision.
+- Input: {", ".join(cases.CHANNELS[task])}; RAS, 1 mm, bias-corrected, 0 outside the brain mask grown by 3 mm.
+- Whole lesion from a probability of {threshold:g}.
+- Licence: {LICENCE}.
+
+{figures}
+"""

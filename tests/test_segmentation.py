@@ -1,0 +1,471 @@
+"""The contract of model folders, what reaches the network, fusion, and the decision on the scan's grid."""
+
+import hashlib
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from mettrail import images, segmentation
+from mettrail.errors import GridMismatchError, InputError, ModelError
+from mettrail.images import Grid, Image
+from mettrail.segmentation import cases, models, prediction
+
+NETWORK = {
+    "features": [4, 8], "convs_encoder": [1, 1], "convs_decoder": [1], "patch": [16, 16, 16], "batch": 2
+}  # fmt: skip
+# No two sides alike.
+SHAPE = (20, 24, 28)
+
+
+def write_tiny_model(folder, task="detection", *, channels=None, half=False, **changes):
+    """A model folder with a random network of a few weights."""
+    torch.manual_seed(1)
+    plans, dataset = cases.make_plans(task, **NETWORK), cases.make_dataset_json(task, cases=2)
+    configuration = plans["configurations"]["3d_fullres"]
+    channels = channels or list(cases.CHANNELS[task])
+    dataset["channel_names"] = {str(i): "noNorm" if c == "prior" else c for i, c in enumerate(channels)}
+    normalisation = ["NoNormalization" if c == "prior" else "ZScoreNormalization" for c in channels]
+    configuration["normalization_schemes"] = normalisation
+    configuration["use_mask_for_norm"] = [c != "prior" for c in channels]
+    plans["foreground_intensity_properties_per_channel"] = {str(i): {} for i in range(len(channels))}
+    network = models.build_from_plans(plans, "3d_fullres", channels=len(channels), outputs=4, path=folder)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    description = {
+        "task": task, "input": "brain", "channels": channels, "configuration": "3d_fullres",
+        "spacing_mm": [1, 1, 1], "normalisation": normalisation, "mirror_axes": [], "tile": None,
+        "threshold": 0.5, "trained_on": "nothing", "licence": "none",
+    }  # fmt: skip
+    description.update(changes)
+    return models.write_model(
+        folder, network, plans=plans, dataset=dataset, description=description, card="# tiny\n", half=half
+    )
+
+
+def edit(folder, name, change):
+    path = folder / name
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def scan(seed=0, shape=SHAPE):
+    rng = np.random.default_rng(seed)
+    image = rng.uniform(50, 150, shape).astype(np.float32)
+    image[:2], image[:, -3:], image[..., :1] = 0, 0, 0
+    return image
+
+
+def predict(model, channels, **changes):
+    return segmentation.predict_probabilities(
+        model, channels, **{"mask": None, "device": "cpu", "threads": 1} | changes
+    )
+
+
+# The contract
+
+
+def test_a_model_folder_that_keeps_the_contract_is_read(tmp_path):
+    model = write_tiny_model(tmp_path / "m", "resegmentation")
+    assert model.channels == ("ce-gadolinium_T1w", "prior")
+    assert model.classes == (0, 1, 2, 3)
+    assert [w.name for w in model.weights] == ["weights.safetensors"]
+
+
+BREAKS = {
+    "a folder that is not there": (None, "no such folder"),
+    "no mettrail.json": (lambda f: (f / "mettrail.json").unlink(), "mettrail.json"),
+    "a missing key": (lambda f: edit(f, "mettrail.json", lambda d: d.pop("licence")), "no licence"),
+    "a task nobody knows": (lambda f: edit(f, "mettrail.json", lambda d: d.update(task="magic")), "magic"),
+    "a channel nobody knows": (
+        lambda f: edit(f, "mettrail.json", lambda d: d.update(channels=["t1c"], normalisation=["ZScoreNormalization"])),
+        "t1c",
+    ),
+    "a prior for detection": (
+        lambda f: edit(f, "mettrail.json", lambda d: d.update(channels=["ce-gadolinium_T1w", "prior"])),
+        "none for detection",
+    ),
+    "more channels than nnU-Net has": (
+        lambda f: edit(f, "mettrail.json", lambda d: d.update(channels=["ce-gadolinium_T1w", "FLAIR"])),
+        "as many as dataset.json",
+    ),
+    "another normalisation": (
+        lambda f: edit(f, "mettrail.json", lambda d: d.update(normalisation=["CTNormalization"])),
+        "CTNormalization",
+    ),
+    "a configuration that is not in the plans": (
+        lambda f: edit(f, "mettrail.json", lambda d: d.update(configuration="2d")),
+        "3d_fullres",
+    ),
+    "labels under other names": (
+        lambda f: edit(f, "dataset.json", lambda d: d.update(labels={"background": 0, "whole tumor": 1})),
+        "whole tumor",
+    ),
+    "regions": (
+        lambda f: edit(f, "dataset.json", lambda d: d.update(labels={"background": 0, "edema": [1, 2]})),
+        "Region",
+    ),
+    "weights that were changed": (
+        lambda f: (f / "fold_0/weights.safetensors").write_bytes(b"something else"),
+        "sha256",
+    ),
+    "no weights": (lambda f: (f / "fold_0/weights.safetensors").unlink(), "no weights"),
+    "a threshold that is no probability": (lambda f: edit(f, "mettrail.json", lambda d: d.update(threshold=50)), "50"),
+}
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_folder_that_breaks_the_contract_is_refused_by_name(tmp_path, what):
+    act, says = BREAKS[what]
+    folder = tmp_path / "m"
+    if act is not None:
+        write_tiny_model(folder)
+        act(folder)
+    with pytest.raises(ModelError, match=says) as caught:
+        segmentation.read_model(folder)
+    assert "to do:" in str(caught.value)
+
+
+def test_a_normalised_prior_is_refused(tmp_path):
+    folder = tmp_path / "m"
+    write_tiny_model(folder, "resegmentation")
+    both = ["ZScoreNormalization"] * 2
+    edit(folder, "mettrail.json", lambda d: d.update(normalisation=both))
+    edit(folder, "plans.json", lambda d: d["configurations"]["3d_fullres"].update(normalization_schemes=both))
+    with pytest.raises(ModelError, match="noNorm"):
+        segmentation.read_model(folder)
+
+
+def test_a_session_that_lacks_a_channel_is_refused(tmp_path):
+    model = write_tiny_model(tmp_path / "m", channels=["ce-gadolinium_T1w", "FLAIR"])
+    with pytest.raises(ModelError, match="Add FLAIR"):
+        segmentation.require_channels(model, ["ce-gadolinium_T1w", "T2w"])
+    with pytest.raises(ModelError, match="FLAIR"):
+        predict(model, {"ce-gadolinium_T1w": scan()})
+
+
+def test_channels_are_read_by_name_and_the_prior_is_enhancing_and_necrosis(tmp_path):
+    model = write_tiny_model(tmp_path / "m", "resegmentation")
+    affine = np.diag([1, 1, 1, 1.0])
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[5:8, 5, 5], labels[9, 9, 9], labels[10, 10, 10] = 1, 2, 3
+    images.write_image(tmp_path / "sub-A_ce-gadolinium_T1w.nii.gz", scan(), affine)
+    images.write_image(tmp_path / "sub-A_desc-preproc_T2w.nii.gz", scan(1), affine)
+    images.write_labels(tmp_path / "prior.nii.gz", labels, affine)
+    read = segmentation.read_channels(
+        model,
+        reference=("ce-gadolinium_T1w", tmp_path / "sub-A_ce-gadolinium_T1w.nii.gz"),
+        sequences=[tmp_path / "sub-A_desc-preproc_T2w.nii.gz"],
+        prior=tmp_path / "prior.nii.gz",
+    )
+    assert list(read) == ["ce-gadolinium_T1w", "prior"]
+    assert np.array_equal(read["prior"] > 0, np.isin(labels, (1, 3)))
+
+
+def test_channels_that_are_not_on_one_grid_are_refused(tmp_path):
+    model = write_tiny_model(tmp_path / "m", "resegmentation")
+    images.write_image(tmp_path / "T1w.nii.gz", scan(), np.eye(4))
+    images.write_labels(tmp_path / "prior.nii.gz", np.zeros(SHAPE, np.uint8), np.diag([1, 1, 2, 1.0]))
+    with pytest.raises(GridMismatchError):
+        segmentation.read_channels(
+            model, reference=("ce-gadolinium_T1w", tmp_path / "T1w.nii.gz"), prior=tmp_path / "prior.nii.gz"
+        )
+
+
+# Prediction
+
+
+def test_probabilities_sum_to_one_and_lie_within_the_mask(tmp_path):
+    model = write_tiny_model(tmp_path / "m")
+    mask = np.zeros(SHAPE, bool)
+    mask[6:15, 5:19, 8:20] = True
+    image = scan()
+    p = predict(model, {"ce-gadolinium_T1w": image}, mask=mask)
+    assert p.shape == (*SHAPE, 4)
+    assert p.dtype == np.float32
+    assert np.allclose(p.sum(-1), 1, atol=1e-4)
+    far = ~prediction.grow_mask(mask) | (image == 0)
+    assert (p[far][:, 0] == 1).all()
+    assert (p[mask][:, 0] < 1).any()
+
+
+def test_the_order_in_which_channels_are_given_does_not_matter_but_their_names_do(tmp_path):
+    model = write_tiny_model(tmp_path / "m", channels=["ce-gadolinium_T1w", "FLAIR"])
+    a, b = scan(1), scan(2)
+    one = predict(model, {"ce-gadolinium_T1w": a, "FLAIR": b})
+    assert np.array_equal(one, predict(model, {"FLAIR": b, "ce-gadolinium_T1w": a}))
+    assert not np.allclose(one, predict(model, {"FLAIR": a, "ce-gadolinium_T1w": b}), atol=1e-3)
+
+
+def spy(monkeypatch, logits=None):
+    """Let the network be replaced by a function of what it is given, and keep that."""
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    seen = []
+
+    def run(_, data):
+        seen.append(data.clone())
+        return torch.zeros((4, *data.shape[1:])) if logits is None else logits(data)
+
+    monkeypatch.setattr(nnUNetPredictor, "predict_logits_from_preprocessed_data", run)
+    return seen
+
+
+def test_the_image_is_normalised_within_the_mask_and_the_prior_is_not(tmp_path, monkeypatch):
+    seen = spy(monkeypatch)
+    image, prior = scan(), np.zeros(SHAPE)
+    prior[10:14, 11:13, 12:15] = 1
+    prior[0, 0, 0] = 1  # outside the brain: must not widen what the network sees
+    predict(write_tiny_model(tmp_path / "m", "resegmentation"), {"ce-gadolinium_T1w": image, "prior": prior})
+    (data,) = seen
+    inside = data[0] != 0
+    assert abs(float(data[0][inside].mean())) < 0.01
+    assert abs(float(data[0][inside].std()) - 1) < 0.01
+    assert set(data[1].unique().tolist()) == {0.0, 1.0}
+    assert data.shape[1:] == (27, 21, 18)
+
+
+def test_what_the_network_sees_comes_back_where_it_was(tmp_path, monkeypatch):
+    def bright_is_enhancing(data):
+        out = torch.zeros((4, *data.shape[1:]))
+        out[1] = 20 * (data[0] > 3) - 10
+        return out
+
+    spy(monkeypatch, bright_is_enhancing)
+    image = scan()
+    image[4:7, 15, 20:26] = 900
+    p = predict(write_tiny_model(tmp_path / "m"), {"ce-gadolinium_T1w": image})
+    assert np.array_equal(p[..., 1] > 0.5, image == 900)
+
+
+def test_a_scan_of_nothing_but_zeros_holds_no_lesion(tmp_path):
+    p = predict(write_tiny_model(tmp_path / "m"), {"ce-gadolinium_T1w": np.zeros(SHAPE)})
+    assert (p[..., 0] == 1).all()
+
+
+def test_a_prior_that_is_not_binary_is_refused(tmp_path):
+    model = write_tiny_model(tmp_path / "m", "resegmentation")
+    with pytest.raises(InputError, match="nearest"):
+        predict(model, {"ce-gadolinium_T1w": scan(), "prior": np.full(SHAPE, 0.3)})
+
+
+def test_arrays_of_different_shapes_are_refused(tmp_path):
+    model = write_tiny_model(tmp_path / "m", "resegmentation")
+    with pytest.raises(InputError, match="one grid"):
+        predict(model, {"ce-gadolinium_T1w": scan(), "prior": np.zeros((4, 4, 4))})
+
+
+def test_a_users_nnunet_checkpoint_predicts_as_the_same_weights_do_as_safetensors(tmp_path):
+    shipped = write_tiny_model(tmp_path / "shipped")
+    theirs = write_tiny_model(tmp_path / "theirs").folder
+    (theirs / "fold_0/weights.safetensors").unlink()
+    network = models.build_network(shipped)
+    network.load_state_dict(models.read_weights(shipped)[0])
+    log = {"train_losses": [np.float64(0.5), np.float32(0.25)], "stamps": [np.int64(3)]}
+    checkpoint = {"network_weights": network.state_dict(), "logging": log, "_best_ema": np.float64(0.1)}
+    path = theirs / "fold_0/checkpoint_final.pth"
+    torch.save(checkpoint, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit(theirs, "mettrail.json", lambda d: d.update(sha256={"fold_0/checkpoint_final.pth": digest}))
+    channels = {"ce-gadolinium_T1w": scan()}
+    assert np.array_equal(predict(shipped, channels), predict(segmentation.read_model(theirs), channels))
+
+
+def test_half_the_precision_costs_next_to_nothing(tmp_path):
+    channels = {"ce-gadolinium_T1w": scan()}
+    full = predict(write_tiny_model(tmp_path / "full"), channels)
+    half = predict(write_tiny_model(tmp_path / "half", half=True), channels)
+    assert np.abs(full - half).max() < 0.02
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.mkdir, ("harm",)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = write_tiny_model(tmp_path / "m").folder
+    (folder / "fold_0/weights.safetensors").unlink()
+    path = folder / "fold_0/checkpoint_final.pth"
+    torch.save({"network_weights": Harmful()}, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit(folder, "mettrail.json", lambda d: d.update(sha256={"fold_0/checkpoint_final.pth": digest}))
+    with pytest.raises(ModelError, match="more than numbers"):
+        models.read_weights(segmentation.read_model(folder))
+    assert not (tmp_path / "harm").exists()
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    folder = write_tiny_model(tmp_path / "m").folder
+    edit(
+        folder,
+        "plans.json",
+        lambda d: d["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"].update(features_per_stage=[4, 12]),
+    )
+    with pytest.raises(ModelError, match=r"do not fit plans\.json"):
+        models.read_weights(segmentation.read_model(folder))
+
+
+def test_a_model_with_one_class_fills_the_others_with_nothing(tmp_path, monkeypatch):
+    folder = write_tiny_model(tmp_path / "m").folder
+    edit(folder, "dataset.json", lambda d: d.update(labels={"background": 0, "lesion": 1}))
+    spy(monkeypatch, lambda data: torch.zeros((2, *data.shape[1:])))
+    monkeypatch.setattr(prediction, "read_weights", lambda model: [])
+    p = predict(segmentation.read_model(folder), {"ce-gadolinium_T1w": scan()})
+    assert np.allclose(p[10, 10, 10], [0.5, 0.5, 0, 0])
+
+
+def test_a_threshold_is_brought_to_one_half():
+    p = np.array([[0.6, 0.2, 0.1, 0.1], [1, 0, 0, 0], [0, 0.75, 0, 0.25]])
+    shifted = prediction.recentre(p, threshold=0.3)
+    assert np.allclose(shifted.sum(-1), 1)
+    assert shifted[0, 1] + shifted[0, 3] == pytest.approx(0.5)
+    assert np.array_equal(shifted[1:], p[1:])
+
+
+# Fusion
+
+AFFINE = np.array([[0, -1, 0, 30], [1, 0, 0, -20], [0, 0, 1, 5], [0, 0, 0, 1.0]])
+
+
+def lesion(*boxes, shape=(40, 30, 20), label=1, p=0.9):
+    data = np.zeros((*shape, 4), np.float32)
+    for x, size in boxes:
+        data[x : x + size, 10 : 10 + size, 8 : 8 + size, label] = p
+    data[..., 0] = 1 - data.sum(-1)
+    return Image(data, AFFINE)
+
+
+def prior_at(*boxes, shape=(40, 30, 20)):
+    labels = np.zeros(shape, np.uint8)
+    for x, size in boxes:
+        labels[x : x + size, 10 : 10 + size, 8 : 8 + size] = 1
+    return Image(labels, AFFINE)
+
+
+def called(image):
+    """First voxels and sizes along x of what is called lesion."""
+    row = (image.data[..., 1] + image.data[..., 3] >= 0.5).any((1, 2))
+    edges = np.flatnonzero(np.diff(np.r_[0, row.astype(int), 0]))
+    return [(int(a), int(b - a)) for a, b in zip(edges[::2], edges[1::2])]
+
+
+FUSION = {  # detection, re-segmentation, prior -> fused
+    "a known lesion comes from re-segmentation": ([(5, 4)], [(6, 3)], [(5, 4)], [(6, 3)]),
+    "a new lesion comes from detection": ([(5, 4), (25, 5)], [(5, 4)], [(5, 4)], [(5, 4), (25, 5)]),
+    "re-segmentation finds no new lesions": ([], [(5, 4), (25, 5)], [(5, 4)], [(5, 4)]),
+    "a lesion that moved a little is still known": ([], [(11, 4)], [(5, 4)], [(11, 4)]),
+    "a lesion far from the prior is not": ([], [(20, 4)], [(5, 4)], []),
+    "what detection sees of a known lesion is replaced whole": ([(4, 8)], [(5, 4)], [(5, 4)], [(5, 4)]),
+    "what detection alone sees at a prior stays": ([(5, 4)], [], [(5, 4)], [(5, 4)]),
+    "a lesion that vanished is gone": ([], [], [(5, 4)], []),
+    "known lesions detection missed are there": ([], [(5, 4)], [(5, 4)], [(5, 4)]),
+}
+
+
+@pytest.mark.parametrize("case", FUSION)
+def test_fusion(case):
+    detection, known, prior, expected = FUSION[case]
+    fused = segmentation.fuse(lesion(*detection), lesion(*known), prior_at(*prior), touch_mm=3)
+    assert called(fused) == expected
+    assert np.allclose(fused.data.sum(-1), 1)
+
+
+def test_without_a_prior_detection_stands():
+    detection = lesion((5, 4))
+    assert segmentation.fuse(detection, None, None, touch_mm=3) is detection
+    assert called(segmentation.fuse(detection, lesion((20, 4)), prior_at(), touch_mm=3)) == [(5, 4)]
+
+
+def test_edema_comes_from_the_network_of_the_nearest_lesion():
+    detection, known = lesion((5, 4), (25, 4)), lesion((5, 4))
+    for image, p in ((detection, 0.3), (known, 0.8)):
+        for x in (10, 23):
+            image.data[x, 10:14, 8:12] = [1 - p, 0, p, 0]
+    fused = segmentation.fuse(detection, known, prior_at((5, 4)), touch_mm=3).data
+    assert fused[10, 11, 9, 2] == pytest.approx(0.8)
+    assert fused[23, 11, 9, 2] == pytest.approx(0.3)
+
+
+def test_fusion_refuses_another_grid():
+    moved = Image(lesion((5, 4)).data, AFFINE + np.eye(4)[:, [3, 0, 1, 2]] * 0 + np.diag([0.2, 0, 0, 0]))
+    with pytest.raises(GridMismatchError):
+        segmentation.fuse(lesion((5, 4)), moved, prior_at((5, 4)), touch_mm=3)
+
+
+# The decision on the scan's grid
+
+
+def ball_mm(centre, radius, label=1, shape=(60, 50, 40)):
+    """Probabilities of a ball with a soft edge, on a 1 mm grid with its corner at -20, -10, 5."""
+    affine = np.diag([1, 1, 1, 1.0])
+    affine[:3, 3] = (-20, -10, 5)
+    index = np.indices(shape).reshape(3, -1).T + affine[:3, 3]
+    distance = np.linalg.norm(index - centre, axis=1).reshape(shape)
+    data = np.zeros((*shape, 4), np.float32)
+    data[..., label] = np.clip(radius - distance + 0.5, 0, 1)
+    data[..., 0] = 1 - data[..., label]
+    return Image(data, affine)
+
+
+def oblique_grid(spacing, shape, middle, degrees=17):
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    flip = np.diag([-1, 1, 1])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ flip @ np.diag(spacing)
+    affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return Grid(shape, affine)
+
+
+@pytest.mark.parametrize("spacing", [(0.8, 1.1, 1.4), (0.7, 0.9, 3.0), (1, 1, 1)])
+def test_a_lesion_keeps_place_and_volume_on_an_oblique_anisotropic_grid(spacing):
+    centre = np.array([9.3, 14.2, 24.1])
+    shape = tuple(int(60 / s) for s in spacing)
+    grid = oblique_grid(spacing, shape, (12, 11, 23))
+    labels = segmentation.decide_on_grid(ball_mm(centre, 7), grid)
+    assert labels.data.dtype == np.uint8
+    assert labels.grid.matches(grid)
+    volume = (labels.data == 1).sum() * grid.voxel_volume_mm3
+    assert volume == pytest.approx(4 / 3 * np.pi * 7**3, rel=0.04)
+    where = np.argwhere(labels.data == 1).mean(0) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    assert np.abs(where - centre).max() < 0.35
+
+
+def test_a_lesion_between_the_slices_keeps_the_voxel_at_its_peak():
+    grid = Grid((40, 40, 8), np.array([[1, 0, 0, -19.6], [0, 1, 0, -9.7], [0, 0, 6, 5.0], [0, 0, 0, 1]]))
+    p = ball_mm((4, 8, 20), 1.2)
+    labels = segmentation.decide_on_grid(p, grid)
+    assert (labels.data > 0).sum() == 1
+    (index,) = np.argwhere(labels.data == 1)
+    assert np.abs(index @ grid.affine[:3, :3].T + grid.affine[:3, 3] - (4, 8, 20)).max() <= 3.01
+
+
+def test_whole_lesion_decides_before_its_parts_do():
+    p = ball_mm((4, 8, 20), 5)
+    core = p.data[..., 1] > 0
+    p.data[core] = [0.4, 0.28, 0.0, 0.32]
+    labels = segmentation.decide_on_grid(p, Grid(p.data.shape[:3], p.affine))
+    assert (labels.data[core] == 3).all()
+    p.data[core] = [0.3, 0.2, 0.35, 0.15]
+    assert (segmentation.decide_on_grid(p, Grid(p.data.shape[:3], p.affine)).data[core] == 2).all()
+
+
+def test_no_lesion_is_no_lesion_and_a_lesion_outside_the_field_of_view_is_no_error():
+    empty = ball_mm((4, 8, 20), 0)
+    empty.data[..., 0], empty.data[..., 1] = 1, 0
+    grid = oblique_grid((1, 1, 2), (30, 30, 20), (400, 0, 0))
+    assert segmentation.decide_on_grid(empty, grid).data.max() == 0
+    assert segmentation.decide_on_grid(ball_mm((4, 8, 20), 5), grid).data.max() == 0
+
+
+def test_many_lesions_are_decided_as_each_alone():
+    grid = oblique_grid((0.8, 1.1, 2.4), (70, 55, 25), (7, 12, 22))
+    a, b = ball_mm((0, 5, 20), 4), ball_mm((12, 20, 26), 3, label=3)
+    both = Image(np.where(b.data[..., :1] < 1, b.data, a.data), a.affine)
+    alone = np.maximum(segmentation.decide_on_grid(a, grid).data, segmentation.decide_on_grid(b, grid).data)
+    assert set(np.unique(alone)) == {0, 1, 3}
+    assert np.array_equal(segmentation.decide_on_grid(both, grid).data, alone)

@@ -297,7 +297,7 @@ def test_trajectories_are_drawn_for_the_odd_cases(case, tmp_path):
         )
     else:
         one = lesions[lesions["track_id"] == "L001"]
-        lesions = pd.concat([one.assign(track_id=f"L{n:03d}") for n in range(1, 41)])
+        lesions = pd.concat([one.assign(track_id=f"L{n:03d}") for n in range(1, 26)])
     svg = draw(tmp_path, lesions, sessions).read_text()
     assert "</svg>" in svg
     words = {"nothing": "no lesion in any session", "no lesion": "no sum", "no dates": "no dates known"}

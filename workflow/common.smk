@@ -243,32 +243,27 @@ def finish_others():
 
     The failed sessions are in the tables as not evaluable, with the reason; the exit status stays that of the first pass.
     """
+    if getattr(workflow.scheduler, "_user_kill", None):
+        return  # stopped by the user: nothing failed
     known = config.get("unfinished")
     before = len(pd.read_csv(known, sep="\t")) if known else 0
     failures = joblog.read_failures(OUT)
-    for failure in failures:
-        unit = (
-            "_".join(f"{key}-{failure[key]}" for key in ("sub", "ses") if failure[key])
-            or "the cohort"
-        )
-        print(
-            f"\nFAILED {failure['stage']} of {unit}: {failure['detail']}\n  log: {failure['log']}",
-            file=sys.stderr,
-        )
+    for line in joblog.describe_failures(failures):
+        print(line, file=sys.stderr)
     if len(failures) <= before:
         return
     unfinished = OUT / "logs" / "unfinished.tsv"
     pd.DataFrame(failures).to_csv(unfinished, sep="\t", index=False, na_rep="n/a")
+    if any(flag.split("=")[0] in ("-d", "--directory") for flag in sys.argv):
+        # Paths on the command line are relative to a folder that has been left.
+        print(
+            f"To finish the rest, add --config unfinished={unfinished}", file=sys.stderr
+        )
+        return
     print(
-        f"\nFinishing the rest without {unfinished}; run the same command again to retry.",
+        f"Finishing the rest without {unfinished}; the same command tries again.",
         file=sys.stderr,
     )
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "snakemake",
-            *settings.with_config(sys.argv[1:], f"unfinished={unfinished}"),
-            "--nolock",
-        ]
-    )
+    again = settings.with_config(sys.argv[1:], f"unfinished={unfinished}")
+    lock = [] if "--nolock" in again else ["--nolock"]
+    subprocess.run([sys.executable, "-m", "snakemake", *again, *lock])

@@ -64,6 +64,15 @@ def read_failures(out: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted((out / "logs" / "failures").glob("*.json"))]
 
 
+def describe_failures(failures: list[dict]) -> list[str]:
+    """Say for people what failed, why, and where to read on."""
+    lines = []
+    for failure in failures:
+        unit = "_".join(f"{key}-{failure[key]}" for key in ("sub", "ses") if failure[key]) or "the cohort"
+        lines.append(f"\nFAILED {failure['stage']} of {unit}: {failure['detail']}\n  log: {failure['log']}")
+    return lines or ["\nA job died before it could say why: see the messages above."]
+
+
 def clear_failures(out: Path) -> None:
     """Forget the failures of earlier runs."""
     for path in (out / "logs" / "failures").glob("*.json"):

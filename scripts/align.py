@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 with joblog.to(snakemake.log[0]):
     head = images.read_image(snakemake.input.image)
     mask = images.read_mask(snakemake.input.mask)
-    stripped = brain.keep_brain(head, mask, grow_mm=snakemake.params.grow_mm)
+    stripped = brain.apply_mask(head, mask, grow_mm=snakemake.params.grow_mm)
     images.write_image(snakemake.output.image, stripped.data, stripped.affine)
     sidecars.write_json(sidecars.PREPROC, snakemake.output.sidecar)

@@ -15,7 +15,7 @@ with joblog.to(snakemake.log[0]):
         reference, moving, mask=mask, threads=snakemake.threads, **snakemake.params.settings
     )
     moved = transforms.apply(moving, reference.grid, affine=transform.affine)
-    stripped = brain.keep_brain(moved, mask, grow_mm=snakemake.params.grow_mm)
+    stripped = brain.apply_mask(moved, mask, grow_mm=snakemake.params.grow_mm)
     images.write_image(snakemake.output.image, stripped.data, stripped.affine)
     transforms.write_affine(snakemake.output.affine, transform.affine)
     sidecars.write_json(sidecars.PREPROC, snakemake.output.sidecar)

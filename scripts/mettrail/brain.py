@@ -1,0 +1,262 @@
+"""Find the brain in a head scan (stage: strip): by an atlas, by HD-BET, or by what others extracted before."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from mettrail import transforms
+from mettrail.bias import foreground
+from mettrail.errors import InputError
+from mettrail.images import Grid, Image, canonical_grid, read_image, require_same_grid, resample
+from mettrail.registration import find_start, register
+from mettrail.transforms import Transform, Warp
+
+METHODS = ("atlas", "hd-bet", "nonzero")
+
+# Chosen on six heads with reference masks, see tests/benchmarks/brain.md. The atlas is fixed and the head moves:
+# the metric then sees the brain only; the other way round skull and scalp win.
+_SPACING_MM = 2.0
+_GREEDY = {"linear_iterations": [100, 50], "iterations": [60, 30], "radius": 2, "smooth_vox": [2.0, 1.0]}
+_SEED = 1
+# Head below the brain is cut off: a brain is at most so tall, the search for a start sees a little less.
+_BRAIN_HEIGHT_MM, _START_HEIGHT_MM = 185.0, 140.0
+_VERTEX_AREA_MM2 = 2000.0
+# The inverse warp is computed at points this far apart, and only so far from where the affine puts the atlas.
+_INVERSE_MM, _REACH_MM = 4.0, 16.0
+# A scan with more content than this, or content at its border, still has its head on.
+_MAX_NONZERO, _MAX_BORDER = 0.7, 0.05
+
+
+def extract_brain(
+    head: Image,
+    *,
+    method: str,
+    volume_ml: tuple[float, float],
+    min_fit: float,
+    hd_bet_weights: str,
+    device: str,
+    threads: int,
+) -> tuple[Image, dict]:
+    """Return the brain mask of a scan and what is known about how good it is.
+
+    Parameters
+    ----------
+    head : Image
+        Bias-corrected, RAS axes, 1 mm.
+    method : {'atlas', 'hd-bet', 'nonzero'}
+        ``atlas`` registers the ICBM 2009a T1w brain that nilearn ships; ``hd-bet`` runs HD-BET (Isensee et al. 2019)
+        with weights fetched before; ``nonzero`` is for scans whose brain was extracted by others.
+    volume_ml : (low, high)
+        A mask outside this range is flagged ``brain_volume``.
+    min_fit : float
+        An atlas that correlates less than this with the scan inside the mask is flagged ``brain_fit``.
+    hd_bet_weights : path
+        The parameter folder of HD-BET 2, or its zip file, or ``checkpoint_final.pth`` inside the folder.
+    device : {'auto', 'cpu', 'cuda', ...}
+        For ``hd-bet``.
+    threads : int
+        Cores this may use.
+
+    Returns
+    -------
+    mask : Image of bool
+        On the head's grid.
+    quality : dict
+        ``method``, ``volume_ml``, ``fit`` (None except for ``atlas``), ``flags`` (list of words, empty when all is well).
+        A flagged mask is returned all the same; no other method takes over.
+
+    Raises
+    ------
+    InputError
+        No brain was found, weights are missing, or a head was given as an extracted brain.
+    """
+    if method not in METHODS:
+        raise InputError(
+            "strip: method",
+            found=repr(method),
+            expected=f"one of {', '.join(METHODS)}",
+            advice="Correct it in the config file.",
+            reason="bad_setting",
+        )
+    fit = None
+    if method == "atlas":
+        mask, fit = _by_atlas(head, threads=threads)
+    elif method == "hd-bet":
+        mask = _by_hd_bet(head, weights=Path(hd_bet_weights), device=device, threads=threads)
+    else:
+        mask = _by_nonzero(head)
+    volume = float(mask.data.sum() * mask.voxel_volume_mm3 / 1000)
+    if volume == 0:
+        raise InputError(
+            head.path or "scan",
+            found=f"no brain ({method})",
+            expected="a head scan",
+            advice="Look at the scan; try another strip: method.",
+            reason="no_brain",
+        )
+    flags = []
+    if not volume_ml[0] <= volume <= volume_ml[1]:
+        flags.append("brain_volume")
+    # Written so that a correlation that cannot be computed is flagged, too.
+    if fit is not None and not fit >= min_fit:
+        flags.append("brain_fit")
+    return mask, {
+        "method": method,
+        "volume_ml": round(volume, 1),
+        "fit": None if fit is None or not np.isfinite(fit) else round(fit, 3),
+        "flags": flags,
+    }
+
+
+def apply_mask(image: Image, mask: Image, *, grow_mm: float) -> Image:
+    """Set everything further than `grow_mm` from the brain to 0.
+
+    Parameters
+    ----------
+    image : Image
+    mask : Image of bool
+        On the image's grid.
+    grow_mm : float
+        Leaves the rim of the brain, where metastases sit, to the networks.
+
+    Raises
+    ------
+    GridMismatchError
+        The two are not on one grid.
+    """
+    require_same_grid(image, mask)
+    near = mask.data > 0
+    if grow_mm > 0:
+        near = ndimage.distance_transform_edt(~near, sampling=mask.spacing_mm) <= grow_mm
+    return image.like(np.where(near, image.data, 0).astype(np.float32))
+
+
+def _by_atlas(head: Image, *, threads: int) -> tuple[Image, float]:
+    """Register the atlas to the head and take its mask back; return the mask and the fit."""
+    atlas, atlas_brain = _load_atlas(_SPACING_MM)
+    small, upper = _upper_head(head)
+    start = find_start(atlas, small, atlas_brain, upper)
+    found = register(
+        atlas,
+        small,
+        stage="deformable",
+        fixed_mask=atlas_brain,
+        moving_mask=None,
+        initial=start,
+        threads=threads,
+        engine="greedy",
+        seed=_SEED,
+        mask_grow_mm=0,
+        greedy=_GREEDY,
+        ants={},
+    )
+    back, inverse = _invert(found, small.grid, atlas_brain)
+    fine, fine_brain = _load_atlas(1.0)
+    weight = transforms.apply(
+        fine_brain.like(fine_brain.data.astype(np.float32)), head.grid, affine=inverse, warp=back, interpolation="linear"
+    )
+    mask = _tidy(weight.data > 0.5)
+    warped = transforms.apply(fine, head.grid, affine=inverse, warp=back, interpolation="linear").data
+    return Image(mask, head.affine), _correlation(head.data, warped, mask)
+
+
+def _upper_head(head: Image) -> tuple[Image, Image]:
+    """Cut off the neck, clip fat, and bring to the working grid; also return where a start is searched."""
+    spacing = np.array(head.spacing_mm)
+    inside = foreground(head.data)
+    # The vertex: noise above the head never covers this much.
+    slices = np.flatnonzero(inside.sum((0, 1)) * spacing[0] * spacing[1] > _VERTEX_AREA_MM2)
+    if slices.size == 0:
+        raise InputError(
+            head.path or "scan",
+            found="nothing as large as a head",
+            expected="a head scan, or an extracted brain",
+            advice="Look at the scan and its voxel size.",
+            reason="no_brain",
+        )
+    top = int(slices[-1]) + 1
+    upper = inside.copy()
+    upper[:, :, top:] = False
+    upper[:, :, : max(0, top - round(_START_HEIGHT_MM / spacing[2]))] = False
+    x, y, _ = ndimage.find_objects(upper.astype(np.uint8))[0]
+    z = slice(max(0, top - round(_BRAIN_HEIGHT_MM / spacing[2])), min(top + 10, head.data.shape[2]))
+    x, y = (slice(max(s.start - 5, 0), min(s.stop + 5, n)) for s, n in zip((x, y), head.data.shape))
+    affine = head.affine.copy()
+    affine[:3, 3] = (head.affine @ [x.start, y.start, z.start, 1])[:3]
+    data, upper = head.data[x, y, z], upper[x, y, z]
+    # Fat and vessels with contrast agent: brighter than any tissue the atlas has.
+    data = np.clip(data, 0, 1.2 * np.percentile(data[upper], 99))
+    return _coarser(Image(data, affine), _SPACING_MM), _coarser(Image(upper, affine), _SPACING_MM)
+
+
+def _coarser(image: Image, spacing_mm: float) -> Image:
+    """Smooth and resample; masks are put to the vote."""
+    binary = image.data.dtype == bool
+    data = ndimage.gaussian_filter(image.data.astype(np.float32), spacing_mm / 2.5 / np.array(image.spacing_mm))
+    small = resample(Image(data, image.affine), canonical_grid(image.grid, spacing_mm=spacing_mm))
+    return small.like(small.data > 0.5) if binary else small
+
+
+@lru_cache(maxsize=2)
+def _load_atlas(spacing_mm: float) -> tuple[Image, Image]:
+    """Return the ICBM 152 2009a symmetric T1w brain and its mask, from the files of the nilearn package."""
+    # Not through nilearn.datasets, which takes two seconds to import; the file is part of the package.
+    spec = importlib.util.find_spec("nilearn")
+    folder = Path(spec.submodule_search_locations[0])
+    t1w = read_image(folder / "datasets" / "data" / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
+    brain = Image(ndimage.binary_fill_holes(t1w.data > 0), t1w.affine)
+    if spacing_mm == 1:
+        return t1w, brain
+    return _coarser(t1w, spacing_mm), _coarser(brain, spacing_mm)
+
+
+def _invert(found: Transform, grid: Grid, brain: Image) -> tuple[Warp, np.ndarray]:
+    """Return warp (on a coarse grid of the head) and affine that take points of the head to points of the atlas."""
+    inverse = transforms.invert(found.affine)
+    coarse = canonical_grid(grid, spacing_mm=_INVERSE_MM)
+    around = ndimage.distance_transform_edt(~brain.data, sampling=brain.spacing_mm) <= _REACH_MM
+    near = transforms.apply(brain.like(around), coarse, affine=inverse, interpolation="nearest").data > 0
+    points = transforms.map_points(np.argwhere(near), affine=coarse.affine)
+    there = transforms.unmap_points(points, affine=found.affine, warp=found.warp)
+    vectors = np.zeros((*coarse.shape, 3), np.float32)
+    vectors[near] = transforms.map_points(there, affine=found.affine) - points
+    return Warp(vectors, coarse.affine), inverse
+
+
+def _tidy(mask: np.ndarray) -> np.ndarray:
+    """Keep the largest piece and fill its holes."""
+    pieces, count = ndimage.label(mask)
+    if count > 1:
+        mask = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
+    return ndimage.binary_fill_holes(mask)
+
+
+def _correlation(data: np.ndarray, atlas: np.ndarray, mask: np.ndarray) -> float:
+    """Correlate scan and atlas inside the mask; the brightest and darkest 2 % (tumour, vessels) are clipped."""
+    a, b = data[mask], atlas[mask]
+    if a.size < 2:
+        return float("nan")
+    a = np.clip(a, *np.percentile(a, [2, 98]))
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else float("nan")
+
+
+def _by_nonzero(head: Image) -> Image:
+    """Take what is above 0; refuse a head."""
+    inside = head.data > 0
+    border = np.ones(inside.shape, bool)
+    border[1:-1, 1:-1, 1:-1] = False
+    share, at_border = inside.mean(), inside[border].mean()
+    if share > _MAX_NONZERO or at_border > _MAX_BORDER:
+        raise InputError(
+            head.path or "scan",
+            found=f"{share:.0%} of the voxels above 0, and {at_border:.0%} of those at the border: a head, not a brain",
+            expected="an extracted brain, 0 outside (strip: method is nonzero)",
+            advice="Set strip: method to atlas or hd-bet.",
+            reason="not_extracted",
+        )
+    return Image(_tidy(inside), head.affine)

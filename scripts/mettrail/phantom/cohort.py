@@ -41,6 +41,7 @@ SESSION = {
     "orientation": "RAS",
     "oblique_deg": [0.0, 0.0, 0.0],
     "extent": "head",  # head, brain (a smaller field of view), or extracted (no skull)
+    "crop": None,  # {around: lesion, size_mm: 40}: a small field of view instead
     "motion_mm": 4.0,  # typical difference in position between visits
     "motion_deg": 2.5,
     "shake_mm": 0.4,  # the same between the scans of one visit
@@ -61,7 +62,7 @@ LESION = {
     "kind": "nodule",  # nodule, ring, cystic
     "necrosis": None,  # share of the volume, one number or one per session; by kind when not given
     "edema_mm": 0.0,  # reach in white matter, one number or one per session
-    "irregularity": 0.07,
+    "irregularity": 0.09,
     "rim_gap": 0.0,
     "enhancement": 1.0,
     "merges_into": None,  # {lesion: id, sessions: [labels]}
@@ -188,9 +189,9 @@ def simulate_patient(patient_spec: dict, *, seed: int, defaults: dict | None = N
     body = anatomy.make_anatomy(own, **shape)
     centres = lesions.place(patient["lesions"], body, seed=own, gap_mm=patient["gap_mm"])
     history: dict[int, str] = {}
-    for number, session in enumerate(patient["sessions"]):
+    for number in range(len(patient["sessions"])):
         visit = _visit(patient, body, centres, number, own)
-        yield _simulate_session(patient, visit, session, number, own, history)
+        yield _simulate_session(patient, visit, centres, number, own, history)
 
 
 def _visit(patient: dict, body: anatomy.Anatomy, centres: dict, number: int, seed: int) -> scan.Visit:
@@ -214,12 +215,14 @@ def _visit(patient: dict, body: anatomy.Anatomy, centres: dict, number: int, see
     return scan.Visit(body, blobs, edemas, patient["mass_effect"], drift)
 
 
-def _simulate_session(patient, visit, session, number, seed, history) -> Session:
+def _simulate_session(patient, visit, centres, number, seed, history) -> Session:
+    session = patient["sessions"][number]
     label = session["label"]
-    box = scan.field_of_view(
-        visit.anatomy, extent="head" if session["extent"] == "head" else "brain",
-        margin_mm=3.0 if session["extent"] == "head" else 8.0,
-    )  # fmt: skip
+    if session["crop"]:
+        box = scan.crop_box(centres[session["crop"]["around"]], session["crop"]["size_mm"])
+    else:
+        whole = session["extent"] == "head"
+        box = scan.field_of_view(visit.anatomy, extent="head" if whole else "brain", margin_mm=3.0 if whole else 8.0)
     pose = _rigid(stream(seed, "pose", label), session["motion_mm"], session["motion_deg"])
     reference = scan.CONTRAST if scan.CONTRAST in session["sequences"] else next(iter(session["sequences"]))
     order = [reference, *(s for s in session["sequences"] if s != reference)]

@@ -161,7 +161,7 @@ def _distance_to_hull(mask: np.ndarray) -> np.ndarray:
     # The wide clefts under the temporal lobes hold the petrous bone, not fluid; the cisterns in the middle do.
     x = np.abs((np.arange(coarse.shape[0]) - pad) * 2 + ORIGIN[0])[:, None, None]
     z = ((np.arange(coarse.shape[2]) - pad) * 2 + ORIGIN[2])[None, None]
-    hull &= ~((away > 2.2) & (x > 17) & (z < -20))
+    hull &= ~((away > 1.4) & (x > 17) & (z < -18))
     hull = ndimage.gaussian_filter(hull.astype(np.float32), 0.9) > 0.5
     signed = ndimage.distance_transform_edt(~hull) - ndimage.distance_transform_edt(hull)
     signed = ndimage.gaussian_filter(signed.astype(np.float32), 0.8)[pad:-pad, pad:-pad, pad:-pad] * 2
@@ -396,8 +396,12 @@ def _sinuses(d, x, y, z) -> tuple[np.ndarray, np.ndarray]:
     x, y, z = _at(index, x, y, z)
     d = d.ravel()[index]
     # Superior sagittal sinus: a triangle under the vault in the midline, wider towards the back.
-    half_width = 2.0 + 3.6 * np.clip((70 - y) / 170, 0, 1)
-    sagittal = ramp((half_width * (1 - np.clip(-d - 0.5, 0, 9) / 8.0) - np.abs(x)) / 1.2) * ramp(1.7 - d) * ramp(d + 7)
+    half_width = 1.4 + 3.8 * np.clip((70 - y) / 170, 0, 1)
+    sagittal = (
+        ramp((half_width * (1 - np.clip(-d - 0.5, 0, 9) / 8.0) - np.abs(x)) / 1.2)
+        * ramp(1.7 - d)
+        * ramp(d + 1 + half_width)
+    )
     sagittal *= ramp((z - np.where(y > 0, 25, -12)) / 2)
     # Transverse sinuses at the level of the tentorium, the right one stronger as in most people.
     level = -9 - 0.30 * np.clip(y + 100, 0, 80)

@@ -42,6 +42,8 @@ BRIGHTNESS = {
     "core": (0.42, 0.40, 1.70, 0.75),
     "edema": (0.76, 0.74, 1.25, 1.45),
 }
+# Nothing in a tumour is of one brightness.
+LESION_GRAIN = np.float32(0.09)
 # Knots of the deformation in a scan: fine enough for the push of a small lesion.
 LATTICE_MM = 3.5
 EDEMA_MAX_MM = 20.0
@@ -96,6 +98,12 @@ def field_of_view(anatomy: Anatomy, *, extent: str, margin_mm: float) -> tuple[n
     # Below the floor the template has nothing but copies of its last slice.
     low[2] = points[:, 2].min() + 1
     return low, high
+
+
+def crop_box(centre: np.ndarray, size_mm) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (mm, patient frame) of a box around a point."""
+    half = np.broadcast_to(size_mm, 3) / 2
+    return centre - half, centre + half
 
 
 def scan_grid(box: tuple[np.ndarray, np.ndarray], motion: np.ndarray, *, spacing_mm, oblique_deg) -> Grid:
@@ -253,6 +261,7 @@ class Overlay:
     uptake: np.ndarray
     enhancement: float
     distance: np.ndarray
+    grain: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -278,7 +287,8 @@ def overlay_lesions(visit: Visit, sampling: Sampling) -> tuple[list[Overlay], li
         depth = ndimage.map_coordinates(depth_mm, sampling.where(box), order=1, mode="nearest")
         whole = ramp(-outer / width) * ramp(depth - 0.5)
         inner = np.minimum(ramp(-core / width), whole)
-        overlays.append(Overlay(box, body.owner, whole - inner, inner, uptake, body.enhancement, outer))
+        grain = fields.texture(outer.shape, sigma=1.3, rng=fields.stream(body.lesion, "grain"))
+        overlays.append(Overlay(box, body.owner, whole - inner, inner, uptake, body.enhancement, outer, grain))
     for edema in visit.edemas:
         found = _box(sampling, *edema.corners)
         if found is None:
@@ -321,7 +331,7 @@ def blend(
             base = 0.7 * mean["wm"]
             rim = base + (mean["rim"] * over.enhancement - base) * over.uptake
         part *= 1 - over.rim - over.core
-        part += over.rim * rim + over.core * mean["core"]
+        part += (over.rim * rim + over.core * mean["core"]) * (1 + LESION_GRAIN * over.grain)
 
 
 def draw_brain(sampling: Sampling) -> np.ndarray:

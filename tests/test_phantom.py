@@ -1,0 +1,214 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from mettrail import images, phantom
+from mettrail.errors import InputError
+from scipy.spatial.distance import pdist
+
+ROOT = Path(__file__).parents[1]
+CONTRAST = "ce-gadolinium_T1w"
+FRONTAL = [31, 28, 26]
+
+
+def patient(lesions, n_sessions, **settings):
+    """A small field of view around lesion 1, anisotropic and off the axes unless told otherwise."""
+    session = {
+        "sequences": [CONTRAST],
+        "spacing_mm": [1, 1, 1],
+        "crop": {"around": 1, "size_mm": [52, 48, 44]},
+        **settings,
+    }
+    return {
+        "id": "X",
+        "sessions": [
+            {**session, "label": f"{k + 1}", "acq_time": f"2020-0{k + 1}-01T00:00:00"} for k in range(n_sessions)
+        ],
+        "lesions": lesions,
+    }
+
+
+def simulate(lesions, n_sessions, **settings):
+    return list(phantom.simulate_patient(patient(lesions, n_sessions, **settings), seed=5))
+
+
+def longest_axial_mm(mask, spacing_mm):
+    slices = [np.argwhere(mask[:, :, k]) * spacing_mm[:2] for k in range(mask.shape[2])]
+    return max(pdist(points).max() for points in slices if len(points) > 1)
+
+
+@pytest.fixture(scope="module")
+def shrinking():
+    lesion = {"id": 1, "where": FRONTAL, "diameters_mm": [20, 11, 0], "kind": "ring", "edema_mm": [7, 3, 0]}
+    return simulate([lesion], 3, motion_deg=0)
+
+
+def test_a_lesion_is_as_long_as_it_was_asked_to_be(shrinking):
+    for session, asked in zip(shrinking, (20, 11)):
+        # Centres of the outermost voxels are up to a voxel closer than the edges.
+        found = longest_axial_mm(session.instances.data == 1, session.instances.spacing_mm)
+        assert asked - 2 < found < asked + 0.7
+
+
+def test_a_lesion_is_as_large_as_it_was_asked_to_be():
+    lesion = {"id": 1, "where": FRONTAL, "volumes_mm3": [171, 1500], "kind": "nodule"}
+    found = [s.lesions.vol_wl_mm3[0] for s in simulate([lesion], 2, spacing_mm=[0.8, 0.8, 1.6], oblique_deg=[9, 4, 0])]
+    assert found == pytest.approx([171, 1500], rel=0.12)
+
+
+def test_the_truth_table_tells_what_the_label_maps_show(shrinking):
+    for session in shrinking:
+        row = session.lesions.iloc[0]
+        volume = session.tissue.voxel_volume_mm3
+        for label, column in ((1, "vol_et_mm3"), (3, "vol_nc_mm3"), (2, "vol_ed_mm3")):
+            assert row[column] == pytest.approx((session.tissue.data == label).sum() * volume, abs=0.01)
+        assert ((session.instances.data > 0) == np.isin(session.tissue.data, (1, 3))).all()
+    assert shrinking[0].lesions.vol_nc_mm3[0] > 0
+
+
+def test_a_lesion_that_vanished_has_no_voxel_left(shrinking):
+    assert shrinking[2].lesions.event[0] == "absent"
+    assert not shrinking[2].tissue.data.any()
+    assert not shrinking[2].instances.data.any()
+
+
+def test_edema_stays_in_the_brain_and_out_of_fluid():
+    lesion = {"id": 1, "where": [-36, -54, 34], "diameters_mm": [12]}
+    only_fluid = dict.fromkeys(phantom.BRIGHTNESS, 0.0) | {"csf": 1.0}
+    settings = {"noise": 0, "bias": 0, "grain": 0, "scale": 1000, "brightness": only_fluid}
+    (swollen,) = simulate([{**lesion, "edema_mm": 9}], 1, **settings)
+    (without,) = simulate([lesion], 1, **settings)
+    edema = swollen.tissue.data == 2
+    assert edema.sum() > 2000
+    assert swollen.brain.data[edema].all()
+    assert (without.images[CONTRAST].data > 600).sum() > 500, "there is fluid around"
+    assert (without.images[CONTRAST].data[edema] > 600).mean() < 0.001
+
+
+def test_one_head_stored_in_other_axes_is_the_same_head():
+    lesion = {"id": 1, "where": FRONTAL, "diameters_mm": [9], "edema_mm": 3}
+    plain, *others = (
+        simulate([lesion], 1, orientation=o, spacing_mm=[1, 1.2, 2], oblique_deg=[8, 0, 5])[0]
+        for o in ("RAS", "LPS", "PSR")
+    )
+    for name in ("tissue", "instances", "brain"):
+        for other in others:
+            expected, found = getattr(plain, name), getattr(other, name)
+            back, affine = phantom.reorient(found.data, found.affine, "RAS")
+            assert (back == expected.data).all()
+            assert np.allclose(affine, expected.affine)
+    assert nib.aff2axcodes(others[1].images[CONTRAST].affine) == tuple("PSR")
+    assert plain.lesions.equals(others[1].lesions)
+
+
+def test_the_marker_is_on_the_left():
+    heads = [
+        simulate([], 1, crop=None, spacing_mm=4, noise=0, motion_mm=0, brightness={"marker": m})[0].images[CONTRAST]
+        for m in (0.03, 3.0)
+    ]
+    at = np.argwhere(heads[1].data > heads[0].data + 50)
+    assert len(at)
+    assert (nib.affines.apply_affine(heads[0].affine, at)[:, 0] < -55).all()
+    # And the head is there.
+    assert (heads[0].data > heads[0].data.max() / 8).mean() > 0.25
+
+
+def test_what_happens_to_lesions_is_in_the_table():
+    lesions = [
+        {"id": 1, "where": FRONTAL, "diameters_mm": [8, 9, 8]},
+        {"id": 2, "where": {"beside": 1, "distance_mm": 9}, "diameters_mm": [7, 9, 7],
+         "merges_into": {"lesion": 1, "sessions": ["2"]}},
+        {"id": 3, "where": [-36, -54, 34], "diameters_mm": [6, 0, 5]},
+        {"id": 4, "where": [30, -58, 30], "diameters_mm": [0, 9, 7], "splits": {"sessions": ["3"], "gap_mm": 4}},
+    ]  # fmt: skip
+    sessions = simulate(lesions, 3, crop={"around": 1, "size_mm": [150, 190, 60]}, spacing_mm=2)
+    events = pd.concat([s.lesions.set_index("lesion_id").event.rename(s.label) for s in sessions], axis=1)
+    assert events.loc[1].tolist() == ["baseline", "persist", "persist"]
+    assert events.loc[2].tolist() == ["baseline", "merged_into", "persist"]
+    assert events.loc[3].tolist() == ["baseline", "absent", "reappeared"]
+    assert events.loc[4].tolist() == ["n/a", "new", "split"]
+    second = sessions[1].lesions.set_index("lesion_id")
+    assert second.into[2] == 1
+    assert not (sessions[1].instances.data == 2).any()
+    assert second.vol_wl_mm3[1] > 1.5 * sessions[0].lesions.vol_wl_mm3[0]
+
+
+def cohort_spec():
+    return {
+        "patients": [
+            patient(
+                [{"id": 1, "where": FRONTAL, "diameters_mm": [9, 12], "edema_mm": 3}], 2, sequences=[CONTRAST, "FLAIR"]
+            )
+            | {"expected": {"2": "PD"}}
+        ]
+    }
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cohort")
+    phantom.make_cohort(cohort_spec(), out, seed=3)
+    return out
+
+
+def test_the_same_seed_makes_the_same_cohort_and_another_another(cohort, tmp_path):
+    for seed, same in ((3, True), (4, False)):
+        phantom.make_cohort(cohort_spec(), tmp_path / str(seed), seed=seed)
+        scans = sorted(p.relative_to(cohort) for p in cohort.rglob("*T1w.nii.gz"))
+        assert scans
+        for scan in scans:
+            a, b = images.read_image(cohort / scan), images.read_image(tmp_path / str(seed) / scan)
+            assert (a.grid.matches(b.grid) and (a.data == b.data).all()) == same
+
+
+def test_given_labels_are_the_only_segmentations_of_the_truth(cohort):
+    assert len(list((cohort / "derivatives" / "truth").rglob("*_dseg.nii.gz"))) == 2
+    assert len(list((cohort / "derivatives" / "truth").rglob("*.nii.gz"))) == 2
+    folder = cohort / "derivatives" / "truth-instances"
+    assert pd.read_csv(folder / "lesions.tsv", sep="\t").event.tolist() == ["baseline", "persist"]
+    assert pd.read_csv(folder / "responses.tsv", sep="\t").expected.tolist() == ["PD"]
+
+
+def test_the_cohort_is_valid_bids(cohort):
+    validator = Path(sys.executable).parent / "bids-validator-deno"
+    if not validator.exists():
+        pytest.skip("bids-validator-deno is not installed")
+    done = subprocess.run([validator, cohort, "--ignoreWarnings"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_a_description_must_not_say_is_refused():
+    lesion = {"id": 1, "where": FRONTAL, "diameters_mm": [9]}
+    with pytest.raises(InputError, match="colour"):
+        simulate([{**lesion, "colour": "red"}], 1)
+    with pytest.raises(InputError, match="one for each of 2 sessions"):
+        simulate([lesion], 2)
+
+
+def test_seeds_of_demonstrations_cannot_be_trained_on():
+    with pytest.raises(InputError, match="1000000"):
+        phantom.training_pair(phantom.FIRST_TRAINING_SEED - 1)
+
+
+def test_a_training_pair_is_two_visits_on_one_grid():
+    first, second = phantom.training_pair(phantom.FIRST_TRAINING_SEED + 3, spacing_mm=4)
+    images.require_same_grid(
+        *first.images.values(), *second.images.values(), first.tissue, second.instances, second.brain
+    )
+    assert (first.brain.data == second.brain.data).mean() > 0.97
+    rim = first.images[CONTRAST].data[~first.brain.data]
+    assert (rim > first.images[CONTRAST].data[first.brain.data].mean() / 2).any(), "skull and scalp are there"
+
+
+def test_the_demonstration_and_random_cohorts_are_well_formed():
+    demo = yaml.safe_load((ROOT / "config" / "phantom_demo.yaml").read_text())
+    drawn = phantom.random_cohort_spec(20, 3, np.random.default_rng(1))
+    for spec in (*demo["patients"], *drawn["patients"]):
+        phantom.complete_patient(spec, {})
+    lesions = [entry for p in drawn["patients"] for entry in p["lesions"]]
+    assert 40 < np.median([max(entry["volumes_mm3"]) for entry in lesions]) < 700

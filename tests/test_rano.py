@@ -363,6 +363,12 @@ def test_other_lesions_together_progress_by_72_8_percent_and_1_ml(before, now, r
     assert last(sessions, "nontarget_response") == response
 
 
+def test_other_lesions_that_were_part_of_a_target_for_a_while_have_not_grown():
+    apart = {"ld_mm": 9, "vol_wl_mm3": 2000}
+    _, sessions, _ = assess({"L001": [20, 25, 20], "L002": [apart, "L001", apart]})
+    assert sessions["nontarget_response"].tolist()[1:] == ["NON_CR_NON_PD"] * 2
+
+
 def test_edema_alone_never_progresses():
     grown = {"ld_mm": 8, "vol_ed_mm3": 9e4}
     _, sessions, _ = assess({"L001": [20, 20], "L002": [8, grown]})

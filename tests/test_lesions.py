@@ -492,6 +492,11 @@ def test_a_crumb_between_two_lesions_does_not_make_them_one():
     assert instances[13, 5, 3] in (1, 2)
 
 
+def test_two_crumbs_side_by_side_are_one_lesion():
+    tissue = stretch((14, 9, 10), np.s_[2:4, 2:4, 2:4], np.s_[5:7, 2:4, 2:4], np.s_[8:10, 2:4, 2:3])
+    assert find(tissue).max() == 1
+
+
 def test_crumbs_of_crumbs_end_in_the_same_lesion():
     tissue = stretch((24, 14, 10), BIG, np.s_[13:15, 5:7, 3:5], np.s_[16:17, 5:7, 3:5])
     assert find(tissue).max() == 1

@@ -125,6 +125,13 @@ def test_without_overlap_a_lesion_is_recognised_up_to_three_mm_away():
     assert events(rows) == {"L001": "absent", "L002": "new"}
 
 
+def test_nearness_is_between_edges_not_boxes():
+    rows = Patient().visits(spheres(((20, 10, 13), 7)), spheres(((28, 18, 13), 7)))
+    assert events(rows) == {"L001": "absent", "L002": "new"}
+    rows = Patient().visits(spheres(((20, 10, 13), 7)), spheres(((26, 16, 13), 7)))
+    assert rows.loc["L001", "match_score"] == pytest.approx(np.sqrt(2))
+
+
 def test_one_that_goes_and_one_that_comes_elsewhere_are_two():
     rows = Patient().visits(spheres((12, 8), (40, 8)), spheres((12, 8), (55, 8)))
     assert events(rows) == {"L001": "persist", "L002": "absent", "L003": "new"}

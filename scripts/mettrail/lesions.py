@@ -517,14 +517,14 @@ def _unlabelled_necrosis(whole: np.ndarray) -> np.ndarray:
 
 
 def _cavities(shell: np.ndarray, occupied: np.ndarray) -> np.ndarray:
-    """Voxels that are free and enclosed by a shell, cavity by cavity where small enough."""
+    """Voxels enclosed by a shell, cavity by cavity where what is free in it is small enough."""
     holes, n = ndimage.label(ndimage.binary_fill_holes(shell) & ~shell)
     if n == 0:
         return np.zeros_like(shell)
     free = np.bincount(holes[~occupied], minlength=n + 1)
     small = free <= MAX_CAVITY_RATIO * shell.sum()
     small[0] = False
-    return small[holes] & ~occupied
+    return small[holes]
 
 
 def _merge_fragments(components, volume, centroid, *, spacing_mm, gap_mm, small_mm3, small_frac) -> np.ndarray:

@@ -375,12 +375,14 @@ def instances_to_reference(instances: Image, grid: Grid, *, world: np.ndarray) -
     margin = np.ceil(np.abs(to_grid[:3, :3]).sum(1)).astype(int) + 1
     low = np.clip(np.floor(there.min(0)).astype(int) - margin, 0, grid.shape)
     high = np.clip(np.ceil(there.max(0)).astype(int) + margin + 1, low, grid.shape)
-    here = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), axis=-1)
-    # Half way between two voxels the upper one is taken, whatever the last digits say.
-    source = np.floor(here @ to_scan[:3, :3].T + to_scan[:3, 3] + 0.5 + TOLERANCE).astype(int)
-    inside = ((source >= 0) & (source < data.shape)).all(-1)
-    source[~inside] = 0
-    out[tuple(map(slice, low, high))] = np.where(inside, data[tuple(np.moveaxis(source, -1, 0))], 0)
+    y, z = np.meshgrid(np.arange(low[1], high[1]), np.arange(low[2], high[2]), indexing="ij")
+    for x in range(low[0], high[0]):
+        here = np.stack([np.full(y.shape, x), y, z])
+        # Half way between two voxels the upper one is taken, whatever the last digits say.
+        at = np.tensordot(to_scan[:3, :3], here, 1) + to_scan[:3, 3, None, None]
+        source = np.floor(at + 0.5 + TOLERANCE).astype(int)
+        inside = ((source >= 0) & (source < np.array(data.shape)[:, None, None])).all(0)
+        out[x, y[inside], z[inside]] = data[tuple(source[:, inside])]
 
     numbers = data[tuple(voxels.T)]
     count = np.bincount(out.ravel(), minlength=int(numbers.max()) + 1)

@@ -157,6 +157,7 @@ def test_the_patients_left_is_on_the_right_of_the_picture_and_the_front_on_top(s
     coloured = np.abs(panel - np.array(to_rgb(figures.track_colour("L001")))).max(-1) < 0.2
     grey = panel.min(-1) > 0.15
     assert coloured.sum() > 20
+    assert _share_of(tmp_path / "s.png", figures.track_colour("L001"), within=0.01) > 0.0005, "a track's colour is bent"
     y, x = np.argwhere(coloured).mean(0)
     cy, cx = np.argwhere(grey).mean(0)
     assert x > cx + 10, "a lesion of the left hemisphere is drawn on the left"
@@ -251,9 +252,9 @@ def test_masks_and_registrations_are_drawn_also_when_empty_or_first(tmp_path):
     figures.draw_registration(scan, flat, tmp_path / "flat.png", title="t")
 
 
-def _share_of(path, colour):
+def _share_of(path, colour, within=0.12):
     picture = mpimg.imread(path)[..., :3]
-    return float((np.abs(picture - np.array(to_rgb(colour))).max(-1) < 0.12).mean())
+    return float((np.abs(picture - np.array(to_rgb(colour))).max(-1) < within).mean())
 
 
 def test_a_track_has_one_colour_for_life_and_its_neighbours_have_others():

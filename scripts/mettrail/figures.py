@@ -210,7 +210,7 @@ def draw_brain_mask(reference: Image, mask: Image, path: str | Path, *, title: s
         _show_panel((axes, plane, k), view.data, view.spacing_mm, window)
         outline, spacing = _plane(inside, view.spacing_mm, plane, k)
         _outline(axes, outline, spacing, "#ffd447", 1.1)
-    _save_png(fig, path)
+    _save_png(fig, path, few_colours=True)
 
 
 def draw_registration(fixed: Image, moved: Image | None, path: str | Path, *, title: str) -> None:
@@ -231,7 +231,7 @@ def draw_registration(fixed: Image, moved: Image | None, path: str | Path, *, ti
         fig, panels = _plane_strip(view, inside, f"{title}: no earlier scan to lay on it", rows=1, slices=(0.45, 0.62))
         for panel in panels[0]:
             _show_panel(panel, view.data, view.spacing_mm, _window(view.data, None))
-        _save_png(fig, path)
+        _save_png(fig, path, few_colours=True)
         return
     require_same_grid(fixed, moved)
     other = view.turn(moved.data).astype(np.float32)
@@ -246,7 +246,7 @@ def draw_registration(fixed: Image, moved: Image | None, path: str | Path, *, ti
         _edge_lines(below, second, spacing)
         if plane != "sagittal":
             _sides(above)
-    _save_png(fig, path)
+    _save_png(fig, path, few_colours=True)
 
 
 def draw_trajectories(
@@ -647,14 +647,15 @@ def _edge_lines(axes, image: np.ndarray, spacing_mm) -> None:
         axes.contour(x, y, lines.T, levels=[0], colors=["#ff9d2e"], linewidths=0.6)
 
 
-def _save_png(fig: Figure, path: str | Path) -> None:
-    """Write 256 colours, chosen to fit: a third of the size, and the same input gives the same bytes."""
+def _save_png(fig: Figure, path: str | Path, *, few_colours: bool = False) -> None:
+    """Write the picture; with 256 colours, half the size, where no track's colour can be bent by it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.canvas.draw()
-    pixels = np.asarray(fig.canvas.buffer_rgba())[..., :3]
-    picture = Pixels.fromarray(np.ascontiguousarray(pixels))
-    picture.quantize(256, method=Pixels.Quantize.MEDIANCUT, dither=Pixels.Dither.NONE).save(path, optimize=True)
+    picture = Pixels.fromarray(np.ascontiguousarray(np.asarray(fig.canvas.buffer_rgba())[..., :3]))
+    if few_colours:
+        picture = picture.quantize(256, method=Pixels.Quantize.MEDIANCUT, dither=Pixels.Dither.NONE)
+    picture.save(path, optimize=True)
 
 
 # ---------------------------------------------------------------------------------------------------- charts

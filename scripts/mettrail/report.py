@@ -114,6 +114,7 @@ def patient_page(
         _section("Lesions", _lesion_matrix(lesions, sessions), id_="lesions"),
         _section(
             "Sessions",
+            _caption(captions.get("measure")) if sessions else "",
             *(_session_card(s, lesions, figures, captions, mine) for s in sessions),
             *(_failed_card(name, mine) for name in sorted(failed - known)),
             "" if sessions or failed else _empty("No session of this patient is in the table."),
@@ -560,8 +561,10 @@ def _session_card(session, lesions, figures, captions, problems):
                 why = "its stage did not finish" if failed or evaluable is False else "there is no file"
                 parts.append(_empty(f"No picture of this session: {why}."))
             continue
-        shown = (_picture(path, alt), _caption(captions.get(stage)))
-        parts.append(_tag("div", *shown) if kind == "lesions" else _details(f"Check: {title.lower()}", *shown))
+        picture = _picture(path, alt)
+        # What a bad picture of the lesions looks like is said once, above the sessions.
+        check = _details(f"Check: {title.lower()}", picture, _caption(captions.get(stage)))
+        parts.append(picture if kind == "lesions" else check)
     return _tag("article", *parts, class_="card", id_=name)
 
 
@@ -1091,7 +1094,8 @@ a { color:var(--link); text-decoration-thickness:1px; text-underline-offset:2px 
 .facts div { background:var(--card); border:1px solid var(--line); border-radius:10px; padding:10px 14px }
 .facts dt { color:var(--muted); font-size:13px } .facts dd { margin:2px 0 0; font-size:21px; font-weight:600 }
 .facts dd small { display:block; font-weight:400; line-height:1.35 }
-.facts.small { gap:4px 22px; margin:10px 0 14px } .facts.small div { border:0; padding:0; background:none }
+.facts.small { gap:4px 18px; margin:10px 0 14px; grid-template-columns:repeat(auto-fit,minmax(145px,1fr)) }
+ .facts.small div { border:0; padding:0; background:none }
 .facts.small dd { font-size:15px }
 .timeline { list-style:none; display:flex; flex-wrap:wrap; gap:10px 0; padding:0; margin:20px 0 }
 .timeline li { flex:1 1 104px; max-width:190px; border-top:3px solid var(--line) }
@@ -1120,7 +1124,8 @@ thead th[title] { cursor:help } th small, td small { display:block; font-weight:
 tbody th { font-weight:600 } .number { text-align:right } td.missing, td.none { color:var(--muted) }
 td.text { white-space:normal; min-width:16ch; max-width:48ch; overflow-wrap:anywhere }
 tr.ne td { color:var(--muted) }
-.matrix td b { font-size:14.5px } .matrix th.name { position:sticky; left:0; background:var(--card) }
+.matrix td b { font-size:14.5px } .matrix thead th { white-space:nowrap }
+ .matrix th.name { position:sticky; left:0; background:var(--card) }
 .matrix thead th.name { background:var(--soft) }
 td.not_evaluable { background:repeating-linear-gradient(135deg,var(--soft) 0 5px,transparent 5px 10px) }
 td.absent small, td.not_evaluable small { line-height:21px } .event { color:var(--note) }

@@ -504,6 +504,18 @@ def test_tables_survive_being_written(tmp_path):
         )
 
 
+def test_a_visit_without_lesions_can_be_matched_from_its_written_table(tmp_path):
+    patient = Patient()
+    patient.visit(spheres((30, 8)))
+    tables.write_tsv(measured(spheres())[0], tmp_path / "instances.tsv")
+    table = tables.read_tsv(tmp_path / "instances.tsv")
+    session = {"participant_id": "sub-A", "session_id": "ses-02", "evaluable": True, "n_subthreshold": 0}
+    session |= {"edema_unassigned_mm3": 0.0}
+    for registry, n in ((None, 0), (patient.registries[-1], 1)):
+        matches, after = match_lesions(Image(spheres(), AFFINE), table, registry, session=session, **MATCH)
+        assert len(summarise_tracks(matches, table)) == len(after["tracks"]) == n
+
+
 def test_what_the_visit_itself_knows_is_all_there():
     later = {
         *("days_from_t0", "is_baseline", "role", "measurable", "ld_rano_mm", "ld_source", "lesion_response"),
@@ -595,6 +607,18 @@ def test_what_is_no_registry_is_refused(tmp_path, text):
     (tmp_path / "registry.json").write_text(text)
     with pytest.raises(InputError, match="registry"):
         read_registry(tmp_path / "registry.json")
+
+
+def test_edema_and_counts_of_what_no_track_has_taken_up_are_the_visits():
+    tissue = (spheres((12, 8)) > 0).astype(np.uint8)
+    tissue[40:42, 15:17, 13:15] = 1  # 8 mm3
+    tissue[44, 15, 13] = 2
+    instances = find_instances(tissue, affine=AFFINE, **FIND | SIZES)
+    table, totals = measure_instances(instances, tissue, affine=AFFINE, chord_gap_vox=1.5, edema_max_mm=20, **SIZES)
+    assert (totals["n_subthreshold"], totals["edema_unassigned_mm3"]) == (1, 0)
+    session = {"participant_id": "sub-A", "session_id": "ses-01", "evaluable": True, **totals}
+    _, registry = match_lesions(Image(instances, AFFINE), table, None, session=session, **MATCH)
+    assert (registry["session"]["n_subthreshold"], registry["session"]["edema_unassigned_mm3"]) == (1, 1)
 
 
 def test_lesions_and_measurements_of_different_runs_are_refused():

@@ -148,3 +148,16 @@ def test_a_failed_visit_steps_aside_for_the_others(tmp_path):
     table = table.set_index(["sub", "ses"])
     assert table.loc[("A", "2"), ["usable", "reason"]].tolist() == ["false", "failed_strip"]
     assert table.loc[("A", "3"), "prior"] == "1"
+
+
+def test_the_start_of_treatment_is_put_on_the_visits_time_axis(tmp_path):
+    bids = write_bids(
+        tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}, "B": {"1": [CE]}, "C": {"1": [CE]}},
+        {"A": dated(_1="01-01", _2="03-01"), "B": {"1": {"days_from_treatment": "-4"}}, "C": dated(_1="01-01")},
+    )  # fmt: skip
+    (bids / "participants.tsv").write_text("participant_id\ttreatment_start_date\nsub-A\t2021-01-15\nsub-B\tn/a\n")
+    table = index(bids, tmp_path / "out")
+    assert table["treatment_start_day"].tolist() == ["14", "14", "0", "n/a"]
+    people = cohort.read_participants(bids, cohort.read_cohort(tmp_path / "out" / "cohort.tsv"))
+    assert people["A"]["treatment_start_day"] == "14"
+    assert people["C"] == {"participant_id": "sub-C", "treatment_start_day": "n/a"}

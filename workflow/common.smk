@@ -211,8 +211,10 @@ def source_digest(script):
 
 def model_files(task):
     """The files of a model folder: a changed model reruns what it made."""
-    folder = settings.model_folder(config, task, ROOT)
-    return settings.list_model_files(folder)
+    try:
+        return settings.list_model_files(settings.model_folder(config, task, ROOT))
+    except InputError as err:
+        raise WorkflowError(f"\n{err}")
 
 
 def memory_mb(first):

@@ -30,7 +30,8 @@ CLINICAL = [
     "ecog",
     "clinical_tumour_related",
 ]
-DAY_COLUMNS = ["days_from_baseline", "days_from_treatment"]
+SINCE_TREATMENT = "days_from_treatment"
+DAY_COLUMNS = ["days_from_baseline", SINCE_TREATMENT]
 LABEL = re.compile(r"^[a-zA-Z0-9]+$")
 
 
@@ -249,7 +250,7 @@ def _find_given_labels(row: dict, folder: Path, *, required: bool) -> None:
 
 
 def _read_time(bids: Path, sub: str, ses: str, info: dict) -> str:
-    """Return ``date:ISO`` or ``day:N``, or n/a where neither is given."""
+    """Return ``date:ISO``, ``day:N`` or ``treatment:N`` (days since its start), or n/a where none is given."""
     acq = info.get("acq_time", "n/a")
     if acq not in ("", "n/a"):
         try:
@@ -265,7 +266,7 @@ def _read_time(bids: Path, sub: str, ses: str, info: dict) -> str:
         day = info.get(column, "n/a")
         if day not in ("", "n/a"):
             try:
-                return f"day:{float(day)}"
+                return f"{'treatment' if column == SINCE_TREATMENT else 'day'}:{float(day)}"
             except ValueError as err:
                 raise InputError(
                     bids / f"sub-{sub}" / f"sub-{sub}_sessions.tsv",
@@ -400,8 +401,8 @@ def _order_visits(table: pd.DataFrame, participants: dict[str, dict]) -> pd.Data
         flags = []
         if kinds == {"date"}:
             times = [datetime.fromisoformat(time[5:]) for time in visits["time"]]
-        elif kinds == {"day"}:
-            times = [float(time[4:]) for time in visits["time"]]
+        elif kinds in ({"day"}, {"treatment"}):
+            times = [float(time.partition(":")[2]) for time in visits["time"]]
         else:
             # One undated visit makes the order of all of them a guess.
             times = None
@@ -413,8 +414,8 @@ def _order_visits(table: pd.DataFrame, participants: dict[str, dict]) -> pd.Data
                 flags.append("same_date")
             visits = visits.assign(_time=times).sort_values(["_time", "ses"])
             visits["days"] = _days(list(visits["_time"]))
-            visits["treatment_start_day"] = _treatment_day(
-                row=participants.get(sub, {}), first=visits["_time"].iloc[0]
+            visits["treatment_start_day"] = (
+                "0" if kinds == {"treatment"} else _treatment_day(participants.get(sub, {}), visits["_time"].iloc[0])
             )
         visits["order"] = [str(n) for n in range(1, len(visits) + 1)]
         usable = [ses if ok == "true" else None for ses, ok in zip(visits["ses"], visits["usable"])]
@@ -430,7 +431,7 @@ def _days(times: list) -> list[str]:
     return [f"{time:g}" for time in times]
 
 
-def _treatment_day(*, row: dict, first) -> str:
+def _treatment_day(row: dict, first) -> str:
     """Return the start of treatment on the time axis of the visits: a day as given, or counted from a date."""
     day = row.get("treatment_start_day", "n/a")
     start = row.get("treatment_start_date", "n/a")

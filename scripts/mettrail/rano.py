@@ -1103,7 +1103,6 @@ def assess_patient(
     InputError
         Columns lacking, rows of a session that the patient does not have, or a merge into an unknown lesion.
     """
-    rano = {**_NOT_YET_SETTINGS, **rano}
     decided = read_overrides(overrides)
     who = participant["participant_id"]
     of = sorted(sessions.to_dict("records"), key=lambda s: float(_value(s, "order", 0)))
@@ -1152,16 +1151,6 @@ def assess_patient(
         tables.make_table(session_rows, "sessions"),
         tables.make_table([patient], "patients"),
     )
-
-
-# Options that may become settings; the published criteria as they stand.
-_NOT_YET_SETTINGS = {
-    "tsm_mode": "measured",
-    "abs_rule": "lesion",
-    "recurrence_is_new": True,
-    "confirm": True,
-    "physiologic_dex_mg": 0.75,
-}
 
 
 @dataclass

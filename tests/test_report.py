@@ -183,6 +183,8 @@ def test_the_tables_own_types_and_empty_tables_give_pages_too():
     assert "No patient was found" in outline.text
     outline = Outline(patient(typed(lesion_table(), "lesions"), typed(session_table(), "sessions")))
     assert not re.search(r"\bnan\b|<NA>|\bNone\b|\bNaN\b", outline.text)
+    row = tables.make_table([dict.fromkeys(tables.columns("patients")) | {"participant_id": "sub-A"}], "patients")
+    assert "n/a" in Outline(patient(row=row.iloc[0])).text
     assert "6 sessions over 273 days, 5 evaluable" in outline.text
     assert "L003" in outline.text
 
@@ -199,7 +201,9 @@ def test_a_failed_session_is_on_the_page_with_its_log_even_if_no_table_has_it():
     outline = Outline(patient(lesions, sessions, problems=[FAILED, FAILED | {"sub": "B", "ses": "77"}]))
     assert "ses-03" in outline.ids
     assert "logs/register/sub-A_ses-03.log" in outline.addresses
-    assert "did not finish" in outline.text
+    assert "ses-03 stopped at register : did not finish" in outline.text
+    known = FAILED | {"reason": "failed_register"}
+    assert "ses-03 stopped at register ses-" in Outline(patient(problems=[known])).text, "said once is enough"
     assert "ses-77" not in outline.text, "another patient's"
 
 
@@ -210,7 +214,7 @@ def test_the_cohorts_page_lists_patients_sessions_and_what_failed():
     )
     for words in ("registration failed", "pr: 0.3", "3f9a", report.LIMITS):
         assert words in outline.text
-    assert "Nothing failed." in Outline(cohort()).text
+    assert "Nothing was left out, nothing failed." in Outline(cohort()).text
     assert sum(a.startswith("https://doi.org/") for a in outline.addresses) == len(report.REFERENCES)
 
 

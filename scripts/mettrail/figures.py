@@ -541,8 +541,9 @@ def _lesion_caption(row, number: int) -> tuple[str, str]:
     facts = []
     if np.isfinite(_number(row.get("ld_mm"))):
         facts.append(f"{_number(row.get('ld_mm')):.1f} mm")
-    if np.isfinite(_number(row.get("vol_wl_ml"))):
-        facts.append(_volume_text(_number(row.get("vol_wl_ml"))))
+    volume = _number(row.get("vol_wl_ml", _number(row.get("vol_wl_mm3")) / 1000))
+    if np.isfinite(volume):
+        facts.append(_volume_text(volume))
     facts.append(_text(row.get("role")).replace("nontarget", "non-target"))
     if _text(row.get("event")) not in ("", "persist", "baseline", _text(row.get("role"))):
         facts.append(_text(row.get("event")).replace("_", " "))

@@ -173,7 +173,7 @@ def cohort_page(
         ),
         _tag("p", LIMITS, class_="limits", role="note"),
         _cohort_facts(patient_rows, session_rows, lesion_rows, problems),
-        _section("What failed, and why", _problem_table(problems), id_="failed"),
+        _section("What was left out or failed, and why", _problem_table(problems), id_="failed"),
         _section(
             "Response of each patient",
             _picture(figures.get("cohort"), "Best change of the sum, and responses, by patient.", wide=True)
@@ -311,7 +311,9 @@ def _patient_facts(patient, sessions):
         (
             "Lesions at baseline",
             _text(patient.get("n_lesions_baseline")) or "n/a",
-            _join(_count_text(patient.get("n_new_total"), "new lesion"), "later") if patient.get("n_new_total") else "",
+            _join(_count_text(patient.get("n_new_total"), "new lesion"), "later")
+            if _text(patient.get("n_new_total")) not in ("", "0")
+            else "",
         ),
         ("Best response by volume", _chip(patient.get("best_response_volumetric"), "patients", "best_response"), ""),
     ) + _flag_line("patients", patient.get("flags"))
@@ -349,7 +351,7 @@ def _to_check(lesions, sessions, problems, participant):
     for p in problems:
         place = f"ses-{_plain(p['ses'])}" if _text(p.get("ses")) else participant
         anchor = _tag("a", place, href=f"#{place}") if place in seen else place
-        failures.append((anchor, " failed in ", _tag("b", _text(p.get("stage"))), ": ", _reason(p.get("reason"))))
+        failures.append((anchor, *_stopped(p)))
     failed = {f"ses-{_plain(p.get('ses'))}" for p in problems}
     remarkable = list(_worth_a_look(lesions))
     for s in sessions:
@@ -626,13 +628,13 @@ def _cohort_facts(patients, sessions, lesions, problems):
         ("Progressed", str(progressed), f"of {_count(len(patients), 'patient')}"),
         ("New lesions", count(lesions, "event", "new"), "to be checked"),
         ("Not evaluable", str(not_evaluable), f"of {_count(len(sessions), 'session')}"),
-        ("Failed jobs", str(len(problems)), "see below" if problems else "none"),
+        ("Left out or failed", str(len(problems)), "see below" if problems else "none"),
     )
 
 
 def _problem_table(problems):
     if not problems:
-        return _empty("Nothing failed.")
+        return _empty("Nothing was left out, nothing failed.")
     rows = []
     for p in problems:
         log = _log_address(p.get("log"))
@@ -651,9 +653,9 @@ def _problem_table(problems):
     head = _tag("tr", *(_tag("th", n, scope="col") for n in names))
     table = _tag("table", _tag("thead", head), _tag("tbody", *rows))
     note = "Patients' other sessions and the tables were made from what finished. Run the same command again to retry."
-    return _tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="What failed"), _tag(
-        "p", note, class_="note"
-    )
+    return _tag(
+        "div", table, class_="scroll", tabindex="0", role="region", aria_label="What was left out or failed"
+    ), _tag("p", note, class_="note")
 
 
 def _patient_table(patients, pages):
@@ -853,16 +855,17 @@ def _flag_line(kind, flags):
     return _tag("ul", *items, class_="flags")
 
 
+def _stopped(problem):
+    """Say where a session stopped, and why where the reason says more than that it did."""
+    stage, reason = _text(problem.get("stage")), _text(problem.get("reason"))
+    return " stopped at ", _tag("b", stage), "" if reason == f"failed_{stage}" else f": {_reason(reason)}"
+
+
 def _problem(problem):
-    log = _log_address(problem.get("log"))
-    return _tag(
-        "p",
-        "Failed in ",
-        _tag("b", _text(problem.get("stage"))),
-        f" ({_reason(problem.get('reason'))}): {_text(problem.get('detail'))} ",
-        _tag("a", log, href=log) if log else "",
-        class_="warn",
-    )
+    log, place = _log_address(problem.get("log")), _text(problem.get("ses"))
+    subject = f"ses-{_plain(place)}" if place else f"sub-{_plain(problem.get('sub'))}"
+    link = _tag("a", log, href=log) if log else ""
+    return _tag("p", subject, *_stopped(problem), ". ", _text(problem.get("detail")), " ", link, class_="warn")
 
 
 def _log_address(log):

@@ -500,6 +500,9 @@ def test_two_crumbs_side_by_side_are_one_lesion():
 def test_crumbs_of_crumbs_end_in_the_same_lesion():
     tissue = stretch((24, 14, 10), BIG, np.s_[13:15, 5:7, 3:5], np.s_[16:17, 5:7, 3:5])
     assert find(tissue).max() == 1
+    # The crumb has the speck nearer than the lesion.
+    tissue = stretch((24, 14, 10), BIG, np.s_[14:16, 5:7, 3:5], np.s_[17:18, 5:7, 3:5])
+    assert find(tissue).max() == 1
 
 
 def test_specks_are_dropped_and_small_components_stay_but_start_nothing():

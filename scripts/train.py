@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import yaml
-from mettrail.segmentation.training import train
+from mettrail.segmentation.training import train_all
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
@@ -14,5 +14,4 @@ if __name__ == "__main__":
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     arguments = parser.parse_args()
     tasks = [arguments.task] if arguments.task else ["detection", "resegmentation"]
-    for task in tasks:
-        train(task, arguments.out, settings=yaml.safe_load(arguments.settings.read_text()), resume=arguments.resume)
+    train_all(tasks, arguments.out, settings=yaml.safe_load(arguments.settings.read_text()), resume=arguments.resume)

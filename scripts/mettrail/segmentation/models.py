@@ -34,8 +34,10 @@ absent; ``lesion`` stands for ``enhancing``). A folder that nnU-Net trained on N
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -261,25 +263,27 @@ def write_model(
     from safetensors.torch import save_model
 
     folder = Path(folder)
-    weights = folder / "fold_0" / WEIGHTS[0]
-    weights.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and swapped: whoever reads the folder meanwhile finds the old model or the new one.
+    fresh, old = (folder.with_name(f"{folder.name}.{what}") for what in ("partial", "old"))
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    weights = fresh / "fold_0" / WEIGHTS[0]
+    weights.parent.mkdir(parents=True)
     network = copy.deepcopy(network).cpu()
-    # Others may be reading the folder: each file is replaced whole.
-    partial = weights.with_suffix(".partial")
-    save_model(network.half() if half else network, partial)
-    partial.replace(weights)
+    save_model(network.half() if half else network, weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    files = {
-        "dataset.json": _as_json(dataset),
-        "plans.json": _as_json(plans),
-        DESCRIPTION: _as_json({**description, "sha256": {f"fold_0/{WEIGHTS[0]}": digest}}),
-        "README.md": card,
-    }
-    for name, text in files.items():
-        partial = folder / f"{name}.partial"
-        partial.write_text(text)
-        partial.replace(folder / name)
-    return read_model(folder)
+    (fresh / "dataset.json").write_text(_as_json(dataset))
+    (fresh / "plans.json").write_text(_as_json(plans))
+    (fresh / DESCRIPTION).write_text(_as_json({**description, "sha256": {f"fold_0/{WEIGHTS[0]}": digest}}))
+    (fresh / "README.md").write_text(card)
+    model = read_model(fresh)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return dataclasses.replace(
+        model, folder=folder, weights=tuple(folder / path.relative_to(fresh) for path in model.weights)
+    )
 
 
 def _read_checkpoint(path: Path) -> dict:

@@ -10,6 +10,7 @@ A run folder holds everything and can be continued after a kill::
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import multiprocessing
@@ -21,10 +22,17 @@ from pathlib import Path
 import numpy as np
 
 from mettrail.errors import InputError
-from mettrail.segmentation import cases
-from mettrail.segmentation.models import write_model
+from mettrail.segmentation import cases, validation
+from mettrail.segmentation.models import build_network, read_model, read_weights, write_model
 
 LICENCE = "Apache-2.0"
+
+
+def train_all(tasks: list[str], out: str | Path, *, settings: dict, resume: bool) -> None:
+    """Train and validate the networks one after the other; see `train` and `validate_model`."""
+    for task in tasks:
+        train(task, out, settings=settings, resume=resume)
+        validate_model(task, out, settings=settings)
 
 
 def train(
@@ -47,7 +55,8 @@ def train(
     settings : dict
         config/train.yaml.
     resume : bool
-        Go on from the last checkpoint in `out`. Cases that exist are kept either way.
+        Go on from the last checkpoint in `out`, also with more epochs than before. Cases that exist are kept
+        either way.
     make_pair : function, optional
         Seed -> two sessions; the phantom when omitted.
     in_background : bool
@@ -58,13 +67,8 @@ def train(
     Path
         The model folder.
     """
-    # nnU-Net reads these whenever it needs a path; no worker processes, no compiler.
     out = Path(out).resolve()
-    for name in ("raw", "preprocessed", "results"):
-        os.environ[f"nnUNet_{name}"] = str(out / name)
-    os.environ.update(nnUNet_n_proc_DA="0", nnUNet_compile="0", nnUNet_wandb_enabled="0")
-    # On a busy machine, threads that spin while they wait for each other cost more than they gain.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _point_nnunet_at(out)
     import torch
 
     torch.set_num_threads(settings["threads"])
@@ -74,9 +78,10 @@ def train(
     writer = _start_cases(out, settings, make_pair or _phantom_pair, in_background)
     try:
         trainer = _make_trainer(task, settings)
-        checkpoint = Path(trainer.output_folder) / "checkpoint_latest.pth"
-        if resume and checkpoint.exists():
-            trainer.load_checkpoint(str(checkpoint))
+        saved = [Path(trainer.output_folder) / f"checkpoint_{which}.pth" for which in ("latest", "final")]
+        saved = [path for path in saved if path.exists()]
+        if resume and saved:
+            trainer.load_checkpoint(str(saved[0]))
         elif task == "resegmentation":
             _start_from_detection(trainer, out)
         model_folder = out / "models" / task
@@ -95,10 +100,8 @@ def train(
     return model_folder
 
 
-def export_model(
-    trainer, folder: Path, *, settings: dict, threshold: float = 0.5, validation: dict | None = None
-) -> None:
-    """Write the network as it is now as a model folder, with its card.
+def export_model(trainer, folder: Path, *, settings: dict) -> None:
+    """Write the network as it is now as a model folder, not validated.
 
     Parameters
     ----------
@@ -106,19 +109,11 @@ def export_model(
     folder : Path
     settings : dict
         config/train.yaml.
-    threshold : float
-        Chosen on held-out phantoms.
-    validation : dict, optional
-        What `validation.validate` found.
     """
     task = folder.name
     plans = {key: value for key, value in trainer.plans_manager.plans.items() if key != "continue_training"}
     steps = trainer.current_epoch * trainer.num_iterations_per_epoch
     first, last = settings["cases"]["train_seeds"]
-    trained_on = (
-        f"mettrail phantoms, seeds {first} to {last} (two sessions each), no patient data; {steps} steps of "
-        f"{trainer.batch_size} patches"
-    )
     description = {
         "task": task,
         "input": "brain",
@@ -128,22 +123,111 @@ def export_model(
         "normalisation": list(trainer.configuration_manager.normalization_schemes),
         "mirror_axes": [],
         "tile": list(settings["network"]["tile"]),
-        "threshold": threshold,
-        "trained_on": trained_on,
+        "threshold": 0.5,
+        "trained_on": f"mettrail phantoms, seeds {first} to {last} (two sessions each), no patient data; {steps} steps "
+        f"of {trainer.batch_size} patches",
+        "trained_with": f"nnU-Net {importlib.metadata.version('nnunetv2')}; AdamW, lr {trainer.initial_lr:g} falling "
+        "to 0 (poly); Dice and cross-entropy with deep supervision",
         "licence": LICENCE,
     }
     trainer.set_deep_supervision_enabled(False)
     try:
+        card = write_card(description, figures=None)
         write_model(
-            folder,
-            trainer.network,
-            plans=plans,
-            dataset=trainer.dataset_json,
-            description=description,
-            card=_write_card(task, trained_on, trainer, threshold, validation),
+            folder, trainer.network, plans=plans, dataset=trainer.dataset_json, description=description, card=card
         )
     finally:
         trainer.set_deep_supervision_enabled(True)
+
+
+def validate_model(task: str, out: str | Path, *, settings: dict, make_pair: Callable | None = None) -> dict:
+    """Choose the threshold of a trained model on held-out phantoms, and put their figures on its card.
+
+    Parameters
+    ----------
+    task : str
+    out : path
+        Run folder with ``models/TASK``.
+    settings : dict
+        config/train.yaml.
+    make_pair : function, optional
+        As for `train`.
+
+    Returns
+    -------
+    dict
+        Figures at each threshold, and for re-segmentation those of both networks fused.
+    """
+    out = Path(out).resolve()
+    names, arguments = plan_cases(out, settings, make_pair or _phantom_pair)
+    cases.write_cases([row for row in names if row[0].startswith("val")], **arguments)
+    folder = out / "models" / task
+    model = dataclasses.replace(read_model(folder), threshold=0.5)
+    first = read_model(out / "models" / "detection") if task == "resegmentation" else None
+    found = validation.validate(model, arguments["validation_folder"], threads=settings["threads"], detection=first)
+    (out / f"validation_{task}.json").write_text(json.dumps({str(k): v for k, v in found.items()}, indent=2))
+    fused = found.pop("fused", None)
+    threshold = validation.choose_threshold(found)
+    seeds = settings["cases"]["validation_seeds"]
+    figures = {f"held-out phantoms, seeds {seeds[0]} to {seeds[1]}": found[threshold]}
+    if fused is not None:
+        figures["the same, fused with detection"] = fused
+    description = {**model.description, "threshold": threshold, "validation": figures}
+    network = build_network(model)
+    network.load_state_dict(read_weights(model)[0])
+    card = write_card(description, figures=figures)
+    write_model(folder, network, plans=model.plans, dataset=model.dataset, description=description, card=card)
+    print(card)
+    return found
+
+
+def write_card(description: dict, *, figures: dict[str, dict] | None) -> str:
+    """Write the model card of a shipped network.
+
+    Parameters
+    ----------
+    description : dict
+        mettrail.json.
+    figures : dict, optional
+        Heading -> figures of `validation.summarise`.
+    """
+    task = description["task"]
+    what = {
+        "detection": "Finds and segments lesions on one post-contrast T1w.",
+        "resegmentation": "Segments again, on a new post-contrast T1w, the lesions known from the last visit. Its "
+        "figures are of lesions with a prior, and of false pieces at priors.",
+    }[task]
+    tables = ["Not validated: an intermediate state of training."]
+    if figures is not None:
+        tables = []
+        for heading, rows in figures.items():
+            lines = [f"| {key} | {value} |" for key, value in rows.items()]
+            tables.append("\n".join([f"**{heading}**", "", "| figure | value |", "| --- | --- |", *lines]))
+    body = "\n\n".join(tables)
+    return f"""# {task}
+
+{what} Outputs: background, enhancing, edema, necrosis.
+
+**Trained on synthetic heads only. It shows that the pipeline works; it is not for patients.** For patients, train
+nnU-Net on your own cohort and name its folder under `segment` in the configuration.
+
+- Trained on: {description["trained_on"]}.
+- Trained with: {description["trained_with"]}.
+- Input: {", ".join(description["channels"])}; RAS, 1 mm, bias-corrected, 0 outside the brain mask grown by 3 mm.
+- Whole lesion from a probability of {description["threshold"]:g}, chosen on held-out phantoms.
+- Licence: {description["licence"]}.
+
+{body}
+"""
+
+
+def _point_nnunet_at(out: Path) -> None:
+    """Set what nnU-Net reads from the environment whenever it needs it: paths, no worker processes, no compiler."""
+    for name in ("raw", "preprocessed", "results"):
+        os.environ[f"nnUNet_{name}"] = str(out / name)
+    os.environ.update(nnUNet_n_proc_DA="0", nnUNet_compile="0", nnUNet_wandb_enabled="0")
+    # On a busy machine, threads that spin while they wait for each other cost more than they gain.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _phantom_pair(seed: int):
@@ -252,31 +336,3 @@ def _start_from_detection(trainer, out: Path) -> None:
         ours[key] = value
     trainer.network.load_state_dict(ours)
     trainer.print_to_log_file("starting from", found[0].name, "of detection")
-
-
-def _write_card(task: str, trained_on: str, trainer, threshold: float, validation: dict | None) -> str:
-    count = sum(p.numel() for p in trainer.network.parameters())
-    figures = "Not validated: an intermediate state of training."
-    if validation is not None:
-        rows = "\n".join(f"| {key} | {value} |" for key, value in validation.items())
-        figures = f"On held-out phantoms (seeds never trained on):\n\n| figure | value |\n| --- | --- |\n{rows}"
-    what = {
-        "detection": "Finds and segments lesions on one post-contrast T1w.",
-        "resegmentation": "Segments again, on a new post-contrast T1w, the lesions known from the last visit.",
-    }[task]
-    return f"""# {task}
-
-{what} Outputs: background, enhancing, edema, necrosis.
-
-**Trained on synthetic heads only. It shows that the pipeline works; it is not for patients.** For patients, train
-nnU-Net on your own cohort and put the folder in this one's place (`segment` in the configuration).
-
-- Trained on: {trained_on}.
-- Network: nnU-Net {importlib.metadata.version("nnunetv2")}, PlainConvUNet, {count:,} weights; AdamW, lr
-  {trainer.initial_lr:g} falling to 0, Dice + cross-entropy with deep supervision.
-- Input: {", ".join(cases.CHANNELS[task])}; RAS, 1 mm, bias-corrected, 0 outside the brain mask grown by 3 mm.
-- Whole lesion from a probability of {threshold:g}.
-- Licence: {LICENCE}.
-
-{figures}
-"""

@@ -273,6 +273,16 @@ def test_a_users_nnunet_checkpoint_predicts_as_the_same_weights_do_as_safetensor
     assert np.array_equal(predict(shipped, channels), predict(segmentation.read_model(theirs), channels))
 
 
+def test_mirroring_is_left_out_on_a_cpu_unless_asked_for(tmp_path):
+    model = write_tiny_model(tmp_path / "m", mirror_axes=[2])
+    image = scan()
+    plain, mirrored = (predict(model, {"ce-gadolinium_T1w": image}, mirror=m) for m in (None, True))
+    other_plain, other = (predict(model, {"ce-gadolinium_T1w": image[::-1]}, mirror=m)[::-1] for m in (None, True))
+    assert np.abs(other_plain - plain).mean() > 0.01
+    # nnU-Net adds tiles up with 16 bits.
+    assert np.abs(other - mirrored).mean() < 0.001
+
+
 def test_half_the_precision_costs_next_to_nothing(tmp_path):
     channels = {"ce-gadolinium_T1w": scan()}
     full = predict(write_tiny_model(tmp_path / "full"), channels)

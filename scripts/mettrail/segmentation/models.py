@@ -19,7 +19,7 @@
      "configuration": "3d_fullres",                    of plans.json
      "spacing_mm": [1.0, 1.0, 1.0],                    of what is given: RAS, 1 mm
      "normalisation": ["ZScoreNormalization", "NoNormalization"],
-     "mirror_axes": [],                                averaged over flips of these axes (of nnU-Net's Z, Y, X)
+     "mirror_axes": [],                                may be averaged over flips of these axes (of nnU-Net's Z, Y, X)
      "tile": [96, 96, 96],                             patch at inference; null: the plans' own
      "threshold": 0.5,                                 probability of whole lesion from which a voxel is one
      "sha256": {"fold_0/weights.safetensors": "..."},

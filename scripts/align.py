@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import brain, images, joblog, sidecars
+from mettrail import brain, images, joblog
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -12,4 +12,3 @@ with joblog.to(snakemake.log[0]):
     mask = images.read_mask(snakemake.input.mask)
     stripped = brain.apply_mask(head, mask, grow_mm=snakemake.params.grow_mm)
     images.write_image(snakemake.output.image, stripped.data, stripped.affine)
-    sidecars.write_json(sidecars.PREPROC, snakemake.output.sidecar)

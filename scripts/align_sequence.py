@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import brain, images, joblog, sidecars, transforms, visits
+from mettrail import brain, images, joblog, transforms, visits
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -18,4 +18,3 @@ with joblog.to(snakemake.log[0]):
     stripped = brain.apply_mask(moved, mask, grow_mm=snakemake.params.grow_mm)
     images.write_image(snakemake.output.image, stripped.data, stripped.affine)
     transforms.write_affine(snakemake.output.affine, transform.affine)
-    sidecars.write_json(sidecars.PREPROC, snakemake.output.sidecar)

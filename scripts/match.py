@@ -30,7 +30,5 @@ with joblog.to(snakemake.log[0]):
     rows = matching.summarise_tracks(matches, measured)
     tables.write_tsv(rows, snakemake.output.table)
     tables.write_tsv(matching.name_tracks(matches), snakemake.output.names)
-    images.write_labels(
-        snakemake.output.labels, matching.relabel_tracks(instances.data, matches), instances.affine
-    )
+    images.write_labels(snakemake.output.labels, matching.relabel_tracks(instances.data, matches), instances.affine)
     matching.write_registry(registry, snakemake.output.registry)

@@ -12,7 +12,12 @@ with joblog.to(snakemake.log[0]):
     brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
     instances = lesions.find_instances(tissue.data, affine=tissue.affine, **snakemake.params.instances)
     table, totals = lesions.measure_instances(
-        instances, tissue.data, affine=tissue.affine, brain=brain.data > 0, **snakemake.params.measure, **snakemake.params.sizes
+        instances,
+        tissue.data,
+        affine=tissue.affine,
+        brain=brain.data > 0,
+        **snakemake.params.measure,
+        **snakemake.params.sizes,
     )
     images.write_labels(snakemake.output.labels, instances, tissue.affine)
     tables.write_tsv(table, snakemake.output.table)

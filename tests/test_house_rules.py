@@ -40,7 +40,9 @@ def test_the_library_knows_nothing_of_snakemake(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(LIBRARY)))
 def test_only_one_module_opens_nifti(path):
     if path.name != "images.py":
-        assert not re.search(r"\bnib\.(load|save)\(|sitk\.(ReadImage|WriteImage)\(|ants\.image_(read|write)\(", path.read_text())
+        assert not re.search(
+            r"\bnib\.(load|save)\(|sitk\.(ReadImage|WriteImage)\(|ants\.image_(read|write)\(", path.read_text()
+        )
 
 
 def test_there_is_no_utils_and_no_helpers():
@@ -50,7 +52,9 @@ def test_there_is_no_utils_and_no_helpers():
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.name)
 def test_scripts_do_not_think(path):
     tree = ast.parse(path.read_text())
-    assert not [n for n in ast.walk(tree) if isinstance(n, ast.For | ast.While | ast.ClassDef)], "loops belong in the library"
+    assert not [n for n in ast.walk(tree) if isinstance(n, ast.For | ast.While | ast.ClassDef)], (
+        "loops belong in the library"
+    )
     assert len(path.read_text().splitlines()) <= 70
 
 

@@ -178,7 +178,8 @@ def test_the_dictionary_beside_a_table_describes_every_column(tmp_path, kind, su
     for column in tables.KINDS[kind]:
         entry = said[column.name]
         assert entry["Description"].endswith((".", ";", "born later", ")")) or len(entry["Description"]) > 20
-        assert ("Levels" in entry) == (column.dtype == "enum")
+        assert bool({"Levels", "LevelsOfEachPart"} & set(entry)) == (column.dtype == "enum")
+        assert ("LevelsOfEachPart" in entry) == (column.dtype == "enum" and column.many)
         unit = re.search(r"_(mm3|mm2|mm|ml|pct|days?)$", column.name)
         units = {"mm3": "mm^3", "mm2": "mm^2", "mm": "mm", "ml": "mL", "pct": "%", "day": "d", "days": "d"}
         if unit:

@@ -5,7 +5,6 @@ rule align:
         mask=rules.strip.output.mask,
     output:
         image=reference_file("res-1mm_desc-preproc"),
-        sidecar=reference_file("res-1mm_desc-preproc", ".json"),
     log:
         log_file("align"),
     benchmark:
@@ -31,7 +30,6 @@ rule align_sequence:
         mask=rules.strip.output.mask,
     output:
         image=ses_file("res-1mm_desc-preproc_{mod}.nii.gz"),
-        sidecar=ses_file("res-1mm_desc-preproc_{mod}.json"),
         affine=ses_file("from-{mod}_to-session_mode-image_desc-rigid_xfm.txt"),
     log:
         log_file("align", "sub-{sub}_ses-{ses}_{mod}"),

@@ -5,8 +5,8 @@ rule measure:
         mask=rules.strip.output.mask,
     output:
         labels=ses_file("desc-instances_dseg.nii.gz"),
-        table=ses_file("desc-instances_dseg.tsv"),
-        totals=ses_file("desc-instances_dseg.json"),
+        table=ses_file("desc-instances_measures.tsv"),
+        totals=ses_file("desc-instances_measures.json"),
     log:
         log_file("measure"),
     benchmark:
@@ -20,7 +20,10 @@ rule measure:
     params:
         instances=config["instances"],
         measure=config["measure"],
-        sizes={key: config["instances"][key] for key in ("keep_mm3", "keep_vox", "birth_mm3", "birth_vox")},
+        sizes={
+            key: config["instances"][key]
+            for key in ("keep_mm3", "keep_vox", "birth_mm3", "birth_vox")
+        },
         source=source_digest("measure.py"),
     script:
         "../scripts/measure.py"

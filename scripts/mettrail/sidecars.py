@@ -6,10 +6,21 @@ import json
 import math
 from pathlib import Path
 
-PREPROC = {
-    "Description": "N4 bias corrected, RAS 1 mm, 0 outside the brain mask grown by a few mm",
-    "SkullStripped": True,
-    "Resolution": "1 mm isotropic, axes parallel to the scan's own",
+# Said once at the top of the dataset for all files of a kind; what is particular to one file stands beside it.
+_WORKING_GRID = {"Resolution": "1 mm isotropic, axes parallel to those of the reference image"}
+_INHERITED = {
+    **{
+        f"res-1mm_desc-{desc}_{suffix}": _WORKING_GRID | {"SkullStripped": stripped, "Description": text}
+        for suffix in ("T1w", "T2w", "FLAIR")
+        for desc, stripped, text in (
+            ("debias", False, "N4 bias corrected, whole head"),
+            ("preproc", True, "N4 bias corrected, 0 outside the brain mask grown by a few mm"),
+            ("prior", True, "The prior session's scan, deformed onto this one"),
+        )
+    },
+    "res-1mm_desc-brain_mask": _WORKING_GRID | {"Type": "Brain"},
+    "res-1mm_desc-prior_dseg": _WORKING_GRID | {"Description": "The prior session's lesions, deformed onto this one"},
+    "res-1mm_probseg": _WORKING_GRID | {"Description": "Background, enhancing, edema, necrosis along the fourth axis"},
 }
 TISSUE = {
     "Description": "Lesion tissue on the reference image's own grid",
@@ -19,7 +30,7 @@ TISSUE = {
 
 # What BIDS has no name for yet.
 IGNORED = ("*_xfm.*", "*.html", "*.csv", "tables", "figures", "benchmarks", "logs", "cohort.tsv", "*_registry.json",
-           "*_matches.tsv", "*_trajectories.*", "*_patient.*", "*_desc-instances_dseg.json")  # fmt: skip
+           "*_matches.tsv", "*_trajectories.*", "*_patient.*", "*_measures.*")  # fmt: skip
 
 
 def write_json(facts: dict, path: str | Path) -> None:
@@ -34,7 +45,7 @@ def read_json(path: str | Path) -> dict:
 
 
 def describe_dataset(folder: str | Path, *, version: str, config_hash: str) -> None:
-    """Write dataset_description.json and .bidsignore of the results, a BIDS derivatives dataset.
+    """Write dataset_description.json, .bidsignore and inherited sidecars of the results, a BIDS derivatives dataset.
 
     Parameters
     ----------
@@ -50,6 +61,10 @@ def describe_dataset(folder: str | Path, *, version: str, config_hash: str) -> N
         "GeneratedBy": [{"Name": "mettrail", "Version": version, "Description": f"settings {config_hash}"}],
     }
     write_json(description, Path(folder) / "dataset_description.json")
+    for name, facts in _INHERITED.items():
+        # BIDS refuses a sidecar nothing inherits from.
+        if next(Path(folder).glob(f"sub-*/ses-*/anat/*_{name.replace('_', '*_')}.nii.gz"), None):
+            write_json(facts, Path(folder) / f"{name}.json")
     (Path(folder) / ".bidsignore").write_text("\n".join(IGNORED) + "\n")
 
 

@@ -600,7 +600,8 @@ def data_dictionary(kind: str) -> dict:
     Returns
     -------
     dict
-        Per column ``Description``, and where they apply ``Units``, ``Levels``, ``Delimiter`` and ``Revisable``.
+        Per column ``Description``, and where they apply ``Units``, ``Levels``, ``Delimiter`` and ``Revisable``. Columns
+        that join several levels have ``LevelsOfEachPart``: BIDS allows only single values beside ``Levels``.
     """
     described = {}
     for c in KINDS[kind]:
@@ -608,7 +609,7 @@ def data_dictionary(kind: str) -> dict:
         if c.unit:
             described[c.name]["Units"] = c.unit
         if c.levels:
-            described[c.name]["Levels"] = dict(c.levels)
+            described[c.name]["LevelsOfEachPart" if c.many else "Levels"] = dict(c.levels)
         if c.many:
             described[c.name]["Delimiter"] = ";"
         if c.revisable:

@@ -1,0 +1,191 @@
+"""The whole pipeline with its real tools on small phantoms: what happens to data that are not as they should be.
+
+The brains here are no larger than a plum, so that a visit takes seconds a stage; accuracy is not what this is about.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+ROOT = Path(__file__).parents[1]
+CE = "ce-gadolinium_T1w"
+SHAPE = (56, 64, 52)
+pytestmark = pytest.mark.walk
+
+
+def plum(seed, lesions=(), shift=(0, 0, 0)):
+    """A small brain with two tissues and lesions: scan and tissue labels, 1 mm, brain extracted."""
+    rng = np.random.default_rng(seed)
+    axes = np.meshgrid(*[np.arange(n) - (n - 1) / 2 - s for n, s in zip(SHAPE, shift)], indexing="ij")
+    radius = np.sqrt(sum((a / r) ** 2 for a, r in zip(axes, (22, 26, 20))))
+    texture = ndimage.gaussian_filter(np.random.default_rng(7).standard_normal(SHAPE), 4)
+    texture = ndimage.shift(texture, shift, order=1, mode="nearest")
+    scan = np.where(radius < 1, 100 + 30 * (radius < 0.6) + 400 * texture, 0)
+    labels = np.zeros(SHAPE, np.uint8)
+    for place, diameter in lesions:
+        distance = np.sqrt(sum((a - p) ** 2 for a, p in zip(axes, place)))
+        labels[distance <= diameter / 2] = 1
+    scan[labels == 1] = 260
+    scan[radius < 1] += 3 * rng.standard_normal(int((radius < 1).sum()))
+    return np.maximum(scan, 0).astype(np.float32), labels
+
+
+def write(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.eye(4)
+    affine[:3, 3] = [-28, -32, -26]
+    nib.save(nib.Nifti1Image(data, affine), path)
+
+
+def add_visit(folder, sub, ses, scan, labels=None):
+    write(folder / "bids" / f"sub-{sub}/ses-{ses}/anat/sub-{sub}_ses-{ses}_{CE}.nii.gz", scan)
+    if labels is not None:
+        write(folder / "masks" / f"sub-{sub}/ses-{ses}/anat/sub-{sub}_ses-{ses}_dseg.nii.gz", labels)
+    table = folder / "bids" / f"sub-{sub}" / f"sub-{sub}_sessions.tsv"
+    rows = table.read_text() if table.exists() else "session_id\tdays_from_baseline\n"
+    table.write_text(rows + f"ses-{ses}\t{60 * (int(ses) - 1)}\n")
+
+
+def run(folder, *arguments):
+    settings = {
+        "bids": str(folder / "bids"),
+        "out": str(folder / "out"),
+        "threads": 1,
+        "labels": {"folder": str(folder / "masks"), "sessions": []},
+        "strip": {"method": "nonzero", "volume_ml": [10, 100]},
+        "register": {"greedy": {"linear_iterations": [30, 10], "iterations": [20, 5]}},
+    }
+    (folder / "config.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", folder / "config.json", *arguments]
+    return subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def jobs_of(done):
+    stats = done.stdout.split("Job stats:")[1].split("\n\n")[0] if "Job stats:" in done.stdout else ""
+    return {name: int(n) for name, n in re.findall(r"^(\w+)\s+(\d+)$", stats, re.MULTILINE)}
+
+
+def table_of(folder, name):
+    return pd.read_csv(folder / "out" / "tables" / f"{name}.csv")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """A grows and gains a lesion; B has none; C has one visit; D has a scan nobody can read between two good ones."""
+    folder = tmp_path_factory.mktemp("walk")
+    (folder / "bids").mkdir()
+    (folder / "bids" / "dataset_description.json").write_text('{"Name": "plums", "BIDSVersion": "1.10.0"}')
+    add_visit(folder, "A", "1", *plum(1, [((8, 4, 2), 12)]))
+    add_visit(folder, "A", "2", *plum(2, [((8, 4, 2), 18), ((-10, -8, 3), 7)], shift=(2, -1, 1)))
+    add_visit(folder, "B", "1", *plum(3))
+    add_visit(folder, "B", "2", *plum(4))
+    add_visit(folder, "C", "1", *plum(5, [((-8, 6, -4), 11)]))
+    add_visit(folder, "D", "1", *plum(6, [((6, -9, 4), 12)]))
+    add_visit(folder, "D", "2", np.stack([plum(7)[0]] * 2, -1))
+    add_visit(folder, "D", "3", *plum(8, [((6, -9, 4), 8)]))
+    done = run(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_a_growing_lesion_keeps_its_number_and_a_new_one_is_new(cohort):
+    lesions = table_of(cohort, "lesions").query("participant_id == 'sub-A'").set_index(["session_id", "track_id"])
+    assert lesions["event"].to_dict() == {
+        ("ses-1", "L001"): "baseline", ("ses-2", "L001"): "persist", ("ses-2", "L002"): "new",
+    }  # fmt: skip
+    assert lesions.loc[("ses-2", "L001"), "vol_wl_mm3"] == pytest.approx(np.pi / 6 * 18**3, rel=0.05)
+    sessions = table_of(cohort, "sessions").query("participant_id == 'sub-A'").set_index("session_id")
+    assert sessions.loc["ses-2", "response_imaging_final"] == "PD"
+
+
+def test_patients_without_lesions_or_with_one_visit_are_in_the_tables(cohort):
+    patients = table_of(cohort, "patients").set_index("participant_id")
+    assert patients["n_tracks_total"].to_dict() == {"sub-A": 2, "sub-B": 0, "sub-C": 1, "sub-D": 1}
+    assert patients["n_sessions"].to_dict() == {"sub-A": 2, "sub-B": 2, "sub-C": 1, "sub-D": 3}
+    for sub in "ABCD":
+        assert (cohort / "out" / f"sub-{sub}.html").stat().st_size > 1000
+
+
+def test_a_scan_nobody_can_read_makes_its_visit_not_evaluable_and_no_other(cohort):
+    sessions = table_of(cohort, "sessions").query("participant_id == 'sub-D'").set_index("session_id")
+    assert sessions["evaluable"].to_dict() == {"ses-1": True, "ses-2": False, "ses-3": True}
+    assert sessions.loc["ses-2", "ne_reason"] == "not_3d"
+    assert sessions.loc["ses-3", "response_imaging_final"] == "PR"
+    lesions = table_of(cohort, "lesions").query("participant_id == 'sub-D'").set_index("session_id")
+    assert lesions["status"].to_dict() == {"ses-1": "present", "ses-2": "not_evaluable", "ses-3": "present"}
+    page = (cohort / "out" / "index.html").read_text()
+    assert "4-D file" in page
+
+
+def test_the_second_run_has_nothing_to_do(cohort):
+    assert "Nothing to be done" in run(cohort, "--dry-run").stdout
+
+
+def test_a_changed_setting_reruns_what_depends_on_it_and_nothing_else(cohort):
+    done = run(cohort, "--dry-run", "--config", "match={'gap_mm': 4}")
+    assert set(jobs_of(done)) == {"match", "assess", "report_session", "report_patient", "report", "all", "total"}
+    done = run(cohort, "--dry-run", "--config", "rano={'pr': 0.31}")
+    assert set(jobs_of(done)) == {"assess", "report_patient", "report", "all", "total"}
+
+
+def test_a_new_visit_costs_one_visit(cohort):
+    add_visit(cohort, "C", "2", *plum(9, [((-8, 6, -4), 9)]))
+    try:
+        jobs = jobs_of(run(cohort, "--dry-run"))
+        single = {name: n for name, n in jobs.items() if name not in ("all", "total")}
+        assert set(single.values()) == {1}, single
+        assert {"debias", "register", "match", "assess", "report"} <= set(single)
+    finally:
+        shutil.rmtree(cohort / "bids/sub-C/ses-2")
+        shutil.rmtree(cohort / "masks/sub-C/ses-2")
+        (cohort / "bids/sub-C/sub-C_sessions.tsv").write_text("session_id\tdays_from_baseline\nses-1\t0\n")
+
+
+def test_labels_of_one_session_redrawn_rerun_only_what_is_downstream(cohort):
+    path = cohort / "masks/sub-B/ses-2/anat/sub-B_ses-2_dseg.nii.gz"
+    kept = path.read_bytes(), path.stat()
+    write(path, plum(4, [((5, 5, 5), 9)])[1])
+    try:
+        jobs = jobs_of(run(cohort, "--dry-run"))
+        downstream = ["segment_fuse", "measure", "match", "assess", "report_session", "report_patient", "report"]
+        assert jobs == dict.fromkeys([*downstream, "all"], 1) | {"total": len(downstream) + 1}
+    finally:
+        path.write_bytes(kept[0])
+        os.utime(path, ns=(kept[1].st_atime_ns, kept[1].st_mtime_ns))
+
+
+def test_a_job_that_fails_takes_out_its_visit_and_the_rest_finishes(tmp_path):
+    """A model that wants a sequence one visit does not have: that visit fails, all others and the tables are made."""
+    for ses, diameter in (("1", 12), ("2", 12), ("3", 11)):
+        add_visit(tmp_path, "E", ses, *plum(20 + int(ses), [((8, 4, 2), diameter)]))
+    add_visit(tmp_path, "F", "1", *plum(30, [((8, 4, 2), 12)]))
+    # The middle visit has no mask and the model is not for it.
+    shutil.rmtree(tmp_path / "masks/sub-E/ses-2")
+    model = tmp_path / "model"
+    shutil.copytree(ROOT / "resources/models/detection", model)
+    card = json.loads((model / "mettrail.json").read_text())
+    card["channels"] = ["T2w"]
+    (model / "mettrail.json").write_text(json.dumps(card))
+    done = run(tmp_path, "--config", f"segment={{'detection': '{model}'}}")
+    assert done.returncode != 0
+    text = done.stdout + done.stderr
+    assert "FAILED segment of sub-E_ses-2" in text
+    assert "T2w" in text
+    sessions = table_of(tmp_path, "sessions").set_index(["participant_id", "session_id"])
+    assert sessions["evaluable"].to_dict() == {
+        ("sub-E", "ses-1"): True, ("sub-E", "ses-2"): False, ("sub-E", "ses-3"): True, ("sub-F", "ses-1"): True,
+    }  # fmt: skip
+    assert sessions.loc[("sub-E", "ses-2"), "ne_reason"] == "failed_segment"
+    lesions = table_of(tmp_path, "lesions").query("participant_id == 'sub-E'")
+    assert set(lesions["track_id"]) == {"L001"}
+    assert "failed_segment" in (tmp_path / "out/index.html").read_text()

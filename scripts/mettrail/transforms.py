@@ -1,4 +1,4 @@
-"""The only place that knows the order and the direction of spatial transforms.
+"""The only place that knows the order and the direction of spatial transforms, and that reads and writes them.
 
 One rule: a transform takes a point of the *fixed* image (where the result lives) to the point of the *moving* image
 that belongs there (what is sampled). The chain is
@@ -150,7 +150,9 @@ def read_warp(path: str | Path) -> Warp:
         Not a readable 3-D image of 3-component vectors.
     """
     try:
-        itk = sitk.ReadImage(str(path), sitk.sitkVectorFloat32)
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        itk = reader.Execute()
     except RuntimeError as err:
         raise InputError(
             path,
@@ -174,7 +176,11 @@ def write_warp(path: str | Path, warp: Warp) -> None:
     """Write a displacement field as ITK does (NIfTI of five dimensions, intent vector, LPS mm)."""
     rounded = Warp(np.rint(warp.vectors * _STEPS_PER_MM) / np.float32(_STEPS_PER_MM), warp.affine)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(warp_to_itk(rounded), str(path), useCompression=True, compressionLevel=4)
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(path))
+    writer.SetUseCompression(True)
+    writer.SetCompressionLevel(4)
+    writer.Execute(warp_to_itk(rounded))
 
 
 def image_to_itk(image: Image) -> sitk.Image:

@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 
-from mettrail import transforms
+from mettrail import images, transforms
 from mettrail.images import Image
 from mettrail.transforms import Warp
 
@@ -42,7 +41,7 @@ def run(
         As `mettrail.registration.register` prepares them. With more than one thread, warps of two runs differ in the
         last digits.
     linear_iterations, iterations : list of int
-        Per resolution level, coarse to fine; the last one is full resolution.
+        Per resolution level, coarse to fine; the last one is full resolution. Empty linear ones: the start is final.
     radius : int, voxels
         Of the cross-correlation window.
     step : float
@@ -64,7 +63,7 @@ def run(
         for name, image in files.items():
             paths[name] = str(Path(folder) / f"{name}.nii")
             if image is not None:
-                sitk.WriteImage(transforms.image_to_itk(image), paths[name])
+                images.write_image(paths[name], image.data, image.affine)
         masks = [paths[n] if files[n] is not None else "NULL" for n in ("fixed_mask", "moving_mask")]
         first = Path(folder) / "start.txt"
         transforms.write_affine(first, start)
@@ -72,7 +71,9 @@ def run(
 
         command = ["-d", "3", "--float", "1", "--random-seed", str(seed), "-o", f"[{prefix}]", "-r", str(first)]
         pair = f"{paths['fixed']},{paths['moving']}"
-        for kind in ("Rigid", "Affine") if stage != "rigid" else ("Rigid",):
+        for kind in ("Rigid", "Affine"):
+            if not linear_iterations or (kind == "Affine" and stage == "rigid"):
+                break
             command += ["-t", f"{kind}[0.1]", "-m", f"MI[{pair},1,32,Regular,0.25]"]
             command += [*_levels(linear_iterations), "-x", f"[{','.join(masks)}]"]
         if stage == "deformable":

@@ -37,18 +37,24 @@ def run(
     radius: int,
     smooth_vox: list[float],
 ) -> tuple[np.ndarray, Warp | None]:
-    """Register with greedy: rigid and affine by normalised mutual information, warp by normalised cross-correlation.
+    """Register with greedy: rigid by normalised mutual information, affine and warp by local cross-correlation.
 
     Parameters
     ----------
     fixed, moving, fixed_mask, moving_mask, stage, start, threads, seed
         As `mettrail.registration.register` prepares them.
     linear_iterations, iterations : list of int
-        Per resolution level, coarse to fine; the last one is full resolution.
+        Per resolution level, coarse to fine; the last one is full resolution. Empty linear ones: the start is final.
     radius : int, voxels
         Of the cross-correlation window.
     smooth_vox : two floats, voxels
         Smoothing of the update and of the whole field.
+
+    Notes
+    -----
+    Rigid by mutual information, because the two may be different sequences. It must not choose the affine's scale: on a
+    scan and its own rigid copy it made the brain 0.7 % (full resolution) to 1.9 % (2 mm) larger, with displacements of
+    0.12 and 0.30 mm on average; cross-correlation at 2 mm left 0.03 mm.
     """
     common = f"-i fixed moving -threads {threads} -seed {seed} -V 0"
     images = {"fixed": transforms.image_to_itk(fixed), "moving": transforms.image_to_itk(moving)}
@@ -57,18 +63,20 @@ def run(
             common += f" {option} {name}"
             images[name] = transforms.image_to_itk(Image(mask.data.astype(np.float32), mask.affine))
     with tempfile.TemporaryDirectory(prefix="greedy-") as folder:
+        window = "x".join([str(radius)] * 3)
         matrix = start
-        for freedom in (6, 12) if stage != "rigid" else (6,):
+        for freedom, metric in ((6, "NMI"), (12, f"NCC {window}")):
+            if not linear_iterations or (freedom == 12 and stage == "rigid"):
+                break
             before = _write_matrix(Path(folder) / f"before-{freedom}.mat", matrix)
             matrix = _execute(
-                f"{common} -a -dof {freedom} -m NMI -n {_levels(linear_iterations)} -ia {before} -o matrix",
+                f"{common} -a -dof {freedom} -m {metric} -n {_levels(linear_iterations)} -ia {before} -o matrix",
                 "matrix",
                 images,
             )
         if stage != "deformable":
             return matrix, None
         affine = _write_matrix(Path(folder) / "affine.mat", matrix)
-        window = "x".join([str(radius)] * 3)
         # greedy rounds warps to a tenth of a voxel unless told not to (-wp 0).
         field = _execute(
             f"{common} -m NCC {window} -n {_levels(iterations)} -s {smooth_vox[0]}vox {smooth_vox[1]}vox "

@@ -278,7 +278,7 @@ def test_mirroring_is_left_out_on_a_cpu_unless_asked_for(tmp_path):
     image = scan()
     plain, mirrored = (predict(model, {"ce-gadolinium_T1w": image}, mirror=m) for m in (None, True))
     other_plain, other = (predict(model, {"ce-gadolinium_T1w": image[::-1]}, mirror=m)[::-1] for m in (None, True))
-    assert np.abs(other_plain - plain).mean() > 0.01
+    assert np.abs(other_plain - plain).mean() > 0.003
     # nnU-Net adds tiles up with 16 bits.
     assert np.abs(other - mirrored).mean() < 0.001
 

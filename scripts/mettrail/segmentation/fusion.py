@@ -30,7 +30,7 @@ EDEMA_REACH_MM = 20.0
 NOTICEABLE = 0.01
 
 
-def fuse(detection: Image, known: Image | None, prior: Image | None, *, touch_mm: float = 3.0) -> Image:
+def fuse(detection: Image, known: Image | None, prior: Image | None, *, touch_mm: float) -> Image:
     """Put the two networks' probabilities together, voxel by voxel; the rule stands at the top of this file.
 
     Parameters

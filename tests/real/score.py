@@ -1,7 +1,7 @@
 """Score runs on real scans: `python tests/real/score.py gbm BIDS OUT` or `python tests/real/score.py ms BIDS OUT`.
 
-Nothing of the library is used. Manual masks of gbm-followup are rings: label 1 is scored against the mask, labels 1 and 3
-against the mask with holes filled in each slice.
+Nothing of the library is used. Manual masks of gbm-followup are rings: label 1 is scored against the mask, labels 1 and
+3 against the mask with holes filled in each slice.
 """
 
 import json
@@ -115,7 +115,6 @@ if __name__ == "__main__":
     scores = score_gbm(bids, out) if what == "gbm" else score_ms(bids, out)
     print(scores.round(3).to_string(index=False))
     print(scores.drop(columns=["sub", "ses"], errors="ignore").mean().round(3).to_string())
-    print(
-        pd.read_csv(out / "tables/sessions.csv")[["participant_id", "session_id", "evaluable", "ne_reason"]].to_string()
-    )
+    sessions = pd.read_csv(out / "tables/sessions.csv")
+    print(sessions[["participant_id", "session_id", "evaluable", "ne_reason"]].to_string())
     print(cost(out).to_string())

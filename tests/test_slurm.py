@@ -122,7 +122,7 @@ def test_jobs_get_the_gpu_and_the_settings_and_more_memory_when_tried_again(slur
 
 @pytest.mark.walk
 @pytest.mark.skipif(
-    not os.environ.get("METTRAIL_TEST_SLURM"), reason="METTRAIL_TEST_SLURM is not set: the walk through SLURM takes long"
+    not os.environ.get("METTRAIL_TEST_SLURM"), reason="METTRAIL_TEST_SLURM is not set: this walk takes long"
 )
 def test_a_cluster_finds_what_a_workstation_finds(slurm, tmp_path):
     from mettrail import phantom

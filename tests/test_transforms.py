@@ -257,6 +257,17 @@ def test_labels_keep_their_volumes_and_their_layers():
     assert set(np.unique(moved)) == {0, 1, 2, 3}
 
 
+def test_small_lesions_keep_their_volume_on_average():
+    rng, ratios = np.random.default_rng(0), []
+    for _ in range(20):
+        turned = make_grid((16, 18, 20), (1.0, 0.9, 1.1), rng.uniform(0, 90, 3), rng.uniform(-0.5, 0.5, 3))
+        straight = make_grid((16, 16, 16), (1.0, 1.0, 1.0), (0, 0, 0), rng.uniform(-0.5, 0.5, 3))
+        labels = Image(ball(turned, (0, 0, 0), 2.5).astype(np.uint8), turned.affine)
+        moved = transforms.apply(labels, straight, interpolation="label")
+        ratios.append(moved.data.sum() / (labels.data.sum() * turned.voxel_volume_mm3))
+    assert np.mean(ratios) == pytest.approx(1, abs=0.04)
+
+
 def test_thin_layers_together_are_still_a_lesion():
     # Each label holds less of the voxel than background does, all of them together hold most of it.
     data = np.zeros((8, 8, 8), np.uint8)

@@ -40,9 +40,14 @@ def test_uneven_patients_get_as_many_jobs_as_they_have_visits(tmp_path):
     jobs = plan(write_bids(tmp_path / "bids", tree), tmp_path / "out")
     assert jobs["segment"] == 7
     assert jobs["register"] == jobs["segment_known"] == 4
-    assert jobs["align_sequence"] == 1
+    assert "align_sequence" not in jobs, "the shipped models ask for the post-contrast T1w alone"
     assert jobs["assess"] == jobs["report_patient"] == 3
     assert jobs["report"] == 1
+
+
+def test_all_sequences_are_aligned_when_asked_for(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE, "FLAIR", "T2w"], "2": ["T2w"]}})
+    assert plan(bids, tmp_path / "out", targets=["align_all"])["align_sequence"] == 2
 
 
 def test_a_patient_without_a_usable_visit_is_still_assessed_and_shown(tmp_path):

@@ -47,3 +47,14 @@ rule align_sequence:
         source=source_digest("align_sequence.py"),
     script:
         "../scripts/align_sequence.py"
+
+
+rule align_all:
+    """Every sequence of every session on its reference image, whether a model asks for it or not."""
+    input:
+        images=[
+            rules.align_sequence.output.image.format(sub=sub, ses=ses, mod=mod)
+            for (sub, ses), row in SESSIONS.items()
+            for mod in SEQUENCES
+            if row["usable"] == "true" and row[mod] != "n/a"
+        ],

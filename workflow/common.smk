@@ -152,15 +152,16 @@ def usable_sessions(sub):
     ]
 
 
-def sequences_of(path):
-    """A file of each other sequence the session has."""
+def sequences_for(task, path):
+    """A file of each other sequence that a model asks for and the session has."""
 
     def find(wildcards):
         row = SESSIONS[wildcards.sub, wildcards.ses]
+        asked = settings.model_channels(settings.model_folder(config, task, ROOT))
         return [
             path.format(sub=wildcards.sub, ses=wildcards.ses, mod=mod)
             for mod in SEQUENCES
-            if row[mod] != "n/a"
+            if mod in asked and row[mod] != "n/a"
         ]
 
     return find

@@ -2,7 +2,7 @@ rule segment:
     """Detection: the lesions of this session as the network sees them without knowing the past."""
     input:
         reference=rules.align.output.image,
-        sequences=sequences_of(rules.align_sequence.output.image),
+        sequences=sequences_for("detection", rules.align_sequence.output.image),
         mask=rules.strip.output.mask,
         model=model_files("detection"),
     output:
@@ -30,7 +30,7 @@ rule segment:
 use rule segment as segment_known with:
     input:
         reference=rules.align.output.image,
-        sequences=sequences_of(rules.align_sequence.output.image),
+        sequences=sequences_for("resegmentation", rules.align_sequence.output.image),
         mask=rules.strip.output.mask,
         prior=rules.propagate.output.labels,
         model=model_files("resegmentation"),

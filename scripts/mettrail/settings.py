@@ -126,6 +126,12 @@ def require_weights(path: str, root: Path) -> str:
     return str(place)
 
 
+def model_channels(folder: Path) -> list[str]:
+    """Return the channels a model asks for; none where it does not say, which its job will then explain."""
+    card = folder / "mettrail.json"
+    return json.loads(card.read_text()).get("channels", []) if card.exists() else []
+
+
 def config_hash(config: dict) -> str:
     """Return a short digest of every setting that can change a number (not of where things lie)."""
     text = json.dumps(without_places(config), sort_keys=True)

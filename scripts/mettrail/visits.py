@@ -63,9 +63,7 @@ def register_visits(
     before = transforms.apply(moving, fixed.grid, affine=rigid.affine)
     moved = transforms.apply(moving, fixed.grid, affine=transform.affine, warp=transform.warp)
     jacobian = transforms.jacobian_determinant(transform.warp).data[fixed_mask.data]
-    dice = registration.brain_dice_in_common_view(
-        fixed_mask, moving_mask, affine=transform.affine, warp=transform.warp
-    )
+    dice = registration.brain_dice_in_common_view(fixed_mask, moving_mask, affine=transform.affine, warp=transform.warp)
     verdict = registration.registration_qc(dice=dice, rigid=None, dice_warn=dice_warn, dice_fail=dice_fail)
     quality = {
         "engine": engine["engine"],

@@ -1,5 +1,6 @@
 """Rules segment and segment_known: class probabilities of one network on one session."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mettrail import images, joblog, segmentation
@@ -8,7 +9,7 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with joblog.to(snakemake.log[0]):
-    model = segmentation.read_model(snakemake.params.folder)
+    model = segmentation.read_model(Path(snakemake.input.model[0]).parent)
     mask = images.read_mask(snakemake.input.mask)
     channels = segmentation.read_channels(
         model,

@@ -19,7 +19,6 @@ rule segment:
         runtime=60,
         gpu=GPU,
     params:
-        folder=str(settings.model_folder(config, "detection", ROOT)),
         device=config["segment"]["device"],
         reference=REFERENCE,
         source=source_digest("segment.py"),
@@ -41,7 +40,6 @@ use rule segment as segment_known with:
     benchmark:
         benchmark_file("segment_known")
     params:
-        folder=str(settings.model_folder(config, "resegmentation", ROOT)),
         device=config["segment"]["device"],
         reference=REFERENCE,
         source=source_digest("segment.py"),

@@ -125,7 +125,9 @@ def _otsu(values: np.ndarray) -> float:
     sums = np.cumsum(counts * centres)
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(centres[np.nanargmax(between[:-1])]) if np.isfinite(between[:-1]).any() else float(centres[0])
+    between = np.nan_to_num(between[:-1])
+    # Between air and tissue the criterion is flat over all values that do not occur: take the middle.
+    return float(centres[:-1][between >= (1 - 1e-4) * between.max()].mean())
 
 
 def _to_itk(data: np.ndarray) -> sitk.Image:

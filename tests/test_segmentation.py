@@ -36,7 +36,7 @@ def write_tiny_model(folder, task="detection", *, channels=None, half=False, **c
     description = {
         "task": task, "input": "brain", "channels": channels, "configuration": "3d_fullres",
         "spacing_mm": [1, 1, 1], "normalisation": normalisation, "mirror_axes": [], "tile": None,
-        "threshold": 0.5, "trained_on": "nothing", "licence": "none",
+        "threshold": 0.5, "confidence": 0, "trained_on": "nothing", "licence": "none",
     }  # fmt: skip
     description.update(changes)
     return models.write_model(
@@ -334,6 +334,22 @@ def test_a_threshold_is_brought_to_one_half():
     assert np.allclose(shifted.sum(-1), 1)
     assert shifted[0, 1] + shifted[0, 3] == pytest.approx(0.5)
     assert np.array_equal(shifted[1:], p[1:])
+
+
+def test_pieces_without_conviction_are_not_called_and_lesions_lose_nothing():
+    p = np.zeros((30, 20, 20, 4), np.float32)
+    p[2:6, 5:9, 5:9, 1], p[2:6, 5:9, 5:9, 3] = 0.2, 0.4
+    p[15:20, 5:9, 5:9, 1] = 0.6
+    p[16:19, 6:8, 6:8, 1] = 0.99
+    p[25:28, 5:9, 5:9, 2] = 0.9
+    p[..., 0] = 1 - p.sum(-1)
+    settled = prediction.settle(p, threshold=0.5, confidence=0.65)
+    assert np.allclose(settled.sum(-1), 1)
+    whole = settled[..., 1] + settled[..., 3]
+    assert whole[:10].max() < 0.5
+    assert settled[3, 6, 6, 3] > settled[3, 6, 6, 1] > 0.1
+    assert np.array_equal(settled[10:], p[10:])
+    assert np.array_equal(prediction.settle(p, threshold=0.5, confidence=0), p)
 
 
 # Fusion

@@ -293,6 +293,7 @@ def test_validation_chooses_a_threshold_and_writes_the_card(killed_and_resumed):
     training.validate_model("detection", out, settings=settings, make_pair=make_toy_pair)
     model = segmentation.read_model(out / "models/detection")
     assert model.threshold in validation.THRESHOLDS
+    assert model.confidence in validation.CONFIDENCES
     assert all(torch.equal(a, b) for a, b in zip(before[0].values(), models.read_weights(model)[0].values()))
     assert "| sessions | 2 |" in (out / "models/detection/README.md").read_text()
 
@@ -305,13 +306,14 @@ def test_validation_counts_lesions_found_missed_and_false():
     p = np.zeros((*instances.shape, 4), np.float32)
     p[..., 1] = numbered(((15, 20, 20), 4), ((30, 10, 30), 2)) > 0
     p[..., 0] = 1 - p[..., 1]
-    score = validation.score(p, (instances > 0).astype(np.uint8), instances, threshold=0.5, near=None)
+    owners = validation.find_owners(instances)
+    score = validation.score(p, (instances > 0).astype(np.uint8), instances, owners=owners, near=None)
     assert score["false"] == 1
     assert [row[2] for row in score["lesions"]] == [257, 0]
     figures = validation.summarise([score])
     assert figures["recall from 5 mm"] == 0.5
     assert figures["false pieces per session"] == 1
-    only = validation.score(p, (instances > 0).astype(np.uint8), instances, threshold=0.5, near=instances == 1)
+    only = validation.score(p, (instances > 0).astype(np.uint8), instances, owners=owners, near=instances == 1)
     assert (len(only["lesions"]), only["false"]) == (1, 0)
 
 
@@ -319,15 +321,17 @@ def test_sessions_without_lesions_can_be_scored():
     nothing = numbered()
     p = np.zeros((*nothing.shape, 4), np.float32)
     p[..., 0] = 1
-    figures = validation.summarise([validation.score(p, nothing, nothing, threshold=0.5, near=None)])
+    figures = validation.summarise([validation.score(p, nothing, nothing, owners=nothing, near=None)])
     assert figures["lesions"] == 0
     assert figures["false pieces per session"] == 0
 
 
-def test_the_threshold_with_fewest_mistakes_is_chosen_then_the_one_with_the_right_volume():
-    def row(recall, false, volume):
-        return {"sessions": 10, "recall from 5 mm": recall, "lesions from 5 mm": 20,
-                "false pieces per session": false, "their median volume error": volume}  # fmt: skip
+def test_the_thresholds_with_fewest_mistakes_are_chosen_then_those_with_the_right_volume():
+    def row(found, false, volume):
+        return {"sessions": 10, "lesions": 20, "found": found, "false pieces per session": false,
+                "their median volume error": volume, "their median absolute volume error": 0.05}  # fmt: skip
 
-    assert validation.choose_threshold({0.3: row(1, 3, 0), 0.5: row(1, 0.1, 0.2), 0.7: row(0.5, 0, 0)}) == 0.5
-    assert validation.choose_threshold({0.4: row(1, 0, 0.08), 0.5: row(1, 0, -0.02), 0.6: row(1, 0, -0.1)}) == 0.5
+    noisy, shy, good = row(20, 3, 0), row(10, 0, 0), row(20, 0.1, 0.2)
+    assert validation.choose({(0.3, 0): noisy, (0.5, 0): good, (0.5, 0.9): shy}) == (0.5, 0)
+    small, right, large = row(20, 0, -0.1), row(20, 0, -0.02), row(20, 0, 0.08)
+    assert validation.choose({(0.4, 0.8): large, (0.5, 0.8): right, (0.6, 0.8): small}) == (0.5, 0.8)

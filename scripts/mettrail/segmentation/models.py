@@ -22,6 +22,7 @@
      "mirror_axes": [],                                may be averaged over flips of these axes (of nnU-Net's Z, Y, X)
      "tile": [96, 96, 96],                             patch at inference; null: the plans' own
      "threshold": 0.5,                                 probability of whole lesion from which a voxel is one
+     "confidence": 0.85,                               mean probability below which a connected piece is none
      "sha256": {"fold_0/weights.safetensors": "..."},
      "trained_on": "...", "licence": "..."}
 
@@ -52,7 +53,7 @@ PRIOR = "prior"
 CLASSES = {"background": 0, "enhancing": 1, "lesion": 1, "edema": 2, "necrosis": 3}
 REQUIRED = (
     "task", "input", "channels", "configuration", "spacing_mm", "normalisation", "mirror_axes", "tile", "threshold",
-    "sha256", "trained_on", "licence",
+    "confidence", "sha256", "trained_on", "licence",
 )  # fmt: skip
 WEIGHTS = ("weights.safetensors", "checkpoint_final.pth")
 
@@ -76,7 +77,8 @@ class Model:
     mirror_axes : tuple of int
     tile : tuple of int or None
         (Z, Y, X) voxels.
-    threshold : float
+    threshold, confidence : float
+        See `prediction.settle`.
     weights : tuple of Path
     plans, dataset, description : dict
         The three JSON files.
@@ -91,6 +93,7 @@ class Model:
     mirror_axes: tuple[int, ...]
     tile: tuple[int, int, int] | None
     threshold: float
+    confidence: float
     weights: tuple[Path, ...]
     plans: dict
     dataset: dict
@@ -132,6 +135,7 @@ def read_model(folder: str | Path) -> Model:
         mirror_axes=tuple(description["mirror_axes"]),
         tile=tuple(tile) if tile else None,
         threshold=float(description["threshold"]),
+        confidence=float(description["confidence"]),
         weights=weights,
         plans=plans,
         dataset=dataset,
@@ -345,6 +349,8 @@ def _check_description(path: Path, description: dict) -> None:
         refuse(f"spacing_mm {description['spacing_mm']}", "[1, 1, 1]: images are given at 1 mm")
     if not 0 < float(description["threshold"]) < 1:
         refuse(f"threshold {description['threshold']}", "a probability between 0 and 1")
+    if not 0 <= float(description["confidence"]) < 1:
+        refuse(f"confidence {description['confidence']}", "a probability, or 0 to call every piece a lesion")
 
 
 def _check_against_nnunet(folder: Path, description: dict, dataset: dict, plans: dict) -> None:

@@ -51,8 +51,8 @@ def predict_probabilities(
     Returns
     -------
     (X, Y, Z, 4) float32
-        Background, enhancing, edema, necrosis; they sum to 1. Whole lesion (1 + 3) is called from 0.5 on: where a model
-        has another threshold, its probabilities are shifted so that the threshold comes to lie at 0.5.
+        Background, enhancing, edema, necrosis; they sum to 1. Whole lesion (1 + 3) is called from 0.5 on, whatever the
+        model's own threshold; see `settle`.
 
     Raises
     ------
@@ -105,13 +105,42 @@ def predict_probabilities(
     within[inside, 0] = 0
     for output, label in enumerate(model.classes):
         within[..., label][inside] = from_nnunet(predicted[output])[inside]
-    probabilities[box] = recentre(within, threshold=model.threshold)
+    probabilities[box] = settle(within, threshold=model.threshold, confidence=model.confidence)
     return probabilities
 
 
 def grow_mask(mask: np.ndarray) -> np.ndarray:
     """Grow a 1 mm brain mask by 3 mm: dura and the mask's own errors; networks saw as much in training."""
     return ndimage.binary_dilation(mask, iterations=GROW_MM)
+
+
+def settle(probabilities: np.ndarray, *, threshold: float, confidence: float) -> np.ndarray:
+    """Apply a model's threshold and confidence, so that whole lesion is what reaches 0.5.
+
+    Parameters
+    ----------
+    probabilities : (X, Y, Z, 4) float
+    threshold : float
+        Probability of whole lesion from which a voxel is one.
+    confidence : float
+        Connected pieces (26 neighbours) of such voxels whose mean probability is lower are held below the threshold:
+        vessels and noise are seldom called with conviction, lesions are.
+
+    Returns
+    -------
+    (X, Y, Z, 4) float32
+    """
+    whole = probabilities[..., 1] + probabilities[..., 3]
+    pieces, count = ndimage.label(whole >= threshold, np.ones((3, 3, 3), bool))
+    if count and confidence > 0:
+        means = np.r_[1, ndimage.mean(whole, pieces, np.arange(1, count + 1))]
+        doubtful = (means < confidence)[pieces]
+        kept = np.where(doubtful, 0.98 * threshold / np.maximum(whole, 1e-12), 1).astype(np.float32)
+        probabilities = probabilities.copy()
+        probabilities[..., 1] *= kept
+        probabilities[..., 3] *= kept
+        probabilities[..., 0] += whole * (1 - kept)
+    return recentre(probabilities, threshold=threshold)
 
 
 def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:

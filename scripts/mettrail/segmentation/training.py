@@ -124,6 +124,7 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
         "mirror_axes": [],
         "tile": list(settings["network"]["tile"]),
         "threshold": 0.5,
+        "confidence": 0.0,
         "trained_on": f"mettrail phantoms, seeds {first} to {last} (two sessions each), no patient data; {steps} steps "
         f"of {trainer.batch_size} patches",
         "trained_with": f"nnU-Net {importlib.metadata.version('nnunetv2')}; AdamW, lr {trainer.initial_lr:g} falling "
@@ -141,7 +142,7 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
 
 
 def validate_model(task: str, out: str | Path, *, settings: dict, make_pair: Callable | None = None) -> dict:
-    """Choose the threshold of a trained model on held-out phantoms, and put their figures on its card.
+    """Choose threshold and confidence of a trained model on held-out phantoms, and put the figures on its card.
 
     Parameters
     ----------
@@ -156,23 +157,25 @@ def validate_model(task: str, out: str | Path, *, settings: dict, make_pair: Cal
     Returns
     -------
     dict
-        Figures at each threshold, and for re-segmentation those of both networks fused.
+        (threshold, confidence) -> figures.
     """
     out = Path(out).resolve()
     names, arguments = plan_cases(out, settings, make_pair or _phantom_pair)
     cases.write_cases([row for row in names if row[0].startswith("val")], **arguments)
     folder = out / "models" / task
-    model = dataclasses.replace(read_model(folder), threshold=0.5)
-    first = read_model(out / "models" / "detection") if task == "resegmentation" else None
-    found = validation.validate(model, arguments["validation_folder"], threads=settings["threads"], detection=first)
-    (out / f"validation_{task}.json").write_text(json.dumps({str(k): v for k, v in found.items()}, indent=2))
-    fused = found.pop("fused", None)
-    threshold = validation.choose_threshold(found)
+    model = read_model(folder)
+    held_out = {"folder": arguments["validation_folder"], "threads": settings["threads"]}
+    found = validation.validate(model, **held_out)
+    threshold, confidence = validation.choose(found)
     seeds = settings["cases"]["validation_seeds"]
-    figures = {f"held-out phantoms, seeds {seeds[0]} to {seeds[1]}": found[threshold]}
-    if fused is not None:
-        figures["the same, fused with detection"] = fused
-    description = {**model.description, "threshold": threshold, "validation": figures}
+    figures = {f"held-out phantoms, seeds {seeds[0]} to {seeds[1]}": found[threshold, confidence]}
+    if task == "resegmentation":
+        model = dataclasses.replace(model, threshold=threshold, confidence=confidence)
+        detection = read_model(out / "models" / "detection")
+        figures["the same, fused with detection"] = validation.validate_fused(detection, model, **held_out)
+    rows = [{"threshold": t, "confidence": c, **row} for (t, c), row in found.items()]
+    (out / f"validation_{task}.json").write_text(json.dumps(rows, indent=2))
+    description = {**model.description, "threshold": threshold, "confidence": confidence, "validation": figures}
     network = build_network(model)
     network.load_state_dict(read_weights(model)[0])
     card = write_card(description, figures=figures)
@@ -214,7 +217,8 @@ nnU-Net on your own cohort and name its folder under `segment` in the configurat
 - Trained on: {description["trained_on"]}.
 - Trained with: {description["trained_with"]}.
 - Input: {", ".join(description["channels"])}; RAS, 1 mm, bias-corrected, 0 outside the brain mask grown by 3 mm.
-- Whole lesion from a probability of {description["threshold"]:g}, chosen on held-out phantoms.
+- Whole lesion from a probability of {description["threshold"]:g}, in pieces with a mean of at least
+  {description["confidence"]:g}; both chosen on held-out phantoms.
 - Licence: {description["licence"]}.
 
 {body}

@@ -1,7 +1,8 @@
-"""How a trained network does on held-out phantoms, lesion by lesion; and the threshold that follows from it."""
+"""How a trained network does on held-out phantoms, lesion by lesion; and the thresholds that follow from it."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from scipy import ndimage
 from mettrail.images import ENHANCING, NECROSIS, Image
 from mettrail.segmentation.fusion import fuse
 from mettrail.segmentation.models import PRIOR, Model
-from mettrail.segmentation.prediction import predict_probabilities
+from mettrail.segmentation.prediction import predict_probabilities, settle
 
 TOUCHING = np.ones((3, 3, 3), bool)
 # A predicted piece smaller than this would not start a track.
@@ -19,30 +20,51 @@ FALSE_MM3 = 10
 SMALL_MM = 5.0
 LARGE_ML = 0.5
 TOUCH_MM = 3
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
+CONFIDENCES = (0.0, 0.75, 0.8, 0.85, 0.9)
 
 
-def predict_held_out(model: Model, folder: Path, *, threads: int) -> Iterator[tuple[str, dict, np.ndarray]]:
-    """Yield name, arrays and (X, Y, Z, 4) probabilities of each held-out session."""
+def predict_held_out(model: Model, folder: Path, *, threads: int) -> Iterator[tuple[dict, np.ndarray]]:
+    """Yield arrays and raw (X, Y, Z, 4) probabilities of each held-out session; kept as bytes beside them."""
+    model = dataclasses.replace(model, threshold=0.5, confidence=0.0)
+    weights = next(iter(model.description["sha256"].values()))[:12]
     for path in sorted(Path(folder).glob("val*.npz")):
         with np.load(path) as stored:
             case = dict(stored)
-        channels = {model.channels[0]: case["image"], PRIOR: case["prior"].astype(np.float32)}
-        yield path.stem, case, predict_probabilities(model, channels, mask=None, device="auto", threads=threads)
+        known = Path(folder) / f"{model.task}-{weights}" / path.name
+        if not known.exists():
+            channels = {model.channels[0]: case["image"], PRIOR: case["prior"].astype(np.float32)}
+            found = predict_probabilities(model, channels, mask=None, device="auto", threads=threads)
+            known.parent.mkdir(exist_ok=True)
+            np.savez_compressed(known, p=np.rint(found * 255).astype(np.uint8))
+        with np.load(known) as stored:
+            yield case, stored["p"].astype(np.float32) / 255
+
+
+def find_owners(instances: np.ndarray) -> np.ndarray:
+    """Return the number of the nearest lesion for each voxel: a predicted piece over two lesions is shared out so."""
+    nearest = ndimage.distance_transform_edt(instances == 0, return_distances=False, return_indices=True)
+    return instances[tuple(nearest)]
 
 
 def score(
-    probabilities: np.ndarray, tissue: np.ndarray, instances: np.ndarray, *, threshold: float, near: np.ndarray | None
+    probabilities: np.ndarray,
+    tissue: np.ndarray,
+    instances: np.ndarray,
+    *,
+    owners: np.ndarray,
+    near: np.ndarray | None,
 ) -> dict:
     """Compare one session's prediction with the truth.
 
     Parameters
     ----------
     probabilities : (X, Y, Z, 4) float
+        Settled: whole lesion from 0.5.
     tissue, instances : (X, Y, Z) unsigned int, 1 mm
         Labels, and whole lesions numbered.
-    threshold : float
-        Of whole lesion.
+    owners : (X, Y, Z) unsigned int
+        See `find_owners`.
     near : (X, Y, Z) bool, optional
         Only lesions and pieces that touch this count: those with a prior, for re-segmentation.
 
@@ -52,12 +74,9 @@ def score(
         ``lesions``: list of (diameter mm, true mm3, predicted mm3); ``false``: pieces without a lesion;
         ``overlap``: (3, 2) twice the common voxels and the sum of both, per label.
     """
-    whole = probabilities[..., ENHANCING] + probabilities[..., NECROSIS] >= threshold
+    whole = probabilities[..., ENHANCING] + probabilities[..., NECROSIS] >= 0.5
     pieces, _ = ndimage.label(whole, TOUCHING)
     sizes = np.bincount(pieces.ravel())
-    # A piece over two lesions is shared out by nearness.
-    nearest = ndimage.distance_transform_edt(instances == 0, return_distances=False, return_indices=True)
-    owner = instances[tuple(nearest)]
     hit = np.unique(pieces[(instances > 0) & whole])
     counted = np.ones(len(sizes), bool) if near is None else np.isin(np.arange(len(sizes)), np.unique(pieces[near]))
     false = [n for n in range(1, len(sizes)) if sizes[n] >= FALSE_MM3 and n not in hit and counted[n]]
@@ -68,7 +87,7 @@ def score(
         if near is not None and not (mask & near).any():
             continue
         volume = int(mask.sum())
-        predicted = int((belongs & (owner == number)).sum()) if (mask & whole).any() else 0
+        predicted = int((belongs & (owners == number)).sum()) if (mask & whole).any() else 0
         lesions.append(((6 * volume / np.pi) ** (1 / 3), volume, predicted))
     lesion_label = np.where(probabilities[..., 1] >= probabilities[..., 3], 1, 3)
     labels = np.where(whole, lesion_label, np.where(probabilities[..., 2] > probabilities[..., 0], 2, 0))
@@ -92,6 +111,7 @@ def summarise(scores: list[dict]) -> dict[str, float]:
     return {
         "sessions": len(scores),
         "lesions": len(lesions),
+        "found": int((predicted > 0).sum()),
         f"recall from {SMALL_MM:g} mm": share(diameter >= SMALL_MM),
         f"lesions from {SMALL_MM:g} mm": int((diameter >= SMALL_MM).sum()),
         f"recall below {SMALL_MM:g} mm": share(diameter < SMALL_MM),
@@ -111,60 +131,67 @@ def summarise(scores: list[dict]) -> dict[str, float]:
     }
 
 
-def choose_threshold(by_threshold: dict[float, dict[str, float]]) -> float:
-    """Choose the threshold with the best balance of lesions found and false pieces; then of volume.
+def choose(figures: dict[tuple[float, float], dict[str, float]]) -> tuple[float, float]:
+    """Choose threshold and confidence: the best balance of lesions found and false pieces, then of volume.
 
     Notes
     -----
-    Lesions from 5 mm count as found or missed, false pieces as false: F1. Within 0.01 of the best, the threshold whose
-    median volume error is nearest to 0 wins.
+    F1 of all lesions, whatever their size, and false pieces. Within 0.02 of the best, the smallest sum of the absolute
+    median volume error and the median absolute one wins: volumes are what is followed over time.
     """
 
     def f1(row: dict[str, float]) -> float:
-        count = row[f"lesions from {SMALL_MM:g} mm"]
-        found = row[f"recall from {SMALL_MM:g} mm"] * count
-        false = row["false pieces per session"] * row["sessions"]
-        return found / max(found + 0.5 * (false + count - found), 1e-9)
+        found, false = row["found"], row["false pieces per session"] * row["sessions"]
+        return found / max(found + 0.5 * (false + row["lesions"] - found), 1e-9)
 
-    best = max(f1(row) for row in by_threshold.values())
-    good = [t for t, row in by_threshold.items() if f1(row) >= best - 0.01]
-    return min(good, key=lambda t: (abs(by_threshold[t]["their median volume error"]), abs(t - 0.5)))
+    best = max(f1(row) for row in figures.values())
+    good = [key for key, row in figures.items() if f1(row) >= best - 0.02]
+
+    def volume_error(key) -> float:
+        row = figures[key]
+        return abs(row["their median volume error"]) + row["their median absolute volume error"]
+
+    return min(good, key=lambda key: (volume_error(key), -f1(figures[key])))
 
 
-def validate(model: Model, folder: Path, *, threads: int, detection: Model | None = None) -> dict[float, dict]:
-    """Score a model on all held-out sessions at several thresholds.
+def validate(model: Model, folder: Path, *, threads: int) -> dict[tuple[float, float], dict[str, float]]:
+    """Score a model on all held-out sessions at every threshold and confidence.
 
     Parameters
     ----------
     model : Model
-        With a threshold of 0.5.
     folder : Path
         Held-out sessions as `cases` keeps them.
     threads : int
-    detection : Model, optional
-        For re-segmentation: what finds new lesions; adds the scores of the two fused under the key ``fused``.
 
     Returns
     -------
-    threshold -> figures
+    (threshold, confidence) -> figures
+        For re-segmentation, of lesions and pieces that touch a prior.
     """
-    scores: dict = {t: [] for t in THRESHOLDS}
-    fused: list[dict] = []
-    others = predict_held_out(detection, folder, threads=threads) if detection is not None else None
-    for _, case, probabilities in predict_held_out(model, folder, threads=threads):
+    scores: dict = {(t, c): [] for t in THRESHOLDS for c in CONFIDENCES}
+    for case, probabilities in predict_held_out(model, folder, threads=threads):
         near = None
         if model.task == "resegmentation":
             near = ndimage.distance_transform_edt(~case["prior"]) <= TOUCH_MM
             near &= case["prior"].any()
-        truth = case["tissue"], case["instances"]
-        for threshold, rows in scores.items():
-            rows.append(score(probabilities, *truth, threshold=threshold, near=near))
-        if others is not None:
-            _, _, first = next(others)
-            prior = Image(case["prior"].astype(np.uint8), np.eye(4))
-            both = fuse(Image(first, np.eye(4)), Image(probabilities, np.eye(4)), prior, touch_mm=TOUCH_MM)
-            fused.append(score(both.data, *truth, threshold=0.5, near=None))
-    result: dict = {t: summarise(rows) for t, rows in scores.items()}
-    if fused:
-        result["fused"] = summarise(fused)
-    return result
+        owners = find_owners(case["instances"])
+        for (threshold, confidence), rows in scores.items():
+            settled = settle(probabilities, threshold=threshold, confidence=confidence)
+            rows.append(score(settled, case["tissue"], case["instances"], owners=owners, near=near))
+    return {key: summarise(rows) for key, rows in scores.items()}
+
+
+def validate_fused(detection: Model, known: Model, folder: Path, *, threads: int) -> dict[str, float]:
+    """Score both networks together, as the pipeline uses them on a follow-up; each with its own threshold."""
+    rows = []
+    pairs = zip(*(predict_held_out(m, folder, threads=threads) for m in (detection, known)), strict=True)
+    for (case, one), (_, two) in pairs:
+        images = [
+            Image(settle(p, threshold=m.threshold, confidence=m.confidence), np.eye(4))
+            for m, p in ((detection, one), (known, two))
+        ]
+        both = fuse(*images, Image(case["prior"].astype(np.uint8), np.eye(4)), touch_mm=TOUCH_MM)
+        owners = find_owners(case["instances"])
+        rows.append(score(both.data, case["tissue"], case["instances"], owners=owners, near=None))
+    return summarise(rows)

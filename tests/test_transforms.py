@@ -109,6 +109,16 @@ def test_matrices_that_do_not_commute_are_composed_in_the_order_points_meet_them
 # Warps
 
 
+def test_the_rigid_part_of_an_affine_keeps_volumes_and_moves_the_middle_alike():
+    middle = np.array([5.0, -12, 30])
+    rigid = make_matrix(shift=(3, 1, -2))
+    assert np.allclose(transforms.nearest_rigid(rigid, about=middle), rigid)
+    affine = make_matrix(shift=(3, 1, -2), scale=(1.1, 0.9, 1.05))
+    found = transforms.nearest_rigid(affine, about=middle)
+    assert np.allclose(found[:3, :3], rigid[:3, :3])
+    assert np.allclose(found @ [*middle, 1], affine @ [*middle, 1])
+
+
 def test_a_warp_survives_its_file_to_a_hundredth_of_a_millimetre(tmp_path):
     warp = make_warp()
     transforms.write_warp(tmp_path / "new" / "w.nii.gz", warp)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-from scipy import ndimage
+from scipy import linalg, ndimage
 
 from mettrail.errors import InputError
 from mettrail.images import ENHANCING, NECROSIS, Grid, Image
@@ -142,6 +142,26 @@ def compose(*matrices: np.ndarray) -> np.ndarray:
     for matrix in matrices:
         out = matrix @ out
     return out
+
+
+def nearest_rigid(matrix: np.ndarray, *, about: np.ndarray) -> np.ndarray:
+    """Return the rigid (4, 4) matrix whose rotation is nearest to an affine's and that moves one point alike.
+
+    Parameters
+    ----------
+    matrix : (4, 4) float
+    about : (3,) float, mm
+        The point, say the centre of the brain.
+
+    Notes
+    -----
+    The orthogonal factor of the polar decomposition (Higham 1986).
+    """
+    rotation, _ = linalg.polar(matrix[:3, :3])
+    rigid = np.eye(4)
+    rigid[:3, :3] = rotation
+    rigid[:3, 3] = map_points(about[None], affine=matrix)[0] - rotation @ about
+    return rigid
 
 
 def read_warp(path: str | Path) -> Warp:

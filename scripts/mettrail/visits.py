@@ -55,12 +55,22 @@ def register_visits(
     moved : Image
         The last visit on this visit's grid.
     quality : dict
-        Similarity before (rigid) and after, overlap of the brains, extremes of the Jacobian determinant in the brain.
+        Similarity before (with the rigid part of the transform) and after, overlap of the brains, extremes of the
+        Jacobian determinant in the brain.
     """
-    common = {"fixed_mask": fixed_mask, "moving_mask": moving_mask, "threads": threads, **engine}
-    rigid = registration.register(fixed, moving, stage="rigid", initial=None, **common)
-    transform = registration.register(fixed, moving, stage="deformable", initial=rigid.affine, **common)
-    before = transforms.apply(moving, fixed.grid, affine=rigid.affine)
+    transform = registration.register(
+        fixed,
+        moving,
+        stage="deformable",
+        fixed_mask=fixed_mask,
+        moving_mask=moving_mask,
+        initial=None,
+        threads=threads,
+        **engine,
+    )
+    centre = transforms.map_points(np.argwhere(fixed_mask.data), affine=fixed.affine).mean(axis=0)
+    rigid = transforms.nearest_rigid(transform.affine, about=centre)
+    before = transforms.apply(moving, fixed.grid, affine=rigid)
     moved = transforms.apply(moving, fixed.grid, affine=transform.affine, warp=transform.warp)
     jacobian = transforms.jacobian_determinant(transform.warp).data[fixed_mask.data]
     dice = registration.brain_dice_in_common_view(fixed_mask, moving_mask, affine=transform.affine, warp=transform.warp)

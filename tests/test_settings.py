@@ -19,6 +19,20 @@ def test_the_config_that_is_shipped_is_complete_and_valid(config):
     settings.check_config(config, SCHEMA)
 
 
+def test_numbers_given_in_braces_on_the_command_line_are_numbers(config):
+    meant = copy.deepcopy(config)
+    config["match"]["gap_mm"], meant["match"]["gap_mm"] = "4", 4
+    config["rano"]["confirm"], meant["rano"]["confirm"] = "false", False
+    config["register"]["greedy"]["iterations"], meant["register"]["greedy"]["iterations"] = ["20", "5"], [20, 5]
+    config["labels"]["sessions"] = meant["labels"]["sessions"] = ["01"]
+    settings.read_numbers(config, SCHEMA)
+    assert config == meant
+    config["match"]["gap_mm"] = "wide"
+    settings.read_numbers(config, SCHEMA)
+    with pytest.raises(InputError, match=r"match\.gap_mm"):
+        settings.check_config(config, SCHEMA)
+
+
 def test_an_unknown_setting_is_named_with_what_was_probably_meant(config):
     config["register"]["engin"] = "ants"
     with pytest.raises(InputError, match=r"register\.engin\b") as caught:

@@ -188,4 +188,4 @@ def test_a_job_that_fails_takes_out_its_visit_and_the_rest_finishes(tmp_path):
     assert sessions.loc[("sub-E", "ses-2"), "ne_reason"] == "failed_segment"
     lesions = table_of(tmp_path, "lesions").query("participant_id == 'sub-E'")
     assert set(lesions["track_id"]) == {"L001"}
-    assert "failed_segment" in (tmp_path / "out/index.html").read_text()
+    assert "failed segment" in (tmp_path / "out/index.html").read_text()

@@ -20,7 +20,9 @@ from mettrail import joblog, provenance, settings
 from mettrail.errors import InputError
 
 try:
-    settings.check_config(config, ROOT / "workflow" / "schemas" / "config.yaml")
+    SCHEMA = ROOT / "workflow" / "schemas" / "config.yaml"
+    settings.read_numbers(config, SCHEMA)
+    settings.check_config(config, SCHEMA)
     OUT = Path(config["out"])
     # Only the main process looks at the dataset; jobs read the table it has left.
     COHORT = (

@@ -15,6 +15,27 @@ from mettrail.errors import InputError
 PLACES = ("bids", "out", "threads", "unfinished")
 
 
+def read_numbers(config: dict, schema_path: Path) -> None:
+    """Turn text into what the schema wants it to be, in place.
+
+    Snakemake leaves everything inside braces on the command line as text: ``--config "match={'gap_mm': 4}"``.
+    """
+
+    schema = yaml.safe_load(Path(schema_path).read_text())
+
+    def convert(value, rule: dict):
+        rule = schema["$defs"][rule["$ref"].rsplit("/", 1)[-1]] if "$ref" in rule else rule
+        if isinstance(value, dict):
+            return {key: convert(item, rule.get("properties", {}).get(key, {})) for key, item in value.items()}
+        if isinstance(value, list):
+            return [convert(item, rule.get("items", {})) for item in value]
+        if isinstance(value, str) and rule.get("type") in ("number", "integer", "boolean"):
+            return yaml.safe_load(value)
+        return value
+
+    config.update(convert(dict(config), schema))
+
+
 def check_config(config: dict, schema_path: Path) -> None:
     """Refuse unknown, missing and impossible settings, by name.
 

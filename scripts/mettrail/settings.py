@@ -20,7 +20,6 @@ def read_numbers(config: dict, schema_path: Path) -> None:
 
     Snakemake leaves everything inside braces on the command line as text: ``--config "match={'gap_mm': 4}"``.
     """
-
     schema = yaml.safe_load(Path(schema_path).read_text())
 
     def convert(value, rule: dict):

@@ -99,3 +99,13 @@ def test_probabilities_come_back_within_half_a_step(tmp_path):
     data = np.random.default_rng(0).random((4, 5, 6, 4)).astype(np.float32)
     images.write_probabilities(tmp_path / "p.nii.gz", data, np.eye(4))
     assert np.abs(images.read_probabilities(tmp_path / "p.nii.gz").data - data).max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("shift", [0.3, -0.3])
+def test_half_a_voxel_beyond_the_outermost_centres_is_still_in_view(shift):
+    labels = Image(np.ones((4, 5, 6), np.uint8), np.eye(4))
+    affine = np.eye(4)
+    affine[:3, 3] = shift
+    assert images.resample(labels, Grid((4, 5, 6), affine), order=0).data.all()
+    affine[:3, 3] = 0.7 * np.sign(shift)
+    assert images.resample(labels, Grid((4, 5, 6), affine), order=0).data.sum() == 3 * 4 * 5

@@ -244,7 +244,7 @@ def resample(image: Image, grid: Grid, *, order: int = 1, world: np.ndarray | No
     world : (4, 4) float, optional
         Maps RAS mm points of `grid` to RAS mm points of `image`. Identity when omitted.
     fill : float
-        Value outside the field of view.
+        Value outside the field of view, which ends half a voxel beyond the outermost voxel centres.
     """
     world = np.eye(4) if world is None else world
     matrix = np.linalg.inv(image.affine) @ world @ grid.affine
@@ -252,7 +252,7 @@ def resample(image: Image, grid: Grid, *, order: int = 1, world: np.ndarray | No
     if order > 0:
         data = data.astype(np.float32, copy=False)
     out = ndimage.affine_transform(
-        data, matrix[:3, :3], matrix[:3, 3], output_shape=grid.shape, order=order, mode="constant", cval=fill
+        data, matrix[:3, :3], matrix[:3, 3], output_shape=grid.shape, order=order, mode="grid-constant", cval=fill
     )
     return Image(out, grid.affine)
 

@@ -143,7 +143,8 @@ def make_known(source: Path, folder: Path, seed: int) -> None:
     vectors = smooth_field(grid, rng, size_mm=3.5, sigma_mm=14)
     here = [transforms.unmap_points(c[None], affine=matrix, warp=Warp(vectors, affine))[0] for c in centres]
     for place, (_, radius, push) in zip(here, sizes):
-        vectors = vectors + growth_field(grid, place, radius, push)
+        if push:
+            vectors = vectors + growth_field(grid, place, radius, push)
     warp = Warp(vectors, affine)
 
     clean = Image(prior.astype(np.float32), affine)

@@ -13,6 +13,7 @@ from mettrail import segmentation
 from mettrail.errors import InputError
 from mettrail.images import Image
 from mettrail.segmentation import cases, models, priors, training, validation
+from mettrail.segmentation.painting import PaintLesions
 from mettrail.segmentation.trainer import MettrailTrainer
 
 ROOT = Path(__file__).parents[1]
@@ -193,7 +194,7 @@ def test_what_the_network_is_trained_on_is_stripped_by_an_imperfect_mask():
 
 def test_augmentation_changes_the_image_and_leaves_the_prior_alone():
     transform = MettrailTrainer.get_training_transforms(
-        (16, 16, 16), (0, 0), None, (2,), False, use_mask_for_norm=[True, False]
+        SimpleNamespace(painting=None), (16, 16, 16), (0, 0), None, (2,), False, use_mask_for_norm=[True, False]
     )
     rng = np.random.default_rng(0)
     prior = torch.from_numpy((rng.random((16, 16, 16)) > 0.7).astype(np.float32))
@@ -207,6 +208,44 @@ def test_augmentation_changes_the_image_and_leaves_the_prior_alone():
         assert flipped or torch.equal(out["image"][1], prior)
         changed += not torch.allclose(out["image"][0], image.flip(-1) if flipped else image)
     assert 10 < changed < 60
+
+
+PAINTING = {"lesion_prob": 1.0, "vessel_prob": 0.0, "radius_mm": [4, 5], "contrast": [3, 4], "ring_prob": 0.0,
+            "vessel_radius_mm": [1, 1.5]}  # fmt: skip
+
+
+def paint(**changed):
+    """Paint into noise that has an outside and a lesion; return what was and what is."""
+    np.random.seed(3)  # noqa: NPY002  (nnU-Net's transforms draw from it)
+    image = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (1, 40, 40, 40)).astype(np.float32))
+    labels = torch.zeros((1, 40, 40, 40), dtype=torch.int16)
+    image[:, :8], labels[:, :8] = 0, -1
+    image[:, 30:34, 30:34, 30:34], labels[:, 30:34, 30:34, 30:34] = 5, 1
+    out = PaintLesions(**PAINTING | changed)(image=image.clone(), segmentation=labels.clone())
+    return image[0], labels[0], out["image"][0], out["segmentation"][0]
+
+
+def test_painted_lesions_are_bright_and_labelled_and_no_other_lesion_or_outside_is_touched():
+    image, labels, painted, now = paint()
+    new = (now != labels).numpy()
+    assert 100 < new.sum() < 3 * 4 / 3 * np.pi * 8**3
+    assert (now[new] == 1).all()
+    assert (painted - image)[new].mean() > 2
+    assert torch.equal(painted[labels != 0], image[labels != 0])
+    assert torch.equal(now[labels != 0], labels[labels != 0])
+
+
+def test_a_painted_ring_has_a_dark_core_with_its_own_label():
+    _, _, painted, now = paint(ring_prob=1.0)
+    assert (now == 3).any()
+    assert painted[now == 3].mean() < 1 < painted[now == 1].mean()
+
+
+def test_painted_vessels_are_bright_and_not_labelled():
+    image, labels, painted, now = paint(lesion_prob=0.0, vessel_prob=1.0)
+    assert torch.equal(now, labels)
+    assert ((painted - image) > 1).sum() > 40
+    assert torch.equal(painted[labels != 0], image[labels != 0])
 
 
 # Training

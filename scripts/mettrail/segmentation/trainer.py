@@ -27,6 +27,8 @@ from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from mettrail.segmentation.painting import PaintLesions
+
 # Arrays reach nnU-Net as its file readers give them, (channel, Z, Y, X): left and right are the last axis.
 LEFT_RIGHT_AXIS = 2
 
@@ -62,11 +64,21 @@ class MettrailTrainer(nnUNetTrainer):
         self.probabilistic_oversampling = True
         self.save_every = 1
         self.after_epoch = None
+        self.painting = None
         # Drawing the progress costs as much as five steps, and the log has the same numbers.
         self.logger.plot_progress_png = lambda *_: None
 
     def configure(
-        self, *, epochs: int, steps: int, validation_steps: int, lr: float, weight_decay: float, foreground: float, **_
+        self,
+        *,
+        epochs: int,
+        steps: int,
+        validation_steps: int,
+        lr: float,
+        weight_decay: float,
+        foreground: float,
+        painting: dict | None,
+        **_,
     ) -> None:
         """Take the settings of a task from config/train.yaml; before `initialize`."""
         self.num_epochs = epochs
@@ -74,6 +86,7 @@ class MettrailTrainer(nnUNetTrainer):
         self.num_val_iterations_per_epoch = validation_steps
         self.initial_lr, self.weight_decay = lr, weight_decay
         self.oversample_foreground_percent = foreground
+        self.painting = painting
 
     def plot_network_architecture(self):
         """Not drawn: it needs a package that is not installed."""
@@ -88,8 +101,8 @@ class MettrailTrainer(nnUNetTrainer):
         self.inference_allowed_mirroring_axes = (LEFT_RIGHT_AXIS,)
         return (0.0, 0.0), False, self.configuration_manager.patch_size, (LEFT_RIGHT_AXIS,)
 
-    @staticmethod
     def get_training_transforms(
+        self,
         patch_size: np.ndarray | tuple[int, ...],  # noqa: ARG004
         rotation_for_DA: RandomScalar,  # noqa: ARG004, N803
         deep_supervision_scales: list | tuple | None,
@@ -101,7 +114,7 @@ class MettrailTrainer(nnUNetTrainer):
         regions: list | None = None,  # noqa: ARG004
         ignore_label: int | None = None,  # noqa: ARG004
     ) -> BasicTransform:
-        """Noise, blur, brightness, contrast, gamma on the images alone, then mirroring of everything together.
+        """Painted lesions; noise, blur, brightness, contrast, gamma on the images alone; mirroring of all together.
 
         Channels that nnU-Net normalises within the mask are images; the prior is not normalised and not touched here.
         """
@@ -133,7 +146,8 @@ class MettrailTrainer(nnUNetTrainer):
                 0.2,
             ),
         ]
-        transforms = [FirstChannels(t, images) for t in intensity]
+        transforms = [PaintLesions(**self.painting)] if self.painting else []
+        transforms += [FirstChannels(t, images) for t in intensity]
         transforms += [
             MirrorTransform(allowed_axes=mirror_axes),
             MaskImageTransform(apply_to_channels=list(range(images)), channel_idx_in_seg=0, set_outside_to=0),

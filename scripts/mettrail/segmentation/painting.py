@@ -1,4 +1,4 @@
-"""Lesions and vessels painted into training patches: bright blobs anywhere in the brain, and bright tubes that are none.
+"""Lesions and vessels painted into training patches: blobs anywhere in the brain, and bright tubes that are none.
 
 Simulated patients have a few lesions each, at the places and with the looks that the simulation gives them. Painting
 gives every patch others, so that a network cannot learn where lesions are, only what they look like.

@@ -103,16 +103,16 @@ class MettrailTrainer(nnUNetTrainer):
 
     def get_training_transforms(
         self,
-        patch_size: np.ndarray | tuple[int, ...],  # noqa: ARG004
-        rotation_for_DA: RandomScalar,  # noqa: ARG004, N803
+        patch_size: np.ndarray | tuple[int, ...],  # noqa: ARG002
+        rotation_for_DA: RandomScalar,  # noqa: ARG002, N803
         deep_supervision_scales: list | tuple | None,
         mirror_axes: tuple[int, ...],
-        do_dummy_2d_data_aug: bool,  # noqa: ARG004
+        do_dummy_2d_data_aug: bool,  # noqa: ARG002
         use_mask_for_norm: list[bool] | None = None,
-        is_cascaded: bool = False,  # noqa: ARG004
-        foreground_labels: tuple[int, ...] | list[int] | None = None,  # noqa: ARG004
-        regions: list | None = None,  # noqa: ARG004
-        ignore_label: int | None = None,  # noqa: ARG004
+        is_cascaded: bool = False,  # noqa: ARG002
+        foreground_labels: tuple[int, ...] | list[int] | None = None,  # noqa: ARG002
+        regions: list | None = None,  # noqa: ARG002
+        ignore_label: int | None = None,  # noqa: ARG002
     ) -> BasicTransform:
         """Painted lesions; noise, blur, brightness, contrast, gamma on the images alone; mirroring of all together.
 

@@ -225,10 +225,10 @@ def memory_mb(first):
     return lambda wildcards, attempt: first * attempt
 
 
-# How to register, without the limits by which the result is judged.
+# How to register rigidly, without the limits by which the result is judged.
 ENGINE = {
     key: value
-    for key, value in config["register"].items()
+    for key, value in settings.rigid_settings(config).items()
     if not key.startswith("dice_")
 }
 CAPTIONS = str(ROOT / "workflow" / "report")

@@ -48,7 +48,7 @@ rule register_reference:
         mem_mb=memory_mb(3000),
         runtime=30,
     params:
-        settings=config["register"],
+        settings=settings.rigid_settings(config),
         source=source_digest("register_reference.py"),
     script:
         "../scripts/register_reference.py"

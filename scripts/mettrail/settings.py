@@ -101,6 +101,14 @@ def index_settings(config: dict) -> dict:
     }
 
 
+def rigid_settings(config: dict) -> dict:
+    """Return the settings of registration without those of the warp: changing these reruns no rigid registration."""
+    kept = dict(config["register"])
+    for engine in ("greedy", "ants"):
+        kept[engine] = {key: value if key == "linear_iterations" else None for key, value in kept[engine].items()}
+    return kept
+
+
 def model_folder(config: dict, task: str, root: Path) -> Path:
     """Return a model's folder: as given, or below the project's own folder."""
     folder = Path(config["segment"][task])

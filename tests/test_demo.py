@@ -11,7 +11,7 @@ import pytest
 from compare_with_truth import compare, judge_responses
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.walk
+pytestmark = pytest.mark.demo
 
 
 def run(*command):

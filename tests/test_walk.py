@@ -20,7 +20,6 @@ from scipy import ndimage
 ROOT = Path(__file__).parents[1]
 CE = "ce-gadolinium_T1w"
 SHAPE = (56, 64, 52)
-pytestmark = pytest.mark.walk
 
 
 def plum(seed, lesions=(), shift=(0, 0, 0)):

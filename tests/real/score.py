@@ -104,10 +104,11 @@ def score_ms(bids, out):
 
 
 def cost(out):
-    """Mean seconds and largest memory of each stage, from the benchmark files."""
+    """Mean seconds, of the clock and of all cores, and largest memory of each stage, from the benchmark files."""
     files = [(path.parent.name, pd.read_csv(path, sep="\t")) for path in out.glob("benchmarks/*/*.tsv")]
     table = pd.concat([frame.assign(stage=stage) for stage, frame in files])
-    return table.groupby("stage").agg(jobs=("s", "size"), seconds=("s", "mean"), max_rss_mb=("max_rss", "max")).round(1)
+    columns = {"jobs": ("s", "size"), "s": ("s", "mean"), "cpu_s": ("cpu_time", "mean"), "max_rss_mb": ("max_rss", "max")}
+    return table.groupby("stage").agg(**columns).round(1)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,12 @@ def cost(out):
     """Mean seconds, of the clock and of all cores, and largest memory of each stage, from the benchmark files."""
     files = [(path.parent.name, pd.read_csv(path, sep="\t")) for path in out.glob("benchmarks/*/*.tsv")]
     table = pd.concat([frame.assign(stage=stage) for stage, frame in files])
-    columns = {"jobs": ("s", "size"), "s": ("s", "mean"), "cpu_s": ("cpu_time", "mean"), "max_rss_mb": ("max_rss", "max")}
+    columns = {
+        "jobs": ("s", "size"),
+        "s": ("s", "mean"),
+        "cpu_s": ("cpu_time", "mean"),
+        "max_rss_mb": ("max_rss", "max"),
+    }
     return table.groupby("stage").agg(**columns).round(1)
 
 

@@ -24,7 +24,7 @@ def predict_probabilities(
     mask: np.ndarray | None,
     device: str,
     threads: int,
-    tile_step: float = 0.75,
+    tile_step: float = 0.5,
     mirror: bool | None = None,
 ) -> np.ndarray:
     """Return the probability of each class in each voxel.

@@ -377,7 +377,7 @@ def table(scratch: Path) -> str:
         there = [p for p in pairs if (p, "affine") in rows]
         for heading, group in ((f"{title}, mean of {', '.join(there)}", there), *((p, [p]) for p in there)):
             names = [n for n in ("affine", *CANDIDATES) if all((p, n) in rows for p in group)]
-            if not names:
+            if not group or not names:
                 continue
             columns = [c for c in COLUMNS if c in rows[group[0], names[0]]]
             lines += ["", f"**{heading}**", "", f"| | {' | '.join(COLUMNS[c] for c in columns)} |"]

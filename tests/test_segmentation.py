@@ -164,6 +164,16 @@ def test_channels_are_read_by_name_and_the_prior_is_enhancing_and_necrosis(tmp_p
     assert np.array_equal(read["prior"] > 0, np.isin(labels, (1, 3)))
 
 
+def test_a_plain_t1w_chosen_as_reference_stands_in_for_a_post_contrast_channel_and_no_other_does(tmp_path):
+    model = write_tiny_model(tmp_path / "m")
+    path = tmp_path / "sub-A_T1w.nii.gz"
+    images.write_image(path, scan(), np.eye(4))
+    read = segmentation.read_channels(model, reference=("T1w", path))
+    assert list(read) == ["ce-gadolinium_T1w"]
+    with pytest.raises(models.ModelError):
+        segmentation.read_channels(model, reference=("T2w", path))
+
+
 def test_channels_that_are_not_on_one_grid_are_refused(tmp_path):
     model = write_tiny_model(tmp_path / "m", "resegmentation")
     images.write_image(tmp_path / "T1w.nii.gz", scan(), np.eye(4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from mettrail.images import ENHANCING, NECROSIS, TISSUE_LABELS, read_image, read_labels, require_same_grid
 from mettrail.segmentation.models import PRIOR, Model, require_channels
+
+_POST_CONTRAST = re.compile("ce-[a-zA-Z0-9]+_T1w")
 
 
 def read_channels(
@@ -24,7 +27,8 @@ def read_channels(
     ----------
     model : Model
     reference : (str, path)
-        BIDS name of the reference image (``ce-gadolinium_T1w``) and its file.
+        BIDS name of the reference image (``ce-gadolinium_T1w``) and its file. A plain ``T1w`` stands in for a model's
+        post-contrast channel: whoever made it the reference wants to know what a network finds there.
     sequences : list of path
         Other images on the same grid; the BIDS suffix names them.
     prior : path, optional
@@ -44,6 +48,8 @@ def read_channels(
     """
     paths = {_bids_name(path): path for path in sequences}
     paths[reference[0]] = reference[1]
+    if reference[0] == "T1w":
+        paths |= {name: reference[1] for name in model.channels if _POST_CONTRAST.fullmatch(name)}
     require_channels(model, [*paths, *([PRIOR] if prior is not None else [])])
     images = {name: read_image(paths[name]) for name in model.channels if name != PRIOR}
     if PRIOR in model.channels:

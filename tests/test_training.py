@@ -15,6 +15,7 @@ from mettrail.images import Image
 from mettrail.segmentation import cases, models, priors, training, validation
 from mettrail.segmentation.painting import PaintLesions
 from mettrail.segmentation.trainer import MettrailTrainer
+from scipy import ndimage
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = yaml.safe_load((ROOT / "config" / "train.yaml").read_text())
@@ -210,13 +211,13 @@ def test_augmentation_changes_the_image_and_leaves_the_prior_alone():
     assert 10 < changed < 60
 
 
-PAINTING = {"lesion_prob": 1.0, "vessel_prob": 0.0, "radius_mm": [4, 5], "contrast": [3, 4], "ring_prob": 0.0,
-            "vessel_radius_mm": [1, 1.5]}  # fmt: skip
+PAINTING = {"lesion_prob": 1.0, "vessel_prob": 0.0, "pocket_prob": 0.0, "radius_mm": [4, 5], "contrast": [3, 4],
+            "ring_prob": 0.0, "vessel_radius_mm": [1, 1.5], "broken_prob": 0.0}  # fmt: skip
 
 
-def paint(**changed):
+def paint(*, seed=3, **changed):
     """Paint into noise that has an outside and a lesion; return what was and what is."""
-    np.random.seed(3)  # noqa: NPY002  (nnU-Net's transforms draw from it)
+    np.random.seed(seed)  # noqa: NPY002  (nnU-Net's transforms draw from it)
     image = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (1, 40, 40, 40)).astype(np.float32))
     labels = torch.zeros((1, 40, 40, 40), dtype=torch.int16)
     image[:, :8], labels[:, :8] = 0, -1
@@ -245,6 +246,25 @@ def test_painted_vessels_are_bright_and_not_labelled():
     image, labels, painted, now = paint(lesion_prob=0.0, vessel_prob=1.0)
     assert torch.equal(now, labels)
     assert ((painted - image) > 1).sum() > 40
+    assert torch.equal(painted[labels != 0], image[labels != 0])
+
+
+def test_broken_vessels_show_in_pieces():
+    def count_pieces(seed, share):
+        image, labels, painted, now = paint(seed=seed, lesion_prob=0.0, vessel_prob=1.0, broken_prob=share)
+        assert torch.equal(now, labels)
+        return ndimage.label(painted - image > 1)[1]
+
+    whole, broken = (sum(count_pieces(seed, share) for seed in range(8)) for share in (0.0, 1.0))
+    assert whole <= 3 * 8
+    assert broken > 1.5 * whole
+
+
+def test_painted_pockets_are_dark_and_not_labelled():
+    image, labels, painted, now = paint(lesion_prob=0.0, pocket_prob=1.0)
+    assert torch.equal(now, labels)
+    assert ((painted - image) < -2).sum() > 100
+    assert (painted <= image).all()
     assert torch.equal(painted[labels != 0], image[labels != 0])
 
 

@@ -20,7 +20,7 @@ from mettrail import transforms
 from mettrail.bias import foreground
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image, canonical_grid, read_image, require_same_grid, resample
-from mettrail.registration import find_start, register
+from mettrail.registration import bin_edges, find_start, mutual_information, register
 from mettrail.transforms import Transform, Warp
 
 METHODS = ("atlas", "hd-bet", "nonzero")
@@ -32,7 +32,6 @@ _GREEDY = {"linear_iterations": [60, 0], "iterations": [50, 10], "radius": 2, "s
 _SEED = 1
 _RIM_MM = 4.0
 _SCALES_PERCENT = (-15, -12, -9, -6, -3, 0, 3)
-_BINS = 24
 # Head below the brain is cut off: a brain is at most so tall, the search for a start sees a little less.
 _BRAIN_HEIGHT_MM, _START_HEIGHT_MM = 185.0, 140.0
 _VERTEX_AREA_MM2 = 2000.0
@@ -176,12 +175,10 @@ def _by_atlas(head: Image, *, threads: int) -> tuple[Image, float]:
 
     back, inverse = _invert(found, small.grid, atlas_brain)
     box = _box_of(atlas_brain, found, head.grid)
-    corner = head.affine.copy()
-    corner[:3, 3] = (head.affine @ [*(s.start for s in box), 1])[:3]
     fine_brain = _load_atlas(1.0)[1]
     weight = transforms.apply(
         fine_brain.like(fine_brain.data.astype(np.float32)),
-        Grid(tuple(s.stop - s.start for s in box), corner),
+        head.grid.crop(box),
         affine=inverse,
         warp=back,
     )
@@ -223,8 +220,7 @@ def _upper_head(head: Image) -> tuple[Image, Image]:
     x, y, _ = ndimage.find_objects(upper.astype(np.uint8))[0]
     z = slice(max(0, top - round(_BRAIN_HEIGHT_MM / spacing[2])), min(top + 10, head.data.shape[2]))
     x, y = (slice(max(s.start - 5, 0), min(s.stop + 5, n)) for s, n in zip((x, y), head.data.shape))
-    affine = head.affine.copy()
-    affine[:3, 3] = (head.affine @ [x.start, y.start, z.start, 1])[:3]
+    affine = head.grid.crop((x, y, z)).affine
     data, upper = head.data[x, y, z], upper[x, y, z]
     # Fat and vessels with contrast agent: brighter than any tissue the atlas has.
     data = np.clip(data, 0, 1.2 * np.percentile(data[upper], 99))
@@ -242,9 +238,9 @@ def _find_scale(atlas: Image, head: Image, atlas_brain: Image, upper: Image, sta
     voxels = np.argwhere(rim[::2, ::2, ::2]) * 2
     points = transforms.map_points(voxels, affine=atlas.affine)
     centre = points.mean(axis=0)
-    edges = _bin_edges(smooth.data[upper.data])
+    edges = bin_edges(smooth.data[upper.data])
     fixed = ndimage.gaussian_filter(atlas.data, 1.0)[tuple(voxels.T)]
-    fixed = np.searchsorted(_bin_edges(fixed), fixed)
+    fixed = np.searchsorted(bin_edges(fixed), fixed)
     to_index = transforms.invert(head.affine)
 
     def matrix(parameters: np.ndarray) -> np.ndarray:
@@ -256,23 +252,12 @@ def _find_scale(atlas: Image, head: Image, atlas_brain: Image, upper: Image, sta
     def cost(parameters: np.ndarray) -> float:
         index = transforms.map_points(points, affine=to_index @ matrix(parameters)).T
         moved = ndimage.map_coordinates(smooth.data, index, order=1, mode="grid-constant", prefilter=False)
-        return -_mutual_information(fixed, np.searchsorted(edges, moved))
+        return -mutual_information(fixed, np.searchsorted(edges, moved))
 
     tries = [np.append(np.zeros(6), percent) for percent in _SCALES_PERCENT]
     # First steps: 5 degrees, 4 mm, 4 %.
     steps = {"direc": np.diag([5.0, 5, 5, 4, 4, 4, 4]), "xtol": 0.02, "ftol": 1e-3, "maxfev": 300}
     return matrix(optimize.minimize(cost, min(tries, key=cost), method="Powell", options=steps).x)
-
-
-def _bin_edges(values: np.ndarray) -> np.ndarray:
-    return np.linspace(*np.percentile(values, [1, 99]), _BINS - 1)
-
-
-def _mutual_information(a: np.ndarray, b: np.ndarray) -> float:
-    joint = np.bincount(a * _BINS + b, minlength=_BINS * _BINS).reshape(_BINS, _BINS) / a.size
-    outer = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
-    there = joint > 0
-    return float((joint[there] * np.log(joint[there] / outer[there])).sum())
 
 
 def _coarser(image: Image, spacing_mm: float) -> Image:

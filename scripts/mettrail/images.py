@@ -48,6 +48,12 @@ class Grid:
         corners[:, :3] *= np.array(self.shape) - 1
         return bool(np.abs((self.affine - other.affine) @ corners.T).max() < AFFINE_TOLERANCE_MM)
 
+    def crop(self, box: tuple[slice, slice, slice]) -> Grid:
+        """Return the grid of ``array[box]``; slices with a start and a stop within the shape."""
+        affine = self.affine.copy()
+        affine[:3, 3] = (self.affine @ [*(s.start for s in box), 1])[:3]
+        return Grid(tuple(s.stop - s.start for s in box), affine)
+
     def __str__(self) -> str:
         return f"{'x'.join(map(str, self.shape))} voxels of {'x'.join(f'{s:.3g}' for s in self.spacing_mm)} mm"
 

@@ -121,11 +121,11 @@ def make_known(source: Path, folder: Path, seed: int) -> None:
     scan = read_image(source)
     scan = resample(scan, canonical_grid(scan.grid))
     inside = ndimage.binary_fill_holes(ndimage.binary_opening(scan.data > 0.02 * scan.data.max(), iterations=2))
-    box = tuple(slice(max(s.start - 14, 0), s.stop + 14) for s in ndimage.find_objects(inside.astype(np.uint8))[0])
-    affine = scan.affine.copy()
-    affine[:3, 3] = (affine @ [*(s.start for s in box), 1])[:3]
+    found = ndimage.find_objects(inside.astype(np.uint8))[0]
+    box = tuple(slice(max(s.start - 14, 0), min(s.stop + 14, n)) for s, n in zip(found, inside.shape))
     prior, inside = np.maximum(scan.data[box], 0), inside[box]
-    grid = Grid(prior.shape, affine)
+    grid = scan.grid.crop(box)
+    affine = grid.affine
     # Where the lesions are, by depth inside the brain, and what becomes of each: grown, pushing, shrunk, gone, new.
     depth = ndimage.distance_transform_edt(inside)
     sizes = [(4.0, 7.0, 0.0), (6.0, 9.5, 2.0), (8.0, 4.5, 0.0), (3.0, 0.0, 0.0), (0.0, 5.0, 0.0)]

@@ -124,7 +124,7 @@ def find_start(fixed: Image, moving: Image, fixed_mask: Image, moving_mask: Imag
     points, centre = _start_points(fixed_mask)
     values = _bin(_sample(_smooth(fixed), points))
     smooth, moving_centre = _smooth(moving), _start_points(moving_mask)[1]
-    edges = _bin_edges(smooth.data[moving_mask.data])
+    edges = bin_edges(smooth.data[moving_mask.data])
 
     def matrix(parameters: np.ndarray) -> np.ndarray:
         out = np.eye(4)
@@ -134,7 +134,7 @@ def find_start(fixed: Image, moving: Image, fixed_mask: Image, moving_mask: Imag
 
     def cost(parameters: np.ndarray) -> float:
         moved = _sample(smooth, transforms.map_points(points, affine=matrix(parameters)))
-        return -_mutual_information(values, np.searchsorted(edges, moved))
+        return -mutual_information(values, np.searchsorted(edges, moved))
 
     angles = np.array(np.meshgrid(_START_ANGLES, _START_ANGLES, _START_ANGLES)).reshape(3, -1).T
     candidates = [np.append(a, [0.0, 0.0, 0.0]) for a in angles]
@@ -232,8 +232,7 @@ def _prepare(image: Image, mask: Image | None, grow_mm: float) -> tuple[Image, I
     margin = np.ceil((_MARGIN_MM + grow_mm) / np.array(image.spacing_mm)).astype(int)
     found = ndimage.find_objects(content.astype(np.uint8))[0]
     box = tuple(slice(max(s.start - m, 0), min(s.stop + m, n)) for s, m, n in zip(found, margin, image.data.shape))
-    affine = image.affine.copy()
-    affine[:3, 3] = (image.affine @ [*(s.start for s in box), 1])[:3]
+    affine = image.grid.crop(box).affine
     data, inside = image.data[box].astype(np.float32), content[box]
     if mask is not None and grow_mm > 0:
         inside = ndimage.distance_transform_edt(~inside, sampling=image.spacing_mm) <= grow_mm
@@ -267,15 +266,17 @@ def _sample(image: Image, points: np.ndarray) -> np.ndarray:
     return ndimage.map_coordinates(image.data, index, order=1, mode="grid-constant", prefilter=False)
 
 
-def _bin_edges(values: np.ndarray) -> np.ndarray:
+def bin_edges(values: np.ndarray) -> np.ndarray:
+    """Return the (23,) edges between 24 bins, from the first to the last percentile; see `mutual_information`."""
     return np.linspace(*np.percentile(values, [1, 99]), _BINS - 1)
 
 
 def _bin(values: np.ndarray) -> np.ndarray:
-    return np.searchsorted(_bin_edges(values), values)
+    return np.searchsorted(bin_edges(values), values)
 
 
-def _mutual_information(a: np.ndarray, b: np.ndarray) -> float:
+def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mutual information (nats) of two (n,) arrays of bin numbers, ``np.searchsorted(bin_edges(x), x)``."""
     joint = np.bincount(a * _BINS + b, minlength=_BINS * _BINS).reshape(_BINS, _BINS) / a.size
     outer = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     there = joint > 0

@@ -1,4 +1,4 @@
-"""Lesions and vessels painted into training patches: blobs anywhere in the brain, and bright tubes that are none.
+"""Lesions painted into training patches, and what only resembles them: bright vessels, dark pockets.
 
 Simulated patients have a few lesions each, at the places and with the looks that the simulation gives them. Painting
 gives every patch others, so that a network cannot learn where lesions are, only what they look like.
@@ -7,7 +7,6 @@ gives every patch others, so that a network cannot learn where lesions are, only
 from __future__ import annotations
 
 import numpy as np
-import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from scipy import ndimage
 
@@ -18,86 +17,131 @@ _OUTSIDE = -1
 
 
 class PaintLesions(BasicTransform):
-    """Paint lesions, with their labels, and vessels, without, into the image channel of some patches.
+    """Paint lesions, with their labels, and distractors, without, into the image channel of some patches.
 
     Parameters
     ----------
-    lesion_prob, vessel_prob : float
-        Share of patches that get one to three lesions; and that get one to three vessels.
+    lesion_prob, vessel_prob, pocket_prob : float
+        Share of patches that get one to three lesions; one to three vessels; one to three dark pockets.
     radius_mm : (low, high)
-        Of lesions; drawn evenly on a logarithmic scale. Patches have voxels of 1 mm.
+        Of lesions and pockets; drawn evenly on a logarithmic scale. Patches have voxels of 1 mm.
     contrast : (low, high)
-        Above the tissue around, in standard deviations of the brain's intensities; logarithmic, too.
+        Of lesions and vessels above, of pockets below the tissue around, in standard deviations of the brain's
+        intensities; logarithmic, too.
     ring_prob : float
         Share of lesions with a dark core.
     vessel_radius_mm : (low, high)
+    broken_prob : float
+        Share of vessels seen in pieces only, as where they wind in and out of thick slices.
 
     Notes
     -----
     Randomness comes from numpy's global generator, as all of nnU-Net's.
     """
 
-    def __init__(self, *, lesion_prob, vessel_prob, radius_mm, contrast, ring_prob, vessel_radius_mm):
+    def __init__(
+        self,
+        *,
+        lesion_prob,
+        vessel_prob,
+        pocket_prob,
+        radius_mm,
+        contrast,
+        ring_prob,
+        vessel_radius_mm,
+        broken_prob,
+    ):
         super().__init__()
-        self.lesion_prob, self.vessel_prob, self.ring_prob = lesion_prob, vessel_prob, ring_prob
+        self.lesion_prob, self.vessel_prob, self.pocket_prob = lesion_prob, vessel_prob, pocket_prob
+        self.ring_prob, self.broken_prob = ring_prob, broken_prob
         self.radius_mm, self.contrast, self.vessel_radius_mm = radius_mm, contrast, vessel_radius_mm
 
     def apply(self, data_dict: dict, **_) -> dict:
         """Paint into ``image`` (C, Z, Y, X) and ``segmentation`` (1, Z, Y, X), both changed in place."""
         image, labels = data_dict["image"][0].numpy(), data_dict["segmentation"][0].numpy()
         rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
-        if rng.random() < self.vessel_prob:
-            for _ in range(rng.integers(1, 4)):
-                self._paint_vessel(image, labels, rng)
-        if rng.random() < self.lesion_prob:
-            for _ in range(rng.integers(1, 4)):
-                self._paint_lesion(image, labels, rng)
-        data_dict["image"][0], data_dict["segmentation"][0] = torch.from_numpy(image), torch.from_numpy(labels)
+        for share, paint in (
+            (self.vessel_prob, self._paint_vessel),
+            (self.pocket_prob, self._paint_pocket),
+            (self.lesion_prob, self._paint_lesion),
+        ):
+            if rng.random() < share:
+                for _ in range(rng.integers(1, 4)):
+                    paint(image, labels, rng)
         return data_dict
 
     def _paint_lesion(self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
         """Paint a rough ellipsoid where no lesion is, whole or with a core."""
-        radius = float(np.exp(rng.uniform(*np.log(self.radius_mm))))
-        centre = _draw_place(labels, rng)
-        if centre is None:
+        radius, contrast = _draw_size(self.radius_mm, rng), _draw_size(self.contrast, rng)
+        box, depth = _draw_blob(labels, radius, rng)
+        if box is None:
             return
-        away = _offsets(image.shape, centre)
-        turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-        away = (away @ turn) / np.exp(rng.uniform(-0.25, 0.25, 3))
-        rough = rng.uniform(0.02, 0.2) * radius * _smooth_noise(image.shape, max(radius / 2.5, 1.0), rng)
-        depth = radius - np.linalg.norm(away, axis=-1) + rough
+        image, labels = image[box], labels[box]
+        brain = labels != _OUTSIDE
         inside = depth > 0
-        near = ndimage.binary_dilation(inside, iterations=2)
-        taken = np.isin(labels, (ENHANCING, NECROSIS))
-        around = near & ~inside & (labels != _OUTSIDE)
-        if (taken & near).any() or not around.any() or not inside.any():
+        around = ndimage.binary_dilation(inside, iterations=2) & ~inside & brain
+        if not around.any():
             return
-        ground, contrast = image[around].mean(), np.exp(rng.uniform(*np.log(self.contrast)))
-        soft = np.clip(depth / rng.uniform(0.6, 1.6) + 0.5, 0, 1)
-        soft[labels == _OUTSIDE] = 0
-        labels[inside & (labels != _OUTSIDE)] = ENHANCING
+        ground = image[around].mean()
+        soft = np.clip(depth / rng.uniform(0.6, 1.6) + 0.5, 0, 1) * brain
+        labels[inside & brain] = ENHANCING
         image += soft * contrast * (1 + 0.07 * _smooth_noise(image.shape, 1.0, rng))
         if radius > 3 and rng.random() < self.ring_prob:
             core = depth - rng.uniform(0.15, 0.55) * radius
-            soft = np.clip(core + 0.5, 0, 1) * (labels != _OUTSIDE)
+            soft = np.clip(core + 0.5, 0, 1) * brain
             image += soft * (ground + rng.uniform(-1.5, 0.3) - image)
-            labels[(core > 0) & (labels != _OUTSIDE)] = NECROSIS
+            labels[(core > 0) & brain] = NECROSIS
+
+    def _paint_pocket(self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
+        """Paint a dark blob without a rim, such as a widened fluid space; labels stay."""
+        box, depth = _draw_blob(labels, _draw_size(self.radius_mm, rng), rng)
+        if box is not None:
+            soft = np.clip(depth / rng.uniform(0.6, 1.6) + 0.5, 0, 1) * (labels[box] != _OUTSIDE)
+            image[box] -= soft * _draw_size(self.contrast, rng)
 
     def _paint_vessel(self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
-        """Paint a bent tube through the patch; labels stay."""
+        """Paint a bent tube through the patch, whole or in pieces; labels stay."""
         centre = _draw_place(labels, rng)
         if centre is None:
             return
-        radius = float(np.exp(rng.uniform(*np.log(self.vessel_radius_mm))))
+        radius = _draw_size(self.vessel_radius_mm, rng)
         along, across, other = np.linalg.qr(rng.standard_normal((3, 3)))[0].T
         away = _offsets(image.shape, centre)
         run = away @ along
         bend = rng.uniform(-0.015, 0.015) * run**2
         distance = np.hypot(away @ across - bend, away @ other)
         soft = np.clip(radius - distance + 0.5, 0, 1)
+        if rng.random() < self.broken_prob:
+            wave = _smooth_noise((256,), rng.uniform(2, 6), rng)
+            soft *= np.clip(0.3 + wave[np.rint(run).astype(int) % 256], 0, 1)
         # A vessel neither runs through a lesion nor outside the brain.
         soft[np.isin(labels, (_OUTSIDE, ENHANCING, NECROSIS))] = 0
-        image += soft * np.exp(rng.uniform(*np.log(self.contrast)))
+        image += soft * _draw_size(self.contrast, rng)
+
+
+def _draw_size(between: tuple[float, float], rng: np.random.Generator) -> float:
+    return float(np.exp(rng.uniform(*np.log(between))))
+
+
+def _draw_blob(labels: np.ndarray, radius: float, rng: np.random.Generator) -> tuple:
+    """Return where a rough ellipsoid lies and the depth (mm) below its surface there.
+
+    Two times None where there is no room for it beside the lesions.
+    """
+    centre = _draw_place(labels, rng)
+    if centre is None:
+        return None, None
+    # Long axes and rough surfaces stay within this.
+    reach = int(np.ceil(1.9 * radius)) + 3
+    box = tuple(slice(max(c - reach, 0), c + reach + 1) for c in centre)
+    labels = labels[box]
+    turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    away = (_offsets(labels.shape, centre - [s.start for s in box]) @ turn) / np.exp(rng.uniform(-0.25, 0.25, 3))
+    rough = rng.uniform(0.02, 0.2) * radius * _smooth_noise(labels.shape, max(radius / 2.5, 1.0), rng)
+    depth = radius - np.linalg.norm(away, axis=-1) + rough
+    near = ndimage.binary_dilation(depth > 0, iterations=2)
+    taken = np.isin(labels, (ENHANCING, NECROSIS))
+    return (None, None) if (taken & near).any() or not near.any() else (box, depth)
 
 
 def _offsets(shape: tuple[int, ...], centre: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ from mettrail.segmentation.models import PRIOR, Model, build_network, read_weigh
 
 # The same as strip.grow_mm.
 GROW_MM = 3
+# Distance between neighbouring tiles as a share of the tile: with 0.75, lesions at tiles' edges were lost.
+TILE_STEP = 0.5
 
 
 def predict_probabilities(
@@ -24,7 +26,6 @@ def predict_probabilities(
     mask: np.ndarray | None,
     device: str,
     threads: int,
-    tile_step: float = 0.5,
     mirror: bool | None = None,
 ) -> np.ndarray:
     """Return the probability of each class in each voxel.
@@ -42,8 +43,6 @@ def predict_probabilities(
         ``cpu``, ``cuda`` or ``auto`` (cuda where there is one).
     threads : int
         Cores to use on the CPU.
-    tile_step : float
-        Distance between neighbouring tiles, as a share of the tile.
     mirror : bool, optional
         Average over flips of the model's ``mirror_axes``, at eight times the cost for three of them. When omitted, on a
         GPU only.
@@ -97,7 +96,7 @@ def predict_probabilities(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        predicted = _run(model, data, properties, manager, configuration, _device(device), tile_step, mirror)
+        predicted = _run(model, data, properties, manager, configuration, _device(device), mirror)
     finally:
         torch.set_num_threads(before)
     within = probabilities[box]
@@ -170,7 +169,7 @@ def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:
     return out
 
 
-def _run(model: Model, data, properties, manager, configuration, device, tile_step, mirror) -> np.ndarray:
+def _run(model: Model, data, properties, manager, configuration, device, mirror) -> np.ndarray:
     """Run nnU-Net's predictor; (outputs, Z, Y, X) probabilities on the grid that was preprocessed."""
     import torch
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
@@ -180,7 +179,7 @@ def _run(model: Model, data, properties, manager, configuration, device, tile_st
     # It announces on stdout what it will not do on a CPU.
     with contextlib.redirect_stdout(io.StringIO()):
         predictor = nnUNetPredictor(
-            tile_step_size=tile_step,
+            tile_step_size=TILE_STEP,
             use_gaussian=True,
             use_mirroring=bool(axes),
             perform_everything_on_device=device.type == "cuda",

@@ -12,7 +12,7 @@ from scipy import ndimage
 from mettrail.images import ENHANCING, NECROSIS, Image
 from mettrail.segmentation.fusion import fuse
 from mettrail.segmentation.models import PRIOR, Model
-from mettrail.segmentation.prediction import predict_probabilities, settle
+from mettrail.segmentation.prediction import TILE_STEP, predict_probabilities, settle
 
 TOUCHING = np.ones((3, 3, 3), bool)
 # A predicted piece smaller than this would not start a track.
@@ -21,7 +21,7 @@ SMALL_MM = 5.0
 LARGE_ML = 0.5
 TOUCH_MM = 3
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
-CONFIDENCES = (0.0, 0.75, 0.8, 0.85, 0.9)
+CONFIDENCES = (0.0, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95)
 
 
 def predict_held_out(model: Model, folder: Path, *, threads: int) -> Iterator[tuple[dict, np.ndarray]]:
@@ -31,7 +31,7 @@ def predict_held_out(model: Model, folder: Path, *, threads: int) -> Iterator[tu
     for path in sorted(Path(folder).glob("val*.npz")):
         with np.load(path) as stored:
             case = dict(stored)
-        known = Path(folder) / f"{model.task}-{weights}" / path.name
+        known = Path(folder) / f"{model.task}-{weights}-step{TILE_STEP:g}" / path.name
         if not known.exists():
             channels = {model.channels[0]: case["image"], PRIOR: case["prior"].astype(np.float32)}
             found = predict_probabilities(model, channels, mask=None, device="auto", threads=threads)

@@ -59,6 +59,13 @@ def test_labels_outside_the_scheme_are_refused(tmp_path):
         images.read_labels(path)
 
 
+def test_a_cropped_grid_stays_where_it_was_in_the_world(oblique_affine):
+    grid = Grid((12, 13, 14), oblique_affine)
+    small = grid.crop((slice(2, 9), slice(0, 13), slice(5, 6)))
+    assert small.shape == (7, 13, 1)
+    np.testing.assert_allclose(small.affine @ [3, 4, 0, 1], grid.affine @ [5, 4, 5, 1])
+
+
 def test_grids_that_differ_only_in_place_are_told_apart():
     data = np.zeros((4, 5, 6), np.uint8)
     moved = np.eye(4)

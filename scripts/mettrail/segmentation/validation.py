@@ -132,26 +132,22 @@ def summarise(scores: list[dict]) -> dict[str, float]:
 
 
 def choose(figures: dict[tuple[float, float], dict[str, float]]) -> tuple[float, float]:
-    """Choose threshold and confidence: the best balance of lesions found and false pieces, then of volume.
+    """Choose threshold and confidence: the best balance of lesions found and false pieces; of equals, by volume.
 
     Notes
     -----
-    F1 of all lesions, whatever their size, and false pieces. Within 0.02 of the best, the smallest sum of the absolute
-    median volume error and the median absolute one wins: volumes are what is followed over time.
+    F1 of all lesions, whatever their size, and false pieces: a lesion missed and one too many mislead a response alike.
+    Of equals, the smallest sum of the absolute median volume error and the median absolute one wins.
     """
 
     def f1(row: dict[str, float]) -> float:
         found, false = row["found"], row["false pieces per session"] * row["sessions"]
         return found / max(found + 0.5 * (false + row["lesions"] - found), 1e-9)
 
-    best = max(f1(row) for row in figures.values())
-    good = [key for key, row in figures.items() if f1(row) >= best - 0.02]
-
-    def volume_error(key) -> float:
-        row = figures[key]
+    def volume_error(row: dict[str, float]) -> float:
         return abs(row["their median volume error"]) + row["their median absolute volume error"]
 
-    return min(good, key=lambda key: (volume_error(key), -f1(figures[key])))
+    return max(figures, key=lambda key: (f1(figures[key]), -volume_error(figures[key])))
 
 
 def validate(model: Model, folder: Path, *, threads: int) -> dict[tuple[float, float], dict[str, float]]:

@@ -300,6 +300,18 @@ def test_half_the_precision_costs_next_to_nothing(tmp_path):
     assert np.abs(full - half).max() < 0.02
 
 
+def test_the_convolution_of_the_cpu_changes_nothing_but_the_time(tmp_path, monkeypatch):
+    model, channels = write_tiny_model(tmp_path / "m"), {"ce-gadolinium_T1w": scan()}
+    calls = []
+    ours = torch.mkldnn_convolution
+    monkeypatch.setattr(torch, "mkldnn_convolution", lambda *a: calls.append(a) or ours(*a))
+    fast = predict(model, channels)
+    assert calls
+    monkeypatch.setattr(prediction, "_use_onednn", lambda network: None)
+    # nnU-Net adds tiles up with 16 bits.
+    assert np.abs(fast - predict(model, channels)).max() < 0.002
+
+
 class Harmful:
     def __reduce__(self):
         return os.mkdir, ("harm",)

@@ -16,6 +16,8 @@ rule register:
         benchmark_file("register")
     conda:
         "../envs/python.yaml"
+    # The longest job of a visit: the sooner it starts, the fewer cores wait for it in the end.
+    priority: 1
     threads: config["threads"]
     resources:
         mem_mb=memory_mb(4000),

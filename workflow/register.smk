@@ -14,10 +14,10 @@ rule register:
         log_file("register"),
     benchmark:
         benchmark_file("register")
-    conda:
-        "../envs/python.yaml"
     # The longest job of a visit: the sooner it starts, the fewer cores wait for it in the end.
     priority: 1
+    conda:
+        "../envs/python.yaml"
     threads: config["threads"]
     resources:
         mem_mb=memory_mb(4000),

@@ -10,12 +10,16 @@ if TYPE_CHECKING:
 with joblog.to(snakemake.log[0]):
     registries = [matching.read_registry(path) for path in snakemake.input.registries]
     sessions = cohort.describe_sessions(snakemake.params.sessions, registries)
+    overrides, frozen = snakemake.input.get("overrides"), snakemake.input.get("frozen")
     lesions, sessions, patient = rano.assess_patient(
         tables.read_tsvs(snakemake.input.tables),
         sessions,
         snakemake.params.participant,
         rano=snakemake.params.rano,
         volume=snakemake.params.volume,
+        overrides=tables.read_text(overrides) if overrides else None,
+        overrides_source=overrides or "",
+        frozen=tables.read_table(frozen, "lesions") if frozen else None,
         config_hash=snakemake.params.config_hash,
     )
     tables.write_table(lesions, snakemake.output.lesions, "lesions")

@@ -17,7 +17,6 @@ with joblog.to(snakemake.log[0]):
         affine=tissue.affine,
         brain=brain.data > 0,
         **snakemake.params.measure,
-        **snakemake.params.sizes,
     )
     images.write_labels(snakemake.output.labels, instances, tissue.affine)
     tables.write_tsv(table, snakemake.output.table)

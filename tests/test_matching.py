@@ -22,6 +22,7 @@ from mettrail.matching import (
     instances_to_reference,
     match_lesions,
     name_tracks,
+    part_merged,
     read_registry,
     relabel_tracks,
     summarise_tracks,
@@ -69,13 +70,13 @@ class Patient:
     def __init__(self):
         self.registries, self.matches, self.rows, self.tables = [None], [], [], []
 
-    def visit(self, instances, **more):
+    def visit(self, instances, session_id=None, **more):
         evaluable = not isinstance(instances, str)
         instances = instances if evaluable else spheres()
         table, totals = measured(instances)
         session = {
             "participant_id": "sub-A",
-            "session_id": f"ses-{len(self.matches) + 1:02d}",
+            "session_id": session_id or f"ses-{len(self.matches) + 1:02d}",
             "evaluable": evaluable,
             **totals,
         }
@@ -333,9 +334,64 @@ def test_numbers_of_an_earlier_run_can_be_kept():
     earlier, later = Patient(), Patient()
     earlier.visits(spheres((12, 9), (30, 8), (50, 10)))
     # Another model: sizes change places, one lesion goes, one comes.
-    rows = later.visit(spheres((12, 8), (30, 9), (40, 4)), frozen=earlier.registries[-1])
+    rows = later.visit(spheres((12, 8), (30, 9), (40, 4)), frozen=earlier.registries[1:])
     assert rows["cx_ref_mm"].to_dict() == pytest.approx({"L002": -19, "L003": -1, "L004": 9})
     assert [t["index"] for t in later.registries[-1]["tracks"]] == [2, 3, 4]
+
+
+def test_a_scan_that_turns_up_late_takes_the_numbers_that_later_visits_gave():
+    earlier = Patient()
+    earlier.visits(spheres((12, 9), (30, 8)), spheres((12, 9), (30, 8), (50, 10)))
+    later = Patient()
+    # Earlier than all: both known lesions, smaller, and one that was never seen again.
+    rows = later.visit(spheres((12, 5), (30, 4), (40, 6)), session_id="ses-00", frozen=earlier.registries[1:])
+    assert rows["cx_ref_mm"].to_dict() == pytest.approx({"L001": -19, "L002": -1, "L004": 9})
+    # The visits that were known follow, and keep what they had.
+    later.visit(spheres((12, 9), (30, 8)), session_id="ses-01", frozen=earlier.registries[1:])
+    rows = later.visit(spheres((12, 9), (30, 8), (50, 10)), session_id="ses-02", frozen=earlier.registries[1:])
+    assert events(rows) == {"L001": "persist", "L002": "persist", "L003": "new", "L004": "absent"}
+
+
+def test_a_late_scan_between_known_visits_shows_when_a_lesion_was_born():
+    earlier = Patient()
+    earlier.visits(spheres((30, 8)), spheres((30, 8), (50, 10)))
+    later = Patient()
+    later.visit(spheres((30, 8)), frozen=earlier.registries[1:])
+    rows = later.visit(spheres((30, 8), (50, 4), (14, 4)), session_id="ses-late", frozen=earlier.registries[1:])
+    assert events(rows) == {"L001": "persist", "L002": "new", "L003": "new"}
+    assert rows.loc["L002", "cx_ref_mm"] == pytest.approx(19)
+
+
+def test_numbers_of_another_patient_are_not_kept():
+    earlier = Patient()
+    earlier.visit(spheres((30, 8)))
+    with pytest.raises(InputError, match="sub-B"):
+        Patient().visit(spheres((30, 8)), frozen=[earlier.registries[-1] | {"participant_id": "sub-B"}])
+
+
+def test_lesions_that_have_fused_can_be_cut_where_they_were():
+    patient = Patient()
+    patient.visit(spheres((25, 8), (36, 8)))
+    before = patient.registries[-1]
+    fused = whole(spheres((25, 12), (36, 12)))
+    rows = patient.visit(fused)
+    assert events(rows) == {"L001": "persist", "L002": "merged_into"}
+    parts = part_merged(Image(fused, AFFINE), patient.matches[-1], before, world=np.eye(4))
+    again = Patient()
+    again.visit(spheres((25, 8), (36, 8)))
+    rows = again.visit(parts)
+    assert events(rows) == {"L001": "persist", "L002": "persist"}
+    assert rows["vol_wl_mm3"].sum() == (fused > 0).sum()
+    assert rows["vol_wl_mm3"].to_list() == pytest.approx([(fused > 0).sum() / 2] * 2, rel=0.05)
+    assert rows["cx_ref_mm"].to_dict() == pytest.approx({"L001": -6.3, "L002": 5.3}, abs=0.5)
+
+
+def test_there_is_nothing_to_cut_where_no_lesion_has_merged():
+    patient = Patient()
+    patient.visit(spheres((25, 8)))
+    patient.visit(spheres((25, 8)))
+    parts = part_merged(Image(spheres((25, 8)), AFFINE), patient.matches[-1], patient.registries[1], world=np.eye(4))
+    assert parts is None
 
 
 # ----------------------------------------------------------------------------------------------------------- properties
@@ -549,20 +605,12 @@ def test_a_registry_survives_being_written(tmp_path):
     registry = read_registry(tmp_path / "sub" / "registry.json")
     assert registry == patient.registries[-1]
     assert registry["config_hash"] == "abc"
-    assert registry["targets"] is None
+    assert registry["reference"]["session_id"] == "ses-01"
     assert [each["session_id"] for each in registry["sessions"]] == ["ses-01", "ses-02"]
     assert [(t["born_session"], t["last_session"]) for t in registry["tracks"]] == [
         ("ses-01", "ses-02"),
         ("ses-01", "ses-01"),
     ]
-
-
-def test_targets_once_frozen_are_handed_on():
-    patient = Patient()
-    patient.visit(spheres((30, 8)))
-    patient.registries[-1]["targets"] = ["L001"]
-    patient.visit(spheres((30, 8)))
-    assert patient.registries[-1]["targets"] == ["L001"]
 
 
 @given(st.sets(st.integers(0, 40)))
@@ -648,6 +696,7 @@ def test_a_visit_is_evaluable_unless_contrast_quality_or_registration_fail(row, 
         totals={"n_subthreshold": 2},
         quality={"status": quality, "reason": "registration_failed" if quality == "fail" else ""},
         reference=reference,
+        reference_session="ses-01",
     )
     assert session == {
         "participant_id": "sub-A",
@@ -656,6 +705,6 @@ def test_a_visit_is_evaluable_unless_contrast_quality_or_registration_fail(row, 
         "evaluable": reason is None,
         "ne_reason": reason,
         "registration_qc": quality,
+        "reference_session": "ses-01",
         "n_subthreshold": 2,
     }
-    assert describe_session(row | {"days": "n/a"}, totals={}, quality={"status": "ok"}, reference="T1w")["days"] is None

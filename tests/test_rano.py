@@ -32,7 +32,7 @@ def cell(session, track, given):
     return row | {"vol_et_mm3": row["vol_wl_mm3"], "vol_nc_mm3": 0.0, "vol_ed_mm3": 0.0} | given
 
 
-def assess(tracks, days=None, *, evaluable=None, participant=(), columns=(), overrides=None, **settings):
+def assess(tracks, days=None, *, evaluable=None, participant=(), columns=(), overrides=None, frozen=None, **settings):
     """Assess a patient given {track: [cell per session]}, None before birth."""
     n = max((len(cells) for cells in tracks.values()), default=0) if days is None else len(days)
     days = [30 * t for t in range(n)] if days is None else days
@@ -60,7 +60,7 @@ def assess(tracks, days=None, *, evaluable=None, participant=(), columns=(), ove
     )
     lesion_rows, session_rows, patient = rano.assess_patient(
         lesions, sessions, {"participant_id": "sub-1"} | dict(participant), rano=RANO | settings, volume=VOLUME,
-        overrides=None if overrides is None else pd.DataFrame(overrides),
+        overrides=None if overrides is None else pd.DataFrame(overrides), frozen=frozen,
     )  # fmt: skip
     return lesion_rows, session_rows.set_index("session_id", drop=False), patient.iloc[0]
 
@@ -157,13 +157,44 @@ def test_targets_are_chosen_once_and_the_others_at_baseline_are_nontargets():
     assert lesions["measurable"].tolist() == [True, False, False, False, True, True, True]
 
 
-def test_targets_already_chosen_are_kept_whatever_is_largest_now():
-    rows = pd.DataFrame([cell("ses-0", f"L{n:03}", 10.0 + n) for n in range(8)])
-    sessions = pd.DataFrame([{"session_id": "ses-0", "order": 1, "days": 0.0, "evaluable": True}])
-    *_, patient = rano.assess_patient(
-        rows, sessions, {"participant_id": "sub-1"}, rano=RANO, volume=VOLUME, targets=["L001", "L000"]
-    )
-    assert patient["baseline_sum_ld_mm"].item() == 21
+def test_targets_of_an_earlier_run_are_kept_whatever_is_largest_now():
+    earlier, _, _ = assess({"L001": [12, 12], "L002": [11, 11]}, max_targets=1)
+    now = {"L001": [10, 10], "L002": [20, 20]}
+    assert assess(now, max_targets=1)[2]["baseline_sum_ld_mm"] == 20
+    assert assess(now, max_targets=1, frozen=earlier)[2]["baseline_sum_ld_mm"] == 10
+    # With another baseline they are no targets any more.
+    shifted = assess(now, [-10, 30], participant={"treatment_start_day": "31"}, max_targets=1, frozen=earlier)
+    assert shifted[2]["baseline_sum_ld_mm"] == 20
+
+
+def test_a_target_of_an_earlier_run_that_is_not_found_any_more_is_flagged():
+    earlier, _, _ = assess({"L001": [12, 12], "L002": [11, 11]})
+    _, _, patient = assess({"L001": [12, 12], "L003": [11, 11]}, frozen=earlier)
+    assert patient["n_targets"] == 1
+    assert "target_lost" in patient["flags"]
+
+
+@pytest.mark.parametrize(
+    ("ld", "spacing", "measurable"),
+    [(5.0, 1.5, True), (4.9, 1.5, False), (5.0, 1.51, False), (5.0, math.nan, False), (10.0, 3.0, True)],
+)
+def test_five_mm_are_enough_on_thin_slices_where_that_is_wanted(ld, spacing, measurable):
+    rules = {"ld_min_mm": 10, "perp_min_mm": 5, "slices_min": 2}
+    lesion = {"ld_mm": ld, "perp_mm": 5.0, "n_slices": 2, "slice_spacing_mm": spacing}
+    assert rano.is_measurable(**lesion, **rules, small_lesions=True) == measurable
+    assert rano.is_measurable(**lesion, **rules) == (ld >= 10)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "target"),
+    [([20, 15, 14], False), ([20, 15, 20], True), ([20, 15, 19.9], False), ([20, 30, 36], True), ([20, 30, 35], False)],
+)
+def test_a_lesion_with_local_therapy_is_a_target_only_if_it_has_progressed_since(sizes, target):
+    rows, _, _ = assess(
+        {"L001": [*sizes, 20], "L002": [12] * 4}, [-60, -50, -1, 30], participant={"treatment_start_day": "0"},
+        overrides=[override("irradiated_day", "-55")],
+    )  # fmt: skip
+    assert (rows.query("track_id == 'L001'")["role"].iloc[-1] == "target") == target
 
 
 # --- The value in the sum -----------------------------------------------------------------------------------------
@@ -507,6 +538,54 @@ def test_immunotherapy_counts_from_its_start():
         {"L001": [20, 20], "L002": [None, 8]}, [0, 60], participant={"immunotherapy_start_day": "61"}
     )
     assert last(sessions, "response_imaging_final") == "PD"
+
+
+# iRANO: progression of any kind within 183 days of the start of immunotherapy waits 84 days, unless the patient is worse.
+@pytest.mark.parametrize(
+    ("name", "tracks", "days", "columns", "prospective", "final"),
+    [
+        ("still larger", [20, 26, 26], [0, 60, 144], {}, ["uPD", "PD"], ["PD", "PD"]),
+        ("too soon", [20, 26, 26], [0, 60, 143], {}, ["uPD", "uPD"], ["uPD", "uPD"]),
+        ("was no growth", [20, 26, 20], [0, 60, 144], {}, ["uPD", "SD"], ["SD", "SD"]),
+        ("day 183", [20, 26], [0, 183], {}, ["uPD"], ["uPD"]),
+        ("day 184", [20, 26], [0, 184], {}, ["PD"], ["PD"]),
+        ("worse", [20, 26], [0, 60], {"clinical_status": ["stable", "worse"]}, ["PD"], ["PD"]),
+        ("once confirmed", [20, 26, 26, 26], [0, 60, 144, 170], {}, ["uPD", "PD", "PD"], ["PD", "PD", "PD"]),
+    ],
+)
+def test_irano_lets_early_progression_wait(name, tracks, days, columns, prospective, final):
+    immune = {"immunotherapy_start_day": "0"}
+    _, sessions, _ = assess({"L001": tracks}, days, participant=immune, columns=columns, irano=True)
+    assert sessions["response_imaging_prospective"].tolist()[1:] == prospective, name
+    assert sessions["response_imaging_final"].tolist()[1:] == final, name
+    _, sessions, _ = assess({"L001": tracks}, days, participant=immune, columns=columns)
+    assert sessions["response_imaging_final"].iloc[1] == "PD"
+
+
+# Growth of lesions irradiated 90 to 540 days before, and of no others, may be an effect of it.
+@pytest.mark.parametrize(
+    ("name", "tracks", "irradiated", "final"),
+    [
+        ("goes on", {"L001": [20, 26, 27]}, {"L001": -60}, ["PD", "PD"]),
+        ("was an effect", {"L001": [20, 26, 20]}, {"L001": -60}, ["SD", "SD"]),
+        ("89 days", {"L001": [20, 26, 20]}, {"L001": -29}, ["PD", "SD"]),
+        ("90 days", {"L001": [20, 26, 20]}, {"L001": -30}, ["SD", "SD"]),
+        ("540 days", {"L001": [20, 26, 20]}, {"L001": -480}, ["SD", "SD"]),
+        ("541 days", {"L001": [20, 26, 20]}, {"L001": -481}, ["PD", "SD"]),
+        ("another grows too", {"L001": [20, 26, 20], "L002": [20, 26, 20]}, {"L001": -60}, ["PD", "SD"]),
+        ("a new one too", {"L001": [20, 26, 20], "L002": [None, 8, 8]}, {"L001": -60}, ["PD", "PD"]),
+    ],
+)
+def test_growth_after_radiosurgery_can_be_made_to_wait(name, tracks, irradiated, final):
+    # Treated lesions are no targets: here they are other lesions, which progress by 5 mm and 20 %.
+    decisions = [override("irradiated_day", str(day), track=track) for track, day in irradiated.items()]
+    how = {"overrides": decisions, "days": [0, 60, 90]}
+    _, sessions, _ = assess(tracks, **how, srs_requires_confirmation=True)
+    assert sessions["response_imaging_final"].tolist()[1:] == [
+        {"SD": "NON_CR_NON_PD"}.get(r, r) if len(tracks) == 1 else r for r in final
+    ], name
+    _, sessions, _ = assess(tracks, **how)
+    assert sessions["response_imaging_final"].iloc[1] == "PD"
 
 
 # --- Imaging response of a session: every combination -------------------------------------------------------------
@@ -970,6 +1049,48 @@ def test_neither_the_order_of_rows_nor_other_columns_matter():
         pd.testing.assert_frame_equal(one, other)
 
 
+# Karnofsky and ECOG in place of a status: before (at baseline), now.
+@pytest.mark.parametrize(
+    ("kps", "ecog", "status"),
+    [
+        ((90, 80), (), "stable"), ((90, 70), (), "worse"), ((100, 71), (), "stable"), ((80, 61), (), "stable"),
+        ((80, 60), (), "worse"), ((70, 50), (), "worse"), ((60, 50), (), "worse"), ((50, 50), (), "stable"),
+        ((70, 90), (), "improved"), ((70, 80), (), "stable"), ((60, 80), (), "improved"),
+        ((), (0, 1), "stable"), ((), (1, 2), "worse"), ((), (0, 2), "worse"), ((), (2, 3), "worse"),
+        ((), (3, 4), "worse"), ((), (2, 1), "improved"), ((), (1, 0), "stable"),
+        ((90, 90), (0, 2), "worse"), ((None, 60), (), "unknown"), ((), (), "unknown"),
+    ],
+)  # fmt: skip
+def test_performance_scores_stand_for_the_clinical_status(kps, ecog, status):
+    columns = {name: scores for name, scores in (("kps", kps), ("ecog", ecog)) if scores}
+    _, sessions, _ = assess({"L001": [20, 20]}, columns=columns)
+    assert last(sessions, "clinical_status") == status
+
+
+def test_a_recorded_status_wins_over_scores():
+    _, sessions, _ = assess({"L001": [20, 20]}, columns={"kps": [90, 40], "clinical_status": [None, "stable"]})
+    assert last(sessions, "clinical_status") == "stable"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("dexamethasone_equiv_mg_per_day", "4 mg", "a number, 0 at least"),
+        ("dexamethasone_equiv_mg_per_day", "-4", "a number, 0 at least"),
+        ("steroid_status", "tapered", "decreased"),
+        ("clinical_status", "bad", "improved, stable, worse"),
+        ("clinical_tumour_related", "maybe", "true, false"),
+        ("kps", "good", "a number"),
+    ],
+)
+def test_what_cannot_be_read_in_the_sessions_table_is_named(column, value, said):
+    with pytest.raises(InputError) as error:
+        assess({"L001": [20, 20]}, columns={"participant_id": "sub-1", column: [None, value]})
+    assert f"sub-1_sessions.tsv, {column} of ses-1" in str(error.value)
+    assert repr(value) in error.value.found
+    assert said in error.value.expected
+
+
 # --- Readers ------------------------------------------------------------------------------------------------------
 
 
@@ -1004,10 +1125,31 @@ def test_what_a_reader_decides_wins(decisions, tracks, column, value):
     assert last(sessions, column) == value
 
 
-def test_a_readers_table_that_makes_no_sense_is_refused():
-    for field, value in (("exclude", "perhaps"), ("ld_mm", "big"), ("new_status", "sure"), ("size", "3")):
-        with pytest.raises(InputError, match=field):
-            assess({"L001": [20, 20]}, overrides=[override(field, value)])
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([override("exclude", "perhaps")], "exclude = perhaps"),
+        ([override("ld_mm", "big")], "ld_mm = big"),
+        ([override("ld_mm", "-1")], "ld_mm = -1"),
+        ([override("ld_mm", "nan")], "ld_mm = nan"),
+        ([override("ld_mm", None)], "ld_mm = None"),
+        ([override("new_status", "sure")], "new_status = sure"),
+        ([override("irradiated_day", "2020-01-01")], "irradiated_day = 2020-01-01"),
+        ([override("size", "3")], "field size"),
+        ([override("exclude", "true", track="L009")], "lesion L009"),
+        ([override("exclude", "true", track=None)], "exclude without track_id"),
+        ([override("tsm", "true", session="ses-9")], "session ses-9"),
+        ([override("tsm", "true", session="n/a")], "tsm without session_id"),
+        ([override("ld_mm", "9"), override("ld_mm", "8")], "a second ld_mm"),
+        ([override("ld_mm", "9", session="ses-0", track="L002")], "a size of L002 at ses-0"),
+        ([{"track_id": "L001", "field": "exclude", "value": "true"}], "columns track_id, field, value"),
+    ],
+)
+def test_a_readers_table_that_makes_no_sense_is_refused(rows, said):
+    with pytest.raises(InputError) as error:
+        assess({"L001": [20, 20], "L002": [None, 8]}, overrides=rows)
+    assert said in error.value.found
+    assert "overrides" in error.value.what
 
 
 @pytest.mark.parametrize("column", ["bbox_z_vox", "probable_miss", "ld_fragments_mm"])

@@ -3,6 +3,8 @@ rule assess:
     input:
         tables=of_all(rules.match.output.table),
         registries=of_all(REGISTRY),
+        overrides=overrides_of,
+        frozen=frozen_trajectories,
     output:
         lesions=sub_file("desc-lesions_trajectories.tsv"),
         sessions=sub_file("sessions.tsv"),

@@ -35,6 +35,10 @@ try:
     # Sessions that failed in the first pass are taken out in the second (see finish_others).
     COHORT = cohorts.without_unfinished(COHORT, config.get("unfinished"))
     PARTICIPANTS = cohorts.read_participants(Path(config["bids"]), COHORT)
+    OVERRIDES = cohorts.find_overrides(
+        Path(config["overrides"] or config["bids"]), list(PARTICIPANTS)
+    )
+    FROZEN = cohorts.find_registries(config["frozen"], OUT)
 except InputError as err:
     raise WorkflowError(f"\n{err}")
 
@@ -132,10 +136,32 @@ def of_prior_if_any(path):
 def of_first(path):
     """A file of the patient's first visit, whose space is the patient's reference space."""
 
-    def find(wildcards):
-        return path.format(sub=wildcards.sub, ses=usable_sessions(wildcards.sub)[0])
+    return lambda wildcards: path.format(
+        sub=wildcards.sub, ses=reference_session(wildcards).removeprefix("ses-")
+    )
 
-    return find
+
+def reference_session(wildcards):
+    """The visit whose space is the patient's: the first usable one, or what an earlier run has settled on."""
+    settled = FROZEN.get(wildcards.sub)
+    return settled.reference if settled else f"ses-{usable_sessions(wildcards.sub)[0]}"
+
+
+def frozen_registries(wildcards):
+    """The registries of an earlier run whose numbers are kept."""
+    settled = FROZEN.get(wildcards.sub)
+    return settled.registries if settled else []
+
+
+def frozen_trajectories(wildcards):
+    """The patient's table of an earlier run whose targets are kept."""
+    settled = FROZEN.get(wildcards.sub)
+    return settled.trajectories if settled else []
+
+
+def overrides_of(wildcards):
+    """What a reader has decided on this patient; nothing where no visit is usable."""
+    return OVERRIDES.get(wildcards.sub, []) if usable_sessions(wildcards.sub) else []
 
 
 def of_all(path):
@@ -230,6 +256,14 @@ ENGINE = {
     key: value
     for key, value in settings.rigid_settings(config).items()
     if not key.startswith("dice_")
+}
+# How to measure a lesion, and from what size on it is one.
+MEASURE = {
+    **config["measure"],
+    **{
+        key: config["instances"][key]
+        for key in ("keep_mm3", "keep_vox", "birth_mm3", "birth_vox")
+    },
 }
 CAPTIONS = str(ROOT / "workflow" / "report")
 GPU = 1 if config["segment"]["device"] == "cuda" else 0

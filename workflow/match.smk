@@ -8,6 +8,9 @@ rule match:
         quality=rules.register_reference.output.quality,
         reference=of_first(rules.align.output.image),
         registry=of_prior_if_any(REGISTRY),
+        frozen=frozen_registries,
+        tissue=LESIONS,
+        mask=rules.strip.output.mask,
     output:
         labels=ses_file("desc-lesions_dseg.nii.gz"),
         names=ses_file("desc-lesions_dseg.tsv"),
@@ -26,7 +29,17 @@ rule match:
     params:
         session=session_row,
         reference=REFERENCE,
-        settings=config["match"],
+        reference_session=reference_session,
+        settings={
+            key: value
+            for key, value in config["match"].items()
+            if key != "merge_policy"
+        },
+        merge_policy=config["match"]["merge_policy"],
+        measure=MEASURE,
+        config_hash=settings.digest(
+            {key: config[key] for key in ("instances", "measure", "match")}
+        ),
         source=source_digest("match.py"),
     script:
         "../scripts/match.py"

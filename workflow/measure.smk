@@ -19,11 +19,7 @@ rule measure:
         runtime=10,
     params:
         instances=config["instances"],
-        measure=config["measure"],
-        sizes={
-            key: config["instances"][key]
-            for key in ("keep_mm3", "keep_vox", "birth_mm3", "birth_vox")
-        },
+        measure=MEASURE,
         source=source_digest("measure.py"),
     script:
         "../scripts/measure.py"

@@ -8,15 +8,15 @@ and never changed afterwards. So a visit that is appended renumbers nothing.
 A registry is plain JSON:
 
 ==================  ==================================================================================================
-format              1
+format              2
 participant_id      sub-…
 session_id, days    the visit it was made at; days as the cohort table has them, or null
-reference           ``shape`` and ``affine`` of the grid in which lesions are compared
+reference           the visit in whose space lesions are compared: ``session_id``, ``shape`` and ``affine`` of its grid
 session             facts about the visit: ``evaluable``, ``ne_reason``, ``registration_qc``, ``edema_unassigned_mm3``,
                     ``n_subthreshold``, ``slice_spacing_mm`` …
 sessions            all visits so far, in order: ``session_id``, ``days``, ``evaluable``
 config_hash         settings it was made with
-targets             lesions in the sum of diameters; null until somebody freezes them
+version             of mettrail
 tracks              one per lesion, in order of their numbers (below)
 ==================  ==================================================================================================
 
@@ -42,7 +42,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +51,14 @@ import pandas as pd
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
+from skimage.segmentation import watershed
 
+from mettrail import __version__
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
 from mettrail.lesions import INSTANCE_COLUMNS, TOLERANCE, edge_points, equivalent_diameter_mm, to_ras_order
 
-FORMAT = 1
+FORMAT = 2
 # The overlap coefficient decides (a lesion that shrinks stays inside its old place: 1); these only break ties.
 IOU_WEIGHT, MISSED_WEIGHT = 0.01, 0.001
 # Same visit segmented again: this much in common makes it the same lesion.
@@ -152,7 +154,7 @@ def match_lesions(
     miss_max_sessions: int,
     miss_ld_frac: float,
     field_of_view: Image | None = None,
-    frozen: dict | None = None,
+    frozen: Sequence[dict] = (),
     config_hash: str = "",
 ) -> tuple[pd.DataFrame, dict]:
     """Continue the patient's tracks with the lesions of a visit, and start new ones.
@@ -181,8 +183,9 @@ def match_lesions(
         most likely missed. Once absent for longer, a track is gone and cannot merge any more.
     field_of_view : Image, optional
         Where on the reference grid this visit has data; from `field_of_view`. Tracks outside are not evaluable.
-    frozen : dict, optional
-        Registry of the same visit from an earlier run, whose numbers are to be kept.
+    frozen : sequence of dict
+        Registries of the patient from an earlier run, whose numbers are to be kept: a lesion that the same visit had
+        there keeps its number; one of a visit that is late in coming gets the number that later visits gave it.
     config_hash : str
         Remembered in the registry.
 
@@ -206,7 +209,10 @@ def match_lesions(
     """
     registry = _new_registry(instances.grid, session) if registry is None else copy.deepcopy(registry)
     _require_own(registry, session)
-    _require_grid(registry, instances.grid)
+    for each in frozen:
+        _require_patient(each, session)
+    for each in (registry, *frozen):
+        _require_grid(each, instances.grid)
     tracks = registry["tracks"]
     lesions = _lesions(instances, table)
     spacing, shape = np.array(instances.spacing_mm), instances.data.shape
@@ -219,7 +225,7 @@ def match_lesions(
 
     if evaluable:
         last = {t["index"]: _Place.of(decode_mask(t["mask"]), shape) for t in tracks}
-        ids = _frozen_ids(lesions, frozen, session, shape) if frozen else {}
+        ids = _numbers_of_this_visit(lesions, frozen, session, shape)
         for lesion in lesions:
             if ids.get(lesion.label) in last:
                 found[ids[lesion.label]] = _Found("overlap", 1.0, [lesion])
@@ -228,6 +234,9 @@ def match_lesions(
         _join_pieces(found, tracks, _open(lesions, found, ids), shape, spacing, dilate_mm, frac)
         merged = _find_merged(found, tracks, last, spacing, dilate_mm, frac, miss_max_sessions)
         unseen = _outside_view(last, field_of_view, frac)
+        ids |= _numbers_of_later_visits(
+            _open(lesions, found, ids), frozen, registry, session, shape, gap_mm, vol_ratio_max
+        )
     rows = []
     for track in tracks:
         index = track["index"]
@@ -291,6 +300,54 @@ def summarise_tracks(matches: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame
     return pd.DataFrame(rows, columns=list(TRACK_COLUMNS)).astype(TRACK_COLUMNS)
 
 
+def part_merged(instances: Image, matches: pd.DataFrame, registry: dict, *, world: np.ndarray) -> np.ndarray | None:
+    """Cut lesions that have become one where each of them was last (``merge_policy: watershed``).
+
+    The fused lesion is flooded along its distance from the edge, from the last masks of all tracks that are in it.
+
+    Parameters
+    ----------
+    instances : Image
+        On the scan's own grid.
+    matches : DataFrame
+        From `match_lesions`, of this visit.
+    registry : dict
+        Of the visit before.
+    world : (4, 4) float
+        Points of the reference space to points of the scan, RAS mm.
+
+    Returns
+    -------
+    (X, Y, Z) int32 or None
+        Every part a lesion of its own; match it again. None where there is nothing to cut: no merged track has been
+        where the lesion is now.
+    """
+    own = Grid(tuple(registry["reference"]["shape"]), np.array(registry["reference"]["affine"]))
+    to_reference = np.linalg.inv(own.affine) @ np.linalg.inv(world) @ instances.affine
+    last = {t["track_id"]: decode_mask(t["mask"]) for t in registry["tracks"]}
+    merged = matches[(matches["status"] == "merged") & matches["track_id"].isin(list(last))]
+    data, cut = instances.data.astype(np.int32), False
+    for owner, tracks in merged.groupby("merged_into")["track_id"]:
+        labels = _labels(matches.set_index("track_id").loc[owner, "fragments"])
+        mask = np.isin(data, labels)
+        voxels = np.argwhere(mask)
+        there = np.floor(voxels @ to_reference[:3, :3].T + to_reference[:3, 3] + 0.5 + TOLERANCE).astype(int)
+        inside = ((there >= 0) & (there < own.shape)).all(1)
+        flat = np.full(len(voxels), -1)
+        flat[inside] = np.ravel_multi_index(tuple(there[inside].T), own.shape)
+        seeds = np.zeros(data.shape, np.int32)
+        for number, track in enumerate([owner, *tracks], start=1):
+            seeds[tuple(voxels[np.isin(flat, last[track])].T)] = number
+        if len(np.unique(seeds)) < 3:  # background and one track
+            continue
+        box = tuple(slice(low, high + 1) for low, high in zip(voxels.min(0), voxels.max(0)))
+        depth = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=instances.spacing_mm)[1:-1, 1:-1, 1:-1]
+        parts = watershed(-depth, seeds[box], mask=mask[box])
+        data[box] = np.where(parts > 0, data.max() + parts, data[box])
+        cut = True
+    return data if cut else None
+
+
 def relabel_tracks(instances: np.ndarray, matches: pd.DataFrame) -> np.ndarray:
     """Give every lesion the number of its track; what has no track becomes background.
 
@@ -317,7 +374,9 @@ def name_tracks(matches: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"index": present["index"], "name": present["track_id"]}).reset_index(drop=True)
 
 
-def describe_session(row: Mapping, *, totals: Mapping, quality: Mapping, reference: str) -> dict:
+def describe_session(
+    row: Mapping, *, totals: Mapping, quality: Mapping, reference: str, reference_session: str
+) -> dict:
     """Gather what the registry keeps of a visit, and whether lesions can be compared at it at all.
 
     Parameters
@@ -330,6 +389,8 @@ def describe_session(row: Mapping, *, totals: Mapping, quality: Mapping, referen
         ``status`` and ``reason`` of the registration to the reference space.
     reference : str
         The image lesions are measured on. RANO-BM needs contrast: without it, nothing is evaluable.
+    reference_session : str
+        The visit in whose space lesions are compared.
     """
     reason = None
     if row.get("image_quality") == "fail":
@@ -346,6 +407,7 @@ def describe_session(row: Mapping, *, totals: Mapping, quality: Mapping, referen
         "evaluable": reason is None,
         "ne_reason": reason,
         "registration_qc": quality["status"],
+        "reference_session": reference_session,
         **totals,
     }
 
@@ -557,9 +619,10 @@ def _outside_view(last, view, frac) -> set:
     return {index for index, place in last.items() if view.data.ravel()[place.flat].mean() < frac - TOLERANCE}
 
 
-def _frozen_ids(lesions, frozen, session, shape) -> dict:
-    """Numbers that lesions of this visit had in an earlier run."""
-    tracks = [t for t in frozen["tracks"] if t["last_session"] == session["session_id"] and t["status"] == "present"]
+def _numbers_of_this_visit(lesions, frozen, session, shape) -> dict:
+    """Numbers that lesions of this visit had in an earlier run: {label: number}."""
+    own = next((each for each in frozen if each["session_id"] == session["session_id"]), None)
+    tracks = _seen_at(own, session["session_id"]) if own else []
     if not tracks or not lesions:
         return {}
     iou = np.zeros((len(tracks), len(lesions)))
@@ -572,10 +635,33 @@ def _frozen_ids(lesions, frozen, session, shape) -> dict:
     return {lesions[j].label: tracks[i]["index"] for i, j in pairs if iou[i, j] >= FROZEN_MIN_IOU - TOLERANCE}
 
 
+def _numbers_of_later_visits(lesions, frozen, registry, session, shape, gap_mm, vol_ratio_max) -> dict:
+    """Numbers that an earlier run gave, at the next visit it knew, to lesions of a visit it did not know."""
+    done = {each["session_id"] for each in registry["sessions"]}
+    if any(each["session_id"] == session["session_id"] for each in frozen):
+        return {}
+    later = [each for each in frozen if each["session_id"] not in done and each["session"]["evaluable"]]
+    if not later:
+        return {}
+    following = min(later, key=lambda each: len(each["sessions"]))
+    known = {track["index"] for track in registry["tracks"]}
+    tracks = [t for t in _seen_at(following, following["session_id"]) if t["index"] not in known]
+    places = {t["index"]: _Place.of(decode_mask(t["mask"]), shape) for t in tracks}
+    spacing = np.linalg.norm(np.array(registry["reference"]["affine"])[:3, :3], axis=0)
+    found: dict[int, _Found] = {}
+    _match_by_overlap(found, tracks, places, lesions)
+    _match_by_distance(found, tracks, places, _open(lesions, found, {}), spacing, gap_mm, vol_ratio_max)
+    return {each.lesions[0].label: index for index, each in found.items()}
+
+
+def _seen_at(registry, session_id) -> list:
+    return [t for t in registry["tracks"] if t["last_session"] == session_id and t["status"] == "present"]
+
+
 def _births(lesions, found, ids, tracks, frozen):
     """Lesions that start tracks, with their numbers: large ones first, then by place."""
     taken = {lesion.label for each in found.values() for lesion in each.lesions}
-    known = tracks + (frozen["tracks"] if frozen else [])
+    known = [*tracks, *(track for each in frozen for track in each["tracks"])]
     numbers = itertools.count(max((t["index"] for t in known), default=0) + 1)
     for lesion in lesions:
         if lesion.label not in taken and lesion.may_be_born:
@@ -685,16 +771,19 @@ def _new_registry(grid: Grid, session: Mapping) -> dict:
     return {
         "format": FORMAT,
         "participant_id": session["participant_id"],
-        "reference": {"shape": [int(n) for n in grid.shape], "affine": np.asarray(grid.affine, float).tolist()},
+        "reference": {
+            "session_id": session.get("reference_session", session["session_id"]),
+            "shape": [int(n) for n in grid.shape],
+            "affine": np.asarray(grid.affine, float).tolist(),
+        },
         "sessions": [],
         "tracks": [],
-        "targets": None,
     }
 
 
 def _close(registry, session, table, taken, config_hash) -> None:
     """Write the visit into the registry. What no track has taken up counts as too small, its edema as nobody's."""
-    facts = {key: _plain(value) for key, value in session.items()}
+    facts = {key: _plain(value) for key, value in session.items() if key != "reference_session"}
     matched = table["instance"].isin(taken)
     if "n_subthreshold" in facts:
         facts["n_subthreshold"] -= int((matched & table["below_birth"].astype(bool)).sum())
@@ -704,18 +793,22 @@ def _close(registry, session, table, taken, config_hash) -> None:
     registry["session"] = facts
     registry["session_id"], registry["days"] = facts["session_id"], facts["days"]
     registry["sessions"].append({key: facts[key] for key in ("session_id", "days", "evaluable")})
-    registry["config_hash"] = config_hash
+    registry |= {"config_hash": config_hash, "version": __version__}
 
 
-def _require_own(registry, session, path="registry of lesions") -> None:
+def _require_patient(registry, session, path="registry of lesions") -> None:
     if registry["participant_id"] != session["participant_id"]:
         raise InputError(
             path,
             found=f"lesions of {registry['participant_id']}",
             expected=f"lesions of {session['participant_id']}",
-            advice="Give the registry of this patient's visit before.",
+            advice="Give a registry of this patient.",
             reason="wrong_patient",
         )
+
+
+def _require_own(registry, session, path="registry of lesions") -> None:
+    _require_patient(registry, session, path)
     if session["session_id"] in [each["session_id"] for each in registry["sessions"]]:
         raise InputError(
             path,
@@ -733,7 +826,7 @@ def _require_grid(registry, grid) -> None:
             f"lesions and registry of {registry['participant_id']}",
             found=f"{grid} and {own}, or the same voxels at different places",
             expected="the grid of the patient's reference space for both",
-            advice="The first visit has changed: match all visits of this patient again.",
+            advice="The visit that gives the reference space has changed: match all visits of this patient again.",
             reason="grid_mismatch",
         )
 

@@ -31,6 +31,9 @@ NONTARGET_VOLUME_PD, NONTARGET_VOLUME_PD_ML = 0.728, 1.0
 SESSIONS_TO_CONFIRM_NEW = 2  # further sessions with an uncertain new lesion that make it real (ours)
 STEROID_INCREASE = 1.1  # times the baseline dose (ours)
 TREATMENT_EFFECT_DAYS = (90, 540)  # after radiation, when growth may be necrosis (ours)
+SMALL_LESION_MM, SMALL_LESION_SLICE_MM = 5.0, 1.5  # RANO-BM's option for thin slices
+# iRANO (Okada et al., Lancet Oncol 2015): progression within six months of immunotherapy waits for three months.
+IRANO_DAYS, IRANO_CONFIRM_DAYS = 183, 84
 DAYS_PER_YEAR = 365.25
 
 ZERO_IF_ABSENT = (
@@ -108,14 +111,17 @@ def is_measurable(
     ld_min_mm: float,
     perp_min_mm: float,
     slices_min: int,
+    small_lesions: bool = False,
 ) -> bool:
     """Whether a lesion can be measured reproducibly (RANO-BM: 10 mm x 5 mm, on two slices of at most 5 mm).
 
-    On thicker slices the diameter must also be at least twice their spacing (ours); thick slices that are not axial do
-    not count.
+    With `small_lesions`, 5 mm are enough on slices of at most 1.5 mm. On slices thicker than 5 mm the diameter must
+    also be at least twice their spacing (ours); thick slices that are not axial do not count.
     """
     if not enhancing or "not_axial_acq" in flags:
         return False
+    if small_lesions and at_most(slice_spacing_mm, SMALL_LESION_SLICE_MM):
+        ld_min_mm = min(ld_min_mm, SMALL_LESION_MM)
     if slice_spacing_mm > THICK_SLICE_MM + TOLERANCE and not at_least(ld_mm, 2 * slice_spacing_mm):
         return False
     return at_least(ld_mm, ld_min_mm) and at_least(perp_mm, perp_min_mm) and at_least(n_slices, slices_min)
@@ -466,48 +472,62 @@ def follow_overall(imaging: Sequence[str], steroids: Sequence[str], clinical: Se
 
 
 def follow_unconfirmed(points: Sequence[Mapping], *, confirm_days: float) -> list[str]:
-    """Confirm or clear progressions that are only new lesions under immunotherapy, as known at the last session.
+    """Confirm or clear progressions that have to wait for a later session, as known at the last.
 
-    Such a session is uPD. The next evaluable one at least `confirm_days` later confirms it, dated back, by further new
-    lesions, 5 mm of growth of the new ones, PD of other lesions, or clinical worsening; otherwise it is cleared
-    (RANO-BM; iRECIST, Seymour et al. 2017, for the 5 mm; days ours). Cleared lesions no longer count as new.
+    Under immunotherapy, new lesions alone are uPD; so is any progression that is in doubt (`doubt_days`). The next
+    evaluable session late enough confirms it, dated back, by further new lesions, 5 mm of growth of the new ones, PD of
+    targets or of other lesions, or clinical worsening; otherwise it is cleared (RANO-BM; iRECIST, Seymour et al. 2017,
+    for the 5 mm; days ours). Cleared lesions no longer count as new, cleared growth no longer counts as progression.
 
     Parameters
     ----------
     points : sequence of dict
         Per session ``day``, ``evaluable``, ``immunotherapy``, ``target``, ``nontarget``, ``new`` (none, equivocal,
-        definite), ``sure`` (dict: definite new lesions present and their diameters in mm), ``worse``.
+        definite), ``sure`` (dict: definite new lesions present and their diameters in mm), ``worse``, ``doubt_days``
+        (days until any progression here can be confirmed; 0 where growth is not in doubt).
+    confirm_days : float
+        Days until new lesions under immunotherapy can be confirmed.
 
     Returns
     -------
     list of str
     """
     responses: list[str] = []
-    cleared: set[str] = set()
+    cleared: set[str] = set()  # new lesions
     confirmed: set[str] = set()
+    pseudo: set[int] = set()  # sessions whose growth was cleared
     waiting: list[int] = []
+    progressed = False  # growth that was confirmed once is not doubted again
 
-    def read(p, ignore):
-        sure = set(p["sure"]) - ignore
+    def read(t):
+        p = points[t]
+        sure = set(p["sure"]) - cleared
         new = "definite" if sure else ("none" if p["new"] == "definite" else p["new"])
+        target, nontarget = p["target"], p["nontarget"]
+        if t in pseudo:
+            target = "SD" if target == "PD" else target
+            nontarget = "NON_CR_NON_PD" if nontarget == "PD" else nontarget
         known = bool(sure & confirmed)
-        return imaging_response(p["target"], p["nontarget"], new, immunotherapy=p["immunotherapy"] and not known)
+        image = imaging_response(target, nontarget, new, immunotherapy=p["immunotherapy"] and not known)
+        return "uPD" if image == "PD" and p["doubt_days"] and not (known or progressed) else image
 
     for t, p in enumerate(points):
         if not p["evaluable"]:
             responses.append("NE")
             continue
-        responses.append(read(p, cleared))
-        if waiting and at_least(p["day"] - points[waiting[0]]["day"], confirm_days):
-            first = points[waiting[0]]
+        responses.append(read(t))
+        first = points[waiting[0]] if waiting else p
+        if waiting and at_least(p["day"] - first["day"], first["doubt_days"] or confirm_days):
             further = set(p["sure"]) - set(first["sure"]) - cleared
             growth = sum(p["sure"].values()) - sum(first["sure"].values())
             if further or at_least(growth, TOO_SMALL_MM) or "PD" in (p["target"], p["nontarget"]) or p["worse"]:
                 confirmed |= set(first["sure"]) | set(p["sure"])
+                progressed = progressed or bool(first["doubt_days"])
             else:
                 cleared |= set(first["sure"])
+                pseudo |= set(waiting)
             for u in [*waiting, t]:
-                responses[u] = read(points[u], cleared)
+                responses[u] = read(u)
             waiting = []
         if responses[t] == "uPD":
             waiting.append(t)
@@ -636,6 +656,35 @@ def steroid_status(dose_mg: float, baseline_dose_mg: float, *, physiologic_dex_m
     return "decreased" if dose_mg < baseline_dose_mg / STEROID_INCREASE - TOLERANCE else "stable"
 
 
+def performance_status(kps: float, baseline_kps: float, ecog: float, baseline_ecog: float) -> str:
+    """Read the clinical status off performance scores, compared to baseline; NaN where not recorded.
+
+    Worse, as RANO-BM has it for neurological decline: Karnofsky from 90 or more to 70 or less, by 20 or more from 80 or
+    less, or to 50 or less; ECOG from 0 or 1 to 2 or more, or from 2 to 3 or more. Improved (ours): the same steps
+    upward.
+
+    Returns
+    -------
+    str
+        ``worse`` if either score says so, ``improved``, ``stable``, or ``unknown`` without a score at both sessions.
+    """
+
+    def fell(now, before):
+        return now < before and (now <= 50 or (now <= 70 if before >= 90 else before - now >= 20))
+
+    def weakened(now, before):
+        return now > before and now >= 2 and (before <= 1 or now >= 3)
+
+    known = not math.isnan(kps - baseline_kps), not math.isnan(ecog - baseline_ecog)
+    if not any(known):
+        return "unknown"
+    if (known[0] and fell(kps, baseline_kps)) or (known[1] and weakened(ecog, baseline_ecog)):
+        return "worse"
+    if (known[0] and fell(baseline_kps, kps)) or (known[1] and weakened(baseline_ecog, ecog)):
+        return "improved"
+    return "stable"
+
+
 @dataclass(frozen=True)
 class Overrides:
     """What a reader decided, by lesion; it wins over what was measured.
@@ -662,44 +711,106 @@ class Overrides:
     resected_day: Mapping = field(default_factory=dict)
 
 
-def read_overrides(table: pd.DataFrame | None) -> Overrides:
-    """Sort a reader's table (``session_id``, ``track_id``, ``field``, ``value``) by what it decides.
+_YES = {"true": True, "false": False, "1": True, "0": False}
+_NEW_STATUSES = ("definite", "equivocal", "confirmed", "rejected")
+# What a reader may decide, what the value must be, and whether it is about a lesion, a session, or a lesion at one.
+OVERRIDES = {
+    "exclude": ("true or false", ("track_id",)),
+    "tsm": ("true or false", ("session_id", "track_id")),
+    "ld_mm": ("a diameter in mm, 0 for gone", ("session_id", "track_id")),
+    "nontarget_pd": ("true or false", ("session_id",)),
+    "new_status": (", ".join(_NEW_STATUSES), ("track_id",)),
+    "irradiated_day": ("a day", ("track_id",)),
+    "resected_day": ("a day", ("track_id",)),
+}
+
+
+def read_overrides(table: pd.DataFrame | None, *, source: str = "overrides") -> Overrides:
+    """Sort a reader's table by what it decides.
+
+    Parameters
+    ----------
+    table : DataFrame or None
+        Text columns ``session_id``, ``track_id``, ``field`` and ``value``: see `OVERRIDES`. Others are not read.
+    source : str
+        Name of the file, for messages.
 
     Raises
     ------
     InputError
-        A field that does not exist, or a value that does not fit it.
+        A column lacking, a field that does not exist, a value that does not fit it, nothing said of what it is about,
+        or two decisions on one thing.
     """
-    found = {name: {} for name in ("diameters_mm", "nontarget_pd", "new_status", "irradiated_day", "resected_day")}
-    excluded, too_small = set(), set()
-    for row in [] if table is None else table.to_dict("records"):
-        session, track, what, value = (row.get(c) for c in ("session_id", "track_id", "field", "value"))
+    found: dict[str, dict] = {name: {} for name in OVERRIDES}
+    if table is None:
+        table = pd.DataFrame(columns=["session_id", "track_id", "field", "value"])
+    lacking = {"session_id", "track_id", "field", "value"} - set(table.columns)
+    if lacking:
+        raise _bad_override(source, f"columns {', '.join(table.columns)}", "session_id, track_id, field, value")
+    for number, row in enumerate(table.to_dict("records"), start=1):
+        where = f"{source}, row {number}"
+        name, value = _value(row, "field"), _value(row, "value")
+        if name not in OVERRIDES:
+            raise _bad_override(where, f"field {name}", f"one of {', '.join(OVERRIDES)}")
+        expected, about = OVERRIDES[name]
+        key = tuple(_value(row, column) for column in about)
+        if None in key:
+            raise _bad_override(where, f"{name} without {' and '.join(about)}", "what it is about")
+        if key in found[name]:
+            raise _bad_override(where, f"a second {name} for {' '.join(key)}", "one decision")
         try:
-            yes = {"true": True, "false": False, "1": True, "0": False}
-            if what == "exclude":
-                excluded |= {track} if yes[str(value).lower()] else set()
-            elif what == "tsm":
-                too_small |= {(session, track)} if yes[str(value).lower()] else set()
-            elif what == "ld_mm":
-                found["diameters_mm"][session, track] = float(value)
-            elif what == "nontarget_pd":
-                found["nontarget_pd"][session] = yes[str(value).lower()]
-            elif what == "new_status" and value in ("definite", "equivocal", "confirmed", "rejected"):
-                found["new_status"][track] = value
-            elif what in ("irradiated_day", "resected_day"):
-                found[what][track] = float(value)
-            else:
-                raise KeyError(what)
+            found[name][key] = _read_decision(name, value)
         except (KeyError, ValueError, TypeError) as error:
-            raise InputError(
-                "overrides",
-                found=f"{what} = {value} for {track} at {session}",
-                expected="exclude, tsm, nontarget_pd: true or false; ld_mm, irradiated_day, resected_day: a number; "
-                "new_status: definite, equivocal, confirmed or rejected",
-                advice="Correct this row of the overrides table.",
-                reason="bad_overrides",
-            ) from error
-    return Overrides(excluded=frozenset(excluded), too_small=frozenset(too_small), **found)
+            raise _bad_override(where, f"{name} = {value}", expected) from error
+
+    def of_tracks(name):
+        return {track: value for (track,), value in found[name].items()}
+
+    return Overrides(
+        excluded=frozenset(track for track, yes in of_tracks("exclude").items() if yes),
+        diameters_mm=found["ld_mm"],
+        too_small=frozenset(key for key, yes in found["tsm"].items() if yes),
+        nontarget_pd={session: yes for (session,), yes in found["nontarget_pd"].items()},
+        new_status=of_tracks("new_status"),
+        irradiated_day=of_tracks("irradiated_day"),
+        resected_day=of_tracks("resected_day"),
+    )
+
+
+def _read_decision(name, value):
+    if name in ("exclude", "tsm", "nontarget_pd"):
+        return _YES[str(value).lower()]
+    if name == "new_status":
+        if value not in _NEW_STATUSES:
+            raise ValueError(value)
+        return value
+    number = float(value)
+    if not math.isfinite(number) or (name == "ld_mm" and number < 0):
+        raise ValueError(value)
+    return number
+
+
+def _bad_override(where, found, expected):
+    return InputError(
+        where, found=found, expected=expected, advice="Correct the reader's table.", reason="bad_overrides"
+    )
+
+
+def _require_known(course, decided, source):
+    """Refuse decisions about lesions or sessions that the patient does not have."""
+    tracks = {*decided.excluded, *decided.new_status, *decided.irradiated_day, *decided.resected_day}
+    cells = {*decided.diameters_mm, *decided.too_small}
+    sessions = {session for session, _ in cells} | set(decided.nontarget_pd)
+    for strange, known, what in (
+        (sorted((tracks | {track for _, track in cells}) - set(course.tracks)), course.tracks, "lesion"),
+        (sorted(sessions - set(course.ids)), course.ids, "session"),
+    ):
+        if strange:
+            raise _bad_override(source, f"{what} {', '.join(strange)}", f"one of {', '.join(known) or 'none'}")
+    for session, track in sorted(cells):
+        born = course.ids[course.born[course.tracks.index(track)]]
+        if course.ids.index(session) < course.ids.index(born):
+            raise _bad_override(source, f"a size of {track} at {session}", f"a session from {born} on, its first")
 
 
 # --- A patient -----------------------------------------------------------------------------------------------------
@@ -742,18 +853,37 @@ def _value(row, name, default=None):
     return default if not isinstance(value, str) and pd.isna(value) else value
 
 
-def _number(row, name):
+def _number(row, name, *, least=-math.inf):
     value = _value(row, name, math.nan)
     try:
-        return float(value)
+        number = float(value)
+        if math.isinf(number) or number < least:
+            raise ValueError(value)
     except ValueError as error:
-        raise InputError(
-            f"{name} of {row.get('session_id', row.get('participant_id', 'a patient'))}",
-            found=str(value),
-            expected="a number or n/a",
-            advice="Correct it in the dataset.",
-            reason="bad_number",
-        ) from error
+        kind = "a number" if least < 0 else f"a number, {least} at least,"
+        raise _bad_cell(row, name, f"{kind} or {tables.MISSING}") from error
+    return number
+
+
+def _level(row, name, levels):
+    value = _value(row, name)
+    if value is not None and str(value).lower() not in levels:
+        raise _bad_cell(row, name, f"{', '.join(levels)} or {tables.MISSING}")
+    return None if value is None else str(value).lower()
+
+
+def _bad_cell(row, name, expected):
+    who, session = row.get("participant_id", "a patient"), row.get("session_id")
+    where = f"{name} of {row['track_id']} at {session}" if "track_id" in row else f"participants.tsv, {name} of {who}"
+    if session and "track_id" not in row:
+        where = f"{who}_sessions.tsv, {name} of {session}"
+    return InputError(
+        where,
+        found=repr(row[name]),
+        expected=expected,
+        advice="Correct it in the dataset and run again: only the response is computed anew.",
+        reason="bad_table",
+    )
 
 
 def _flags(row):
@@ -1024,6 +1154,9 @@ def _respond(course, upto, *, baseline, targets, overrides, clinic, rano, volume
             now["target"] = now["ld"]["response"]
         now |= {"day": course.days[t], "evaluable": bool(course.evaluable[t])}
         now |= {"immunotherapy": clinic[t]["immunotherapy"], "worse": clinic[t]["clinical"] == "worse"}
+        grown = _grown(course, t, baseline=baseline, rano=rano)
+        now["effect"] = bool(grown) and not now["sure"] and all(_may_be_effect(course, t, k, overrides) for k in grown)
+        now["doubt_days"] = _doubt_days(now, clinic[t], rano)
         points.append(now)
     imaging = follow_unconfirmed(points, confirm_days=rano["confirm_days"])
     by_volume = [p | {"target": p["volume"]["response"]} if "volume" in p else p for p in points]
@@ -1042,22 +1175,57 @@ def _respond(course, upto, *, baseline, targets, overrides, clinic, rano, volume
     return points
 
 
+def _grown(course, t, *, baseline, rano):
+    """Lesions that have grown by the absolute amount of PD since they were smallest, by position."""
+    grown = []
+    for k in range(len(course.tracks)):
+        earlier = [u for u in range(baseline, t) if course.state[u, k] in ("present", "absent")]
+        if earlier and at_least(course.ld[t, k] - min(course.ld[earlier, k]), rano["pd_abs_mm"]):
+            grown.append(k)
+    return grown
+
+
+def _may_be_effect(course, t, k, overrides):
+    """Whether a lesion was irradiated so long before that growth may be an effect of it."""
+    since = course.days[t] - overrides.irradiated_day.get(course.tracks[k], math.nan)
+    return bool(TREATMENT_EFFECT_DAYS[0] <= since <= TREATMENT_EFFECT_DAYS[1])
+
+
+def _doubt_days(now, clinic, rano):
+    """Days until a progression of this session can be confirmed; 0 where it is not in doubt."""
+    if rano["irano"] and 0 <= clinic["since_immunotherapy"] <= IRANO_DAYS and not now["worse"]:
+        return IRANO_CONFIRM_DAYS
+    return rano["confirm_days"] if rano["srs_requires_confirmation"] and now["effect"] else 0
+
+
 def _clinic(sessions, participant, baseline, *, rano):
     """Steroids, clinical status and immunotherapy of each session."""
-    base = 0 if baseline is None else baseline
-    doses = [_number(s, "dexamethasone_equiv_mg_per_day") for s in sessions]
-    kinds = str(_value(participant, "treatment_type", "")).split(";")
+    base = sessions[0 if baseline is None else baseline] if sessions else {}
+    doses = [_number(s, "dexamethasone_equiv_mg_per_day", least=0) for s in sessions]
+    base_dose = doses[0 if baseline is None else baseline] if sessions else math.nan
+    under = "immunotherapy" in str(_value(participant, "treatment_type", "")).split(";")
     start = _number(participant, "immunotherapy_start_day")
+    if math.isnan(start) and under:
+        start = _number(participant, "treatment_start_day")
     found = []
-    for t, s in enumerate(sessions):
-        steroids = _value(s, "steroid_status") or steroid_status(
-            doses[t], doses[base], physiologic_dex_mg=rano["physiologic_dex_mg"]
-        )
-        clinical = _value(s, "clinical_status", "unknown")
-        if clinical == "worse" and str(_value(s, "clinical_tumour_related", True)).lower() == "false":
+    for s, dose in zip(sessions, doses):
+        steroids = _level(s, "steroid_status", tables.levels("sessions", "steroid_status"))
+        clinical = _level(s, "clinical_status", tables.levels("sessions", "clinical_status"))
+        if clinical is None:
+            scores = [_number(row, name, least=0) for name in ("kps", "ecog") for row in (s, base)]
+            clinical = performance_status(*scores)
+        unrelated = _level(s, "clinical_tumour_related", _YES) in ("false", "0")
+        if clinical == "worse" and unrelated:
             clinical = "stable"
-        treated = _number(s, "days") >= start if not math.isnan(start) else "immunotherapy" in kinds
-        found.append({"steroids": steroids, "clinical": clinical, "immunotherapy": bool(treated)})
+        since = _number(s, "days") - start
+        found.append(
+            {
+                "steroids": steroids or steroid_status(dose, base_dose, physiologic_dex_mg=rano["physiologic_dex_mg"]),
+                "clinical": clinical,
+                "immunotherapy": under if math.isnan(since) else since >= 0,
+                "since_immunotherapy": since,
+            }
+        )
     return found
 
 
@@ -1069,7 +1237,8 @@ def assess_patient(
     rano: Mapping,
     volume: Mapping,
     overrides: pd.DataFrame | None = None,
-    targets: Sequence[str] | None = None,
+    overrides_source: str = "overrides",
+    frozen: pd.DataFrame | None = None,
     config_hash: str | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Assess the response of one patient over all sessions.
@@ -1088,9 +1257,11 @@ def assess_patient(
     rano, volume : mapping
         Blocks of the settings.
     overrides : DataFrame, optional
-        A reader's decisions: see `read_overrides`.
-    targets : sequence of str, optional
-        Targets already chosen at baseline; they are never chosen again.
+        A reader's decisions: see `read_overrides`. Days are on the time axis of the sessions.
+    overrides_source : str
+        Name of their file, for messages.
+    frozen : DataFrame, optional
+        Table ``lesions`` of an earlier run: with the same baseline, its targets are kept and not chosen again.
     config_hash : str, optional
 
     Returns
@@ -1101,12 +1272,14 @@ def assess_patient(
     Raises
     ------
     InputError
-        Columns lacking, rows of a session that the patient does not have, or a merge into an unknown lesion.
+        Columns lacking, rows of a session that the patient does not have, a merge into an unknown lesion, a reader's
+        decision about a lesion or a session that is not there, or a value of the dataset's tables that cannot be read.
     """
-    decided = read_overrides(overrides)
+    decided = read_overrides(overrides, source=overrides_source)
     who = participant["participant_id"]
     of = sorted(sessions.to_dict("records"), key=lambda s: float(_value(s, "order", 0)))
     course = _make_course(lesions, of, decided, rano=rano)
+    _require_known(course, decided, overrides_source)
     treatment_day = _number(participant, "treatment_start_day")
     baseline, baseline_flag = choose_baseline(
         course.days.tolist(),
@@ -1116,9 +1289,11 @@ def assess_patient(
     )
     measurable = _measurable(course, rano)
     if baseline is None:
-        targets = []
+        targets, lost = [], False
     else:
-        targets = list(targets) if targets is not None else _targets(course, baseline, measurable, decided, rano)
+        targets, lost = _kept_targets(course, baseline, frozen, decided)
+        if targets is None:
+            targets = _targets(course, baseline, measurable, decided, rano)
         _carry_by_targets(course, targets, baseline)
     clinic = _clinic(of, participant, baseline, rano=rano)
     dated = not np.isnan(course.days[course.evaluable]).any()
@@ -1140,7 +1315,7 @@ def assess_patient(
     story = _Story(
         who=who, course=course, sessions=of, baseline=baseline, baseline_flag=baseline_flag, targets=targets, t0=t0,
         t0_source=t0_source, dated=dated, prospective=prospective, final=final, clinic=clinic, overrides=decided,
-        measurable=measurable, rano=rano, volume=volume,
+        measurable=measurable, rano=rano, volume=volume, target_lost=lost,
     )  # fmt: skip
     session_rows = _session_rows(story)
     lesion_rows = _lesion_rows(story)
@@ -1173,11 +1348,12 @@ class _Story:
     measurable: list[dict[str, bool]]
     rano: Mapping
     volume: Mapping
+    target_lost: bool
 
 
 def _measurable(course, rano):
     """Per session: {track: whether it is measurable there}, for lesions that are evaluable."""
-    rules = {name: rano[name] for name in ("ld_min_mm", "perp_min_mm", "slices_min")}
+    rules = {name: rano[name] for name in ("ld_min_mm", "perp_min_mm", "slices_min", "small_lesions")}
     found = []
     for t in range(len(course.ids)):
         of = {}
@@ -1204,15 +1380,40 @@ def _targets(course, baseline, measurable, overrides, rano):
         if not ok or track in overrides.excluded:
             continue
         row = course.rows[baseline][track]
-        treated = min(d.get(track, math.inf) for d in (overrides.irradiated_day, overrides.resected_day))
-        if treated <= course.days[baseline]:
-            continue  # no target after local therapy (RECIST 1.1, unless it has progressed since)
+        if _is_treated(course, baseline, course.tracks.index(track), overrides, rano):
+            continue
         flags = _flags(row)
         hard = "fov_edge" in flags or ("nonconvex" in flags and bool(_value(row, "touches_border", False)))
         sizes = {name: _number(row, name) for name in ("ld_mm", "perp_mm", "vol_wl_mm3")}
         candidates.append({"track_id": track, "hard": hard} | sizes)
     table = pd.DataFrame(candidates, columns=["track_id", "ld_mm", "perp_mm", "vol_wl_mm3", "hard"])
     return choose_targets(table, max_targets=rano["max_targets"])
+
+
+def _kept_targets(course, baseline, frozen, overrides):
+    """Targets of an earlier run (None without one, or with another baseline), and whether one of them is lost."""
+    if frozen is None or not len(frozen):
+        return None, False
+    at_baseline = frozen[frozen["is_baseline"].fillna(False).astype(bool)]
+    if set(at_baseline["session_id"]) != {course.ids[baseline]}:
+        return None, False
+    given = at_baseline.loc[at_baseline["role"] == "target", "track_id"].tolist()
+    there = {track for k, track in enumerate(course.tracks) if course.state[baseline, k] == "present"}
+    kept = [track for track in given if track in there - overrides.excluded]
+    return kept, bool(set(given) - there)
+
+
+def _is_treated(course, baseline, k, overrides, rano):
+    """Whether a lesion had local therapy before baseline and has not progressed since: no target (RECIST 1.1)."""
+    track = course.tracks[k]
+    day = max(d.get(track, -math.inf) for d in (overrides.irradiated_day, overrides.resected_day))
+    if day == -math.inf or not day <= course.days[baseline]:
+        return False
+    since = [t for t in range(baseline) if course.days[t] >= day and course.state[t, k] in ("present", "absent")]
+    smallest = min((course.ld[t, k] for t in since), default=math.nan)
+    now = course.ld[baseline, k]
+    progressed = at_least(now, (1 + rano["pd"]) * smallest) and at_least(now - smallest, rano["pd_abs_mm"])
+    return not progressed
 
 
 def _percent(value, reference):
@@ -1259,6 +1460,8 @@ def _lesion_rows(story):
                 given["status"] == "present" and not bool(_value(given, "enhancing", True))
             )
             flags += ["merged_across_roles"] * ((t, k) in course.crossed)
+            if baseline is not None and k in _grown(known, t, baseline=baseline, rano=story.rano):
+                flags += ["treatment_effect_possible"] * _may_be_effect(course, t, k, story.overrides)
             row["flags"] = _joined(flags)
             rows.append(row)
     return rows
@@ -1376,7 +1579,7 @@ def _session_rows(story):
                     "nt_source": now["nt_source"],
                 }
                 flags += ["sum_incomplete"] * (bool(story.targets) and math.isnan(ld["sum"]))
-                flags += ["treatment_effect_possible"] * _treatment_effect(story, t)
+                flags += ["treatment_effect_possible"] * (now["effect"] and "PD" in (now["target"], now["nontarget"]))
             row |= {
                 "target_response": now["target"] if now["target"] != NA else None,
                 "target_response_continued": continued[t],
@@ -1430,21 +1633,6 @@ def _session_counts(story, t, session):
     return counts
 
 
-def _treatment_effect(story, t):
-    """Whether all that makes this session PD was irradiated months before."""
-    now, course = story.prospective[t], story.course
-    if now["sure"] or "PD" not in (now["target"], now["nontarget"]):
-        return False
-    known = course.known(t)
-    grown = []
-    for k, track in enumerate(course.tracks):
-        earlier = [u for u in range(story.baseline, t) if known.state[u, k] in ("present", "absent")]
-        if earlier and at_least(known.ld[t, k] - min(known.ld[earlier, k]), story.rano["pd_abs_mm"]):
-            grown.append(course.days[t] - story.overrides.irradiated_day.get(track, math.nan))
-    low, high = TREATMENT_EFFECT_DAYS
-    return bool(grown) and all(low <= days <= high for days in grown)
-
-
 def _patient_row(story, session_rows):
     course, baseline, rano = story.course, story.baseline, story.rano
     n_evaluable = int(course.evaluable.sum())
@@ -1462,7 +1650,7 @@ def _patient_row(story, session_rows):
         "progressed": False,
         "ttp_event": False,
     }
-    flags = ["no_dates"] * (not story.dated)
+    flags = ["no_dates"] * (not story.dated) + ["target_lost"] * story.target_lost
     flags += ["no_lesions"] * (not course.tracks and n_evaluable > 0)
     assumed = ["clinical_assumed"] * any(r["clinical_assumed"] for r in session_rows)
     if baseline is None:

@@ -162,8 +162,12 @@ def model_channels(folder: Path) -> list[str]:
 
 def config_hash(config: dict) -> str:
     """Return a short digest of every setting that can change a number (not of where things lie)."""
-    text = json.dumps(without_places(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return digest(without_places(config))
+
+
+def digest(settings: dict) -> str:
+    """Return a short fingerprint of settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def without_places(config: dict) -> dict:

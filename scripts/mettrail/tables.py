@@ -127,6 +127,7 @@ _FLAGS_PATIENT = {
     "no_lesions": "no lesion at any session",
     "no_lesions_at_baseline": "no lesion at the baseline session",
     "no_targets": "no measurable lesion at baseline",
+    "target_lost": "a target of the earlier run named in frozen was not found at baseline",
     "gap_before_pd": "two or more sessions right before the progression could not be evaluated",
     "clinical_assumed": "steroids or clinical status are unknown at some session: taken as none and stable",
 }
@@ -451,6 +452,11 @@ def columns(kind: str) -> list[str]:
     return [c.name for c in KINDS[kind]]
 
 
+def levels(kind: str, name: str) -> list[str]:
+    """Values that a column may have."""
+    return list(next(c.levels for c in KINDS[kind] if c.name == name))
+
+
 def empty(kind: str) -> pd.DataFrame:
     """Make a table without rows, with all columns and their types."""
     return pd.DataFrame({c.name: pd.Series(dtype=DTYPES[c.dtype]) for c in KINDS[kind]})
@@ -684,6 +690,11 @@ def read_tsv(path: Path, *, text: Iterable[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(
         {n: raw[n] if n in text else _parsed(raw[n], _KNOWN.get(n) or _guessed(raw[n]), path) for n in raw}
     )
+
+
+def read_text(path: Path) -> pd.DataFrame:
+    """Read a TSV made by people: every column as text, ``n/a`` and empty fields missing."""
+    return _read_text(Path(path), separator="\t", missing=MISSING).replace("", None)
 
 
 def read_tsvs(paths: Iterable[Path], *, text: Iterable[str] = ()) -> pd.DataFrame:

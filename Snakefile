@@ -19,6 +19,7 @@ include: "workflow/measure.smk"
 include: "workflow/match.smk"
 include: "workflow/assess.smk"
 include: "workflow/report.smk"
+include: "workflow/sensitivity.smk"
 include: "workflow/fetch.smk"
 
 

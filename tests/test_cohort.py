@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -161,3 +163,100 @@ def test_the_start_of_treatment_is_put_on_the_visits_time_axis(tmp_path):
     people = cohort.read_participants(bids, cohort.read_cohort(tmp_path / "out" / "cohort.tsv"))
     assert people["A"]["treatment_start_day"] == "14"
     assert people["C"] == {"participant_id": "sub-C", "treatment_start_day": "n/a"}
+
+
+def test_a_visit_whose_date_cannot_be_read_is_left_out_and_the_others_stay_dated(tmp_path):
+    days = {"1": {"acq_time": "2021-01-01"}, "2": {"acq_time": "spring 2021"}, "3": {"acq_time": "2021-04-01"}}
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE], "3": [CE]}}, {"A": days})
+    table = index(bids, tmp_path / "out")
+    assert table["days"].to_dict() == {("A", "1"): "0", ("A", "3"): "90", ("A", "2"): "n/a"}
+    assert table.loc[("A", "2"), ["usable", "reason"]].tolist() == ["false", "bad_date"]
+    assert "sub-A_sessions.tsv, ses-2: found acq_time 'spring 2021', expected an ISO" in table.loc[("A", "2"), "detail"]
+    assert table.loc[("A", "3"), "prior"] == "1"
+    assert table["flags"].tolist() == ["n/a"] * 3
+
+
+@pytest.mark.parametrize("day", ["tomorrow", "nan", "inf"])
+def test_a_day_must_be_a_number(tmp_path, day):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}}, {"A": {"1": {"days_from_baseline": day}}})
+    assert f"days_from_baseline '{day}'" in index(bids, tmp_path / "out").loc[("A", "1"), "detail"]
+
+
+def test_a_missing_date_is_said_once_and_nothing_is_lost(tmp_path):
+    days = {"1": {"acq_time": "2021-01-01"}, "2": {"acq_time": "n/a"}, "3": {"acq_time": "2021-04-01"}}
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE], "3": [CE]}}, {"A": days})
+    table = index(bids, tmp_path / "out")
+    assert table["usable"].tolist() == ["true"] * 3
+    problems = cohort.list_problems(table.reset_index().to_dict("records"))
+    assert [(p["ses"], p["stage"], p["reason"]) for p in problems] == [("1", "doubt", "no_dates")]
+    assert "sub-A_sessions.tsv: no acq_time for ses-2; expected acq_time" in problems[0]["detail"]
+
+
+def test_two_visits_of_one_date_are_kept_and_said_to_be_doubtful(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE], "3": [CE]}},
+                      {"A": dated(_1="01-01", _3="02-01", _2="02-01")})  # fmt: skip
+    table = index(bids, tmp_path / "out")
+    assert table.index.tolist() == [("A", "1"), ("A", "2"), ("A", "3")]
+    assert table["flags"].tolist() == ["n/a", "same_date", "same_date"]
+    problems = cohort.list_problems(table.reset_index().to_dict("records"))
+    assert [p["ses"] for p in problems] == ["2", "3"]
+    assert "ses-2 and ses-3 have one date" in problems[0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("start", "day", "flag"),
+    [
+        ("2021-01-01", "0", "n/a"),
+        ("2020-12-31", "-1", "treatment_before_scans"),
+        ("January", "January", "n/a"),
+    ],
+)
+def test_a_treatment_that_began_before_the_first_scan_is_doubtful(tmp_path, start, day, flag):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}}, {"A": dated(_1="01-01", _2="03-01")})
+    (bids / "participants.tsv").write_text(f"participant_id\ttreatment_start_date\nsub-A\t{start}\n")
+    table = index(bids, tmp_path / "out")
+    assert table["treatment_start_day"].tolist() == [day] * 2
+    assert table["flags"].tolist() == [flag, "n/a"]
+
+
+def test_a_date_of_treatment_without_dates_of_visits_is_doubtful(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}}, {"A": {"1": {"days_from_baseline": "0"}}})
+    (bids / "participants.tsv").write_text("participant_id\ttreatment_start_date\nsub-A\t2021-01-01\n")
+    assert index(bids, tmp_path / "out")["flags"].tolist() == ["treatment_date_unused"]
+
+
+def test_a_dataset_without_anybody_gives_an_empty_table(tmp_path):
+    assert index(write_bids(tmp_path / "bids", {}), tmp_path / "out").empty
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(InputError, match="no dataset_description"):
+        index(tmp_path / "elsewhere", tmp_path / "out2")
+
+
+def registry(folder, sub, ses, reference):
+    path = folder / f"sub-{sub}/ses-{ses}/anat/sub-{sub}_ses-{ses}_desc-lesions_registry.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"reference": {"session_id": reference}}))
+    return str(path)
+
+
+def test_what_an_earlier_run_has_settled_is_found_by_patient(tmp_path):
+    paths = [registry(tmp_path / "old", "A", ses, "ses-2") for ses in ("2", "3")]
+    settled = cohort.find_registries(str(tmp_path / "old"), tmp_path / "out")
+    assert settled["A"].reference == "ses-2"
+    assert settled["A"].registries == paths
+    assert settled["A"].trajectories.endswith("sub-A/sub-A_desc-lesions_trajectories.tsv")
+    assert cohort.find_registries("", tmp_path / "out") == {}
+    for folder in ("nowhere", "old"):
+        with pytest.raises(InputError, match="frozen"):
+            cohort.find_registries(str(tmp_path / folder), tmp_path / "old")
+
+
+def test_readers_tables_are_found_and_must_be_of_the_cohort(tmp_path):
+    path = tmp_path / "sub-A" / "sub-A_desc-lesions_overrides.tsv"
+    path.parent.mkdir()
+    path.write_text("session_id\ttrack_id\tfield\tvalue\n")
+    assert cohort.find_overrides(tmp_path, ["A", "B"]) == {"A": str(path)}
+    with pytest.raises(InputError, match="decisions on sub-A"):
+        cohort.find_overrides(tmp_path, ["B"])
+    with pytest.raises(InputError, match="no such folder"):
+        cohort.find_overrides(tmp_path / "nowhere", ["A"])

@@ -540,7 +540,7 @@ def test_immunotherapy_counts_from_its_start():
     assert last(sessions, "response_imaging_final") == "PD"
 
 
-# iRANO: progression of any kind within 183 days of the start of immunotherapy waits 84 days, unless the patient is worse.
+# iRANO: progression within 183 days of the start of immunotherapy waits 84 days, unless the patient is worse.
 @pytest.mark.parametrize(
     ("name", "tracks", "days", "columns", "prospective", "final"),
     [

@@ -15,6 +15,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from mettrail import tables
+from mettrail.tables import read_table
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +72,8 @@ def run(folder, *arguments):
 
 
 def jobs_of(done):
-    stats = done.stdout.split("Job stats:")[1].split("\n\n")[0] if "Job stats:" in done.stdout else ""
+    text = done.stdout + done.stderr
+    stats = text.split("Job stats:")[1].split("\n\n")[0] if "Job stats:" in text else ""
     return {name: int(n) for name, n in re.findall(r"^(\w+)\s+(\d+)$", stats, re.MULTILINE)}
 
 
@@ -92,8 +95,11 @@ def cohort(tmp_path_factory):
     add_visit(folder, "D", "1", *plum(6, [((6, -9, 4), 12)]))
     add_visit(folder, "D", "2", np.stack([plum(7)[0]] * 2, -1))
     add_visit(folder, "D", "3", *plum(8, [((6, -9, 4), 8)]))
+    for visit, diameter in enumerate((14, 9, 7), start=1):
+        add_visit(folder, "G", str(visit), *plum(40 + visit, [((8, 4, 2), diameter)], shift=(visit, 0, -1)))
     done = run(folder)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "LEFT OUT sub-D_ses-2: not_3d" in done.stderr
     return folder
 
 
@@ -109,9 +115,9 @@ def test_a_growing_lesion_keeps_its_number_and_a_new_one_is_new(cohort):
 
 def test_patients_without_lesions_or_with_one_visit_are_in_the_tables(cohort):
     patients = table_of(cohort, "patients").set_index("participant_id")
-    assert patients["n_tracks_total"].to_dict() == {"sub-A": 2, "sub-B": 0, "sub-C": 1, "sub-D": 1}
-    assert patients["n_sessions"].to_dict() == {"sub-A": 2, "sub-B": 2, "sub-C": 1, "sub-D": 3}
-    for sub in "ABCD":
+    assert patients["n_tracks_total"].to_dict() == {"sub-A": 2, "sub-B": 0, "sub-C": 1, "sub-D": 1, "sub-G": 1}
+    assert patients["n_sessions"].to_dict() == {"sub-A": 2, "sub-B": 2, "sub-C": 1, "sub-D": 3, "sub-G": 3}
+    for sub in "ABCDG":
         assert (cohort / "out" / f"sub-{sub}.html").stat().st_size > 1000
 
 
@@ -164,6 +170,73 @@ def test_labels_of_one_session_redrawn_rerun_only_what_is_downstream(cohort):
     finally:
         path.write_bytes(kept[0])
         os.utime(path, ns=(kept[1].st_atime_ns, kept[1].st_mtime_ns))
+
+
+def test_a_fourth_visit_reruns_only_its_own_jobs_and_changes_no_earlier_cell(cohort):
+    """A finished patient with three visits gets one more: its own jobs, the tables and pages of patient and cohort."""
+    kinds = ("lesions", "sessions")
+    before = {kind: read_table(cohort / "out/tables" / f"{kind}.csv", kind) for kind in kinds}
+    made = {path: path.stat().st_mtime_ns for path in (cohort / "out").glob("sub-*/**/*") if path.is_file()}
+    add_visit(cohort, "G", "4", *plum(44, [((8, 4, 2), 15), ((-9, -8, 3), 8)]))
+    done = run(cohort)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = jobs_of(done)
+    units = re.findall(r"^    log: .*/logs/(\w+)/([\w-]+)\.log", done.stdout + done.stderr, re.MULTILINE)
+    assert {unit for _, unit in units} == {"sub-G_ses-4", "sub-G", "cohort"}
+    assert {name: n for name, n in jobs.items() if n > 1} == {"total": len(units) + 1}
+    touched = {path for path, time in made.items() if path.stat().st_mtime_ns != time}
+    assert {path.parent.name for path in touched} == {"sub-G"}
+    for kind in kinds:
+        keys = list(tables.KEYS[kind])
+        kept = keys + [column.name for column in tables.KINDS[kind] if not column.revisable and column.name not in keys]
+        now = read_table(cohort / "out/tables" / f"{kind}.csv", kind)
+        now = now.merge(before[kind][keys])
+        pd.testing.assert_frame_equal(now[kept], before[kind][kept])
+    sessions = table_of(cohort, "sessions").query("participant_id == 'sub-G'").set_index("session_id")
+    assert sessions["response_imaging_final"].tolist()[1:] == ["PR", "PR", "PD"]
+
+
+def override(folder, sub, *rows):
+    path = folder / "bids" / f"sub-{sub}" / f"sub-{sub}_desc-lesions_overrides.tsv"
+    path.write_text("\n".join("\t".join(row) for row in [("session_id", "track_id", "field", "value"), *rows]) + "\n")
+    return path
+
+
+def test_a_readers_decision_reruns_the_response_alone(cohort):
+    path = override(cohort, "A", ("ses-2", "L001", "ld_mm", "12"), ("n/a", "L002", "new_status", "rejected"))
+    done = run(cohort)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(jobs_of(done)) == {"assess", "report_patient", "report", "all", "total"}
+    sessions = table_of(cohort, "sessions").set_index(["participant_id", "session_id"])
+    assert sessions.loc[("sub-A", "ses-2"), ["response_imaging_final", "sum_ld_mm"]].tolist() == ["SD", 12]
+    override(cohort, "A", ("n/a", "L007", "exclude", "true"))
+    done = run(cohort)
+    assert done.returncode != 0
+    assert str(path) in done.stderr
+    assert "lesion L007" in done.stderr
+    sessions = table_of(cohort, "sessions").set_index(["participant_id", "session_id"])
+    assert set(sessions.loc["sub-A", "ne_reason"]) == {"failed_assess"}
+    assert sessions.loc["sub-G", "evaluable"].all(), "the rest of the cohort is finished"
+    path.unlink()
+    assert run(cohort).returncode == 0
+    sessions = table_of(cohort, "sessions").set_index(["participant_id", "session_id"])
+    assert sessions.loc[("sub-A", "ses-2"), "response_imaging_final"] == "PD"
+
+
+def test_a_scan_that_turns_up_late_changes_neither_numbers_nor_the_reference_space(cohort, tmp_path):
+    shutil.copytree(cohort / "out", tmp_path / "earlier")
+    add_visit(cohort, "C", "0", *plum(50, [((-8, 6, -4), 8), ((9, -7, 3), 13)], shift=(1, 1, 0)))
+    table = "out/sub-C/sub-C_desc-lesions_trajectories.tsv"
+    frozen = run(cohort, "--config", f"frozen={tmp_path / 'earlier'}", "--", cohort / table)
+    assert frozen.returncode == 0, frozen.stdout + frozen.stderr
+    rows = read_table(cohort / table, "lesions").set_index(["session_id", "track_id"])
+    assert rows["event"].to_dict() == {
+        ("ses-0", "L001"): "baseline", ("ses-0", "L002"): "baseline", ("ses-1", "L001"): "persist",
+        ("ses-1", "L002"): "absent",
+    }  # fmt: skip
+    assert rows.loc[("ses-0", "L001"), "esd_mm"] == pytest.approx(8, rel=0.1)
+    registry = json.loads((cohort / "out/sub-C/ses-0/anat/sub-C_ses-0_desc-lesions_registry.json").read_text())
+    assert registry["reference"]["session_id"] == "ses-1"
 
 
 def test_a_job_that_fails_takes_out_its_visit_and_the_rest_finishes(tmp_path):

@@ -141,6 +141,13 @@ def of_first(path):
     )
 
 
+def of_first_if_any(path):
+    """The same; nothing where no visit is usable."""
+    return lambda wildcards: (
+        of_first(path)(wildcards) if usable_sessions(wildcards.sub) else []
+    )
+
+
 def reference_session(wildcards):
     """The visit whose space is the patient's: the first usable one, or what an earlier run has settled on."""
     settled = FROZEN.get(wildcards.sub)
@@ -257,14 +264,6 @@ ENGINE = {
     for key, value in settings.rigid_settings(config).items()
     if not key.startswith("dice_")
 }
-# How to measure a lesion, and from what size on it is one.
-MEASURE = {
-    **config["measure"],
-    **{
-        key: config["instances"][key]
-        for key in ("keep_mm3", "keep_vox", "birth_mm3", "birth_vox")
-    },
-}
 CAPTIONS = str(ROOT / "workflow" / "report")
 GPU = 1 if config["segment"]["device"] == "cuda" else 0
 
@@ -272,9 +271,12 @@ GPU = 1 if config["segment"]["device"] == "cuda" else 0
 
 
 def start_run():
-    """Forget what failed in earlier runs: it is tried again."""
-    if not config.get("unfinished"):
-        joblog.clear_failures(OUT)
+    """Say what is wrong with the dataset; forget what failed in earlier runs, for it is tried again."""
+    if config.get("unfinished"):
+        return
+    for line in cohorts.describe_problems(COHORT.to_dict("records")):
+        print(line, file=sys.stderr)
+    joblog.clear_failures(OUT)
 
 
 def finish_others():

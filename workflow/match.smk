@@ -30,13 +30,8 @@ rule match:
         session=session_row,
         reference=REFERENCE,
         reference_session=reference_session,
-        settings={
-            key: value
-            for key, value in config["match"].items()
-            if key != "merge_policy"
-        },
-        merge_policy=config["match"]["merge_policy"],
-        measure=MEASURE,
+        settings=config["match"],
+        measure=settings.measure_settings(config),
         config_hash=settings.digest(
             {key: config[key] for key in ("instances", "measure", "match")}
         ),

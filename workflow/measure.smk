@@ -19,7 +19,7 @@ rule measure:
         runtime=10,
     params:
         instances=config["instances"],
-        measure=MEASURE,
+        measure=settings.measure_settings(config),
         source=source_digest("measure.py"),
     script:
         "../scripts/measure.py"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -114,10 +115,11 @@ def index_cohort(
     wanted = [reference, *[s for s in sequences if s != reference]]
     sequences = wanted[1:]
     subjects = sorted({s["sub"] for s in scans} | {p.name[4:] for p in bids.glob("sub-*") if p.is_dir()})
-    if not subjects:
+    # A dataset may hold nobody yet; a folder that is no dataset is a mistake.
+    if not subjects and not (bids / "dataset_description.json").exists():
         raise InputError(
             bids,
-            found="no sub-* folder",
+            found="no sub-* folder and no dataset_description.json",
             expected="a BIDS dataset (sub-*/ses-*/anat/*_T1w.nii.gz)",
             advice="Point bids= at the folder that holds the participants' folders.",
         )
@@ -128,9 +130,7 @@ def index_cohort(
         found = {s["ses"] for s in scans if s["sub"] == sub}
         for ses in sorted(found | set(folders) | set(info)):
             rows.append(
-                _session_row(
-                    bids, sub, ses, scans, reference, sequences, info.get(ses, {}), labels_folder, labels_sessions
-                )
+                _session_row(sub, ses, scans, reference, sequences, info.get(ses, {}), labels_folder, labels_sessions)
             )
     _check_files(bids, rows, sequences, checks_path)
     table = pd.DataFrame(rows, columns=[*columns(sequences), "time"])
@@ -186,11 +186,19 @@ def _session_info(bids: Path, sub: str) -> dict[str, dict]:
     return info
 
 
-def _session_row(bids, sub, ses, scans, reference, sequences, info, labels_folder, labels_sessions) -> dict:
+def _session_row(sub, ses, scans, reference, sequences, info, labels_folder, labels_sessions) -> dict:
     row = dict.fromkeys([*columns(sequences), "time"], "n/a")
     row |= {"sub": sub, "ses": ses, "usable": "true", "flags": ""}
     row |= {key: info[key] for key in CLINICAL if info.get(key, "n/a") not in ("", "n/a")}
-    row["time"] = _read_time(bids, sub, ses, info)
+    try:
+        row["time"] = _read_time(info)
+    except ValueError as err:
+        where = f"sub-{sub}/sub-{sub}_sessions.tsv, ses-{ses}"
+        _exclude(
+            row,
+            "bad_date",
+            f"{where}: found {err}; correct it (a shifted date is fine if order and distances are true).",
+        )
     flags = []
     if not LABEL.match(sub) or not LABEL.match(ses):
         _exclude(row, "bad_label", f"labels sub-{sub}, ses-{ses}: only letters and digits are allowed")
@@ -250,31 +258,30 @@ def _find_given_labels(row: dict, folder: Path, *, required: bool) -> None:
         )
 
 
-def _read_time(bids: Path, sub: str, ses: str, info: dict) -> str:
-    """Return ``date:ISO``, ``day:N`` or ``treatment:N`` (days since its start), or n/a where none is given."""
+def _read_time(info: dict) -> str:
+    """Return ``date:ISO``, ``day:N`` or ``treatment:N`` (days since its start), or n/a where none is given.
+
+    Raises
+    ------
+    ValueError
+        Says what was found and expected.
+    """
     acq = info.get("acq_time", "n/a")
     if acq not in ("", "n/a"):
         try:
-            return "date:" + datetime.fromisoformat(acq.removesuffix("Z")).isoformat()
+            return "date:" + datetime.fromisoformat(acq.removesuffix("Z")).replace(tzinfo=None).isoformat()
         except ValueError as err:
-            raise InputError(
-                bids / f"sub-{sub}" / f"sub-{sub}_sessions.tsv",
-                found=f"acq_time {acq!r} of ses-{ses}",
-                expected="an ISO 8601 time, e.g. 2019-03-12T00:00:00",
-                advice="Correct it; a shifted date is fine as long as the order and the distances are true.",
-            ) from err
+            raise ValueError(f"acq_time {acq!r}, expected an ISO 8601 time, e.g. 2019-03-12T00:00:00") from err
     for column in DAY_COLUMNS:
         day = info.get(column, "n/a")
         if day not in ("", "n/a"):
             try:
-                return f"{'treatment' if column == SINCE_TREATMENT else 'day'}:{float(day)}"
-            except ValueError as err:
-                raise InputError(
-                    bids / f"sub-{sub}" / f"sub-{sub}_sessions.tsv",
-                    found=f"{column} {day!r} of ses-{ses}",
-                    expected="a number of days",
-                    advice="Correct it.",
-                ) from err
+                number = float(day)
+            except ValueError:
+                number = math.nan
+            if not math.isfinite(number):
+                raise ValueError(f"{column} {day!r}, expected a number of days")
+            return f"{'treatment' if column == SINCE_TREATMENT else 'day'}:{number}"
     return "n/a"
 
 
@@ -398,55 +405,98 @@ def _order_visits(table: pd.DataFrame, participants: dict[str, dict]) -> pd.Data
     patients = []
     for sub, visits in table.groupby("sub", sort=True):
         visits = visits.copy()
-        kinds = {time.partition(":")[0] for time in visits["time"]}
-        flags = []
-        if kinds == {"date"}:
-            times = [datetime.fromisoformat(time[5:]) for time in visits["time"]]
-        elif kinds in ({"day"}, {"treatment"}):
-            times = [float(time.partition(":")[2]) for time in visits["time"]]
+        # Visits that are left out anyway may lack a date; they come last.
+        counted = visits[(visits["usable"] == "true") | (visits["time"] != "n/a")]
+        kinds = {time.partition(":")[0] for time in counted["time"]}
+        if kinds in ({"date"}, {"day"}, {"treatment"}):
+            visits["_time"] = [_time(time) for time in visits["time"]]
+            visits = visits.sort_values(["_time", "ses"], na_position="last")
+            first = visits["_time"].iloc[0]
+            visits["days"] = [_day(time, first) for time in visits["_time"]]
+            _flag_same_dates(visits)
+            visits["treatment_start_day"] = "0" if kinds == {"treatment"} else "n/a"
+            if kinds != {"treatment"}:
+                _place_treatment(visits, participants.get(sub, {}), first)
         else:
             # One undated visit makes the order of all of them a guess.
-            times = None
-            flags.append("no_dates")
-        if times is None:
             visits = visits.sort_values("ses", key=lambda labels: labels.map(_natural))
-        else:
-            if len(set(times)) < len(times):
-                flags.append("same_date")
-            visits = visits.assign(_time=times).sort_values(["_time", "ses"])
-            visits["days"] = _days(list(visits["_time"]))
-            visits["treatment_start_day"] = (
-                "0" if kinds == {"treatment"} else _treatment_day(participants.get(sub, {}), visits["_time"].iloc[0])
+            undated = [f"ses-{ses}" for ses, time in zip(counted["ses"], counted["time"]) if time == "n/a"]
+            found = f"no acq_time for {', '.join(undated)}" if undated else "dates for some visits and days for others"
+            why = (
+                f"sub-{sub}/sub-{sub}_sessions.tsv: {found}; expected acq_time, or days_from_baseline, for every "
+                "session. Visits are taken in the order of their labels, and no response can be confirmed."
             )
+            for number, index in enumerate(visits.index):
+                _notice(visits, index, "no_dates", "" if number else why)
         visits["order"] = [str(n) for n in range(1, len(visits) + 1)]
         usable = [ses if ok == "true" else None for ses, ok in zip(visits["ses"], visits["usable"])]
         visits["prior"] = [next((s for s in reversed(usable[:n]) if s), "n/a") for n in range(len(usable))]
-        visits["flags"] = [";".join(filter(None, [old, *flags])) or "n/a" for old in visits["flags"]]
+        visits["flags"] = [flags or "n/a" for flags in visits["flags"]]
         patients.append(visits)
-    return pd.concat(patients, ignore_index=True)
+    return pd.concat(patients, ignore_index=True) if patients else table
 
 
-def _days(times: list) -> list[str]:
-    if isinstance(times[0], date):
-        return [str((time.date() - times[0].date()).days) for time in times]
-    return [f"{time:g}" for time in times]
+def _notice(visits: pd.DataFrame, index: int, flag: str, detail: str) -> None:
+    """Flag a visit, and say why unless it is left out for another reason."""
+    visits.loc[index, "flags"] = ";".join(filter(None, [visits.loc[index, "flags"], flag]))
+    if visits.loc[index, "usable"] == "true":
+        said = visits.loc[index, "detail"]
+        visits.loc[index, "detail"] = " ".join([said if said != "n/a" else "", detail]).strip() or "n/a"
 
 
-def _treatment_day(row: dict, first) -> str:
-    """Return the start of treatment on the time axis of the visits: a day as given, or counted from a date."""
-    day = row.get("treatment_start_day", "n/a")
-    start = row.get("treatment_start_date", "n/a")
-    if day in ("", "n/a") and start not in ("", "n/a") and isinstance(first, date):
-        try:
-            day = str((date.fromisoformat(start[:10]) - first.date()).days)
-        except ValueError as err:
-            raise InputError(
-                "participants.tsv",
-                found=f"treatment_start_date {start!r}",
-                expected="an ISO 8601 date, e.g. 2019-03-12",
-                advice="Correct it, or give treatment_start_day.",
-            ) from err
-    return day or "n/a"
+def _flag_same_dates(visits: pd.DataFrame) -> None:
+    same = visits["_time"].notna() & visits["_time"].duplicated(keep=False)
+    for _, of in visits[same].groupby("_time"):
+        names = " and ".join(f"ses-{ses}" for ses in of["ses"])
+        for index in of.index:
+            _notice(
+                visits, index, "same_date",
+                f"{names} have one date; expected a time of its own for each. They are taken in the order of their "
+                "labels: correct acq_time, or leave one out (index.edits, usable = false).",
+            )  # fmt: skip
+
+
+def _place_treatment(visits: pd.DataFrame, row: dict, first) -> None:
+    """Put the start of treatment on the time axis of the visits: a day as given, or counted from a date."""
+    day, start = (row.get(name) or "n/a" for name in ("treatment_start_day", "treatment_start_date"))
+    if day == "n/a" and start != "n/a":
+        if isinstance(first, date):
+            try:
+                day = str((date.fromisoformat(start[:10]) - first.date()).days)
+            except ValueError:
+                day = start  # the response names it, when it needs it
+        else:
+            _notice(
+                visits, visits.index[0], "treatment_date_unused",
+                f"participants.tsv: treatment_start_date {start}, but the visits have days and no dates; expected "
+                "treatment_start_day. The first evaluable visit is taken for the baseline.",
+            )  # fmt: skip
+    visits["treatment_start_day"] = day
+    start_day, first_day = (_number(value) for value in (day, visits["days"].iloc[0]))
+    if start_day < first_day:
+        _notice(
+            visits, visits.index[0], "treatment_before_scans",
+            f"participants.tsv: treatment started {first_day - start_day:g} days before the first scan; expected a "
+            "scan before it. The first evaluable visit is taken for the baseline: correct the date if that is wrong.",
+        )  # fmt: skip
+
+
+def _time(text: str):
+    kind, _, value = text.partition(":")
+    return None if text == "n/a" else datetime.fromisoformat(value) if kind == "date" else float(value)
+
+
+def _day(time, first) -> str:
+    if pd.isna(time):
+        return "n/a"
+    return str((time.date() - first.date()).days) if isinstance(first, date) else f"{time:g}"
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _natural(label: str) -> list:
@@ -609,10 +659,27 @@ def describe_sessions(rows: list[dict], registries: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(sessions).convert_dtypes()
 
 
+def describe_problems(rows: list[dict]) -> list[str]:
+    """Return `list_problems` as lines to print."""
+    return [
+        f"{'DOUBT' if p['stage'] == 'doubt' else 'LEFT OUT'} {p['sub']}_ses-{p['ses']}: {p['reason']}: {p['detail']}"
+        for p in list_problems(rows)
+    ]
+
+
 def list_problems(rows: list[dict]) -> list[dict]:
-    """Return why sessions of the cohort table could not be used: sub, ses, stage, reason, detail, log."""
+    """Return why sessions of the cohort table could not be used, or what about them is doubtful.
+
+    Each has sub, ses, stage, reason, detail, log. The stage is ``doubt`` and the reason the flags of a session that is
+    used although something is amiss.
+    """
     problems = []
     for row in rows:
+        if row["usable"] == "true" and row["detail"] != "n/a":
+            problems.append(
+                {"sub": f"sub-{row['sub']}", "ses": row["ses"], "stage": "doubt", "reason": row["flags"],
+                 "detail": row["detail"], "log": ""}
+            )  # fmt: skip
         if row["usable"] != "true":
             detail, _, log = row["detail"].partition(" (log: ")
             stage = row["reason"].removeprefix("failed_") if row["reason"].startswith("failed_") else "index"

@@ -56,7 +56,14 @@ from skimage.segmentation import watershed
 from mettrail import __version__
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
-from mettrail.lesions import INSTANCE_COLUMNS, TOLERANCE, edge_points, equivalent_diameter_mm, to_ras_order
+from mettrail.lesions import (
+    INSTANCE_COLUMNS,
+    TOLERANCE,
+    edge_points,
+    equivalent_diameter_mm,
+    measure_instances,
+    to_ras_order,
+)
 
 FORMAT = 2
 # The overlap coefficient decides (a lesion that shrinks stays inside its old place: 1); these only break ties.
@@ -298,6 +305,69 @@ def summarise_tracks(matches: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame
             row["flags"] = ";".join(filter(None, [_text(row.get("flags")), "probable_miss"]))
         rows.append(row)
     return pd.DataFrame(rows, columns=list(TRACK_COLUMNS)).astype(TRACK_COLUMNS)
+
+
+def match_visit(
+    instances: Image,
+    table: pd.DataFrame,
+    registry: dict | None,
+    *,
+    session: Mapping,
+    grid: Grid,
+    world: np.ndarray,
+    tissue: Image,
+    brain: Image,
+    measure: Mapping,
+    merge_policy: str,
+    frozen: Sequence[dict] = (),
+    config_hash: str = "",
+    **settings,
+) -> tuple[pd.DataFrame, pd.DataFrame, Image, dict]:
+    """Match the lesions of a visit as they lie in its scan.
+
+    Parameters
+    ----------
+    instances, tissue, brain : Image
+        Lesions, tissue labels and brain mask on the scan's own grid.
+    table, registry, session, frozen, config_hash
+        As for `match_lesions`.
+    grid : Grid
+        Of the patient's reference space.
+    world : (4, 4) float
+        Points of the reference space to points of the scan, RAS mm.
+    measure : mapping
+        Settings of `lesions.measure_instances`, for lesions that are cut.
+    merge_policy : {'coalesced', 'watershed'}
+        Whether lesions that have become one are cut again (`part_merged`).
+    **settings
+        The others of `match_lesions`.
+
+    Returns
+    -------
+    tracks : DataFrame
+        From `summarise_tracks`.
+    matches : DataFrame
+        From `match_lesions`.
+    instances : Image
+        The lesions that `matches` names: those given, or their parts.
+    registry : dict
+        Of this visit.
+    """
+    known = {
+        "session": session,
+        "field_of_view": field_of_view(instances.grid, grid, world=world),
+        "frozen": frozen,
+        "config_hash": config_hash,
+        **settings,
+    }
+    before = registry
+    matches, registry = match_lesions(instances_to_reference(instances, grid, world=world), table, before, **known)
+    parts = part_merged(instances, matches, before, world=world) if merge_policy == "watershed" and before else None
+    if parts is not None:
+        instances = Image(parts, instances.affine)
+        table, _ = measure_instances(parts, tissue.data, affine=tissue.affine, brain=brain.data > 0, **measure)
+        matches, registry = match_lesions(instances_to_reference(instances, grid, world=world), table, before, **known)
+    return summarise_tracks(matches, table), matches, instances, registry
 
 
 def part_merged(instances: Image, matches: pd.DataFrame, registry: dict, *, world: np.ndarray) -> np.ndarray | None:

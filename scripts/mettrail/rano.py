@@ -30,7 +30,6 @@ NONTARGET_MIN_MM, NONTARGET_PD_MM, NONTARGET_PD = 10.0, 5.0, 0.20
 NONTARGET_VOLUME_PD, NONTARGET_VOLUME_PD_ML = 0.728, 1.0
 SESSIONS_TO_CONFIRM_NEW = 2  # further sessions with an uncertain new lesion that make it real (ours)
 STEROID_INCREASE = 1.1  # times the baseline dose (ours)
-TREATMENT_EFFECT_DAYS = (90, 540)  # after radiation, when growth may be necrosis (ours)
 SMALL_LESION_MM, SMALL_LESION_SLICE_MM = 5.0, 1.5  # RANO-BM's option for thin slices
 # iRANO (Okada et al., Lancet Oncol 2015): progression within six months of immunotherapy waits for three months.
 IRANO_DAYS, IRANO_CONFIRM_DAYS = 183, 84
@@ -875,6 +874,8 @@ def _level(row, name, levels):
 def _bad_cell(row, name, expected):
     who, session = row.get("participant_id", "a patient"), row.get("session_id")
     where = f"{name} of {row['track_id']} at {session}" if "track_id" in row else f"participants.tsv, {name} of {who}"
+    if name == "treatment_start_day":
+        expected += "; or treatment_start_date as an ISO 8601 date"
     if session and "track_id" not in row:
         where = f"{who}_sessions.tsv, {name} of {session}"
     return InputError(
@@ -1155,7 +1156,9 @@ def _respond(course, upto, *, baseline, targets, overrides, clinic, rano, volume
         now |= {"day": course.days[t], "evaluable": bool(course.evaluable[t])}
         now |= {"immunotherapy": clinic[t]["immunotherapy"], "worse": clinic[t]["clinical"] == "worse"}
         grown = _grown(course, t, baseline=baseline, rano=rano)
-        now["effect"] = bool(grown) and not now["sure"] and all(_may_be_effect(course, t, k, overrides) for k in grown)
+        now["effect"] = (
+            bool(grown) and not now["sure"] and all(_may_be_effect(course, t, k, overrides, rano) for k in grown)
+        )
         now["doubt_days"] = _doubt_days(now, clinic[t], rano)
         points.append(now)
     imaging = follow_unconfirmed(points, confirm_days=rano["confirm_days"])
@@ -1185,10 +1188,11 @@ def _grown(course, t, *, baseline, rano):
     return grown
 
 
-def _may_be_effect(course, t, k, overrides):
-    """Whether a lesion was irradiated so long before that growth may be an effect of it."""
+def _may_be_effect(course, t, k, overrides, rano):
+    """Whether a lesion was irradiated so long before that its growth may be radionecrosis (days ours)."""
+    low, high = rano["treatment_effect_days"]
     since = course.days[t] - overrides.irradiated_day.get(course.tracks[k], math.nan)
-    return bool(TREATMENT_EFFECT_DAYS[0] <= since <= TREATMENT_EFFECT_DAYS[1])
+    return bool(low <= since <= high)
 
 
 def _doubt_days(now, clinic, rano):
@@ -1461,7 +1465,7 @@ def _lesion_rows(story):
             )
             flags += ["merged_across_roles"] * ((t, k) in course.crossed)
             if baseline is not None and k in _grown(known, t, baseline=baseline, rano=story.rano):
-                flags += ["treatment_effect_possible"] * _may_be_effect(course, t, k, story.overrides)
+                flags += ["treatment_effect_possible"] * _may_be_effect(course, t, k, story.overrides, story.rano)
             row["flags"] = _joined(flags)
             rows.append(row)
     return rows

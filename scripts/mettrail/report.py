@@ -88,7 +88,8 @@ def patient_page(
     links : mapping of str to str
         Name and address, relative to the page, of tables and other pages. ``cohort`` is the way back.
     problems : sequence of mapping
-        Jobs that did not end well: sub, ses, stage, reason, detail, log. Those of other patients are left out.
+        What did not go well: sub, ses, stage, reason, detail, log (`cohort.list_problems`). Those of other patients are
+        left out.
     captions : mapping of str to str
         Text by stage, from `read_captions`.
     settings_hash, version : str
@@ -146,7 +147,7 @@ def cohort_page(
     patients, sessions, lesions : DataFrame
         The three tables. Any may be empty.
     problems : sequence of mapping
-        Jobs that did not end well: sub, ses, stage, reason, detail, log.
+        As for `patient_page`.
     figures : mapping
         ``cohort``: path of a picture.
     links : mapping of str to str
@@ -173,7 +174,7 @@ def cohort_page(
         ),
         _tag("p", LIMITS, class_="limits", role="note"),
         _cohort_facts(patient_rows, session_rows, lesion_rows, problems),
-        _section("What was left out or failed, and why", _problem_table(problems), id_="failed"),
+        _section("What was left out, failed or is in doubt, and why", _problem_table(problems), id_="failed"),
         _section(
             "Response of each patient",
             _picture(figures.get("cohort"), "Best change of the sum, and responses, by patient.", wide=True)
@@ -352,7 +353,7 @@ def _to_check(lesions, sessions, problems, participant):
         place = f"ses-{_plain(p['ses'])}" if _text(p.get("ses")) else participant
         anchor = _tag("a", place, href=f"#{place}") if place in seen else place
         failures.append((anchor, *_stopped(p)))
-    failed = {f"ses-{_plain(p.get('ses'))}" for p in problems}
+    failed = {f"ses-{_plain(p.get('ses'))}" for p in problems if p.get("stage") != "doubt"}
     remarkable = list(_worth_a_look(lesions))
     for s in sessions:
         name = s["session_id"]
@@ -619,6 +620,7 @@ def _cohort_facts(patients, sessions, lesions, problems):
 
     not_evaluable = sum(_truth(s.get("evaluable")) is False for s in sessions)
     progressed = sum(_truth(p.get("progressed")) is True for p in patients)
+    n_failed = sum(p.get("stage") != "doubt" for p in problems)
     return _facts(
         (
             "Best response CR or PR",
@@ -628,7 +630,7 @@ def _cohort_facts(patients, sessions, lesions, problems):
         ("Progressed", str(progressed), f"of {_count(len(patients), 'patient')}"),
         ("New lesions", count(lesions, "event", "new"), "to be checked"),
         ("Not evaluable", str(not_evaluable), f"of {_count(len(sessions), 'session')}"),
-        ("Left out or failed", str(len(problems)), "see below" if problems else "none"),
+        ("Left out or failed", str(n_failed), "see below" if n_failed else "none"),
     )
 
 
@@ -858,6 +860,8 @@ def _flag_line(kind, flags):
 def _stopped(problem):
     """Say where a session stopped, and why where the reason says more than that it did."""
     stage, reason = _text(problem.get("stage")), _text(problem.get("reason"))
+    if stage == "doubt":
+        return " is used, but: ", ", ".join(_reason(flag) for flag in reason.split(";"))
     return " stopped at ", _tag("b", stage), "" if reason == f"failed_{stage}" else f": {_reason(reason)}"
 
 

@@ -11,8 +11,8 @@ import yaml
 
 from mettrail.errors import InputError
 
-# What says where things lie, not what is done to them.
-PLACES = ("bids", "out", "threads", "unfinished")
+# What says where things lie, or asks for more, and changes nothing of what is done to them.
+PLACES = ("bids", "out", "threads", "unfinished", "sensitivity")
 
 
 def read_numbers(config: dict, schema_path: Path) -> None:
@@ -107,6 +107,12 @@ def rigid_settings(config: dict) -> dict:
     for engine in ("greedy", "ants"):
         kept[engine] = {key: value if key == "linear_iterations" else None for key, value in kept[engine].items()}
     return kept
+
+
+def measure_settings(config: dict) -> dict:
+    """Return how to measure a lesion, and from what size on it is one."""
+    sizes = ("keep_mm3", "keep_vox", "birth_mm3", "birth_vox")
+    return config["measure"] | {key: config["instances"][key] for key in sizes}
 
 
 def model_folder(config: dict, task: str, root: Path) -> Path:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,9 @@ _FLAGS_LESION = {
 }
 _FLAGS_SESSION = {
     "no_dates": "the order of sessions is known, the days are not",
+    "same_date": "another session has the same date: the order of the two is a guess",
+    "treatment_before_scans": "treatment began before the first scan",
+    "treatment_date_unused": "a date of treatment is given, but no dates of sessions",
     "sum_incomplete": "a target could not be measured: no sum",
     "no_targets": "no measurable lesion at baseline",
     "no_lesions_at_baseline": "nothing to follow but new lesions",
@@ -430,8 +434,24 @@ PATIENTS = (
     _text("config_hash", "Fingerprint of the settings.", revisable=True),
 )
 
-KINDS = {"lesions": LESIONS, "sessions": SESSIONS, "patients": PATIENTS}
+# Not part of every run: the target `sensitivity` makes it.
+SENSITIVITY = (
+    _text("setting", "Setting that was changed alone; the first row has them as they are."),
+    _text("value", "Its value here."),
+    _text("default", "Its value in this run."),
+    _int("n_sessions", "Sessions of the cohort."),
+    _int("n_sessions_changed", "Of which response_overall_final is another one."),
+    _int("n_sessions_changed_volumetric", "Of which response_volumetric is another one."),
+    _int("n_patients", "Patients of the cohort."),
+    _int("n_patients_changed", "Of whom best_response is another one."),
+    _int("n_patients_progression_changed", "Of whom progression_day is another one."),
+    _int("n_tracks_total", "Lesions ever seen, all patients."),
+    _text("changes", "The sessions whose response_overall_final is another one, and from what to what."),
+)
+
+KINDS = {"lesions": LESIONS, "sessions": SESSIONS, "patients": PATIENTS, "sensitivity": SENSITIVITY}
 KEYS = {
+    "sensitivity": ("setting", "value"),
     "lesions": ("participant_id", "session_id", "track_id"),
     "sessions": ("participant_id", "session_id"),
     "patients": ("participant_id",),
@@ -444,7 +464,7 @@ _BETWEEN = {
     "prior": "string", "fragments": "string", "name": "string", "probable_miss": "boolean", "below_birth": "boolean",
     "days": "float", "slice_spacing_mm": "float", "ld_fragments_mm": "float",
 }  # fmt: skip
-_KNOWN = {c.name: c.dtype for kind in KINDS.values() for c in kind} | _BETWEEN
+_KNOWN = {c.name: c.dtype for c in (*LESIONS, *SESSIONS, *PATIENTS)} | _BETWEEN
 
 
 def columns(kind: str) -> list[str]:
@@ -632,6 +652,14 @@ def markdown_table(kind: str) -> str:
             meaning += " " + "; ".join(f"`{level}`: {what}" for level, what in c.levels.items()) + "."
         lines.append(f"| `{c.name}` | {c.dtype} | {c.unit} | {meaning} |".replace("  ", " "))
     return "\n".join(lines) + "\n"
+
+
+def renew_markdown(text: str) -> str:
+    """Return a text with every table between ``<!-- columns: KIND -->`` and ``<!-- end -->`` made anew."""
+    for kind in KINDS:
+        block = f"<!-- columns: {kind} -->\n\n{markdown_table(kind)}\n<!-- end -->"
+        text = re.sub(rf"<!-- columns: {kind} -->.*?<!-- end -->", lambda _, block=block: block, text, flags=re.DOTALL)
+    return text
 
 
 def write_tsv(table: pd.DataFrame, path: Path) -> None:

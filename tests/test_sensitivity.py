@@ -1,0 +1,89 @@
+"""Settings changed one at a time: what changes is counted, and nothing else changes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+from mettrail import sensitivity
+from mettrail.errors import InputError
+from mettrail.images import Grid, Image
+
+CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+SHAPE = (40, 40, 40)
+
+
+def visit(number, *balls, days=None):
+    """A visit 60 days after the one before, with balls: ((x, y, z), diameter)."""
+    axes = np.indices(SHAPE)
+    tissue = np.zeros(SHAPE, np.uint8)
+    for place, diameter in balls:
+        tissue[sum((a - p) ** 2 for a, p in zip(axes, place)) <= diameter**2 / 4] = 1
+    row = {"sub": "A", "ses": str(number), "order": str(number), "usable": "true", "reason": "n/a", "flags": "n/a"}
+    row |= {"days": str(60 * (number - 1) if days is None else days), "contrast": "n/a", "image_quality": "n/a"}
+    row |= dict.fromkeys(sensitivity.cohort.CLINICAL, "n/a")
+    grid = Image(tissue, np.eye(4))
+    return sensitivity.Visit(row, grid, Image(np.ones(SHAPE, bool), np.eye(4)), {"status": "ok"}, np.eye(4))
+
+
+def vary(visits, values, **more):
+    responses = sensitivity.vary_patient(
+        visits, [v.row for v in visits], {"participant_id": "sub-A"}, config=CONFIG, values=values,
+        grid=Grid(SHAPE, np.eye(4)), reference_session="ses-1", **more,
+    )  # fmt: skip
+    rows = sensitivity.summarise(responses, CONFIG)
+    return pd.DataFrame(rows).set_index(["setting", "value"])
+
+
+def test_only_the_setting_that_decides_changes_a_response():
+    # The second lesion, 4 mm from edge to edge, is of like size: another gate makes it the first one.
+    visits = [visit(1, ((10, 20, 20), 12)), visit(2, ((27, 20, 20), 12))]
+    table = vary(visits, {"match.gap_mm": [1, 5], "rano.sd_min_days": [28], "rano.new_definite_mm": [15]})
+    assert table["n_sessions_changed"].to_dict() == {
+        ("as they are", "as they are"): 0, ("match.gap_mm", "1"): 0, ("match.gap_mm", "5"): 1,
+        ("rano.sd_min_days", "28"): 0, ("rano.new_definite_mm", "15"): 1,
+    }  # fmt: skip
+    assert table["n_tracks_total"].tolist() == [2, 2, 1, 2, 2]
+    assert table.loc[("match.gap_mm", "5"), "changes"] == "sub-A ses-2 PD to SD"
+    assert table.loc[("match.gap_mm", "5"), "default"] == "3"
+    assert table.loc[("match.gap_mm", "5"), "n_patients_progression_changed"] == 1
+
+
+def test_a_size_from_which_lesions_are_born_is_measured_anew():
+    visits = [visit(1, ((20, 20, 20), 12)), visit(2, ((20, 20, 20), 12), ((8, 8, 8), 3))]
+    table = vary(visits, {"instances.birth_mm3": [30]})
+    assert table["n_tracks_total"].tolist() == [2, 1]
+
+
+def test_a_readers_decision_on_a_lesion_that_is_not_there_with_a_variant_is_left_alone():
+    visits = [visit(1, ((20, 20, 20), 12)), visit(2, ((20, 20, 20), 12), ((8, 8, 8), 3))]
+    decided = pd.DataFrame([{"session_id": None, "track_id": "L002", "field": "exclude", "value": "true"}])
+    table = vary(visits, {"instances.birth_mm3": [30]}, overrides=decided)
+    assert table["n_sessions_changed"].tolist() == [0, 0]
+
+
+def test_a_setting_that_does_not_exist_is_named():
+    for name in ("match.gap", "segment.device", "gap_mm"):
+        with pytest.raises(InputError, match=name):
+            sensitivity.variants(CONFIG, {name: [1]})
+
+
+def test_the_settings_given_are_left_as_they_are():
+    variants = sensitivity.variants(CONFIG, {"match.gap_mm": [1]})
+    assert CONFIG["match"]["gap_mm"] == variants[0][2]["match"]["gap_mm"] == 3
+    assert variants[1][2]["match"]["gap_mm"] == 1
+
+
+def test_every_setting_of_the_shipped_grid_exists_and_each_value_is_another_one():
+    for name, value, changed in sensitivity.variants(CONFIG, CONFIG["sensitivity"]["values"])[1:]:
+        block, key = name.split(".")
+        assert changed[block][key] == value != CONFIG[block][key]
+
+
+def test_a_patient_without_a_usable_visit_has_rows_all_the_same():
+    row = visit(1).row | {"usable": "false", "reason": "no_contrast"}
+    responses = sensitivity.vary_patient(
+        [], [row], {"participant_id": "sub-A"}, config=CONFIG, values={"match.gap_mm": [1]}, grid=None,
+        reference_session="n/a",
+    )  # fmt: skip
+    assert responses["response_overall_final"].tolist() == ["NE", "NE"]

@@ -32,7 +32,18 @@ def cell(session, track, given):
     return row | {"vol_et_mm3": row["vol_wl_mm3"], "vol_nc_mm3": 0.0, "vol_ed_mm3": 0.0} | given
 
 
-def assess(tracks, days=None, *, evaluable=None, participant=(), columns=(), overrides=None, frozen=None, **settings):
+def assess(
+    tracks,
+    days=None,
+    *,
+    evaluable=None,
+    participant=(),
+    columns=(),
+    overrides=None,
+    frozen=None,
+    volume=VOLUME,
+    **settings,
+):
     """Assess a patient given {track: [cell per session]}, None before birth."""
     n = max((len(cells) for cells in tracks.values()), default=0) if days is None else len(days)
     days = [30 * t for t in range(n)] if days is None else days
@@ -59,7 +70,7 @@ def assess(tracks, days=None, *, evaluable=None, participant=(), columns=(), ove
         ]
     )
     lesion_rows, session_rows, patient = rano.assess_patient(
-        lesions, sessions, {"participant_id": "sub-1"} | dict(participant), rano=RANO | settings, volume=VOLUME,
+        lesions, sessions, {"participant_id": "sub-1"} | dict(participant), rano=RANO | settings, volume=volume,
         overrides=None if overrides is None else pd.DataFrame(overrides), frozen=frozen,
     )  # fmt: skip
     return lesion_rows, session_rows.set_index("session_id", drop=False), patient.iloc[0]
@@ -855,6 +866,15 @@ def test_response_by_volumes(baseline, nadir, now, response):
     _, sessions, _ = assess({"L001": volumes})
     assert last(sessions, "response_volumetric") == response
     assert last(sessions, "sum_vol_target_ml") == pytest.approx(now)
+
+
+@pytest.mark.parametrize(("now", "response"), [(14.9, "SD"), (15.0, "PD")])
+def test_growth_can_be_asked_of_the_diameter_of_the_sphere(now, response):
+    """5 mm, as with the longest diameter; by volume a tenth of a millilitre is long reached."""
+    tracks = {"L001": [{"ld_mm": ld, "vol_wl_mm3": math.pi / 6 * ld**3} for ld in (20, 10, now)]}
+    strict = VOLUME | {"abs_rule": "diameter"}
+    assert last(assess(tracks, volume=strict)[1], "response_volumetric") == response
+    assert last(assess(tracks)[1], "response_volumetric") == "PD"
 
 
 def test_cubes_of_the_diameters_agree_between_both_rules():

@@ -12,7 +12,7 @@ may turn out real, a lesion that was overlooked may come back.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -197,7 +197,14 @@ def join_groups(*owners: Sequence[int]) -> np.ndarray:
     return group
 
 
-def largest_increase(now: Sequence[float], then: Sequence[float], groups: Sequence[int], *, of: Sequence[int]) -> float:
+def largest_increase(
+    now: Sequence[float],
+    then: Sequence[float],
+    groups: Sequence[int],
+    *,
+    of: Sequence[int],
+    scale: Callable[[float], float] = float,
+) -> float:
     """Find the largest growth of one lesion since the session of the smallest sum.
 
     Lesions that became one grew by the difference of what they are together and what they were together (ours; each
@@ -211,6 +218,8 @@ def largest_increase(now: Sequence[float], then: Sequence[float], groups: Sequen
         From `join_groups`.
     of : sequence of int
         Positions of the targets: only groups with a target count.
+    scale : function
+        In what growth is counted, from the size of a group; by default the size itself.
 
     Returns
     -------
@@ -218,7 +227,8 @@ def largest_increase(now: Sequence[float], then: Sequence[float], groups: Sequen
         NaN if no group is known at both sessions.
     """
     now, then, groups = np.asarray(now, float), np.asarray(then, float), np.asarray(groups)
-    growth = [now[groups == g].sum() - then[groups == g].sum() for g in sorted({int(groups[k]) for k in of})]
+    own = [groups == g for g in sorted({int(groups[k]) for k in of})]
+    growth = [scale(now[mine].sum()) - scale(then[mine].sum()) for mine in own]
     growth = [g for g in growth if not math.isnan(g)]
     return max(growth) if growth else math.nan
 
@@ -1041,6 +1051,10 @@ def _carry_by_targets(course, targets, baseline):
             course.owner[t, members] = head
 
 
+def _sphere_diameter_mm(volume_ml):
+    return (6000 * volume_ml / math.pi) ** (1 / 3)
+
+
 def _judge(course, t, *, baseline, targets, nontargets, new, rano, volume, overrides):
     """Judge one session after baseline with what the course knows. All by position."""
     judged = {}
@@ -1052,6 +1066,9 @@ def _judge(course, t, *, baseline, targets, nontargets, new, rano, volume, overr
         ),
         ("volume", course.volume, {"pr": volume["pr"], "pd": volume["pd"], "pd_abs": volume["pd_abs_ml"]}),
     ):
+        scale = float
+        if name == "volume" and volume["abs_rule"] == "diameter":
+            rules["pd_abs"], scale = volume["pd_abs_esd_mm"], _sphere_diameter_mm
         sums = sizes[:, targets].sum(axis=1)
         earlier = [u for u in range(baseline, t) if course.evaluable[u] and not math.isnan(sums[u])]
         nadir, increase = math.nan, math.nan
@@ -1059,7 +1076,7 @@ def _judge(course, t, *, baseline, targets, nontargets, new, rano, volume, overr
             nadir = float(min(sums[earlier]))
             at = [u for u in earlier if at_most(sums[u], nadir)][-1]
             groups = join_groups(course.owner[t], course.owner[at])
-            increase = largest_increase(sizes[t], sizes[at], groups, of=targets)
+            increase = largest_increase(sizes[t], sizes[at], groups, of=targets, scale=scale)
         response = target_response(
             sizes[t, targets],
             baseline_sum=float(sums[baseline]),

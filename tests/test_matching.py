@@ -189,6 +189,19 @@ def test_pieces_that_stay_pieces_do_not_split_again():
     assert Patient().visits(spheres((30, 14)), pieces, spheres((30, 12))).loc["L001", "event"] == "persist"
 
 
+@pytest.mark.parametrize("numbers", [(1, 2), (2, 1)])
+def test_of_equally_large_pieces_the_longer_one_gives_the_diameter(numbers):
+    patient = Patient()
+    whole_lesion = np.zeros(SHAPE, np.int32)
+    whole_lesion[10:30, 10:20, 10:14] = 1
+    pieces = np.zeros(SHAPE, np.int32)
+    pieces[11:15, 12:16, 11:13] = numbers[0]
+    pieces[19:27, 12:14, 11:13] = numbers[1]
+    rows = patient.visits(whole_lesion, pieces)
+    assert rows.loc["L001", "n_fragments"] == 2
+    assert rows.loc["L001", "ld_mm"] == pytest.approx(np.hypot(8, 1))
+
+
 def test_pieces_too_small_to_be_lesions_do_not_add_to_the_diameter():
     small = np.zeros(SHAPE, np.int32)
     small[24:26, 15, 13:15] = 1

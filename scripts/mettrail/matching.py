@@ -773,7 +773,7 @@ def _lesions(instances: Image, table: pd.DataFrame) -> list[_Lesion]:
 def _continue(track, found, session, instances, miss_max_sessions, miss_ld_frac) -> dict:
     """Bring a track up to this visit, and say what happened to it."""
     pieces = [found.lesions[0], *sorted(found.lesions[1:], key=lambda each: -each.volume_mm3)]
-    largest = max(pieces, key=lambda each: each.volume_mm3)
+    largest = max(pieces, key=lambda each: (round(each.volume_mm3, 6), each.ld_mm))
     missed = track["sessions_missed"]
     back = 0 < missed <= miss_max_sessions and largest.ld_mm >= miss_ld_frac * track["ld_mm"] - TOLERANCE
     if missed:
@@ -970,7 +970,8 @@ def _keep_one_voxel(out, number, centre, spacing, count) -> None:
 
 def _sum_pieces(pieces: pd.DataFrame) -> dict:
     """Measurements of a lesion from those of its pieces."""
-    largest = pieces.loc[pieces["vol_wl_mm3"].astype(float).idxmax()]
+    # Of equally large pieces the longer one, whatever their numbers.
+    largest = pieces.assign(volume=pieces["vol_wl_mm3"].round(6)).sort_values(["volume", "ld_mm"]).iloc[-1]
     weights = pieces["n_voxels"].astype(float) / float(pieces["n_voxels"].sum())
     row = {name: pieces[name].sum() for name in _SUMMED} | {name: largest[name] for name in _OF_LARGEST}
     row |= {name: float((pieces[name] * weights).sum()) for name in ("cx_mm", "cy_mm", "cz_mm")}

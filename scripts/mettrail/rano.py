@@ -453,12 +453,12 @@ def overall_response(imaging: str, steroids: str, clinical: str) -> str:
     return imaging
 
 
-def follow_overall(imaging: Sequence[str], steroids: Sequence[str], clinical: Sequence[str], evaluable: Sequence[bool]):
+def follow_overall(imaging: Sequence[str], steroids: Sequence[str], clinical: Sequence[str]):
     """Give the overall response of each session, as known at the last.
 
-    An increase of steroids alone is no progression (RANO-BM): the session waits (NE). When a later session has no more
-    than the baseline dose, the images decide; when the patient has got worse, it was PD from the increase on (as in
-    RANO 2.0, Wen et al. 2023).
+    An increase of steroids alone is no progression (RANO-BM): the session waits (NE). When the dose is known to be back
+    at a later session, the images decide; when the patient has got worse first, it was PD from the increase on (as in
+    RANO 2.0, Wen et al. 2023). Doses and clinical status count at sessions whose images cannot be read, too.
 
     Returns
     -------
@@ -474,7 +474,7 @@ def follow_overall(imaging: Sequence[str], steroids: Sequence[str], clinical: Se
             if clinical[later] == "worse":
                 responses[t], held[t] = "PD", False
                 break
-            if evaluable[later] and steroids[later] != "increased":
+            if steroids[later] not in ("increased", "unknown"):
                 responses[t], held[t] = overall_response(imaging[t], steroids[later], clinical[t]), False
                 break
     return responses, held
@@ -486,7 +486,8 @@ def follow_unconfirmed(points: Sequence[Mapping], *, confirm_days: float) -> lis
     Under immunotherapy, new lesions alone are uPD; so is any progression that is in doubt (`doubt_days`). The next
     evaluable session late enough confirms it, dated back, by further new lesions, 5 mm of growth of the new ones, PD of
     targets or of other lesions, or clinical worsening; otherwise it is cleared (RANO-BM; iRECIST, Seymour et al. 2017,
-    for the 5 mm; days ours). Cleared lesions no longer count as new, cleared growth no longer counts as progression.
+    for the 5 mm; days ours). Cleared lesions no longer count as new, though CR is not to be had beside
+    them; cleared growth no longer counts as progression.
 
     Parameters
     ----------
@@ -511,7 +512,8 @@ def follow_unconfirmed(points: Sequence[Mapping], *, confirm_days: float) -> lis
     def read(t):
         p = points[t]
         sure = set(p["sure"]) - cleared
-        new = "definite" if sure else ("none" if p["new"] == "definite" else p["new"])
+        # What was cleared and is still there is no progression, yet nothing is complete beside it.
+        new = "definite" if sure else ("equivocal" if p["new"] == "definite" else p["new"])
         target, nontarget = p["target"], p["nontarget"]
         if t in pseudo:
             target = "SD" if target == "PD" else target
@@ -1182,9 +1184,7 @@ def _respond(course, upto, *, baseline, targets, overrides, clinic, rano, volume
     by_volume = [p | {"target": p["volume"]["response"]} if "volume" in p else p for p in points]
     volumetric = follow_unconfirmed(by_volume, confirm_days=rano["confirm_days"])
     after = [clinic[t] for t in range(baseline + 1, upto + 1)]
-    overall, held = follow_overall(
-        imaging, [c["steroids"] for c in after], [c["clinical"] for c in after], [p["evaluable"] for p in points]
-    )
+    overall, held = follow_overall(imaging, [c["steroids"] for c in after], [c["clinical"] for c in after])
     for point, *read in zip(points, imaging, volumetric, overall, held, strict=True):
         image, volumes, response, waits = read
         point |= {"imaging": image, "volumetric": volumes, "overall": response, "held": waits, "roles": roles}

@@ -1,0 +1,1 @@
+"""A second, independent reading of the specification: random patients with known truth, brute force throughout."""

@@ -1,0 +1,38 @@
+"""Two hundred random patients with true masks: the library and an oracle that shares no code with it say the same."""
+
+import pytest
+from agreement import EVENTS, score_patients
+
+N_PATIENTS, LEAST_EVENTS, LEAST_SESSIONS = 200, 50, 20
+CATEGORIES = ("CR", "PR", "SD", "PD", "uPD", "NE", "NON_CR_NON_PD")
+
+
+@pytest.fixture(scope="module")
+def score():
+    score = score_patients(N_PATIENTS)
+    print(f"\nlesions at sessions: {score.pairs['true']}")
+    for event, name in EVENTS.items():
+        print(f"{name}: {score.events[event]['true']}")
+    print(score.by_category("response_overall_final").to_string())
+    return score
+
+
+def test_there_is_enough_of_everything(score):
+    assert min(score.events[event]["true"] for event in EVENTS) >= LEAST_EVENTS
+    sessions = score.by_category("response_overall_final")["sessions"]
+    assert min(sessions.get(category, 0) for category in CATEGORIES) >= LEAST_SESSIONS, sessions
+
+
+def test_every_lesion_is_who_it_is(score):
+    assert score.identity_f1 == 1
+    assert score.switches == 0
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_every_event_is_found_and_no_other(score, event):
+    assert (score.precision(event), score.recall(event)) == (1, 1)
+
+
+def test_every_response_size_and_day_is_the_same(score):
+    assert not score.differences, "\n".join(["truth / library", *score.differences[:50]])
+    assert score.agreement("response_overall_final") == 1

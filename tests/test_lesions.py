@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mettrail import lesions
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.lesions import INSTANCE_COLUMNS, find_instances, longest_diameter, measure_instances, perpendicular_mm
 from scipy import ndimage
+from scipy.spatial.distance import pdist
 
 SIZES = {"keep_mm3": 2, "keep_vox": 2, "birth_mm3": 10, "birth_vox": 3}
 FIND = {"connectivity": 26, "mode": "satellite", "merge_gap_mm": 2, "merge_small_mm3": 10, "merge_small_frac": 0.10}
@@ -599,3 +601,23 @@ def test_every_voxel_of_a_lesion_is_one_that_was_labelled_and_numbers_fall_with_
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         find(block(3, 3, 3), **wrong)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_chords_that_are_not_looked_at_closely_leave_the_lesion_for_too_long(seed):
+    rng = np.random.default_rng(seed)
+    field = ndimage.gaussian_filter(rng.standard_normal((40, 34)), rng.uniform(0.7, 2.5))
+    mask = field > np.quantile(field, rng.uniform(0.3, 0.8))
+    spacing = np.array([1.0, rng.choice([1.0, 0.6, 1.7])])
+    gap = 1.5 * spacing.max()
+    points = lesions._edge_midpoints(mask) / 2
+    start, end = points[rng.integers(len(points), size=(2, 3000))]
+    rejected = lesions._leaves_for_long(mask, start, end, spacing, gap)
+    assert (lesions._longest_gap(mask, start[rejected], end[rejected], spacing) > gap).all()
+    assert rejected.any()
+
+
+def test_pairs_are_numbered_as_distances_are():
+    points = np.random.default_rng(0).random((7, 2))
+    first, second = lesions._pair_of(np.arange(21), 7)
+    np.testing.assert_allclose(np.linalg.norm(points[first] - points[second], axis=1), pdist(points))

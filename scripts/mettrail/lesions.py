@@ -31,6 +31,8 @@ THICK_SLICE_MM = 5
 CYSTIC_MAX_ENHANCING = 0.10
 # Chords tested at once: enough to be fast, few enough for the caches.
 FIRST_BATCH, LARGEST_BATCH = 32, 2048
+# Where chords are probed first: halfway, then at odd multiples of a quarter, an eighth ...
+PROBES = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
 
 INSTANCE_COLUMNS = {
     "instance": "Int64",
@@ -360,18 +362,20 @@ def longest_diameter(
     doubled = _edge_midpoints(mask)
     spacing = np.asarray(spacing_mm, float)
     length = pdist(doubled * spacing / 2)
+    pairs = np.flatnonzero(length >= at_least_mm - TOLERANCE)
+    first, second = _pair_of(pairs, len(doubled))
+    possible = ~_leaves_for_long(mask, doubled[first] / 2, doubled[second] / 2, spacing, gap_mm)
+    first, second, length = first[possible], second[possible], length[pairs[possible]]
     # Pairs come in the order of their points, which breaks ties.
     order = np.argsort(-np.round(length, 9), kind="stable")
-    order = order[length[order] >= at_least_mm - TOLERANCE]
-    first, second = np.triu_indices(len(doubled), 1)
     done, batch = 0, FIRST_BATCH
     while done < len(order):
-        pairs = order[done : done + batch]
-        p, q = doubled[first[pairs]] / 2, doubled[second[pairs]] / 2
+        these = order[done : done + batch]
+        p, q = doubled[first[these]] / 2, doubled[second[these]] / 2
         passing = np.flatnonzero(_longest_gap(mask, p, q, spacing) <= gap_mm + TOLERANCE)
         if len(passing):
             best = passing[0]
-            return float(length[pairs[best]]), p[best], q[best]
+            return float(length[these[best]]), p[best], q[best]
         done, batch = done + batch, min(batch * 4, LARGEST_BATCH)
     return 0.0, doubled[0] / 2, doubled[0] / 2
 
@@ -662,6 +666,35 @@ def _cut(mask, start, end):
         | padded[two[..., 0], two[..., 1]]
     )
     return at, inside
+
+
+def _pair_of(condensed: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both points of pairs that `pdist` numbers."""
+    starts = np.cumsum([0, *range(n - 1, 0, -1)])
+    first = np.searchsorted(starts, condensed, side="right") - 1
+    return first, condensed - starts[first] + first + 1
+
+
+def _leaves_for_long(mask, start, end, spacing_mm, gap_mm) -> np.ndarray:
+    """Whether a chord surely stays outside for longer than the gap; quick, and never wrong when it says so.
+
+    A point of the chord that is farther than half the gap from the mask has as much of the chord around it outside.
+    """
+    # From the centre of the point's pixel to that of the nearest pixel inside: each may be half a diagonal off.
+    distance = ndimage.distance_transform_edt(~mask, sampling=spacing_mm) - np.hypot(*spacing_mm)
+    far = 2 * distance > gap_mm + TOLERANCE
+    leaves = np.zeros(len(start), bool)
+    if not far.any():
+        return leaves
+    open_ = np.arange(len(start))
+    for step in PROBES:
+        for fraction in np.arange(step, 1, 2 * step):
+            at = np.floor(start[open_] + fraction * (end[open_] - start[open_]) + 0.5).astype(np.intp)
+            np.clip(at, 0, np.array(mask.shape) - 1, out=at)
+            out = far[at[:, 0], at[:, 1]]
+            leaves[open_[out]] = True
+            open_ = open_[~out]
+    return leaves
 
 
 def _longest_gap(mask, start, end, spacing_mm) -> np.ndarray:

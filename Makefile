@@ -4,14 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
+RESPONSES := demo-responses
 export PYTHONNOUSERSITE := 1
 
-.PHONY: demo test test-demo lint setup
+.PHONY: demo demo-responses test test-demo lint setup
 
 demo: setup
 	@test -d $(DEMO)/bids || $(BIN)/python scripts/phantom.py --spec config/phantom_demo.yaml --seed 1 --out $(DEMO)/bids
 	$(BIN)/snakemake --cores all --configfile config/demo.yaml
 	@$(BIN)/python scripts/show_tables.py $(DEMO)/out
+
+# Every kind of response once, true masks given.
+demo-responses: setup
+	@test -d $(RESPONSES)/bids || $(BIN)/python scripts/phantom.py --spec config/phantom_responses.yaml --seed 1 \
+		--out $(RESPONSES)/bids
+	$(BIN)/snakemake --cores all --configfile config/responses.yaml
+	@$(BIN)/python scripts/show_tables.py $(RESPONSES)/out
 
 test: setup
 	$(BIN)/python -m pytest -m "not demo"

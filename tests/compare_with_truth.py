@@ -1,8 +1,9 @@
 """Hold a finished run against the truth of the phantom it ran on: python tests/compare_with_truth.py BIDS OUT
 
 Uses nothing of the library: masks are compared voxel by voxel, identities by which track lies on which true lesion.
-Exits with 1 where a lesion of 5 mm or more was not found or changed its number, a volume over 0.5 mL is 15 % off, or a
-response is not the one the phantom was made for.
+Exits with 1 where a lesion of 5 mm or more was not found or changed its number, a volume over 0.5 mL is 15 % off, an
+event (new, absent, merged ...) or a response is not the one the phantom was made for. Nothing needs to be found at a
+visit that is not evaluable; whether it had to be, the responses tell.
 """
 
 import sys
@@ -22,6 +23,7 @@ def compare(bids: Path, out: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str
     truth_folder = bids / "derivatives" / "truth-instances"
     truth = pd.read_csv(truth_folder / "lesions.tsv", sep="\t", na_values="n/a")
     responses = pd.read_csv(truth_folder / "responses.tsv", sep="\t", na_values="n/a", keep_default_na=False)
+    evaluable = read_evaluable(out)
     rows, false_tracks = [], []
     for (sub, ses), lesions in truth.groupby(["participant_id", "session_id"], sort=False):
         true_map = load(truth_folder, sub, ses, "desc-lesions_dseg.nii.gz")
@@ -40,6 +42,7 @@ def compare(bids: Path, out: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str
             rows.append(
                 {
                     **{key: lesion[key] for key in ("participant_id", "session_id", "lesion_id", "diameter_mm")},
+                    "evaluable": evaluable[sub, ses],
                     "true_mm3": inside.sum() * voxel,
                     "track": names.get(index, "") if index else "",
                     "found_mm3": mine.sum() * voxel,
@@ -55,7 +58,7 @@ def compare(bids: Path, out: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str
 def judge(table: pd.DataFrame) -> list[str]:
     """Say what is wrong with lesions: not found, another number than before, or one number for two, wrong volume."""
     wrong = []
-    for (sub, lesion), rows in table[table.true_mm3 > 0].groupby(["participant_id", "lesion_id"]):
+    for (sub, lesion), rows in table[(table.true_mm3 > 0) & table.evaluable].groupby(["participant_id", "lesion_id"]):
         large = rows[rows.diameter_mm >= MIN_DIAMETER_MM]
         wrong += [f"not found: {sub} {row.session_id} lesion {lesion}" for row in large[large.track == ""].itertuples()]
         tracks = sorted(set(rows.track) - {""})
@@ -68,6 +71,49 @@ def judge(table: pd.DataFrame) -> list[str]:
     named = table[table.track != ""].groupby(["participant_id", "track"]).lesion_id.nunique()
     wrong += [f"one number for several lesions: {sub} {track}" for sub, track in named[named > 1].index]
     return wrong
+
+
+def compare_events(bids: Path, out: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Put what the lesion table says happened to each lesion beside what did; `table` is the first of `compare`."""
+    truth = pd.read_csv(bids / "derivatives" / "truth-instances" / "lesions.tsv", sep="\t", keep_default_na=False)
+    found = pd.read_csv(out / "tables" / "lesions.csv", keep_default_na=False)
+    found = found.set_index(["participant_id", "session_id", "track_id"])[["event", "merged_into"]]
+    evaluable = read_evaluable(out)
+    named = table[table.track != ""].groupby(["participant_id", "lesion_id"]).track.first()
+    rows = []
+    for (sub, lesion), visits in truth[truth.event != "n/a"].groupby(["participant_id", "lesion_id"], sort=False):
+        track = named.get((sub, lesion), "")
+        before = None
+        for visit in visits.to_dict("records"):
+            event, here = visit["event"], (sub, visit["session_id"])
+            # What comes out of a merge has parted from the other; pieces are parted once.
+            if event in ("persist", "split") and before == "merged_into":
+                event = "split"
+            elif event == before == "split":
+                event = "persist"
+            before = visit["event"]
+            row = {"participant_id": sub, "session_id": visit["session_id"], "lesion_id": lesion, "track": track}
+            row["event"] = event if evaluable[here] else "not_evaluable"
+            row["into"] = "" if visit["into"] == "n/a" else named.get((sub, int(visit["into"])), "")
+            given = found.loc[(*here, track)] if (*here, track) in found.index else {"event": "", "merged_into": ""}
+            rows.append(row | {"found_event": given["event"], "found_into": given["merged_into"]})
+    return pd.DataFrame(rows)
+
+
+def judge_events(events: pd.DataFrame) -> list[str]:
+    """Say of which lesions the table tells another story than the truth."""
+    off = events[(events.event != events.found_event) | (events.into != events.found_into)]
+    return [
+        f"event: {r.participant_id} {r.session_id} lesion {r.lesion_id}: "
+        f"found {r.found_event} {r.found_into}, true {r.event} {r.into}"
+        for r in off.itertuples()
+    ]
+
+
+def read_evaluable(out: Path) -> dict[tuple[str, str], bool]:
+    """Return of every visit in the tables whether it was evaluable."""
+    found = pd.read_csv(out / "tables" / "sessions.csv")
+    return found.set_index(["participant_id", "session_id"])["evaluable"].to_dict()
 
 
 def judge_responses(out: Path, expected: pd.DataFrame) -> pd.DataFrame:
@@ -96,6 +142,7 @@ if __name__ == "__main__":
     lesions, responses, wrong = compare(Path(sys.argv[1]), Path(sys.argv[2]))
     print(lesions.to_string(index=False, float_format="%.2f"))
     print(responses.to_string(index=False))
+    wrong += judge_events(compare_events(Path(sys.argv[1]), Path(sys.argv[2]), lesions))
     off = responses[responses.expected.ne("") & responses.expected.ne(responses.response_imaging_final)]
     wrong += [f"response: {r.participant_id} {r.session_id}: {r.response_imaging_final}" for r in off.itertuples()]
     print("\n".join(wrong) or "everything as it was made")

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import nibabel as nib
@@ -8,12 +9,15 @@ import pandas as pd
 import pytest
 import yaml
 from mettrail import images, phantom
+from mettrail.brain import extract_brain
+from mettrail.cohort import read_participants
 from mettrail.errors import InputError
 from scipy.spatial.distance import pdist
 
 ROOT = Path(__file__).parents[1]
 CONTRAST = "ce-gadolinium_T1w"
 FRONTAL = [31, 28, 26]
+TINY = {"spacing_mm": 4, "crop": {"around": FRONTAL, "size_mm": 16}}
 
 
 def patient(lesions, n_sessions, **settings):
@@ -182,8 +186,72 @@ def test_the_cohort_is_valid_bids(cohort):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_facts_about_patients_and_visits_are_in_their_tables(tmp_path):
+    treated = patient([], 2, **TINY) | {"participant": {"treatment_type": "srs;chemo"}}
+    treated["sessions"][0]["clinical"] = {"clinical_status": "stable", "dexamethasone_equiv_mg_per_day": 4}
+    treated["sessions"][1]["clinical"] = {"image_quality": "fail", "contrast": False}
+    dated = patient([], 1, **TINY) | {"id": "Y", "participant": {"treatment_start_date": date(2020, 1, 8)}}
+    phantom.make_cohort({"patients": [treated, dated]}, tmp_path, seed=3)
+    assert (tmp_path / "participants.tsv").read_text().splitlines() == [
+        "participant_id\ttreatment_start_date\ttreatment_type",
+        "sub-X\tn/a\tsrs;chemo",
+        "sub-Y\t2020-01-08\tn/a",
+    ]
+    table = pd.read_csv(tmp_path / "sub-X/sub-X_sessions.tsv", sep="\t", dtype=str, keep_default_na=False)
+    assert table.drop(columns="acq_time").to_dict("list") == {
+        "session_id": ["ses-1", "ses-2"],
+        "image_quality": ["n/a", "fail"],
+        "contrast": ["n/a", "false"],
+        "dexamethasone_equiv_mg_per_day": ["4", "n/a"],
+        "clinical_status": ["stable", "n/a"],
+    }
+    people = read_participants(tmp_path, pd.DataFrame({"sub": ["X", "Y"], "treatment_start_day": ["n/a", "7"]}))
+    assert people["X"]["treatment_type"] == "srs;chemo"
+
+
+def test_without_such_facts_the_tables_have_no_columns_for_them(cohort):
+    assert (cohort / "participants.tsv").read_text() == "participant_id\nsub-X\n"
+    assert (cohort / "sub-X/sub-X_sessions.tsv").read_text() == (
+        "session_id\tacq_time\nses-1\t2020-01-01T00:00:00\nses-2\t2020-02-01T00:00:00\n"
+    )
+
+
+def test_a_piece_of_brain_is_an_extracted_brain_that_moves_with_the_patient(tmp_path):
+    lesion = {"id": 1, "where": FRONTAL, "diameters_mm": [9, 9]}
+    settings = {"extent": "piece", "crop": {"around": FRONTAL, "size_mm": [52, 48, 44]}, "motion_deg": 8}
+    first, second = simulate([lesion], 2, **settings)
+    half = np.array([52, 48, 44]) / 2 - 3
+    for session in (first, second):
+        scan = session.images[CONTRAST]
+        assert ((scan.data > 0) <= session.brain.data).all()
+        assert session.brain.data[session.tissue.data > 0].all()
+        assert session.brain.data.sum() == pytest.approx(4 / 3 * np.pi * half.prod(), rel=0.02)
+        mask, _ = extract_brain(
+            scan, method="nonzero", volume_ml=[30, 60], min_fit=0, hd_bet_weights="", device="cpu", threads=1
+        )
+        assert (mask.data == session.brain.data).mean() > 0.999
+    assert (first.brain.data != second.brain.data).any(), "it turns in the field of view"
+    phantom.make_cohort({"patients": [patient([lesion], 2, **settings)]}, tmp_path, seed=5)
+    assert '"SkullStripped": true' in (tmp_path / f"sub-X/ses-1/anat/sub-X_ses-1_{CONTRAST}.json").read_text()
+    for crop, complaint in ((None, "piece without crop"), ({"size_mm": 40}, "crop without around")):
+        with pytest.raises(InputError, match=complaint):
+            simulate([lesion], 2, extent="piece", crop=crop)
+
+
+def test_a_crop_may_be_around_a_lesion_or_a_place():
+    lesion = {"id": 1, "where": FRONTAL, "diameters_mm": [9]}
+    one, other = (simulate([lesion], 1, crop={"around": around, "size_mm": 30})[0] for around in (1, FRONTAL))
+    assert (one.images[CONTRAST].data == other.images[CONTRAST].data).all()
+    assert one.brain.grid.matches(other.brain.grid)
+
+
 def test_what_a_description_must_not_say_is_refused():
     lesion = {"id": 1, "where": FRONTAL, "diameters_mm": [9]}
+    for settings in ({"clinical": {"mood": "good"}}, {"crop": {"around": 1, "mood": "good"}}):
+        with pytest.raises(InputError, match="mood"):
+            simulate([lesion], 1, **settings)
+    with pytest.raises(InputError, match="shoe_size"):
+        phantom.complete_patient(patient([lesion], 1) | {"participant": {"shoe_size": 43}}, {})
     with pytest.raises(InputError, match="colour"):
         simulate([{**lesion, "colour": "red"}], 1)
     with pytest.raises(InputError, match="one for each of 2 sessions"):
@@ -206,9 +274,10 @@ def test_a_training_pair_is_two_visits_on_one_grid():
 
 
 def test_the_demonstration_and_random_cohorts_are_well_formed():
-    demo = yaml.safe_load((ROOT / "config" / "phantom_demo.yaml").read_text())
     drawn = phantom.random_cohort_spec(20, 3, np.random.default_rng(1))
-    for spec in (*demo["patients"], *drawn["patients"]):
-        phantom.complete_patient(spec, {})
+    demos = [yaml.safe_load((ROOT / "config" / f"phantom_{n}.yaml").read_text()) for n in ("demo", "responses")]
+    for cohort in (*demos, drawn):
+        for spec in cohort["patients"]:
+            phantom.complete_patient(spec, cohort.get("defaults", {}))
     lesions = [entry for p in drawn["patients"] for entry in p["lesions"]]
     assert 40 < np.median([max(entry["volumes_mm3"]) for entry in lesions]) < 700

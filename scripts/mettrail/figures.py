@@ -712,7 +712,9 @@ def _draw_tracks(axes, lesion_rows, column, days, ordered, tracks, named) -> lis
                     where = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 7}
                     axes.annotate(note, (days[name], owner), color=colour, zorder=6, **where)
                 continue
-            if np.isfinite(value):
+            # Most likely it was there and not seen: the line goes on over the gap.
+            missed = _text(row.get("ld_source")) == "probable_miss"
+            if np.isfinite(value) and not missed:
                 points.append((days[name], value, kind, row, ordered.index(name)))
         for one, two in pairwise(points):
             gap = two[4] - one[4] > 1

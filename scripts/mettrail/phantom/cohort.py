@@ -7,7 +7,7 @@ A cohort is a plain dictionary (see `config/phantom_demo.yaml`). Everything it d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.spatial.transform import Rotation
 
 from mettrail import images
+from mettrail.cohort import CLINICAL
 from mettrail.errors import InputError
 from mettrail.images import Image
 from mettrail.phantom import anatomy, fields, lesions, scan
@@ -29,6 +30,7 @@ PATIENT = {
     "sessions": [],
     "lesions": [],
     "expected": {},
+    "participant": {},  # columns of participants.tsv, see PARTICIPANT
     "gap_mm": 8.0,  # least distance between the edges of lesions placed at random
     "mass_effect": 0.25,  # 0 none, 0.45 the most that can be without folding
 }
@@ -40,8 +42,9 @@ SESSION = {
     "spacing_mm": [1.0, 1.0, 1.0],  # along right, anterior, superior
     "orientation": "RAS",
     "oblique_deg": [0.0, 0.0, 0.0],
-    "extent": "head",  # head, brain (a smaller field of view), or extracted (no skull)
-    "crop": None,  # {around: lesion, size_mm: 40}: a small field of view instead
+    "clinical": {},  # columns of sub-*_sessions.tsv, see mettrail.cohort.CLINICAL
+    "extent": "head",  # head, brain (a smaller field of view), extracted (no skull), or piece (see PIECE_MARGIN_MM)
+    "crop": None,  # {around: lesion or [x, y, z] in MNI mm, size_mm: 40}: a small field of view instead
     "motion_mm": 4.0,  # typical difference in position between visits
     "motion_deg": 2.5,
     "shake_mm": 0.4,  # the same between the scans of one visit
@@ -68,6 +71,13 @@ LESION = {
     "merges_into": None,  # {lesion: id, sessions: [labels]}
     "splits": None,  # {sessions: [labels], gap_mm: 4}: from one body two, each of the given diameter
 }
+CROP = {"around": None, "size_mm": 40.0}
+# What participants.tsv may say of a patient's treatment: the columns that the pipeline reads.
+PARTICIPANT = ("treatment_start_date", "treatment_start_day", "treatment_type", "immunotherapy_start_day")
+# A piece of the brain is the ellipsoid in a crop with this much nothing around it: as small and as fast as a crop, and
+# yet a brain extracted by others, whose edge moves with the patient.
+PIECE_MARGIN_MM = 3.0
+EXTRACTED = ("extracted", "piece")
 NECROSIS_OF_KIND = {"nodule": 0.0, "ring": 0.35, "cystic": 0.65}
 TRUTH, INSTANCES = "truth", "truth-instances"
 
@@ -130,6 +140,17 @@ def complete_patient(spec: dict, defaults: dict) -> dict:
         session["spacing_mm"] = np.broadcast_to(session["spacing_mm"], 3).astype(float).tolist()
         if isinstance(session["sequences"], (list, tuple)):
             session["sequences"] = {sequence: {} for sequence in session["sequences"]}
+        where = f"{name}, session {session['label']}"
+        session["clinical"] = _cells(session["clinical"], CLINICAL, where)
+        crop = session["crop"] = session["crop"] and _complete(session["crop"], CROP, f"{where}, crop")
+        if (crop and crop["around"] is None) or (session["extent"] == "piece" and not crop):
+            raise InputError(
+                where,
+                found="crop without around" if crop else "extent piece without crop",
+                expected="crop: {around: ..., size_mm: ...}",
+                advice="Say where the piece is and how large.",
+                reason="bad_spec",
+            )
     times = [s["acq_time"] for s in sessions]
     if times != sorted(times) or len({s["label"] for s in sessions}) < len(sessions):
         raise InputError(
@@ -140,6 +161,7 @@ def complete_patient(spec: dict, defaults: dict) -> dict:
             reason="bad_spec",
         )
     patient["sessions"] = sessions
+    patient["participant"] = _cells(patient["participant"], PARTICIPANT, f"{name}, participant")
     patient["lesions"] = [_complete_lesion(entry, len(sessions), name) for entry in patient["lesions"]]
     return patient
 
@@ -165,6 +187,16 @@ def _complete_lesion(spec: dict, n: int, name: str) -> dict:
             lesion[key] = {**lesion[key], "sessions": [str(s) for s in lesion[key]["sessions"]]}
             lesion[key].setdefault("gap_mm", 4.0)
     return lesion
+
+
+def _cells(given: dict, allowed: Sequence[str], what: str) -> dict[str, str]:
+    """Write facts about a patient or a visit as a BIDS table has them; names that nobody reads are refused."""
+    cells = _complete(given, dict.fromkeys(allowed), what)
+    return {
+        name: str(value).lower() if isinstance(value, bool) else _iso(value)
+        for name, value in cells.items()
+        if value is not None
+    }
 
 
 def _iso(time) -> str:
@@ -219,7 +251,9 @@ def _simulate_session(patient, visit, centres, number, seed, history) -> Session
     session = patient["sessions"][number]
     label = session["label"]
     if session["crop"]:
-        box = scan.crop_box(centres[session["crop"]["around"]], session["crop"]["size_mm"])
+        around, size = session["crop"]["around"], session["crop"]["size_mm"]
+        middle = centres[around] if np.isscalar(around) else _in_patient(around, visit.anatomy)
+        box = scan.crop_box(middle, size)
     else:
         whole = session["extent"] == "head"
         box = scan.field_of_view(visit.anatomy, extent="head" if whole else "brain", margin_mm=3.0 if whole else 8.0)
@@ -240,9 +274,13 @@ def _simulate_session(patient, visit, centres, number, seed, history) -> Session
         overlays, swellings = scan.overlay_lesions(visit, sampling)
         if truth is None:
             truth = scan.draw_truth(sampling, overlays, swellings)
+            if settings["extent"] == "piece":
+                truth = tuple(a * scan.draw_ellipsoid(box, grid, shaken, margin_mm=PIECE_MARGIN_MM) for a in truth)
             brain = truth[2]
-        elif settings["extent"] == "extracted":
+        elif settings["extent"] in EXTRACTED:
             brain = scan.draw_brain(sampling)
+            if settings["extent"] == "piece":
+                brain = brain & scan.draw_ellipsoid(box, grid, shaken, margin_mm=PIECE_MARGIN_MM)
         rng = stream(seed, "scan", label, sequence)
         mean = scan.brightness(sequence, rng=rng, spread=settings["contrast_spread"], changes=settings["brightness"])
         fine = scan.look_up(scan.paint(visit.anatomy, mean, grain=settings["grain"]), sampling, fill=mean["air"])
@@ -252,13 +290,18 @@ def _simulate_session(patient, visit, centres, number, seed, history) -> Session
             fine, sampling, rng=rng, noise=settings["noise"], bias=settings["bias"], blur_mm=settings["blur_mm"],
             white=mean["wm"], scale=scale,
         )  # fmt: skip
-        if settings["extent"] == "extracted":
+        if settings["extent"] in EXTRACTED:
             data = data * brain
         found[sequence] = Image(*scan.reorient(data, grid.affine, settings["orientation"]))
         if sequence == reference:
             table = _truth_rows(patient, visit, session, number, truth, grid.affine, history)
             tissue, instances, mask = (Image(*scan.reorient(a, grid.affine, settings["orientation"])) for a in truth)
     return Session(patient["id"], label, session["acq_time"], found, tissue, instances, mask, table)
+
+
+def _in_patient(place: Sequence[float], body: anatomy.Anatomy) -> np.ndarray:
+    """Return where a place given in MNI mm is in the patient frame, mm."""
+    return body.from_template(np.array(place, float)[:, None])[:, 0]
 
 
 def _rigid(rng: np.random.Generator, move_mm: float, turn_deg: float) -> np.ndarray:
@@ -344,16 +387,18 @@ def make_cohort(spec: dict, out: Path, *, seed: int) -> None:
                     "License": "CC0", "DatasetType": "derivative",
                     "GeneratedBy": [{"Name": "mettrail phantom"}]})  # fmt: skip
         (out / "derivatives" / name / "README").write_text(f"{title} of the data set two folders up.\n")
-    _write_table(out / "participants.tsv", pd.DataFrame({"participant_id": [f"sub-{p['id']}" for p in patients]}))
+    people = [{"participant_id": f"sub-{p['id']}", **p["participant"]} for p in patients]
+    _write_table(out / "participants.tsv", _table_of(people, ["participant_id"], PARTICIPANT))
     rows, responses = [], []
     for given, patient in zip(spec["patients"], patients):
         sub = f"sub-{patient['id']}"
-        times = pd.DataFrame({"session_id": [f"ses-{s['label']}" for s in patient["sessions"]],
-                              "acq_time": [s["acq_time"] for s in patient["sessions"]]})  # fmt: skip
-        (out / sub).mkdir(parents=True, exist_ok=True)
-        _write_table(out / sub / f"{sub}_sessions.tsv", times.sort_values("session_id"))
-        for session in simulate_patient(given, seed=seed, defaults=spec["defaults"]):
-            _write_session(out, session)
+        facts = [{"session_id": f"ses-{s['label']}", "acq_time": s["acq_time"], **s["clinical"]}
+                 for s in patient["sessions"]]  # fmt: skip
+        table = _table_of(facts, ["session_id", "acq_time"], CLINICAL)
+        _write_table(out / sub / f"{sub}_sessions.tsv", table.sort_values("session_id"))
+        visits = simulate_patient(given, seed=seed, defaults=spec["defaults"])
+        for session, described in zip(visits, patient["sessions"], strict=True):
+            _write_session(out, session, extracted=described["extent"] in EXTRACTED)
             rows.append(session.lesions)
         responses += [
             {"participant_id": sub, "session_id": f"ses-{ses}", "expected": expected}
@@ -376,13 +421,18 @@ The ball on the scalp is on the left side of the head.
 """
 
 
-def _write_session(out: Path, session: Session) -> None:
+def _table_of(rows: list[dict], always: Sequence[str], where_given: Sequence[str]) -> pd.DataFrame:
+    """Put rows into a table; of the columns in `where_given` it has those that any row fills."""
+    return pd.DataFrame(rows, columns=[*always, *(name for name in where_given if any(name in row for row in rows))])
+
+
+def _write_session(out: Path, session: Session, *, extracted: bool) -> None:
     sub, ses = f"sub-{session.participant}", f"ses-{session.label}"
     stem = f"{sub}_{ses}"
     anat = out / sub / ses / "anat"
     for sequence, image in session.images.items():
         images.write_image(anat / f"{stem}_{sequence}.nii.gz", image.data, image.affine)
-        _write_json(anat / f"{stem}_{sequence}.json", _sidecar(sequence, image))
+        _write_json(anat / f"{stem}_{sequence}.json", _sidecar(sequence, image, extracted=extracted))
     truth = out / "derivatives" / TRUTH / sub / ses / "anat"
     images.write_labels(truth / f"{stem}_desc-tissue_dseg.nii.gz", session.tissue.data, session.tissue.affine)
     folder = out / "derivatives" / INSTANCES / sub / ses / "anat"
@@ -390,11 +440,11 @@ def _write_session(out: Path, session: Session) -> None:
     images.write_labels(folder / f"{stem}_desc-brain_mask.nii.gz", session.brain.data, session.brain.affine)
 
 
-def _sidecar(sequence: str, image: Image) -> dict:
+def _sidecar(sequence: str, image: Image, *, extracted: bool) -> dict:
     settings = {
         "MagneticFieldStrength": 3,
         "Manufacturer": "synthetic",
-        "SkullStripped": False,
+        "SkullStripped": extracted,
         "SliceThickness": round(max(image.spacing_mm), 4),
     }
     if sequence == scan.CONTRAST:

@@ -339,6 +339,17 @@ def draw_brain(sampling: Sampling) -> np.ndarray:
     return shrink(look_up_brain(sampling), sampling.factors) >= 0.5
 
 
+def draw_ellipsoid(
+    box: tuple[np.ndarray, np.ndarray], grid: Grid, motion: np.ndarray, *, margin_mm: float
+) -> np.ndarray:
+    """Mask, on the scan's own grid, of the ellipsoid that fits a box of the patient with a margin around it."""
+    low, high = box
+    index = np.indices(grid.shape).reshape(3, -1).T
+    points = nib.affines.apply_affine(np.linalg.inv(motion) @ grid.affine, index)
+    apart = (points - (low + high) / 2) / ((high - low) / 2 - margin_mm)
+    return ((apart**2).sum(1) <= 1).reshape(grid.shape)
+
+
 def draw_truth(
     sampling: Sampling, overlays: list[Overlay], swellings: list[Swelling]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -800,7 +800,12 @@ def _draw_sum(axes, session_rows, days, pr_fraction, pd_fraction, pd_abs_mm) -> 
     )
     names = [str(s) for s in session_rows.get("session_id", [])]
     rows = [r for _, r in session_rows.iterrows()]
-    measured = [(days[n], _number(r.get("sum_ld_mm"))) for n, r in zip(names, rows, strict=True)]
+    # A sum that a missed lesion has made too small turns out not evaluable: the line goes on over it.
+    measured = [
+        (days[n], _number(r.get("sum_ld_mm")))
+        for n, r in zip(names, rows, strict=True)
+        if _text(r.get("response_imaging_final")) != "NE"
+    ]
     measured = [(x, y) for x, y in measured if np.isfinite(y)]
     baseline = next((b for b in (_number(r.get("sum_ld_baseline_mm")) for r in rows) if np.isfinite(b)), np.nan)
     followups = [

@@ -1,0 +1,199 @@
+"""Scores are those of the papers: every figure here was made with the authors' own code, or by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from mettrail import metrics
+from mettrail.errors import GridMismatchError, InputError
+from mettrail.metrics import Voxels
+
+SHAPE = (40, 40, 20)
+MM = np.eye(4)
+
+
+def blocks(*places):
+    """Boolean blocks: (corner, size)."""
+    mask = np.zeros(SHAPE, bool)
+    for corner, size in places:
+        mask[tuple(slice(c, c + s) for c, s in zip(corner, np.broadcast_to(size, 3)))] = True
+    return mask
+
+
+# --- BraTS-METS, against figures of the challenge's own code --------------------------------------------------------
+
+ONE = ((5, 5, 5), 4)
+OTHER = ((25, 25, 5), 4)
+LESIONWISE = {
+    "both empty": ([], [], (0, 0, 0), 1, 0),
+    "made up": ([], [ONE], (0, 1, 0), 0, 374),
+    "missed": ([ONE], [], (0, 0, 1), 0, 374),
+    "one right, one missed, one made up": ([ONE, OTHER], [ONE, ((5, 25, 5), 3)], (1, 1, 1), 0.3333, 249.333),
+    "2 mm3 missed": ([ONE, ((25, 25, 5), (2, 1, 1))], [ONE], (1, 0, 0), 1, 0),
+    "3 mm3 missed": ([ONE, ((25, 25, 5), (3, 1, 1))], [ONE], (1, 0, 1), 0.5, 187),
+    "two with a gap of 1, one found": ([ONE, ((10, 5, 5), 4)], [ONE], (1, 0, 0), 0.6667, 5),
+    "two with a gap of 2, one found": ([ONE, ((11, 5, 5), 4)], [ONE], (1, 0, 0), 0.6667, 6),
+    "two with a gap of 3, one found": ([ONE, ((12, 5, 5), 4)], [ONE], (1, 0, 1), 0.5, 187),
+    "beside it": ([ONE], [((9, 5, 5), 4)], (1, 0, 0), 0, 4),
+    "one over two with a gap of 4": ([ONE, ((13, 5, 5), 4)], [((5, 5, 5), (12, 4, 4))], (2, 0, 0), 0.5, 8),
+    "identical": ([ONE], [ONE], (1, 0, 0), 1, 0),
+}
+
+
+@pytest.mark.parametrize("name", LESIONWISE)
+def test_lesionwise_scores_are_those_of_the_challenge(name):
+    truth, prediction, counts, dice, distance = LESIONWISE[name]
+    score = metrics.score_lesionwise(blocks(*prediction), blocks(*truth), affine=MM)
+    assert (score.found, score.false, score.missed) == counts
+    assert score.dice == pytest.approx(dice, abs=1e-4)
+    assert score.hd95_mm == pytest.approx(distance, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "dice", "distance"),
+    [
+        ([], [], 1, 0),
+        ([], [ONE], 0, math.inf),
+        ([ONE, ((25, 25, 5), (2, 1, 1))], [ONE], 0.9846, None),
+        ([ONE, ((25, 25, 5), (3, 1, 1))], [ONE], 0.9771, None),
+        ([ONE, ((10, 5, 5), 4)], [ONE], 0.6667, 5),
+        ([ONE], [((9, 5, 5), 4)], 0, 4),
+        ([ONE, ((13, 5, 5), 4)], [((5, 5, 5), (12, 4, 4))], 0.8, 2),
+    ],
+)
+def test_scores_of_the_whole_scan(truth, prediction, dice, distance):
+    prediction, truth = blocks(*prediction), blocks(*truth)
+    assert Voxels.of(prediction, truth).dice == pytest.approx(dice, abs=1e-4)
+    if distance is not None:
+        assert metrics.hausdorff95(prediction, truth, spacing_mm=(1, 1, 1)) == pytest.approx(distance, abs=1e-3)
+
+
+def test_labels_that_are_swapped_give_a_perfect_score_of_nothing():
+    """The trap of BraTS' numbering: where nobody has the label, both masks are empty, and the score says so."""
+    tissue = np.where(blocks(ONE), 1, 0)
+    voxels = Voxels.of(tissue == 3, tissue == 3)
+    assert voxels.dice == 1
+    assert voxels.empty
+
+
+# --- DSC and nDSC --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counts", "dice", "normalised"),
+    [((800, 200, 200), 0.8, 0.8), ((80, 20, 20), 0.8, 0.8791), ((8000, 2000, 2000), 0.8, 0.4190), ((0, 5, 0), 0, 0)],
+)
+def test_normalised_dice(counts, dice, normalised):
+    voxels = Voxels(*counts)
+    assert voxels.dice == pytest.approx(dice)
+    assert voxels.normalised_dice(domain=10**6, mean_fraction=0.001) == pytest.approx(normalised, abs=1e-4)
+
+
+def test_nothing_found_where_nothing_is_is_perfect_and_flagged():
+    assert Voxels(0, 0, 0).normalised_dice(domain=100) == 1
+    assert Voxels(0, 0, 0).empty
+    assert not Voxels(0, 5, 0).empty
+
+
+# --- Lesions by overlap --------------------------------------------------------------------------------------------
+
+
+def test_two_pieces_of_one_lesion_are_both_found_and_the_rate_counts_the_lesion_once():
+    truth = blocks(((5, 5, 5), (8, 4, 4)))
+    counts = metrics.count_lesions(blocks(((5, 5, 5), (4, 4, 4)), ((10, 5, 5), (3, 4, 4))), truth)
+    assert (counts.found, counts.false, counts.missed, counts.n_truth) == (2, 0, 0, 1)
+    assert (counts.f1, counts.tpr, counts.fdr) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(("inclusive", "counts"), [(True, (1, 0, 0)), (False, (0, 1, 1))])
+def test_exactly_a_quarter_is_enough_or_not(inclusive, counts):
+    truth, prediction = blocks(((5, 5, 5), (8, 4, 4))), blocks(((5, 5, 5), (2, 4, 4)))
+    found = metrics.count_lesions(prediction, truth, inclusive=inclusive)
+    assert (found.found, found.false, found.missed) == counts
+
+
+def test_rates_without_lesions_have_no_value():
+    none = metrics.count_lesions(blocks(), blocks())
+    assert none.f1 == 1
+    assert math.isnan(none.tpr)
+    assert math.isnan(none.fdr)
+
+
+def test_what_touches_at_a_corner_is_one_lesion_or_two():
+    corner = blocks(((5, 5, 5), 2), ((7, 7, 7), 2))
+    assert metrics.count_lesions(corner, corner).n_truth == 1
+    assert metrics.count_lesions(corner, corner, connectivity=6).n_truth == 2
+
+
+def test_panoptic_quality():
+    truth = blocks(((2, 2, 2), (9, 1, 1)), OTHER)
+    prediction = blocks(((2, 2, 2), (8, 1, 1)), ((30, 5, 5), 2))
+    pq, rq, sq = metrics.panoptic_quality(prediction, truth)
+    assert (rq, sq) == (0.5, pytest.approx(8 / 9))
+    assert pq == pytest.approx(rq * sq)
+    assert metrics.panoptic_quality(blocks(), truth) == (0, 0, 0)
+    assert all(map(math.isnan, metrics.panoptic_quality(blocks(), blocks())))
+
+
+def test_false_lesions_are_counted_from_a_size_on():
+    prediction = blocks(ONE, ((20, 20, 5), (3, 3, 1)), ((30, 30, 5), (10, 1, 1)))
+    assert metrics.count_false(prediction, blocks(ONE), affine=MM) == 2
+    assert metrics.count_false(prediction, blocks(ONE), affine=MM, min_mm3=10) == 1
+    assert metrics.count_false(prediction, blocks(ONE), affine=np.diag([2, 1, 1, 1]), min_mm3=10) == 2
+
+
+# --- Thresholds, tests ---------------------------------------------------------------------------------------------
+
+
+def test_the_threshold_of_youden():
+    truth, probability = [0, 0, 0, 0, 1, 1, 1, 0], [0.1, 0.2, 0.3, 0.6, 0.4, 0.7, 0.9, 0.35]
+    auc, threshold = metrics.choose_threshold(probability, truth)
+    assert auc == pytest.approx(0.9333, abs=1e-4)
+    assert threshold == 0.4
+    assert all(map(math.isnan, metrics.choose_threshold(probability, np.zeros(8))))
+
+
+def test_of_equally_good_thresholds_the_highest_is_taken():
+    assert metrics.choose_threshold([0.2, 0.4, 0.6, 0.8], [0, 1, 0, 1])[1] == 0.8
+
+
+def scores(*values):
+    return {f"sub-{n}": [value] for n, value in enumerate(values)}
+
+
+def test_methods_are_compared_by_patient_with_one_tail():
+    new, old = scores(0.80, 0.70, 0.90, 0.60, 0.75), scores(0.60, 0.65, 0.80, 0.55, 0.78)
+    t, p = metrics.is_better(new, old)
+    assert (t, p) == (pytest.approx(1.9596, abs=1e-4), pytest.approx(0.0608, abs=1e-4))
+    assert metrics.is_better(old, new)[1] == pytest.approx(1 - p)
+    # More scans of a patient are one patient still.
+    again = {who: values * 3 for who, values in new.items()}
+    assert metrics.is_better(again, old) == pytest.approx((t, p))
+
+
+def test_a_test_that_cannot_be_made_has_no_value():
+    assert all(map(math.isnan, metrics.is_better(scores(0.5), scores(0.4))))
+    assert all(map(math.isnan, metrics.is_better(scores(0.5, 0.6), scores(0.4, 0.5))))
+    with pytest.raises(InputError, match="sub-1"):
+        metrics.is_better(scores(0.5, 0.6), scores(0.4))
+
+
+def test_groups_are_compared_by_ranks_and_corrected():
+    a, b = [0.9, 0.8, 0.85, 0.7], [0.6, 0.65, 0.75, 0.5, 0.55]
+    assert metrics.compare_groups({"1-3": a, "4-10": b})["1-3", "4-10"] == pytest.approx(0.0275, abs=1e-4)
+    three = metrics.compare_groups({"1-3": a, "4-10": b, ">10": a})
+    assert three["1-3", "4-10"] == pytest.approx(3 * 0.0275, abs=3e-4)
+    assert three["4-10", ">10"] == pytest.approx(3 * 0.0275, abs=3e-4), "never less than a smaller one before it"
+    assert three["1-3", ">10"] == 1
+    assert math.isnan(metrics.compare_groups({"1-3": a, ">10": []})["1-3", ">10"])
+
+
+def test_the_effect_of_size():
+    rho, _ = metrics.size_effect([10, 25, 60, 200, 500, 1500], [0, 0.4, 0.55, 0.7, 0.68, 0.85])
+    assert rho == pytest.approx(0.9429, abs=1e-4)
+    assert all(map(math.isnan, metrics.size_effect([1, 2], [0.5, 0.6])))
+
+
+def test_masks_on_other_grids_are_refused():
+    with pytest.raises(GridMismatchError, match="one voxel grid"):
+        Voxels.of(np.zeros((3, 3, 3)), np.zeros((3, 3, 4)))

@@ -208,6 +208,43 @@ def test_a_lesion_with_local_therapy_is_a_target_only_if_it_has_progressed_since
     assert (rows.query("track_id == 'L001'")["role"].iloc[-1] == "target") == target
 
 
+def test_what_is_only_necrosis_at_baseline_is_an_other_lesion_and_not_new_when_it_enhances():
+    lesions, sessions, patient = assess({"L001": [20, 20], "L002": [{"ld_mm": 8, "enhancing": False}, 8]})
+    assert lesions.query("track_id == 'L002'")["role"].tolist() == ["nontarget"] * 2
+    assert last(sessions, "response_imaging_final") == "SD"
+    assert (patient["n_nontargets"], patient["n_new_total"]) == (1, 0)
+
+
+def test_lesions_that_are_one_at_baseline_and_part_later_have_not_shrunk():
+    _, sessions, _ = assess(
+        {"L001": [12, 24, 12], "L002": [11, "L001", 11]}, [-60, -10, 30], participant={"treatment_start_day": "0"}
+    )
+    assert sessions["sum_ld_mm"].tolist()[1:] == [24, 23]
+    assert last(sessions, "target_response") == "SD"
+
+
+def test_a_lesion_resected_before_baseline_does_not_forbid_a_complete_response():
+    _, sessions, _ = assess(
+        {"L001": [20, 20, 0], "L002": [12, 0, 0]}, [-60, -10, 30], participant={"treatment_start_day": "0"},
+        overrides=[override("resected_day", "-30", track="L002")],
+    )  # fmt: skip
+    assert last(sessions, "nontarget_response") == "n/a"
+    assert last(sessions, "response_imaging_final") == "CR"
+
+
+def test_sessions_before_baseline_are_no_nadir():
+    _, sessions, _ = assess({"L001": [10, 20, 22]}, [-60, -10, 30], participant={"treatment_start_day": "0"})
+    assert last(sessions, "target_response") == "SD"
+    assert last(sessions, "nadir_sum_ld_mm") == 20
+
+
+@pytest.mark.parametrize("flags", ["fov_edge", "nonconvex"])
+def test_targets_that_are_hard_to_reproduce_come_last(flags):
+    hard = {"ld_mm": 30, "flags": flags, "touches_border": True}
+    lesions, _, _ = assess({"L001": [hard, hard], "L002": [12, 12]}, max_targets=1)
+    assert lesions.groupby("track_id")["role"].first().to_dict() == {"L001": "nontarget", "L002": "target"}
+
+
 # --- The value in the sum -----------------------------------------------------------------------------------------
 
 
@@ -341,6 +378,24 @@ def test_a_lesion_missed_once_makes_no_response_and_no_progression():
         0,
     )
     assert math.isnan(gap["ld_rano_mm"])
+
+
+def test_two_sessions_may_count_as_missed_where_that_is_set():
+    back = {"ld_mm": 12, "probable_miss": True}
+    _, sessions, _ = assess({"L001": [20] * 4, "L002": [12, 0, 0, back]})
+    assert sessions["response_imaging_final"].tolist()[1:] == ["NE", "NE", "SD"]
+
+
+def test_the_growth_of_5_mm_can_be_asked_of_the_sum():
+    tracks = {"L001": [17, 10, 12], "L002": [17, 10, 12], "L003": [16, 10, 12]}
+    assert last(assess(tracks)[1], "target_response") == "SD"
+    assert last(assess(tracks, abs_rule="sum")[1], "target_response") == "PD"
+
+
+def test_pieces_smaller_than_5_mm_in_all_count_as_5_mm_where_that_is_set():
+    pieces = {"ld_mm": 2.4, "n_fragments": 2, "ld_fragments_mm": 4.4}
+    assert assess({"L001": [20, pieces]}, tsm_mode="floor5")[1]["sum_ld_mm"].tolist() == [20, 5]
+    assert assess({"L001": [20, pieces]})[1]["sum_ld_mm"].tolist() == [20, 4.4]
 
 
 def test_a_lesion_gone_twice_was_gone():
@@ -505,8 +560,11 @@ def test_a_lesion_gone_at_baseline_and_back_is_recurrent_and_counts_as_new():
     assert last(sessions, "response_imaging_final") == "PD"
     assert sessions["session_role"].tolist() == ["prebaseline", "baseline", "followup"]
     assert pd.isna(sessions["response_imaging_final"].iloc[0])
-    _, sessions, _ = assess(tracks, [-60, -10, 30], participant={"treatment_start_day": "0"}, recurrence_is_new=False)
+    _, sessions, patient = assess(
+        tracks, [-60, -10, 30], participant={"treatment_start_day": "0"}, recurrence_is_new=False
+    )
     assert last(sessions, "response_imaging_final") == "SD"
+    assert patient["n_new_total"] == 0
 
 
 # Immunotherapy: a new lesion alone waits for the next session four weeks later.
@@ -534,6 +592,21 @@ def test_under_immunotherapy_new_lesions_alone_must_be_confirmed(
     assert sessions["response_overall_prospective"].tolist()[1:] == prospective, name
     assert sessions["response_overall_final"].tolist()[1:] == final, name
     assert (None if pd.isna(patient["progression_day"]) else patient["progression_day"]) == progression_day
+
+
+def test_clinical_worsening_confirms_what_was_unconfirmed():
+    _, sessions, _ = assess(
+        {"L001": [20] * 3, "L002": [None, 8, 8]}, [0, 60, 95], participant={"treatment_type": "immunotherapy"},
+        columns={"clinical_status": ["stable", "stable", "worse"]},
+    )  # fmt: skip
+    assert sessions["response_imaging_final"].tolist()[1:] == ["PD", "PD"]
+
+
+def test_a_cleared_new_lesion_that_is_still_there_forbids_a_complete_response():
+    _, sessions, _ = assess(
+        {"L001": [20, 20, 0], "L002": [None, 8, 8]}, [0, 60, 95], participant={"treatment_type": "immunotherapy"}
+    )
+    assert sessions["response_imaging_final"].tolist()[1:] == ["SD", "PR"]
 
 
 def test_a_session_too_soon_neither_confirms_nor_clears():
@@ -868,6 +941,13 @@ def test_response_by_volumes(baseline, nadir, now, response):
     assert last(sessions, "sum_vol_target_ml") == pytest.approx(now)
 
 
+def test_response_by_volumes_with_the_threshold_of_rano_2():
+    """10, 3.5, 4.9 mL: 40 % more than the smallest."""
+    tracks = {"L001": [{"ld_mm": 20, "vol_wl_mm3": 1000 * ml} for ml in (10, 3.5, 4.9)]}
+    assert last(assess(tracks)[1], "response_volumetric") == "SD"
+    assert last(assess(tracks, volume=VOLUME | {"pd": 0.40})[1], "response_volumetric") == "PD"
+
+
 @pytest.mark.parametrize(("now", "response"), [(14.9, "SD"), (15.0, "PD")])
 def test_growth_can_be_asked_of_the_diameter_of_the_sphere(now, response):
     """5 mm, as with the longest diameter; by volume a tenth of a millilitre is long reached."""
@@ -1180,6 +1260,16 @@ def test_a_column_that_decides_must_be_there(column):
             pd.DataFrame([cell("ses-0", "L001", 9)]).drop(columns=column), sessions, {"participant_id": "sub-1"},
             rano=RANO, volume=VOLUME,
         )  # fmt: skip
+
+
+def test_a_row_that_is_lacking_at_an_evaluable_session_is_refused():
+    sessions = pd.DataFrame(
+        [{"session_id": f"ses-{t}", "order": t, "days": 9.0 * t, "evaluable": True} for t in (0, 1)]
+    )
+    with pytest.raises(InputError, match="L001 at ses-1"):
+        rano.assess_patient(
+            pd.DataFrame([cell("ses-0", "L001", 9)]), sessions, {"participant_id": "sub-1"}, rano=RANO, volume=VOLUME
+        )
 
 
 def test_rows_of_a_session_that_is_not_there_are_refused():

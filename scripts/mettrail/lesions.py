@@ -337,10 +337,10 @@ def edge_points(mask: np.ndarray) -> np.ndarray:
     return np.argwhere((around > 0) & (around < 8))
 
 
-def longest_diameter(
+def longest_diameters(
     mask: np.ndarray, *, spacing_mm: tuple[float, float], gap_mm: float, at_least_mm: float = 0.0
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Find the longest chord of a slice that stays inside it.
+    """Find the longest chord of a slice that stays inside it, and all others as long.
 
     Parameters
     ----------
@@ -356,8 +356,8 @@ def longest_diameter(
     -------
     length_mm : float
         0 when no chord is long enough.
-    start, end : (2,) float
-        In voxels; midpoints of pixel edges.
+    starts, ends : (n, 2) float
+        In voxels; midpoints of pixel edges. Empty when no chord is long enough.
     """
     doubled = _edge_midpoints(mask)
     spacing = np.asarray(spacing_mm, float)
@@ -368,16 +368,19 @@ def longest_diameter(
     first, second, length = first[possible], second[possible], length[pairs[possible]]
     # Pairs come in the order of their points, which breaks ties.
     order = np.argsort(-np.round(length, 9), kind="stable")
+    best, starts, ends = 0.0, [np.zeros((0, 2))], [np.zeros((0, 2))]
     done, batch = 0, FIRST_BATCH
-    while done < len(order):
+    while done < len(order) and length[order[done]] >= best - TOLERANCE:
         these = order[done : done + batch]
         p, q = doubled[first[these]] / 2, doubled[second[these]] / 2
-        passing = np.flatnonzero(_longest_gap(mask, p, q, spacing) <= gap_mm + TOLERANCE)
-        if len(passing):
-            best = passing[0]
-            return float(length[these[best]]), p[best], q[best]
+        passing = _longest_gap(mask, p, q, spacing) <= gap_mm + TOLERANCE
+        if passing.any():
+            best = best or float(length[these[passing]][0])
+            passing &= length[these] >= best - TOLERANCE
+            starts.append(p[passing])
+            ends.append(q[passing])
         done, batch = done + batch, min(batch * 4, LARGEST_BATCH)
-    return 0.0, doubled[0] / 2, doubled[0] / 2
+    return best, np.concatenate(starts), np.concatenate(ends)
 
 
 def perpendicular_mm(
@@ -393,14 +396,16 @@ def perpendicular_mm(
         Ends of the chord to cross, voxels.
     spacing_mm : (2,) float
     gap_mm : float
-        As for `longest_diameter`.
+        As for `longest_diameters`.
     """
     spacing = np.asarray(spacing_mm, float)
     along = (end - start) * spacing
     length = float(np.hypot(*along))
     along = along / length
     across = np.array([-along[1], along[0]])
-    at = np.arange(0, length + TOLERANCE, PERP_STEP_VOX * spacing.min())
+    # From the middle outwards, so that the chord may be read from either end.
+    step = PERP_STEP_VOX * spacing.min()
+    at = length / 2 + step * np.arange(-int(length / 2 / step), int(length / 2 / step) + 1)
     feet = (start * spacing + at[:, None] * along) / spacing
     reach = float(np.hypot(*(np.array(mask.shape) * spacing))) + spacing.max()
     sides = [_reach_inside(mask, feet, feet + sign * reach * across / spacing, spacing, gap_mm) for sign in (1, -1)]
@@ -455,15 +460,20 @@ class _AxialView:
         for k in sorted(levels, key=lambda k: -feret[k]):
             if feret[k] < best[0] - TOLERANCE:
                 break
-            length, p, q = longest_diameter(
+            length, starts, ends = longest_diameters(
                 slices[k], spacing_mm=self.in_plane_mm, gap_mm=gap, at_least_mm=best[0] - TOLERANCE
             )
             # Of equal lengths the larger slice, then the lower one.
             rank = (round(length, 6), int(slices[k].sum()), -int(k))
             if length > 0 and (chosen is None or rank > (round(best[0], 6), *best[1:])):
-                best, chosen = (length, *rank[1:]), (k, p, q)
-        k, p, q = chosen
-        perp = perpendicular_mm(slices[k], p, q, spacing_mm=self.in_plane_mm, gap_mm=gap)
+                best, chosen = (length, *rank[1:]), (k, starts, ends)
+        k, starts, ends = chosen
+        # Of diameters equally long, the one with the longest perpendicular.
+        perps = [
+            perpendicular_mm(slices[k], *pair, spacing_mm=self.in_plane_mm, gap_mm=gap) for pair in zip(starts, ends)
+        ]
+        widest = int(np.argmax(np.round(perps, 6)))
+        perp, p, q = perps[widest], starts[widest], ends[widest]
         level = int(k + origin[self.axis])
         ends = [self.world @ [*np.insert(np.delete(origin, self.axis) + end, self.axis, level), 1] for end in (p, q)]
         return {

@@ -518,9 +518,10 @@ def instances_to_reference(instances: Image, grid: Grid, *, world: np.ndarray) -
 
     numbers = data[tuple(voxels.T)]
     count = np.bincount(out.ravel(), minlength=int(numbers.max()) + 1)
-    for number in np.unique(numbers):
-        if count[number] == 0:
-            _keep_one_voxel(out, number, there[numbers == number].mean(0), np.array(grid.spacing_mm), count)
+    lost = [(there[numbers == number], int(number)) for number in np.unique(numbers) if count[number] == 0]
+    # Large ones first, then by place: an order that labels have no part in.
+    for voxels, number in sorted(lost, key=lambda each: (-len(each[0]), *np.round(each[0].mean(0), 6))):
+        _keep_one_voxel(out, number, voxels.mean(0), np.array(grid.spacing_mm), count)
     return Image(out, grid.affine)
 
 

@@ -174,11 +174,12 @@ def diameter_in_sum(
         return 0.0, "absent"
     if status != "present" or math.isnan(ld_mm):
         return math.nan, "ne"
+    value, source = (ld_mm, "measured")
     if n_fragments > 1 and ld_fragments_mm > 0:
-        return ld_fragments_mm, "fragments"
-    if tsm_mode == "floor5" and ld_mm < TOO_SMALL_MM:
+        value, source = ld_fragments_mm, "fragments"
+    if tsm_mode == "floor5" and value < TOO_SMALL_MM:
         return TOO_SMALL_MM, "floor5"
-    return ld_mm, "measured"
+    return value, source
 
 
 def join_groups(*owners: Sequence[int]) -> np.ndarray:
@@ -956,6 +957,14 @@ def _make_course(lesions, sessions, overrides, *, rano):
     for k, track in enumerate(tracks):
         last_absent = []
         for t in range(born[k], n_sessions):
+            if evaluable[t] and track not in rows[t]:
+                raise InputError(
+                    f"lesion {track} at {ids[t]}",
+                    found="no row",
+                    expected="one for every lesion at every evaluable session from its first on, absent ones too",
+                    advice="Run the matching of this session again.",
+                    reason="bad_table",
+                )
             row = rows[t].get(track, {"status": "not_evaluable"})
             resected = course.days[t] > overrides.resected_day.get(track, math.inf)
             _place(course, t, k, row, overrides, resected=resected, tsm_mode=rano["tsm_mode"])
@@ -972,8 +981,8 @@ def _make_course(lesions, sessions, overrides, *, rano):
             if row["status"] == "absent":
                 last_absent.append(t)
             elif row["status"] in ("present", "merged"):
-                if bool(_value(row, "probable_miss", False)) and last_absent:
-                    course.gaps.append((last_absent[-1], k, t))
+                if bool(_value(row, "probable_miss", False)):
+                    course.gaps += [(u, k, t) for u in last_absent]
                 last_absent = []
     return course
 
@@ -1129,7 +1138,9 @@ def _roles(course, baseline, targets, overrides, *, upto):
             roles.append("target")
         elif at_baseline == "unborn":
             roles.append("new")
-        elif at_baseline == "absent":
+        elif overrides.resected_day.get(track, math.inf) <= course.days[baseline]:
+            roles.append("prebaseline")
+        elif at_baseline == "absent" and course.rows[baseline][track]["status"] == "absent":
             roles.append("recurrent" if back else "prebaseline")
         else:
             roles.append("nontarget")
@@ -1315,6 +1326,7 @@ def assess_patient(
         targets, lost = _kept_targets(course, baseline, frozen, decided)
         if targets is None:
             targets = _targets(course, baseline, measurable, decided, rano)
+        targets += _parts_of_targets(course, baseline, targets, decided)
         _carry_by_targets(course, targets, baseline)
     clinic = _clinic(of, participant, baseline, rano=rano)
     dated = not np.isnan(course.days[course.evaluable]).any()
@@ -1424,6 +1436,13 @@ def _kept_targets(course, baseline, frozen, overrides):
     return kept, bool(set(given) - there)
 
 
+def _parts_of_targets(course, baseline, targets, overrides):
+    """Lesions that are one with a target at baseline: once apart, they still are what the sum began with."""
+    owners = {course.tracks.index(track) for track in targets}
+    parts = [k for k, owner in enumerate(course.owner[baseline]) if owner != k and int(owner) in owners]
+    return [course.tracks[k] for k in parts if course.tracks[k] not in {*targets, *overrides.excluded}]
+
+
 def _is_treated(course, baseline, k, overrides, rano):
     """Whether a lesion had local therapy before baseline and has not progressed since: no target (RECIST 1.1)."""
     track = course.tracks[k]
@@ -1450,7 +1469,10 @@ def _lesion_rows(story):
     statuses = {}
     if baseline is not None:
         roles = _roles(at_end, baseline, story.targets, story.overrides, upto=last)
-        statuses = _new_statuses(at_end, roles, story.overrides, baseline=baseline, upto=last, recurrence_is_new=True)
+        statuses = _new_statuses(
+            at_end, roles, story.overrides, baseline=baseline, upto=last,
+            recurrence_is_new=story.rano["recurrence_is_new"],
+        )  # fmt: skip
     back = {(u, k) for _, k, u in course.gaps}
     for t in range(len(course.ids)):
         upto = t if baseline is None else max(t, baseline)
@@ -1682,7 +1704,9 @@ def _patient_row(story, session_rows):
     last = len(course.ids) - 1
     at_end = course.known(last)
     roles = _roles(at_end, baseline, story.targets, story.overrides, upto=last)
-    new = _new_statuses(at_end, roles, story.overrides, baseline=baseline, upto=last, recurrence_is_new=True)
+    new = _new_statuses(
+        at_end, roles, story.overrides, baseline=baseline, upto=last, recurrence_is_new=rano["recurrence_is_new"]
+    )
     n_new = sum(any(s in ("definite", "confirmed", "equivocal") for s in status) for status in new.values())
     row |= {
         "n_lesions_baseline": first["n_lesions"],

@@ -164,7 +164,7 @@ LESIONS = (
             "baseline": "first session of the patient: nothing before it",
             "persist": "still there",
             "new": "seen for the first time",
-            "split": "in several pieces",
+            "split": "in several pieces, or apart again from a lesion it was one with",
             "merged_into": "became one with another lesion",
             "reappeared": "seen again after an evaluable session without it",
             "absent": "not seen",
@@ -185,7 +185,10 @@ LESIONS = (
         },
     ),
     _float(
-        "match_score", "Strength of the match: shared volume over the smaller one, less for each session missed.", "1"
+        "match_score",
+        "Strength of the match. overlap: shared volume over the smaller one; gap: distance in mm; split, merged: share "
+        "of the volume inside.",
+        "1",
     ),
     _enum(
         "role",
@@ -195,7 +198,7 @@ LESIONS = (
             "nontarget": "there at baseline, not chosen",
             "new": "born after baseline",
             "recurrent": "seen before baseline, gone at baseline, back",
-            "prebaseline": "seen before baseline only",
+            "prebaseline": "seen before baseline, not at it",
             "excluded": "left out by a reader",
         },
     ),
@@ -258,7 +261,7 @@ LESIONS = (
             "definite": "large enough and seen on enough slices when first seen",
             "equivocal": "may not be real",
             "confirmed": "was equivocal; later definite, or seen at two more sessions: dates from its first",
-            "rejected": "was equivocal; not there at the next evaluable session",
+            "rejected": "was equivocal; not there at an evaluable session before it was confirmed",
         },
         revisable=True,
     ),
@@ -386,8 +389,8 @@ PATIENTS = (
     _text("baseline_session", "The baseline session; n/a if no session can be evaluated."),
     SESSIONS[[c.name for c in SESSIONS].index("baseline_flag")],
     _int("n_lesions_baseline", "Lesions present at baseline."),
-    _int("n_targets", "Target lesions."),
-    _int("n_nontargets", "Other lesions at baseline."),
+    _int("n_targets", "Target lesions; lesions that are one with a target at baseline count with it."),
+    _int("n_nontargets", "Other lesions at baseline, as far as known.", revisable=True),
     _int("n_tracks_total", "Lesions ever seen.", revisable=True),
     _int(
         "n_new_total", "Lesions born after baseline, or back after being gone at it, and not rejected.", revisable=True

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
-from mettrail.lesions import find_instances, longest_diameter, measure_instances
+from mettrail.lesions import find_instances, longest_diameters, measure_instances
 from mettrail.settings import measure_settings
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
@@ -170,7 +170,7 @@ def compare_with_all_chords(instances: np.ndarray, gap_mm: float) -> dict:
     worst, undecided, chords = 0.0, 0, 0
     for number, raw in enumerate(stack):
         mask = ndimage.binary_fill_holes(raw)
-        exact, *_ = longest_diameter(mask, spacing_mm=(1.0, 1.0), gap_mm=gap_mm)
+        exact, *_ = longest_diameters(mask, spacing_mm=(1.0, 1.0), gap_mm=gap_mm)
         least, most = try_all_chords(mask, gap_mm)
         undecided += most - least > 1e-9
         worst = max(worst, least - exact, exact - most)

@@ -260,3 +260,14 @@ def test_readers_tables_are_found_and_must_be_of_the_cohort(tmp_path):
         cohort.find_overrides(tmp_path, ["B"])
     with pytest.raises(InputError, match="no such folder"):
         cohort.find_overrides(tmp_path / "nowhere", ["A"])
+
+
+def test_labels_that_are_none_of_ours_take_out_their_visit_alone(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
+    for ses, label in (("1", 3), ("2", 4)):
+        data = np.full((9, 10, 11), label, np.uint8)
+        write_scan(tmp_path / f"masks/sub-A/ses-{ses}/anat/sub-A_ses-{ses}_dseg.nii.gz", data)
+    table = index(bids, tmp_path / "out", labels_folder=str(tmp_path / "masks"))
+    assert table["usable"].tolist() == ["true", "false"]
+    assert "sub-A_ses-2_dseg.nii.gz" in table.loc[("A", "2"), "detail"]
+    assert "4" in table.loc[("A", "2"), "detail"]

@@ -220,6 +220,7 @@ def test_lesions_that_are_one_at_baseline_and_part_later_have_not_shrunk():
         {"L001": [12, 24, 12], "L002": [11, "L001", 11]}, [-60, -10, 30], participant={"treatment_start_day": "0"}
     )
     assert sessions["sum_ld_mm"].tolist()[1:] == [24, 23]
+    assert sessions["n_targets"].tolist() == [1, 1, 1]
     assert last(sessions, "target_response") == "SD"
 
 

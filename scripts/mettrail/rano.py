@@ -1383,6 +1383,12 @@ class _Story:
     volume: Mapping
     target_lost: bool
 
+    @property
+    def n_targets(self) -> int:
+        """Lesions in the sum at baseline; those that are one with another there count with it."""
+        at = [self.course.tracks.index(track) for track in self.targets]
+        return int((self.course.state[self.baseline, at] != "merged").sum())
+
 
 def _measurable(course, rano):
     """Per session: {track: whether it is measurable there}, for lesions that are evaluable."""
@@ -1588,7 +1594,7 @@ def _session_rows(story):
             "ne_reason": None if evaluable else _value(session, "ne_reason", "unknown"),
             "registration_qc": _value(session, "registration_qc"),
             "baseline_flag": story.baseline_flag,
-            "n_targets": None if baseline is None else len(story.targets),
+            "n_targets": None if baseline is None else story.n_targets,
             "steroid_status": clinic["steroids"],
             "clinical_status": clinic["clinical"],
             "clinical_assumed": "unknown" in (clinic["steroids"], clinic["clinical"]),
@@ -1710,7 +1716,7 @@ def _patient_row(story, session_rows):
     n_new = sum(any(s in ("definite", "confirmed", "equivocal") for s in status) for status in new.values())
     row |= {
         "n_lesions_baseline": first["n_lesions"],
-        "n_targets": len(story.targets),
+        "n_targets": story.n_targets,
         "n_nontargets": roles.count("nontarget"),
         "n_new_total": n_new,
         "baseline_sum_ld_mm": first["sum_ld_mm"],

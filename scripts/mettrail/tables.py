@@ -389,7 +389,7 @@ PATIENTS = (
     _text("baseline_session", "The baseline session; n/a if no session can be evaluated."),
     SESSIONS[[c.name for c in SESSIONS].index("baseline_flag")],
     _int("n_lesions_baseline", "Lesions present at baseline."),
-    _int("n_targets", "Target lesions; lesions that are one with a target at baseline count with it."),
+    _int("n_targets", "Target lesions at baseline; what is one with a target there counts with it."),
     _int("n_nontargets", "Other lesions at baseline, as far as known.", revisable=True),
     _int("n_tracks_total", "Lesions ever seen.", revisable=True),
     _int(

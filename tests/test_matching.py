@@ -327,6 +327,45 @@ def test_a_lesion_in_an_old_footprint_belongs_to_it_though_far_smaller():
     assert rows.loc["L001", "match_method"] == "split"
 
 
+def bars(*spans):
+    """Lesions 4 x 2 voxels across, from x to x (both within)."""
+    out = np.zeros(SHAPE, np.int32)
+    for number, (start, stop) in enumerate(spans, start=1):
+        out[start : stop + 1, 10:14, 10:12] = number
+    return out
+
+
+@pytest.mark.parametrize(
+    ("start", "settings", "event"),
+    [
+        (28, {}, "split"),  # 4 of 8 mm within 2 mm of where the lesion was
+        (29, {}, "new"),
+        (29, {"frac": 0.375}, "split"),
+        (28, {"dilate_mm": 1}, "new"),
+    ],
+)
+def test_a_piece_has_half_of_its_volume_where_the_lesion_was_or_within_2_mm(start, settings, event):
+    patient = Patient()
+    patient.visit(bars((20, 29)))
+    rows = patient.visit(bars((20, 23), (start, start + 7)), **settings)
+    assert (events(rows)["L001"] if event == "split" else events(rows).get("L002")) == event
+
+
+@pytest.mark.parametrize(
+    ("stop", "settings", "event"),
+    [
+        (31, {}, "merged_into"),  # 4 of 8 mm of the last mask within 2 mm of the lesion that has grown
+        (30, {}, "absent"),
+        (30, {"frac": 0.375}, "merged_into"),
+        (31, {"dilate_mm": 1}, "absent"),
+    ],
+)
+def test_a_lesion_is_merged_where_another_has_taken_half_of_it_or_come_within_2_mm(stop, settings, event):
+    patient = Patient()
+    patient.visit(bars((10, 19), (30, 37)))
+    assert events(patient.visit(bars((10, stop)), **settings))["L002"] == event
+
+
 def test_a_track_long_gone_cannot_merge_any_more():
     there, grown = spheres((20, 12), (30, 5)), spheres((20, 26))
     assert Patient().visits(there, spheres((20, 12)), grown).loc["L002", "status"] == "merged"

@@ -16,7 +16,11 @@ with joblog.to(snakemake.log[0]):
         reference_session=snakemake.params.reference_session,
     )
     before = matching.read_registry(snakemake.input.registry, session) if snakemake.input.get("registry") else None
-    tissue = images.read_labels(snakemake.input.tissue, images.TISSUE_LABELS)
+
+    def _read_scan():
+        tissue = images.read_labels(snakemake.input.tissue, images.TISSUE_LABELS)
+        return tissue, images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
+
     tracks, matches, instances, registry = matching.match_visit(
         images.read_labels(snakemake.input.labels),
         tables.read_tsv(snakemake.input.table),
@@ -24,8 +28,7 @@ with joblog.to(snakemake.log[0]):
         session=session,
         grid=images.read_image(snakemake.input.reference).grid,
         world=transforms.read_affine(snakemake.input.affine),
-        tissue=tissue,
-        brain=images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0),
+        read_scan=_read_scan,
         measure=snakemake.params.measure,
         frozen=[matching.read_registry(path) for path in snakemake.input.get("frozen", [])],
         config_hash=snakemake.params.config_hash,

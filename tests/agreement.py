@@ -69,8 +69,9 @@ def follow(patient: patients.Patient, tissues=None) -> Found:
         )  # fmt: skip
         mine, matches, instances, registry = matching.match_visit(
             Image(instances, tissue.affine), table, registries[-1] if registries else None, session=facts, grid=grid,
-            world=session.to_session, tissue=tissue, brain=Image(np.ones(tissue.data.shape, bool), tissue.affine),
-            measure=measure, **CONFIG["match"],
+            world=session.to_session, measure=measure,
+            read_scan=lambda tissue=tissue: (tissue, Image(np.ones(tissue.data.shape, bool), tissue.affine)),
+            **CONFIG["match"],
         )  # fmt: skip
         maps.append(matching.relabel_tracks(instances.data, matches))
         rows.append(row)

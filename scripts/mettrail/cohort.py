@@ -275,10 +275,7 @@ def _read_time(info: dict) -> str:
     for column in DAY_COLUMNS:
         day = info.get(column, "n/a")
         if day not in ("", "n/a"):
-            try:
-                number = float(day)
-            except ValueError:
-                number = math.nan
+            number = _number(day)
             if not math.isfinite(number):
                 raise ValueError(f"{column} {day!r}, expected a number of days")
             return f"{'treatment' if column == SINCE_TREATMENT else 'day'}:{number}"

@@ -108,36 +108,31 @@ def score_lesions(prediction: Image, truth: Image, brain: np.ndarray | None = No
     """Score each true lesion (labels 1 and 3) against the predicted ones that touch it: missed ones have 0."""
     domain = int(truth.data.size if brain is None else brain.sum())
     voxel_mm3 = abs(np.linalg.det(truth.affine[:3, :3]))
-    true = cc3d.connected_components(np.isin(truth.data, TISSUES["whole"]), connectivity=26)
-    found = cc3d.connected_components(np.isin(prediction.data, TISSUES["whole"]), connectivity=26)
-    rows = []
-    for number in range(1, int(true.max(initial=0)) + 1):
-        lesion = true == number
-        touching = np.unique(found[lesion])
-        voxels = metrics.Voxels.of(np.isin(found, touching[touching > 0]), lesion)
-        rows.append(
-            {
-                "volume_mm3": lesion.sum() * voxel_mm3,
-                "found": voxels.both > 0,
-                "dsc": voxels.dice,
-                "ndsc": voxels.normalised_dice(domain=domain),
-            }
-        )
-    return rows
+    found, true = (np.isin(image.data, TISSUES["whole"]) for image in (prediction, truth))
+    return [
+        {
+            "volume_mm3": (voxels.both + voxels.missed) * voxel_mm3,
+            "found": voxels.both > 0,
+            "dsc": voxels.dice,
+            "ndsc": voxels.normalised_dice(domain=domain),
+        }
+        for voxels in _voxels_of_lesions(found, true)
+    ]
 
 
 def _mean_of_found(found, true):
-    """Mean Dice of true lesions with the predicted ones that touch them, over those that any touches."""
-    true = cc3d.connected_components(true, connectivity=26)
-    found = cc3d.connected_components(found, connectivity=26)
-    scores = []
+    """Mean Dice of the true lesions that any predicted one touches."""
+    scores = [voxels.dice for voxels in _voxels_of_lesions(found, true) if voxels.both]
+    return float(np.mean(scores)) if scores else math.nan
+
+
+def _voxels_of_lesions(found, true):
+    """Yield, for each true lesion, the voxels it shares with the predicted ones that touch it."""
+    true, found = (cc3d.connected_components(mask, connectivity=26) for mask in (true, found))
     for number in range(1, int(true.max(initial=0)) + 1):
         lesion = true == number
         touching = np.unique(found[lesion])
-        touching = touching[touching > 0]
-        if len(touching):
-            scores.append(metrics.Voxels.of(np.isin(found, touching), lesion).dice)
-    return float(np.mean(scores)) if scores else math.nan
+        yield metrics.Voxels.of(np.isin(found, touching[touching > 0]), lesion)
 
 
 def score_methods(methods: Mapping[str, Path], labels: Path, masks: Path | None = None):

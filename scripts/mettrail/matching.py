@@ -42,7 +42,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -315,8 +315,7 @@ def match_visit(
     session: Mapping,
     grid: Grid,
     world: np.ndarray,
-    tissue: Image,
-    brain: Image,
+    read_scan: Callable[[], tuple[Image, Image]],
     measure: Mapping,
     merge_policy: str,
     frozen: Sequence[dict] = (),
@@ -327,16 +326,18 @@ def match_visit(
 
     Parameters
     ----------
-    instances, tissue, brain : Image
-        Lesions, tissue labels and brain mask on the scan's own grid.
+    instances : Image
+        Lesions on the scan's own grid.
     table, registry, session, frozen, config_hash
         As for `match_lesions`.
     grid : Grid
         Of the patient's reference space.
     world : (4, 4) float
         Points of the reference space to points of the scan, RAS mm.
+    read_scan : function
+        Returns tissue labels and brain mask on the scan's own grid. Called, with `measure`, where lesions are cut only.
     measure : mapping
-        Settings of `lesions.measure_instances`, for lesions that are cut.
+        Settings of `lesions.measure_instances`.
     merge_policy : {'coalesced', 'watershed'}
         Whether lesions that have become one are cut again (`part_merged`).
     **settings
@@ -365,6 +366,7 @@ def match_visit(
     parts = part_merged(instances, matches, before, world=world) if merge_policy == "watershed" and before else None
     if parts is not None:
         instances = Image(parts, instances.affine)
+        tissue, brain = read_scan()
         table, _ = measure_instances(parts, tissue.data, affine=tissue.affine, brain=brain.data > 0, **measure)
         matches, registry = match_lesions(instances_to_reference(instances, grid, world=world), table, before, **known)
     return summarise_tracks(matches, table), matches, instances, registry

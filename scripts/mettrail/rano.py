@@ -1484,6 +1484,7 @@ def _lesion_rows(story):
         upto = t if baseline is None else max(t, baseline)
         known = course.known(upto)
         roles = None if baseline is None else _roles(known, baseline, story.targets, story.overrides, upto=upto)
+        grown = [] if baseline is None else _grown(known, t, baseline=baseline, rano=story.rano)
         for k, track in enumerate(course.tracks):
             if course.born[k] > t:
                 continue
@@ -1509,7 +1510,7 @@ def _lesion_rows(story):
                 given["status"] == "present" and not bool(_value(given, "enhancing", True))
             )
             flags += ["merged_across_roles"] * ((t, k) in course.crossed)
-            if baseline is not None and k in _grown(known, t, baseline=baseline, rano=story.rano):
+            if k in grown:
                 flags += ["treatment_effect_possible"] * _may_be_effect(course, t, k, story.overrides, story.rano)
             row["flags"] = _joined(flags)
             rows.append(row)

@@ -185,7 +185,8 @@ def _follow(visits, config, grid, reference_session):
         )  # fmt: skip
         tracks, _, _, registry = matching.match_visit(
             Image(found, visit.tissue.affine), table, registries[-1] if registries else None, session=session,
-            grid=grid, world=visit.world, tissue=visit.tissue, brain=visit.brain, measure=measure, **config["match"],
+            grid=grid, world=visit.world, read_scan=lambda visit=visit: (visit.tissue, visit.brain), measure=measure,
+            **config["match"],
         )  # fmt: skip
         tables.append(tracks)
         registries.append(registry)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -107,26 +109,51 @@ def make_plans(
     }
 
 
+@dataclass(frozen=True)
+class Visit:
+    """One session as training sees it, before an imperfect pipeline has been at it.
+
+    Parameters
+    ----------
+    image : (X, Y, Z) float32
+        Post-contrast T1w, RAS, 1 mm, bias-corrected; with as much around the brain as there is.
+    brain : (X, Y, Z) bool
+    tissue : (X, Y, Z) uint8
+        0 background, 1 enhancing, 2 edema, 3 necrosis.
+    instances : (X, Y, Z) uint8
+        Whole lesions (1 and 3), numbered.
+    """
+
+    image: np.ndarray
+    brain: np.ndarray
+    tissue: np.ndarray
+    instances: np.ndarray
+
+
 def write_cases(
-    names: list[tuple[str, int]],
+    names: list[tuple[str, object]],
     *,
-    folders: dict[str, Path],
-    plans: dict[str, dict],
-    make_pair: Callable,
+    task: str,
+    folder: Path,
+    plans: dict,
+    make_visits: Callable[[object], list[Visit]],
     priors: dict,
     validation_folder: Path,
     **settings,
 ) -> None:
-    """Make phantom pairs and write both sessions as cases of every task; what exists already is left as it is.
+    """Write the visits of simulated and real heads as cases of a task; what exists already is left as it is.
 
     Parameters
     ----------
-    names : list of (str, int)
-        Case name (``train0007``, ``val0001``) and phantom seed.
-    folders : task -> folder of preprocessed cases
-    plans : task -> nnU-Net plans
-    make_pair : function
-        Seed -> two sessions with ``images``, ``tissue``, ``instances``, ``brain`` on one 1 mm RAS grid.
+    names : list of (str, key)
+        Case name (``train0007``, ``val0001``) and what `make_visits` makes it from.
+    task : str
+    folder : Path
+        Of preprocessed cases.
+    plans : dict
+        nnU-Net's.
+    make_visits : function
+        Key -> one or two visits on one grid.
     priors : dict
         See `make_prior`.
     validation_folder : Path
@@ -134,30 +161,25 @@ def write_cases(
     **settings
         ``cases`` of config/train.yaml.
     """
-    for name, seed in names:
-        wanted = [folder / f"{name}{visit}.pkl" for folder in folders.values() for visit in "ab"]
+    for name, key in names:
         held_out = name.startswith("val")
-        if held_out:
-            wanted += [validation_folder / f"{name}{visit}.npz" for visit in "ab"]
-        if all(path.exists() for path in wanted):
+        # Written last of all.
+        if (folder / f"{name}a.pkl").exists() and (not held_out or (validation_folder / f"{name}a.npz").exists()):
             continue
-        rng = np.random.default_rng([seed, 7])
-        sessions = perturb_pair(make_pair(seed), rng=rng, **settings)
-        for visit, this, other in zip("ab", sessions, sessions[::-1]):
+        rng = np.random.default_rng([zlib.crc32(name.encode()), 7])
+        sessions = perturb(make_visits(key), rng=rng, **settings)
+        for letter, this, other in reversed(list(zip("ab", sessions, sessions[::-1]))):
             # The second session's past is the first; for the first, time runs backwards: growth becomes response.
             this["prior"] = make_prior(other["instances"], this["instances"], this["mask"], rng=rng, **priors)
             if held_out:
-                _save_arrays(validation_folder / f"{name}{visit}.npz", this, other)
-            for task, folder in folders.items():
-                _write_case(folder / f"{name}{visit}", this, task=task, plans=plans[task], rng=rng, **settings)
+                _save_arrays(validation_folder / f"{name}{letter}.npz", this, other)
+            _write_case(folder / f"{name}{letter}", this, task=task, plans=plans, rng=rng, **settings)
 
 
-def perturb_pair(
-    pair,
+def perturb(
+    visits: list[Visit],
     *,
     rng: np.random.Generator,
-    rotate_deg: float,
-    scale: float,
     thick_prob: float,
     thick_mm: tuple[float, float],
     bias: float,
@@ -165,39 +187,28 @@ def perturb_pair(
     mask_error_mm: float,
     **_,
 ) -> list[dict]:
-    """Turn a phantom pair into what networks see: stripped by an imperfect mask, bias left over, maybe thick slices.
+    """Turn visits into what networks see: stripped by an imperfect mask, bias left over, maybe thick slices.
 
     Returns
     -------
-    list of two dicts
+    list of dicts, one for each visit
         ``image`` float32 (0 outside the mask), ``mask`` bool, ``tissue`` and ``instances`` uint8; (X, Y, Z), 1 mm.
     """
-    brains = [np.asarray(s.brain.data) > 0 for s in pair]
-    box = _box(brains[0] | brains[1], margin=MARGIN_VOX)
-    turn = None
-    if rng.random() < 0.7:
-        turn = _rotation(np.deg2rad(rng.uniform(-rotate_deg, rotate_deg, 3))) * (1 + rng.uniform(-scale, scale))
+    box = _box(np.logical_or.reduce([visit.brain for visit in visits]), margin=MARGIN_VOX)
     sessions = []
-    for session, brain in zip(pair, brains):
-        image = np.asarray(session.images[REFERENCE].data, np.float32)[box]
-        tissue = np.asarray(session.tissue.data)[box].astype(np.uint8)
-        whole = np.isin(tissue, (LABELS["enhancing"], LABELS["necrosis"]))
-        instances = np.where(whole, np.asarray(session.instances.data)[box], 0).astype(np.uint8)
-        brain = brain[box]
-        if turn is not None:
-            image = _turn(image, turn, order=1)
-            tissue, instances, brain = (_turn(a, turn, order=0) for a in (tissue, instances, brain.astype(np.uint8)))
-            brain = brain > 0
+    for visit in visits:
+        image = visit.image[box].astype(np.float32)
         if rng.random() < thick_prob:
-            image = _thicken(image, axis=int(rng.integers(3)), thick_mm=rng.uniform(*thick_mm))
+            image = thicken(image, axis=int(rng.integers(3)), thick_mm=rng.uniform(*thick_mm))
         image = image * np.exp(bias * _smooth_noise(image.shape, rng)).astype(np.float32)
-        mask = _distance_mm(brain) <= rng.uniform(*grow_mm) + mask_error_mm * _smooth_noise(image.shape, rng)
+        near = rng.uniform(*grow_mm) + mask_error_mm * _smooth_noise(image.shape, rng)
+        mask = _distance_mm(visit.brain[box]) <= near
         sessions.append(
             {
                 "image": np.where(mask, image, 0).astype(np.float32),
                 "mask": mask,
-                "tissue": tissue,
-                "instances": instances,
+                "tissue": visit.tissue[box],
+                "instances": visit.instances[box],
             }
         )
     return sessions
@@ -321,22 +332,7 @@ def _box(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
     return tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, mask.shape))
 
 
-def _rotation(angles: np.ndarray) -> np.ndarray:
-    matrix = np.eye(3)
-    for axis, angle in enumerate(angles):
-        i, j = [a for a in range(3) if a != axis]
-        turn = np.eye(3)
-        turn[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-        matrix = matrix @ turn
-    return matrix
-
-
-def _turn(array: np.ndarray, matrix: np.ndarray, *, order: int) -> np.ndarray:
-    centre = (np.array(array.shape) - 1) / 2
-    return ndimage.affine_transform(array, matrix, centre - matrix @ centre, order=order, mode="constant")
-
-
-def _thicken(image: np.ndarray, *, axis: int, thick_mm: float) -> np.ndarray:
+def thicken(image: np.ndarray, *, axis: int, thick_mm: float) -> np.ndarray:
     """See the image as slices of this thickness, interpolated back to 1 mm."""
     smooth = ndimage.gaussian_filter1d(image, thick_mm / 2.355, axis=axis)
     count = image.shape[axis]

@@ -13,12 +13,16 @@ import numpy as np
 import torch
 from batchgeneratorsv2.helpers.scalar_type import RandomScalar
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
-from batchgeneratorsv2.transforms.intensity.contrast import BGContrast, ContrastTransform
+from batchgeneratorsv2.transforms.intensity.brightness import (
+    BrightnessAdditiveTransform,
+    MultiplicativeBrightnessTransform,
+)
+from batchgeneratorsv2.transforms.intensity.contrast import BGContrast
 from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
 from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
 from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
@@ -27,7 +31,8 @@ from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from mettrail.segmentation.painting import PaintLesions
+from mettrail.segmentation.cases import thicken
+from mettrail.segmentation.synthesis import SynthesiseLesions
 
 # Arrays reach nnU-Net as its file readers give them, (channel, Z, Y, X): left and right are the last axis.
 LEFT_RIGHT_AXIS = 2
@@ -44,6 +49,37 @@ class FirstChannels(BasicTransform):
         """Transform a copy of the first channels and put it back."""
         image = data_dict["image"]
         image[: self.channels] = self.transform(image=image[: self.channels].clone())["image"]
+        return data_dict
+
+
+class ThickSlices(BasicTransform):
+    """See a patch as if it had been acquired in slices, along any axis.
+
+    Parameters
+    ----------
+    thick_mm : (low, high)
+    """
+
+    def __init__(self, thick_mm: tuple[float, float]):
+        super().__init__()
+        self.thick_mm = thick_mm
+
+    def apply(self, data_dict: dict, **_) -> dict:
+        """Blur and resample the first channels; labels stay."""
+        axis, thick_mm = np.random.randint(3), np.random.uniform(*self.thick_mm)  # noqa: NPY002
+        image = data_dict["image"]
+        for channel in range(len(image)):
+            thick = thicken(image[channel].numpy(), axis=axis, thick_mm=thick_mm)
+            image[channel] = torch.from_numpy(np.ascontiguousarray(thick))
+        return data_dict
+
+
+class BinaryPrior(BasicTransform):
+    """Make the last channel a mask again after it was turned and stretched with the images."""
+
+    def apply(self, data_dict: dict, **_) -> dict:
+        """Threshold at one half."""
+        data_dict["image"][-1] = (data_dict["image"][-1] >= 0.5).float()
         return data_dict
 
 
@@ -64,7 +100,7 @@ class MettrailTrainer(nnUNetTrainer):
         self.probabilistic_oversampling = True
         self.save_every = 1
         self.after_epoch = None
-        self.painting = None
+        self.bfloat16, self.synthesis, self.augmentation = False, None, None
         # Drawing the progress costs as much as five steps, and the log has the same numbers.
         self.logger.plot_progress_png = lambda *_: None
 
@@ -77,7 +113,9 @@ class MettrailTrainer(nnUNetTrainer):
         lr: float,
         weight_decay: float,
         foreground: float,
-        painting: dict | None,
+        bfloat16: bool,
+        synthesis: dict | None,
+        augmentation: dict,
         **_,
     ) -> None:
         """Take the settings of a task from config/train.yaml; before `initialize`."""
@@ -86,7 +124,7 @@ class MettrailTrainer(nnUNetTrainer):
         self.num_val_iterations_per_epoch = validation_steps
         self.initial_lr, self.weight_decay = lr, weight_decay
         self.oversample_foreground_percent = foreground
-        self.painting = painting
+        self.bfloat16, self.synthesis, self.augmentation = bfloat16, synthesis, augmentation
 
     def plot_network_architecture(self):
         """Not drawn: it needs a package that is not installed."""
@@ -97,13 +135,14 @@ class MettrailTrainer(nnUNetTrainer):
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802
-        """Patches are cut at their final size (no rotation in the loader) and mirrored left to right only."""
+        """Patches are cut with room to turn and shrink them, and mirrored left to right only."""
         self.inference_allowed_mirroring_axes = (LEFT_RIGHT_AXIS,)
-        return (0.0, 0.0), False, self.configuration_manager.patch_size, (LEFT_RIGHT_AXIS,)
+        patch = self.configuration_manager.patch_size
+        return (0.0, 0.0), False, [int(n * self.augmentation["room"]) for n in patch], (LEFT_RIGHT_AXIS,)
 
     def get_training_transforms(
         self,
-        patch_size: np.ndarray | tuple[int, ...],  # noqa: ARG002
+        patch_size: np.ndarray | tuple[int, ...],
         rotation_for_DA: RandomScalar,  # noqa: ARG002, N803
         deep_supervision_scales: list | tuple | None,
         mirror_axes: tuple[int, ...],
@@ -114,40 +153,27 @@ class MettrailTrainer(nnUNetTrainer):
         regions: list | None = None,  # noqa: ARG002
         ignore_label: int | None = None,  # noqa: ARG002
     ) -> BasicTransform:
-        """Painted lesions; noise, blur, brightness, contrast, gamma on the images alone; mirroring of all together.
+        """Turned, stretched, bent; lesions painted; slices, noise, blur, contrast on the images alone; mirrored.
 
         Channels that nnU-Net normalises within the mask are images; the prior is not normalised and not touched here.
         """
         images = sum(bool(masked) for masked in use_mask_for_norm)
-        intensity = [
-            RandomTransform(GaussianNoiseTransform((0, 0.05), p_per_channel=1, synchronize_channels=True), 0.15),
-            RandomTransform(
-                GaussianBlurTransform((0.4, 0.9), synchronize_channels=True, synchronize_axes=True, p_per_channel=1),
-                0.1,
-            ),
-            RandomTransform(
-                MultiplicativeBrightnessTransform(BGContrast((0.8, 1.25)), synchronize_channels=False, p_per_channel=1),
-                0.15,
-            ),
-            RandomTransform(
-                ContrastTransform(
-                    BGContrast((0.75, 1.3)), preserve_range=True, synchronize_channels=False, p_per_channel=1
-                ),
-                0.15,
-            ),
-            RandomTransform(
-                GammaTransform(
-                    BGContrast((0.75, 1.35)),
-                    p_invert_image=0,
-                    synchronize_channels=False,
-                    p_per_channel=1,
-                    p_retain_stats=1,
-                ),
-                0.2,
-            ),
-        ]
-        transforms = [PaintLesions(**self.painting)] if self.painting else []
-        transforms += [FirstChannels(t, images) for t in intensity]
+        given = self.augmentation
+        transforms = [
+            SpatialTransform(
+                tuple(patch_size), 0, False,
+                p_rotation=given["rotate_prob"], rotation=tuple(np.deg2rad(given["rotate_deg"]) * np.array((-1, 1))),
+                p_scaling=given["scale_prob"], scaling=tuple(given["scale"]), p_synchronize_scaling_across_axes=0.7,
+                p_elastic_deform=given["elastic_prob"], elastic_deform_scale=(0.15, 0.4),
+                elastic_deform_magnitude=(1, given["elastic_vox"]),
+                mode_seg="nearest", border_mode_seg="constant", padding_value_seg=-1,
+            )
+        ]  # fmt: skip
+        if not all(use_mask_for_norm):
+            transforms.append(BinaryPrior())
+        if self.synthesis:
+            transforms.append(SynthesiseLesions(self.synthesis, prior=not all(use_mask_for_norm)))
+        transforms += [FirstChannels(t, images) for t in _intensity_transforms(given)]
         transforms += [
             MirrorTransform(allowed_axes=mirror_axes),
             MaskImageTransform(apply_to_channels=list(range(images)), channel_idx_in_seg=0, set_outside_to=0),
@@ -156,6 +182,18 @@ class MettrailTrainer(nnUNetTrainer):
         if deep_supervision_scales is not None:
             transforms.append(DownsampleSegForDSTransform(ds_scales=deep_supervision_scales))
         return ComposeTransforms(transforms)
+
+    def initialize(self):
+        """Build the network; its output is single precision whatever it computes in: losses sum over many voxels."""
+        super().initialize()
+        self.network.register_forward_hook(
+            lambda _module, _input, out: [o.float() for o in out] if isinstance(out, (list, tuple)) else out.float()
+        )
+
+    def train_step(self, batch: dict) -> dict:
+        """Compute convolutions in bfloat16 on processors made for it, at half the time."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16 and self.device.type == "cpu"):
+            return super().train_step(batch)
 
     def do_split(self):
         """Training cases as the folder lists them now: more may be written while training runs."""
@@ -188,3 +226,24 @@ class MettrailTrainer(nnUNetTrainer):
         )
         if self.after_epoch is not None:
             self.after_epoch(self)
+
+
+def _intensity_transforms(given: dict) -> list[BasicTransform]:
+    """Slices, blur, noise, and what scanners and normalisation do to brightness and contrast."""
+    return [
+        RandomTransform(ThickSlices(given["thick_mm"]), given["thick_prob"]),
+        RandomTransform(
+            GaussianBlurTransform((0.3, 1.0), synchronize_channels=True, synchronize_axes=True, p_per_channel=1), 0.2
+        ),
+        RandomTransform(GaussianNoiseTransform((0, 0.1), p_per_channel=1, synchronize_channels=True), 0.3),
+        RandomTransform(
+            MultiplicativeBrightnessTransform(BGContrast((0.7, 1.4)), synchronize_channels=False, p_per_channel=1), 0.4
+        ),
+        RandomTransform(BrightnessAdditiveTransform(0, 0.25, p_per_channel=1), 0.4),
+        RandomTransform(
+            GammaTransform(
+                BGContrast((0.7, 1.4)), p_invert_image=0, synchronize_channels=False, p_per_channel=1, p_retain_stats=1
+            ),
+            0.2,
+        ),
+    ]

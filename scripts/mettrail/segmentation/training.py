@@ -23,6 +23,7 @@ import numpy as np
 
 from mettrail.errors import InputError
 from mettrail.segmentation import cases, validation
+from mettrail.segmentation.backgrounds import find_backgrounds, make_visits
 from mettrail.segmentation.models import build_network, read_model, read_weights, write_model
 
 LICENCE = "Apache-2.0"
@@ -41,7 +42,7 @@ def train(
     *,
     settings: dict,
     resume: bool,
-    make_pair: Callable | None = None,
+    visits_of: Callable = make_visits,
     in_background: bool = True,
 ) -> Path:
     """Train one network; makes the cases it needs first.
@@ -57,8 +58,8 @@ def train(
     resume : bool
         Go on from the last checkpoint in `out`, also with more epochs than before. Cases that exist are kept
         either way.
-    make_pair : function, optional
-        Seed -> two sessions; the phantom when omitted.
+    visits_of : function
+        See `backgrounds.make_visits`.
     in_background : bool
         Make cases in a process of its own while training runs.
 
@@ -75,7 +76,7 @@ def train(
     torch.manual_seed(settings["seed"])
     np.random.seed(settings["seed"])  # noqa: NPY002  (nnU-Net's loader draws from it)
 
-    writer = _start_cases(out, settings, make_pair or _phantom_pair, in_background)
+    writer = _start_cases(task, out, settings, visits_of, in_background)
     try:
         trainer = _make_trainer(task, settings)
         saved = [Path(trainer.output_folder) / f"checkpoint_{which}.pth" for which in ("latest", "final")]
@@ -141,7 +142,7 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
         trainer.set_deep_supervision_enabled(True)
 
 
-def validate_model(task: str, out: str | Path, *, settings: dict, make_pair: Callable | None = None) -> dict:
+def validate_model(task: str, out: str | Path, *, settings: dict, visits_of: Callable = make_visits) -> dict:
     """Choose threshold and confidence of a trained model on held-out phantoms, and put the figures on its card.
 
     Parameters
@@ -151,7 +152,7 @@ def validate_model(task: str, out: str | Path, *, settings: dict, make_pair: Cal
         Run folder with ``models/TASK``.
     settings : dict
         config/train.yaml.
-    make_pair : function, optional
+    visits_of : function
         As for `train`.
 
     Returns
@@ -160,7 +161,7 @@ def validate_model(task: str, out: str | Path, *, settings: dict, make_pair: Cal
         (threshold, confidence) -> figures.
     """
     out = Path(out).resolve()
-    names, arguments = plan_cases(out, settings, make_pair or _phantom_pair)
+    names, arguments = plan_cases(task, out, settings, visits_of)
     cases.write_cases([row for row in names if row[0].startswith("val")], **arguments)
     folder = out / "models" / task
     model = read_model(folder)
@@ -234,40 +235,33 @@ def _point_nnunet_at(out: Path) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _phantom_pair(seed: int):
-    from mettrail import phantom
-
-    return phantom.training_pair(seed)
-
-
-def plan_cases(out: Path, settings: dict, make_pair: Callable) -> tuple[list[tuple[str, int]], dict]:
-    """Make the folders of a run; return the case names with their seeds, and the arguments of `cases.write_cases`."""
+def plan_cases(task: str, out: Path, settings: dict, make_visits: Callable) -> tuple[list[tuple[str, object]], dict]:
+    """Make the folders of a run; return the cases' names and keys, and the arguments of `cases.write_cases`."""
     network = {key: value for key, value in settings["network"].items() if key != "tile"}
-    plans = {task: cases.make_plans(task, **network) for task in cases.CHANNELS}
-    folders = {}
-    for task in cases.CHANNELS:
-        base = out / "preprocessed" / cases.dataset_name(task)
-        folders[task] = base / plans[task]["configurations"][cases.CONFIGURATION]["data_identifier"]
-        folders[task].mkdir(parents=True, exist_ok=True)
-        (base / "dataset_fingerprint.json").write_text("{}")
-    own = ("train_seeds", "validation_seeds", "validation_in_training", "start_with")
-    return _name_seeds(settings["cases"]), {
-        "folders": folders,
+    plans = cases.make_plans(task, **network)
+    base = out / "preprocessed" / cases.dataset_name(task)
+    folder = base / plans["configurations"][cases.CONFIGURATION]["data_identifier"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (base / "dataset_fingerprint.json").write_text("{}")
+    own = ("train_seeds", "validation_seeds", "validation_in_training", "start_with", "backgrounds", "backgrounds_root")
+    return _name_cases(settings["cases"]), {
+        "task": task,
+        "folder": folder,
         "plans": plans,
-        "make_pair": make_pair,
+        "make_visits": make_visits,
         "priors": settings["priors"],
         "validation_folder": out / "validation",
         **{key: value for key, value in settings["cases"].items() if key not in own},
     }
 
 
-def _start_cases(out: Path, settings: dict, make_pair: Callable, in_background: bool):
+def _start_cases(task: str, out: Path, settings: dict, make_visits: Callable, in_background: bool):
     """Begin making cases and wait until there are enough to start with."""
-    names, arguments = plan_cases(out, settings, make_pair)
+    names, arguments = plan_cases(task, out, settings, make_visits)
     start_with = settings["cases"]["start_with"] + settings["cases"]["validation_in_training"]
 
     def ready() -> int:
-        return min(len(list(folder.glob("*b.pkl"))) for folder in arguments["folders"].values())
+        return len(list(arguments["folder"].glob("*a.pkl")))
 
     if not in_background:
         cases.write_cases(names, **arguments)
@@ -281,7 +275,7 @@ def _start_cases(out: Path, settings: dict, make_pair: Callable, in_background: 
         if not writer.is_alive() and ready() < start_with:
             raise InputError(
                 out,
-                found=f"{ready()} phantom pairs when making them broke off",
+                found=f"{ready()} cases when making them broke off",
                 expected=f"{start_with} to start training with",
                 advice="The reason stands above this message.",
                 reason="no_cases",
@@ -289,21 +283,25 @@ def _start_cases(out: Path, settings: dict, make_pair: Callable, in_background: 
     return writer
 
 
-def _name_seeds(settings: dict) -> list[tuple[str, int]]:
-    """Name the cases: some held-out pairs first, to watch the training by, the others last."""
+def _name_cases(settings: dict) -> list[tuple[str, object]]:
+    """Name the cases: some held-out pairs first, to watch the training by, then those to train on, the rest last."""
     first, last = settings["train_seeds"]
-    train_names = [(f"train{i:04d}", seed) for i, seed in enumerate(range(first, last + 1))]
+    train = [(f"train{i:04d}", seed) for i, seed in enumerate(range(first, last + 1))]
     first, last = settings["validation_seeds"]
     held_out = [(f"val{i:04d}", seed) for i, seed in enumerate(range(first, last + 1))]
     watched = settings["validation_in_training"]
-    if {seed for _, seed in train_names} & {seed for _, seed in held_out}:
+    if {seed for _, seed in train} & {seed for _, seed in held_out}:
         raise InputError(
             "train.yaml: cases",
             found="training and validation seeds that overlap",
             expected="validation on phantoms never trained on",
             advice="Move validation_seeds away from train_seeds.",
         )
-    return held_out[:watched] + train_names + held_out[watched:]
+    root = settings["backgrounds_root"]
+    real = [b for given in settings["backgrounds"] for b in find_backgrounds(Path(root), **given)] if root else []
+    train += [(f"trainreal{i:04d}", background) for i, background in enumerate(real)]
+    order = np.random.default_rng(0).permutation(len(train))
+    return held_out[:watched] + [train[i] for i in order] + held_out[watched:]
 
 
 def _make_trainer(task: str, settings: dict):
@@ -317,7 +315,7 @@ def _make_trainer(task: str, settings: dict):
     trainer = MettrailTrainer(
         plans, cases.CONFIGURATION, 0, cases.make_dataset_json(task, cases=count), torch.device("cpu")
     )
-    trainer.configure(**settings[task])
+    trainer.configure(**settings[task], synthesis=settings["synthesis"], augmentation=settings["augmentation"])
     trainer.initialize()
     trainer.print_to_log_file("seed", settings["seed"], "settings", json.dumps(settings[task]))
     return trainer

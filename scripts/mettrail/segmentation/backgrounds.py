@@ -1,0 +1,114 @@
+"""Heads to train on: simulated ones, and real ones that the pipeline has prepared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from mettrail.errors import InputError
+from mettrail.images import ENHANCING, NECROSIS, read_image, read_labels, read_mask, require_same_grid, resample
+from mettrail.segmentation.cases import REFERENCE, Visit
+
+
+@dataclass(frozen=True)
+class Background:
+    """A prepared session: bias-corrected head and brain mask at 1 mm, and a person's lesion masks if there are any.
+
+    Parameters
+    ----------
+    image, mask : Path
+    labels : Path, optional
+        On any grid.
+    """
+
+    image: Path
+    mask: Path
+    labels: Path | None
+
+
+def find_backgrounds(
+    root: Path, *, out: str, participants: list[str] | None = None, labels: str | None = None, copies: int = 1
+) -> list[Background]:
+    """List the sessions of a pipeline's output folder (made by ``snakemake --until align``).
+
+    Parameters
+    ----------
+    root : Path
+        Folder that the other two are relative to.
+    out : str
+        Output folder.
+    participants : list of str, optional
+        ``sub-07``...; all when omitted.
+    labels : str, optional
+        Folder of ``sub-*/ses-*/anat/*_dseg.nii.gz``: what enhances there and is a lesion.
+    copies : int
+        Each session so many times: masks, bias and slices differ from copy to copy.
+
+    Raises
+    ------
+    InputError
+        No session, or a participant without one.
+    """
+    folder = Path(root) / out
+    masks = sorted(folder.glob("sub-*/ses-*/anat/*_res-1mm_desc-brain_mask.nii.gz"))
+    if participants is not None:
+        masks = [path for path in masks if path.parents[2].name in participants]
+    missing = set(participants or []) - {path.parents[2].name for path in masks}
+    if missing or not masks:
+        raise InputError(
+            folder,
+            found=f"no prepared session of {', '.join(sorted(missing)) or 'anybody'}",
+            expected="*_res-1mm_desc-brain_mask.nii.gz and the bias-corrected head beside it",
+            advice="Prepare these scans first: snakemake --cores all --config bids=... out=... --until align",
+            reason="no_backgrounds",
+        )
+    found = []
+    for mask in masks:
+        (head,) = mask.parent.glob("*_res-1mm_desc-debias_*T1w.nii.gz")
+        drawn = sorted((Path(root) / labels / Path(*mask.parts[-4:-1])).glob("*_dseg.nii.gz")) if labels else []
+        found += [Background(head, mask, drawn[0] if drawn else None)] * copies
+    return found
+
+
+def make_visits(key: int | Background) -> list[Visit]:
+    """Simulate two visits from a seed, or read a real one.
+
+    Parameters
+    ----------
+    key : int or Background
+    """
+    if isinstance(key, Background):
+        return [_read(key)]
+    from mettrail import phantom
+
+    return [
+        Visit(
+            np.asarray(session.images[REFERENCE].data, np.float32),
+            np.asarray(session.brain.data) > 0,
+            *_tissue_and_lesions(np.asarray(session.tissue.data), np.asarray(session.instances.data)),
+        )
+        for session in phantom.training_pair(key)
+    ]
+
+
+@lru_cache(maxsize=2)
+def _read(background: Background) -> Visit:
+    head, mask = read_image(background.image), read_mask(background.mask)
+    require_same_grid(head, mask)
+    tissue = np.zeros(head.data.shape, np.uint8)
+    if background.labels is not None:
+        drawn = resample(read_labels(background.labels), head.grid, order=0).data.astype(np.uint8)
+        # What a ring encloses, slice by slice, belongs to the lesion.
+        filled = np.stack([ndimage.binary_fill_holes(drawn[..., k] > 0) for k in range(drawn.shape[2])], -1)
+        tissue = np.where(filled & (drawn == 0), NECROSIS, drawn).astype(np.uint8)
+    instances, _ = ndimage.label(np.isin(tissue, (ENHANCING, NECROSIS)), np.ones((3, 3, 3)))
+    return Visit(head.data.astype(np.float32), mask.data > 0, *_tissue_and_lesions(tissue, instances))
+
+
+def _tissue_and_lesions(tissue: np.ndarray, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    whole = np.isin(tissue, (ENHANCING, NECROSIS))
+    return tissue.astype(np.uint8), np.where(whole, instances, 0).astype(np.uint8)

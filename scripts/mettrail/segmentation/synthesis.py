@@ -1,0 +1,473 @@
+"""Synthetic metastases by domain randomisation, and what only resembles them: painted into training patches on the fly.
+
+No patch is seen twice and hardly any looks like another: a network learns what lesions have in common, not where the
+simulation puts them or what they look like in one scanner. Whatever is painted as a look-alike (vessels, venous sinuses,
+dura, choroid plexus, cavities, dark spots of white matter) stays unlabelled, as does what the background itself holds.
+
+Intensities are nnU-Net's z-scores within the brain mask: white matter lies at about 0.6, air at about -3. One
+standard deviation is the unit of brightness throughout; voxels are 1 mm.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from scipy import ndimage
+
+from mettrail.images import EDEMA, ENHANCING, NECROSIS
+
+# nnU-Net marks what is outside the brain with -1.
+OUTSIDE = -1
+# Knots of the random tone curve: air, CSF, grey matter, white matter, bright vessels.
+_TONES = np.array([-3.2, -1.6, -0.4, 0.6, 2.0, 8.0])
+_BALL = ndimage.generate_binary_structure(3, 1)
+
+
+class SynthesiseLesions(BasicTransform):
+    """Paint lesions, with their labels, and look-alikes, without, into a patch; with last visit's lesions if asked.
+
+    Parameters
+    ----------
+    settings : dict
+        ``synthesis`` of config/train.yaml.
+    prior : bool
+        The last channel is the prior of re-segmentation: painted lesions get one, good or bad or none.
+
+    Notes
+    -----
+    Randomness comes from numpy's global generator, as all of nnU-Net's.
+    """
+
+    def __init__(self, settings: dict, *, prior: bool = False):
+        super().__init__()
+        self.settings, self.prior = settings, prior
+
+    def apply(self, data_dict: dict, **_) -> dict:
+        """Paint into ``image`` (C, Z, Y, X) and ``segmentation`` (1, Z, Y, X), both changed in place."""
+        image, labels = data_dict["image"][0].numpy(), data_dict["segmentation"][0].numpy()
+        prior = data_dict["image"][-1].numpy() if self.prior else None
+        rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
+        synthesise(image, labels, prior, rng=rng, settings=self.settings)
+        return data_dict
+
+
+def synthesise(
+    image: np.ndarray, labels: np.ndarray, prior: np.ndarray | None, *, rng: np.random.Generator, settings: dict
+) -> None:
+    """Re-contrast the tissue, paint look-alikes, then lesions; everything is changed in place.
+
+    Parameters
+    ----------
+    image : (Z, Y, X) float32
+        Z-scores, 0 outside the brain mask.
+    labels : (Z, Y, X) int
+        0 to 3, -1 outside the brain mask.
+    prior : (Z, Y, X) float32, optional
+        0 and 1.
+    rng : numpy Generator
+    settings : dict
+        ``synthesis`` of config/train.yaml.
+    """
+    brain = labels != OUTSIDE
+    if brain.mean() < 0.02:
+        return
+    if rng.random() < settings["tone_prob"]:
+        image[brain] = _draw_tones(image[brain], rng)
+    white = float(np.percentile(image[brain], 75))
+    edge = None
+    for name, paint in _LOOK_ALIKES.items():
+        given = settings["look_alikes"][name]
+        if rng.random() >= given["prob"]:
+            continue
+        if edge is None:
+            edge = ndimage.distance_transform_edt(np.pad(brain, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
+        for _ in range(rng.integers(1, given.get("at_most", 1) + 1)):
+            paint(image, labels, edge, white, rng, given)
+    if prior is not None and rng.random() < settings["prior"]["vanished_prob"]:
+        _paint_vanished(image, labels, prior, white, rng, settings)
+    if rng.random() < settings["lesions"]["prob"]:
+        for _ in range(rng.integers(1, settings["lesions"]["at_most"] + 1)):
+            paint_lesion(image, labels, prior, white, rng, settings)
+
+
+def simulate_visits(
+    image: np.ndarray, brain: np.ndarray, *, rng: np.random.Generator, settings: dict, lesions: tuple[int, int]
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Paint a patient's two visits into one real head: lesions grow, shrink, vanish and appear.
+
+    Parameters
+    ----------
+    image : (X, Y, Z) float
+        Without metastases.
+    brain : (X, Y, Z) bool
+        Where lesions may lie.
+    rng : numpy Generator
+    settings : dict
+        As in `synthesise`.
+    lesions : (low, high)
+        Number of lesions of the patient.
+
+    Returns
+    -------
+    list of (image, tissue, instances)
+        (X, Y, Z) float32, uint8 and uint8; of each visit. The number of a lesion is the same at both.
+    """
+    mean, spread = float(image[brain].mean()), float(image[brain].std())
+    visits = [((image - mean) / spread, np.where(brain, 0, OUTSIDE), np.zeros(image.shape, np.uint8)) for _ in range(2)]
+    white = float(np.percentile(visits[0][0][brain], 75))
+    everywhere = visits[0][1].copy()
+    for number in range(1, int(rng.integers(lesions[0], lesions[1] + 1)) + 1):
+        radii = _draw_fate(settings["lesions"], rng)
+        place = _draw_place(everywhere, visits[0][0], white, rng)
+        seed = int(rng.integers(2**31))
+        for (scan, labels, instances), radius in zip(visits, radii):
+            before = np.isin(labels, (ENHANCING, NECROSIS))
+            if radius > 0 and place is not None:
+                own = np.random.default_rng(seed)
+                paint_lesion(scan, labels, None, white, own, settings, radius=radius, place=place)
+            painted = np.isin(labels, (ENHANCING, NECROSIS))
+            instances[painted & ~before] = number
+            everywhere[painted] = ENHANCING
+    return [
+        ((scan * spread + mean).astype(np.float32), np.maximum(labels, 0).astype(np.uint8), instances)
+        for scan, labels, instances in visits
+    ]
+
+
+def _draw_fate(given: dict, rng: np.random.Generator) -> tuple[float, float]:
+    """Draw a lesion's radius at two visits; 0 where it is not there."""
+    first = draw_radius(given, rng)
+    second = float(np.clip(first * np.exp(0.35 * rng.standard_normal()), *given["radius_mm"]))
+    fate = rng.random()
+    return (0.0, second) if fate < 0.14 else (first, 0.0) if fate < 0.26 else (first, second)
+
+
+def paint_lesion(image, labels, prior, white, rng, settings, *, radius=None, place=None) -> bool:
+    """Paint one metastasis: solid, ring, cystic, mottled or faint, perhaps with edema and mass effect.
+
+    Parameters
+    ----------
+    image, labels, prior
+        As in `synthesise`.
+    white : float
+        Brightness of white matter.
+    rng : numpy Generator
+    settings : dict
+    radius : float, optional
+        mm; drawn when omitted.
+    place : (3,) int, optional
+        Voxel of its centre; drawn when omitted.
+
+    Returns
+    -------
+    bool
+        False where there was no room for it.
+    """
+    given = settings["lesions"]
+    radius = draw_radius(given, rng) if radius is None else radius
+    place = _draw_place(labels, image, white, rng) if place is None else place
+    if place is None:
+        return False
+    # Looks do not depend on how many numbers the shape took: a lesion looks alike at two visits.
+    shape_rng, rng = rng.spawn(2)
+    box, depth = _draw_shape(labels.shape, place, radius, shape_rng)
+    image, labels = image[box], labels[box]
+    prior = None if prior is None else prior[box]
+    inside = (depth > 0) & (labels != OUTSIDE)
+    if inside.sum() < 4 or _is_taken(labels, inside):
+        return False
+    if radius > given["push_from_mm"] and rng.random() < given["push_prob"]:
+        _push(image, labels, place - [s.start for s in box], rng.uniform(*given["push"]) * radius)
+        inside &= labels != OUTSIDE
+    if rng.random() < given["edema_prob"]:
+        _paint_edema(image, labels, depth, white, radius, rng, given)
+    core = _paint_tumour(image, labels, depth, white, radius, rng, given)
+    labels[inside] = ENHANCING
+    labels[inside & core] = NECROSIS
+    if prior is not None:
+        _paint_prior(prior, depth, labels != OUTSIDE, radius, rng, settings["prior"])
+    return True
+
+
+def draw_radius(given: dict, rng: np.random.Generator) -> float:
+    """Draw the radius of a lesion (mm): most as small as the papers' lesions are, some of any size."""
+    low, high = given["radius_mm"]
+    if rng.random() < given["any_size_prob"]:
+        return _draw_size((low, high), rng)
+    return float(np.clip(given["median_radius_mm"] * np.exp(given["spread"] * rng.standard_normal()), low, high))
+
+
+def _paint_tumour(image, labels, depth, white, radius, rng, given) -> np.ndarray:
+    """Paint the enhancing tissue and what it encloses; return where that does not enhance."""
+    brain = labels != OUTSIDE
+    shape = image.shape
+    inside = (depth > 0) & brain
+    ground = float(image[inside].mean())
+    # White matter is about `unit` above air.
+    unit = rng.uniform(*given["white_above_air"])
+    kind = rng.choice(list(given["kinds"]), p=list(given["kinds"].values()))
+    if radius < given["ring_from_mm"] and kind in ("ring", "cystic", "mottled"):
+        kind = "solid"
+    times_white = given["faint"] if kind == "faint" else given["enhancement"]
+    bright = white + unit * (_draw_size(times_white, rng) - 1)
+    # What nobody could see is not asked for: the smaller, the clearer.
+    noise = float(image[inside].std()) if inside.sum() > 20 else 0.3
+    visible = given["visible"] * (1 + 2.5 / radius) * max(min(noise, 1.0), 0.3)
+    bright = max(bright, ground + visible)
+    soft = np.clip(depth / rng.uniform(*given["softness_mm"]) + 0.5, 0, 1) * brain
+    contrast = bright - ground
+    rough = _smooth_noise(shape, _draw_size((0.6, 4.0), rng), rng)
+    value = bright + contrast * rng.uniform(0, 0.3) * rough
+    core = np.zeros(shape, bool)
+    dark = min(white + unit * (rng.uniform(*given["core"]) - 1), ground + 0.45 * contrast)
+    if kind in ("ring", "cystic"):
+        thickness = _draw_size((0.8, 1.6), rng) if kind == "cystic" else _draw_size((1.0, 0.6 * radius + 0.5), rng)
+        wobble = 0.35 * thickness * _smooth_noise(shape, max(radius / 2, 1.5), rng)
+        below = depth - thickness - wobble
+        core = below > 0
+        fill = dark + 0.12 * contrast * _smooth_noise(shape, 1.5, rng) * (kind == "ring")
+        share = np.clip(below / rng.uniform(0.7, 1.5) + 0.5, 0, 1)
+        if rng.random() < given["gap_prob"]:
+            # Parts of the rim hardly enhance.
+            gap = np.clip(_smooth_noise(shape, max(radius / 1.5, 2.0), rng) + rng.uniform(-0.5, 0.7), 0, 1)
+            value = value - gap * rng.uniform(0.4, 1.0) * (value - ground)
+        value = value * (1 - share) + fill * share
+    elif kind == "mottled":
+        holes = _smooth_noise(shape, max(radius / rng.uniform(3, 6), 0.8), rng) - rng.uniform(-0.2, 0.9)
+        share = np.clip(1.5 * holes + 0.5, 0, 1) * np.clip(depth - 0.5, 0, 1)
+        core = share > 0.5
+        value = value * (1 - share) + dark * share
+    image *= 1 - soft
+    image += soft * value
+    return core
+
+
+def _paint_edema(image, labels, depth, white, radius, rng, given) -> None:
+    """Darken white matter around a lesion; grey matter is spared."""
+    width = rng.uniform(1.5, 4 + 0.8 * radius)
+    reach = width * (1 + 0.4 * _smooth_noise(image.shape, 4.0, rng)) + depth
+    soft = np.clip(reach / rng.uniform(1.5, 4) + 0.5, 0, 1) * (labels != OUTSIDE)
+    follows = np.clip((image - (white - rng.uniform(0.6, 1.1))) / 0.5, 0, 1)
+    soft *= np.maximum(follows, 0.15)
+    drop = rng.uniform(*given["edema"]) * rng.uniform(*given["white_above_air"])
+    image -= soft * drop
+    labels[(soft > 0.5) & (labels == 0)] = EDEMA
+
+
+def _paint_prior(prior, depth, brain, radius, rng, given) -> None:
+    """Draw last visit's outline of a lesion: off, larger or smaller; of a new one none, or a made-up one."""
+    before = depth > radius * (1 - np.exp(given["growth"] * rng.standard_normal()))
+    shift = np.rint(rng.normal(0, given["shift_mm"], 3)).astype(int)
+    if rng.random() < given["new_prob"]:
+        if rng.random() >= given["fictitious_prob"]:
+            return
+        before = depth > 0
+        dilate, erode = (int(rng.integers(low, high + 1)) for low, high in (given["dilate_vox"], given["erode_vox"]))
+        before = ndimage.binary_dilation(before, _BALL, dilate) if dilate else before
+        eroded = ndimage.binary_erosion(before, _BALL, erode) if erode else before
+        before = eroded if eroded.any() else before
+        shift = rng.integers(given["translate_vox"][0], given["translate_vox"][1] + 1, 3)
+    # What leaves the patch on one side must not come back on the other.
+    before = ndimage.shift(before.astype(np.uint8), shift, order=0) > 0
+    prior[before & brain] = 1
+
+
+def _paint_vanished(image, labels, prior, white, rng, settings) -> None:
+    """Leave the outline of a lesion that is gone: nothing there, or a dark scar."""
+    radius = draw_radius(settings["lesions"], rng)
+    place = _draw_place(labels, image, white, rng)
+    if place is None:
+        return
+    box, depth = _draw_shape(labels.shape, place, radius, rng)
+    image, labels, prior = image[box], labels[box], prior[box]
+    if _is_taken(labels, depth > 0):
+        return
+    prior[(depth > 0) & (labels != OUTSIDE)] = 1
+    if rng.random() < 0.5:
+        shrunk = depth - rng.uniform(0, 0.7) * radius
+        soft = np.clip(shrunk / rng.uniform(0.8, 2.5) + 0.5, 0, 1) * (labels != OUTSIDE)
+        image -= soft * rng.uniform(0.2, 2.0)
+
+
+def _paint_vessel(image, labels, edge, white, rng, given) -> None:
+    """Paint a bent tube through the patch, whole or in pieces."""
+    centre = _draw_place(labels, image, white, rng)
+    if centre is not None:
+        _paint_tube(image, labels, centre, white, rng, given)
+
+
+def _paint_sinus(image, labels, edge, white, rng, given) -> None:
+    """Paint a wide tube along the edge of the mask, as venous sinuses run."""
+    near = np.flatnonzero((edge > 0) & (edge < 3.5))
+    if near.size:
+        _paint_tube(image, labels, np.array(np.unravel_index(rng.choice(near), labels.shape)), white, rng, given)
+
+
+def _paint_tube(image, labels, centre, white, rng, given) -> None:
+    radius = _draw_size(given["radius_mm"], rng)
+    along, across, other = np.linalg.qr(rng.standard_normal((3, 3)))[0].T.astype(np.float32)
+    away = _offsets(image.shape, centre)
+    run, sideways, up = away @ along, away @ across, away @ other
+    bend, twist = rng.uniform(-0.015, 0.015, 2)
+    wave, phase = rng.uniform(0, 2.5), rng.uniform(0, 6.3)
+    sideways = sideways - bend * run**2 - wave * np.sin(run / rng.uniform(4, 9) + phase)
+    distance = np.hypot(sideways, (up - twist * run**2) / rng.uniform(0.6, 1.6))
+    soft = np.clip(radius - distance + 0.5, 0, 1)
+    if rng.random() < given["broken_prob"]:
+        gate = _smooth_noise((256,), rng.uniform(2, 6), rng)
+        soft *= np.clip(0.3 + gate[np.rint(run).astype(int) % 256], 0, 1)
+    soft[np.isin(labels, (OUTSIDE, ENHANCING, NECROSIS))] = 0
+    value = white + _draw_size(given["contrast"], rng)
+    image += soft * np.maximum(value - image, 0)
+
+
+def _paint_sheet(image, labels, edge, white, rng, given) -> None:
+    """Brighten patches of the mask's edge: enhancing dura, marrow and fat that the mask has kept."""
+    thickness = _draw_size(given["thickness_mm"], rng)
+    gate = np.clip(_smooth_noise(image.shape, rng.uniform(4, 12), rng) * 2 + rng.uniform(-2, 2), 0, 1)
+    soft = np.clip(thickness - edge + 0.5, 0, 1) * gate * (labels == 0)
+    value = white + _draw_size(given["contrast"], rng) * (1 + 0.15 * _smooth_noise(image.shape, 1.2, rng))
+    image += soft * (value - image)
+
+
+def _paint_plexus(image, labels, edge, white, rng, given) -> None:
+    """Paint bright tufts into fluid, as choroid plexus lies in ventricles."""
+    fluid = (image < white - rng.uniform(1.2, 2.0)) & (labels == 0) & (edge > 4)
+    places = np.flatnonzero(fluid)
+    if places.size < 30:
+        return
+    centre = np.array(np.unravel_index(rng.choice(places), labels.shape))
+    box, depth = _draw_shape(labels.shape, centre, _draw_size(given["radius_mm"], rng), rng)
+    wet = ndimage.binary_dilation(fluid[box], iterations=1) & (labels[box] == 0)
+    tufts = np.clip(1.5 * _smooth_noise(depth.shape, rng.uniform(0.7, 1.5), rng) + 0.7, 0, 1)
+    soft = np.clip(depth + 0.5, 0, 1) * tufts * wet
+    value = white + _draw_size(given["contrast"], rng)
+    image[box] += soft * np.maximum(value - image[box], 0)
+
+
+def _paint_cavity(image, labels, edge, white, rng, given) -> None:
+    """Paint a resection cavity at the surface: fluid, perhaps with a thin faint lining; none of it is a lesion."""
+    near = np.flatnonzero((edge > 0) & (edge < 8) & (labels == 0))
+    if not near.size:
+        return
+    centre = np.array(np.unravel_index(rng.choice(near), labels.shape))
+    box, depth = _draw_shape(labels.shape, centre, _draw_size(given["radius_mm"], rng), rng)
+    free = labels[box] == 0
+    if _is_taken(labels[box], depth > -2):
+        return
+    soft = np.clip(depth / rng.uniform(0.7, 1.5) + 0.5, 0, 1) * free
+    level = white - _draw_size(given["contrast"], rng)
+    image[box] += soft * (level - image[box])
+    if rng.random() < 0.4:
+        lining = np.clip(1.0 - np.abs(depth), 0, 1) * free
+        image[box] += lining * rng.uniform(0.1, 0.7) * np.clip(_smooth_noise(depth.shape, 4.0, rng) + 0.3, 0, 1)
+
+
+def _paint_pocket(image, labels, edge, white, rng, given) -> None:
+    """Paint a dark spot without a rim: a plaque, a lacune, a widened sulcus."""
+    centre = _draw_place(labels, image, white, rng)
+    if centre is None:
+        return
+    box, depth = _draw_shape(labels.shape, centre, _draw_size(given["radius_mm"], rng), rng)
+    soft = np.clip(depth / rng.uniform(0.6, 3.0) + 0.5, 0, 1) * (labels[box] == 0)
+    image[box] -= soft * _draw_size(given["contrast"], rng)
+
+
+_LOOK_ALIKES = {
+    "vessel": _paint_vessel,
+    "sinus": _paint_sinus,
+    "sheet": _paint_sheet,
+    "plexus": _paint_plexus,
+    "cavity": _paint_cavity,
+    "pocket": _paint_pocket,
+}
+
+
+def _draw_tones(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Map intensities by a random rising curve: another scanner, another sequence. Mean and spread are kept."""
+    steps = np.diff(_TONES) * np.exp(0.45 * rng.standard_normal(len(_TONES) - 1))
+    mapped = np.interp(values, _TONES, np.r_[0, np.cumsum(steps)])
+    beyond = values > _TONES[-1]
+    mapped[beyond] += values[beyond] - _TONES[-1]
+    # Of the brain, not of a few bright voxels.
+    low, middle, high = np.percentile(mapped, (10, 50, 85))
+    before = np.percentile(values, (10, 50, 85))
+    scale = (before[2] - before[0]) / max(high - low, 1e-3)
+    return (mapped - middle) * scale * np.exp(0.2 * rng.standard_normal()) + before[1]
+
+
+def _draw_size(between: tuple[float, float], rng: np.random.Generator) -> float:
+    return float(np.exp(rng.uniform(*np.log(between))))
+
+
+def _draw_shape(shape: tuple[int, ...], centre: np.ndarray, radius: float, rng: np.random.Generator) -> tuple:
+    """Draw a lobulated body; return the box around it and the depth (mm, roughly) below its surface there."""
+    lobes = 1 if radius < 2.5 or rng.random() < 0.55 else int(rng.integers(2, 5))
+    # Edema and the outlines of larger priors lie within this, too.
+    reach = int(np.ceil(1.9 * radius)) + 6
+    box = tuple(slice(max(int(c) - reach, 0), min(int(c) + reach + 1, n)) for c, n in zip(centre, shape))
+    away = _offsets([s.stop - s.start for s in box], centre - [s.start for s in box] + rng.uniform(-0.5, 0.5, 3))
+    depth = None
+    for lobe in range(lobes):
+        size = radius if lobe == 0 else radius * rng.uniform(0.4, 0.8)
+        offset = 0 if lobe == 0 else _direction(rng) * radius * rng.uniform(0.5, 0.95)
+        turn = np.linalg.qr(rng.standard_normal((3, 3)))[0].astype(np.float32)
+        stretch = np.exp(rng.uniform(-0.3, 0.3, 3))
+        stretch = (stretch / stretch.prod() ** (1 / 3)).astype(np.float32)
+        own = size - np.linalg.norm(((away - np.float32(offset)) @ turn) / stretch, axis=-1)
+        depth = own if depth is None else np.maximum(depth, own)
+    rough = rng.uniform(0.02, 0.2) * radius
+    return box, depth + rough * _smooth_noise(depth.shape, max(radius / rng.uniform(2, 5), 0.8), rng)
+
+
+def _push(image: np.ndarray, labels: np.ndarray, centre: np.ndarray, by: float) -> None:
+    """Press tissue outwards from a point as if a ball of radius `by` mm had grown there."""
+    away = _offsets(image.shape, centre)
+    distance = np.linalg.norm(away, axis=-1)
+    # Fades towards the edge of the box, where nothing moves.
+    fade = np.clip((min(image.shape) / 2 - distance) / (min(image.shape) / 4), 0, 1)
+    source = np.cbrt(np.maximum(distance**3 - fade * by**3, 0)) / np.maximum(distance, 1e-3)
+    where = np.moveaxis(away * source[..., None] + centre, -1, 0)
+    image[...] = ndimage.map_coordinates(image, where, order=1, mode="nearest")
+    labels[...] = ndimage.map_coordinates(labels, where, order=0, mode="nearest")
+
+
+def _direction(rng: np.random.Generator) -> np.ndarray:
+    vector = rng.standard_normal(3)
+    return vector / np.linalg.norm(vector)
+
+
+def _offsets(shape, centre: np.ndarray) -> np.ndarray:
+    axes = [np.arange(n, dtype=np.float32) - np.float32(c) for n, c in zip(shape, centre)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+
+
+def _smooth_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Return noise of standard deviation 1 that varies over `sigma` voxels."""
+    # Coarse noise is drawn coarsely: the same to the eye, at a fraction of the time.
+    step = max(int(sigma / 1.5), 1)
+    coarse = rng.standard_normal([-(-n // step) + 2 for n in shape], dtype=np.float32)
+    coarse = ndimage.gaussian_filter(coarse, sigma / step, truncate=2.5)
+    coarse /= max(float(coarse.std()), 1e-6)
+    if step == 1:
+        return coarse[tuple(slice(0, n) for n in shape)]
+    for axis, count in enumerate(shape):
+        where = (np.arange(count, dtype=np.float32) + 0.5) / step
+        low = where.astype(int)
+        share = (where - low).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        coarse = np.take(coarse, low, axis) * (1 - share) + np.take(coarse, low + 1, axis) * share
+    return coarse
+
+
+def _draw_place(labels: np.ndarray, image: np.ndarray, white: float, rng: np.random.Generator) -> np.ndarray | None:
+    """Return a voxel of brain tissue that is in no lesion; None where there is none."""
+    for flat in rng.integers(0, labels.size, 60):
+        place = np.array(np.unravel_index(flat, labels.shape))
+        if labels[tuple(place)] == 0 and abs(image[tuple(place)] - white) < 2.0:
+            return place
+    return None
+
+
+def _is_taken(labels: np.ndarray, inside: np.ndarray) -> bool:
+    taken = np.isin(labels, (ENHANCING, NECROSIS))
+    return bool(taken.any() and (taken & ndimage.binary_dilation(inside, iterations=2)).any())

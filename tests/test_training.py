@@ -11,9 +11,8 @@ import torch
 import yaml
 from mettrail import segmentation
 from mettrail.errors import InputError
-from mettrail.images import Image
-from mettrail.segmentation import cases, models, priors, training, validation
-from mettrail.segmentation.painting import PaintLesions
+from mettrail.images import write_image, write_labels
+from mettrail.segmentation import backgrounds, cases, models, priors, synthesis, training, validation
 from mettrail.segmentation.trainer import MettrailTrainer
 from scipy import ndimage
 
@@ -27,35 +26,26 @@ PERFECT = {
 }  # fmt: skip
 
 
-def make_toy_pair(seed):
+def make_toy_visits(seed):
     """Two visits of a bright ellipsoid with one or two brighter balls in it."""
     rng = np.random.default_rng(seed)
     x, y, z = np.indices(SHAPE)
     brain = ((x - 15) / 14) ** 2 + ((y - 17) / 16) ** 2 + ((z - 13) / 12) ** 2 < 1
-    sessions = []
+    visits = []
     for visit in range(2):
         tissue, instances = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
         for number, centre in enumerate(((12, 14, 12), (19, 21, 14))[: 2 - visit], start=1):
             ball = sum((a - c) ** 2 for a, c in zip((x, y, z), centre)) <= (3 + visit) ** 2
             tissue[ball], instances[ball] = 1, number
         image = 100 * brain + 120 * (tissue > 0) + rng.normal(0, 5, SHAPE)
-        sessions.append(
-            SimpleNamespace(
-                images={"ce-gadolinium_T1w": Image(image.astype(np.float32), np.eye(4))},
-                tissue=Image(tissue, np.eye(4)),
-                instances=Image(instances, np.eye(4)),
-                brain=Image(brain, np.eye(4)),
-            )
-        )
-    return tuple(sessions)
+        visits.append(cases.Visit(image.astype(np.float32), brain, tissue, instances))
+    return visits
 
 
 def toy_settings(epochs=3):
     settings = copy.deepcopy(SETTINGS)
-    settings["threads"] = 1
-    settings["cases"] |= {
-        "train_seeds": [1, 2], "validation_seeds": [9, 9], "validation_in_training": 1, "start_with": 1,
-    }  # fmt: skip
+    settings |= {"threads": 1, "workers": 0}
+    settings["cases"] |= {"train_seeds": [1, 2], "validation_seeds": [9, 9], "backgrounds_root": None}
     settings["network"] = {
         "features": [4, 8, 8], "convs_encoder": [1, 1, 1], "convs_decoder": [1, 1], "patch": [16, 16, 16], "batch": 2,
         "tile": [16, 16, 16],
@@ -66,9 +56,7 @@ def toy_settings(epochs=3):
 
 
 def train_toy(out, task="detection", *, epochs=3, resume=False):
-    return training.train(
-        task, out, settings=toy_settings(epochs), resume=resume, make_pair=make_toy_pair, in_background=False
-    )
+    return training.train(task, out, settings=toy_settings(epochs), resume=resume, visits_of=make_toy_visits)
 
 
 @pytest.fixture(autouse=True)
@@ -159,10 +147,13 @@ def test_no_lesion_before_or_now_is_no_prior():
 def test_the_demonstration_and_held_out_seeds_are_never_trained_on():
     first, last = SETTINGS["cases"]["train_seeds"]
     assert first >= 1_000_000
-    names = training._name_seeds(SETTINGS["cases"])
+    held_out = yaml.safe_load((ROOT / "config" / "held_out.yaml").read_text())
+    tested = [held_out["phantoms"]["seeds"], held_out["background"]["seeds"]]
+    names = training._name_cases(SETTINGS["cases"])
     assert len({seed for _, seed in names}) == len(names)
+    assert not any(low <= seed <= high for _, seed in names for low, high in tested)
     with pytest.raises(InputError, match="overlap"):
-        training._name_seeds(SETTINGS["cases"] | {"validation_seeds": [last, last + 3]})
+        training._name_cases(SETTINGS["cases"] | {"validation_seeds": [last, last + 3]})
 
 
 def test_small_lesions_are_shown_as_often_as_large_ones():
@@ -182,10 +173,10 @@ def test_small_lesions_are_shown_as_often_as_large_ones():
 
 def test_what_the_network_is_trained_on_is_stripped_by_an_imperfect_mask():
     settings = {k: v for k, v in toy_settings()["cases"].items() if k in (
-        "rotate_deg", "scale", "thick_prob", "thick_mm", "bias", "grow_mm", "mask_error_mm")}  # fmt: skip
+        "thick_prob", "thick_mm", "bias", "grow_mm", "mask_error_mm")}  # fmt: skip
     masks = []
     for seed in range(6):
-        a, b = cases.perturb_pair(make_toy_pair(1), rng=np.random.default_rng(seed), **settings)
+        a, b = cases.perturb(make_toy_visits(1), rng=np.random.default_rng(seed), **settings)
         assert (a["image"][~a["mask"]] == 0).all()
         assert a["image"].shape == a["tissue"].shape == a["instances"].shape == b["image"].shape
         assert np.array_equal(a["instances"] > 0, np.isin(a["tissue"], (1, 3)))
@@ -193,9 +184,51 @@ def test_what_the_network_is_trained_on_is_stripped_by_an_imperfect_mask():
     assert len(set(masks)) == 6
 
 
+def write_prepared(folder, *, ring=False):
+    """Write what the pipeline leaves of a session, and a person's outline of a lesion."""
+    visit = make_toy_visits(1)[0]
+    anat = folder / "out/sub-A/ses-1/anat"
+    anat.mkdir(parents=True)
+    write_image(anat / "sub-A_ses-1_ce-gadolinium_res-1mm_desc-debias_T1w.nii.gz", visit.image, np.eye(4))
+    write_labels(anat / "sub-A_ses-1_res-1mm_desc-brain_mask.nii.gz", visit.brain, np.eye(4))
+    drawn = folder / "drawn/sub-A/ses-1/anat"
+    drawn.mkdir(parents=True)
+    tissue = visit.tissue.copy()
+    if ring:
+        tissue[ndimage.binary_erosion(tissue > 0, iterations=2)] = 0
+    write_labels(drawn / "sub-A_ses-1_dseg.nii.gz", tissue, np.eye(4))
+    return visit
+
+
+def test_a_prepared_head_is_a_background_with_the_lesions_a_person_drew(tmp_path):
+    visit = write_prepared(tmp_path, ring=True)
+    found = backgrounds.find_backgrounds(tmp_path, out="out", participants=["sub-A"], labels="drawn", copies=3)
+    assert len(found) == 3
+    (read,) = backgrounds.make_visits(found[0])
+    assert np.allclose(read.image, visit.image)
+    assert np.array_equal(read.brain, visit.brain)
+    # The hole of the ring is not brain: it belongs to the lesion.
+    assert np.array_equal(read.tissue > 0, visit.tissue > 0)
+    assert set(np.unique(read.tissue)) == {0, 1, 3}
+    assert read.instances.max() == 2
+    (plain,) = backgrounds.make_visits(backgrounds.find_backgrounds(tmp_path, out="out")[0])
+    assert not plain.tissue.any()
+
+
+@pytest.mark.parametrize("asked", [{"out": "nowhere"}, {"out": "out", "participants": ["sub-A", "sub-B"]}])
+def test_backgrounds_that_are_not_there_are_named(tmp_path, asked):
+    write_prepared(tmp_path)
+    with pytest.raises(InputError, match=r"sub-B|nowhere"):
+        backgrounds.find_backgrounds(tmp_path, **asked)
+
+
+AUGMENTATION = {**SETTINGS["augmentation"], "rotate_prob": 0, "scale_prob": 0, "elastic_prob": 0}
+
+
 def test_augmentation_changes_the_image_and_leaves_the_prior_alone():
+    trainer = SimpleNamespace(synthesis=None, augmentation=AUGMENTATION)
     transform = MettrailTrainer.get_training_transforms(
-        SimpleNamespace(painting=None), (16, 16, 16), (0, 0), None, (2,), False, use_mask_for_norm=[True, False]
+        trainer, (16, 16, 16), (0, 0), None, (2,), False, use_mask_for_norm=[True, False]
     )
     rng = np.random.default_rng(0)
     prior = torch.from_numpy((rng.random((16, 16, 16)) > 0.7).astype(np.float32))
@@ -211,61 +244,159 @@ def test_augmentation_changes_the_image_and_leaves_the_prior_alone():
     assert 10 < changed < 60
 
 
-PAINTING = {"lesion_prob": 1.0, "vessel_prob": 0.0, "pocket_prob": 0.0, "radius_mm": [4, 5], "contrast": [3, 4],
-            "ring_prob": 0.0, "vessel_radius_mm": [1, 1.5], "broken_prob": 0.0}  # fmt: skip
+def test_a_prior_that_is_turned_and_stretched_stays_binary_and_with_its_lesion():
+    given = {**SETTINGS["augmentation"], "rotate_prob": 1, "scale_prob": 1, "elastic_prob": 1}
+    transform = MettrailTrainer.get_training_transforms(
+        SimpleNamespace(synthesis=None, augmentation=given), (24, 24, 24), (0, 0), None, (2,), False,
+        use_mask_for_norm=[True, False],
+    )  # fmt: skip
+    prior = torch.zeros(32, 32, 32)
+    prior[10:22, 12:22, 8:20] = 1
+    for _ in range(10):
+        out = transform(image=torch.stack([prior, prior]), segmentation=prior.to(torch.int16)[None].clone())
+        moved, label = out["image"][1], out["segmentation"][0]
+        assert set(moved.unique().tolist()) == {0.0, 1.0}
+        assert (moved == label).float().mean() > 0.98
+        assert not torch.equal(moved, prior[4:28, 4:28, 4:28])
 
 
-def paint(*, seed=3, **changed):
-    """Paint into noise that has an outside and a lesion; return what was and what is."""
-    np.random.seed(seed)  # noqa: NPY002  (nnU-Net's transforms draw from it)
-    image = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (1, 40, 40, 40)).astype(np.float32))
-    labels = torch.zeros((1, 40, 40, 40), dtype=torch.int16)
-    image[:, :8], labels[:, :8] = 0, -1
-    image[:, 30:34, 30:34, 30:34], labels[:, 30:34, 30:34, 30:34] = 5, 1
-    out = PaintLesions(**PAINTING | changed)(image=image.clone(), segmentation=labels.clone())
-    return image[0], labels[0], out["image"][0], out["segmentation"][0]
+# Synthesis
 
 
-def test_painted_lesions_are_bright_and_labelled_and_no_other_lesion_or_outside_is_touched():
-    image, labels, painted, now = paint()
-    new = (now != labels).numpy()
-    assert 100 < new.sum() < 3 * 4 / 3 * np.pi * 8**3
+def only(*, lesions=0.0, look_alike=None, prior=False, **changed):
+    """Return settings that paint one kind of thing, always."""
+    settings = copy.deepcopy(SETTINGS["synthesis"])
+    settings["tone_prob"] = 0
+    for name, given in settings["look_alikes"].items():
+        given["prob"] = float(name == look_alike)
+    settings["lesions"] |= {"prob": lesions, "radius_mm": [4, 6], "any_size_prob": 1.0, "push_prob": 0.0,
+                            "edema_prob": 0.0, "kinds": {"solid": 1.0}} | changed  # fmt: skip
+    settings["prior"] |= {"vanished_prob": 0.0} | (prior or {})
+    return settings
+
+
+def paint(settings, *, seed=3, with_prior=False):
+    """Paint into noise that has an outside, fluid and a lesion; return what was and what is, and the prior."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(0.5, 0.1, (48, 48, 48)).astype(np.float32)
+    labels = np.zeros((48, 48, 48), np.int16)
+    image[:8], labels[:8] = 0, -1
+    image[20:30, 5:15, 5:15] -= 2.5
+    image[38:42, 38:42, 38:42], labels[38:42, 38:42, 38:42] = 5, 1
+    prior = np.zeros_like(image) if with_prior else None
+    painted, now = image.copy(), labels.copy()
+    synthesis.synthesise(painted, now, prior, rng=np.random.default_rng(seed), settings=settings)
+    assert np.array_equal(painted[labels != 0], image[labels != 0])
+    assert np.array_equal(now[labels != 0], labels[labels != 0])
+    return image, labels, painted, now, prior
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_painted_lesions_are_bright_and_labelled_and_no_other_lesion_or_outside_is_touched(seed):
+    image, labels, painted, now, _ = paint(only(lesions=1.0, enhancement=[1.5, 2.0]), seed=seed)
+    new = now != labels
+    assert new.sum() > 100
     assert (now[new] == 1).all()
-    assert (painted - image)[new].mean() > 2
-    assert torch.equal(painted[labels != 0], image[labels != 0])
-    assert torch.equal(now[labels != 0], labels[labels != 0])
+    assert (painted - image)[new].mean() > 1
+    assert abs((painted - image)[~ndimage.binary_dilation(new, iterations=3)]).max() < 0.01
 
 
-def test_a_painted_ring_has_a_dark_core_with_its_own_label():
-    _, _, painted, now = paint(ring_prob=1.0)
-    assert (now == 3).any()
-    assert painted[now == 3].mean() < 1 < painted[now == 1].mean()
+@pytest.mark.parametrize("kind", ["ring", "cystic", "mottled"])
+def test_what_does_not_enhance_within_a_lesion_is_darker_and_has_its_own_label(kind):
+    settings = only(lesions=1.0, kinds={kind: 1.0}, enhancement=[1.8, 2.2], core=[0.3, 0.5], gap_prob=0.0)
+    for seed in range(3):
+        _, _, painted, now, _ = paint(settings, seed=seed)
+        assert (now == 3).any()
+        assert painted[now == 3].mean() + 1 < painted[ndimage.binary_erosion(now == 1) & (now == 1)].mean()
 
 
-def test_painted_vessels_are_bright_and_not_labelled():
-    image, labels, painted, now = paint(lesion_prob=0.0, vessel_prob=1.0)
-    assert torch.equal(now, labels)
-    assert ((painted - image) > 1).sum() > 40
-    assert torch.equal(painted[labels != 0], image[labels != 0])
+def test_edema_is_dark_lies_around_its_lesion_and_spares_what_is_darker_than_white_matter():
+    image, _, painted, now, _ = paint(only(lesions=1.0, edema_prob=1.0, edema=[0.2, 0.3]), seed=1)
+    edema = now == 2
+    assert edema.sum() > 100
+    assert (painted - image)[edema].mean() < -0.3
+    assert image[edema].min() > -1
+    reach = ndimage.distance_transform_edt(~np.isin(now, (1, 3)))[edema]
+    assert reach.max() < 20
+
+
+@pytest.mark.parametrize("name", list(SETTINGS["synthesis"]["look_alikes"]))
+def test_look_alikes_change_the_image_and_are_never_labelled(name):
+    touched = 0
+    for seed in range(6):
+        image, labels, painted, now, _ = paint(only(look_alike=name), seed=seed)
+        assert np.array_equal(now, labels)
+        change = painted - image
+        touched += (abs(change) > 0.3).sum() > 15
+        if name in ("vessel", "sinus", "plexus"):
+            assert change.min() > -1e-5
+        if name == "pocket":
+            assert change.max() < 1e-5
+    assert touched >= 3
 
 
 def test_broken_vessels_show_in_pieces():
     def count_pieces(seed, share):
-        image, labels, painted, now = paint(seed=seed, lesion_prob=0.0, vessel_prob=1.0, broken_prob=share)
-        assert torch.equal(now, labels)
+        settings = only(look_alike="vessel")
+        settings["look_alikes"]["vessel"] |= {"broken_prob": share, "at_most": 1, "contrast": [3, 4]}
+        image, _, painted, _, _ = paint(settings, seed=seed)
         return ndimage.label(painted - image > 1)[1]
 
     whole, broken = (sum(count_pieces(seed, share) for seed in range(8)) for share in (0.0, 1.0))
-    assert whole <= 3 * 8
     assert broken > 1.5 * whole
 
 
-def test_painted_pockets_are_dark_and_not_labelled():
-    image, labels, painted, now = paint(lesion_prob=0.0, pocket_prob=1.0)
-    assert torch.equal(now, labels)
-    assert ((painted - image) < -2).sum() > 100
-    assert (painted <= image).all()
-    assert torch.equal(painted[labels != 0], image[labels != 0])
+def test_a_painted_lesion_has_a_prior_none_a_made_up_one_or_has_vanished():
+    steady = {"growth": 0.0, "shift_mm": 0.0, "new_prob": 0.0}
+    _, labels, _, now, prior = paint(only(lesions=1.0, prior=steady), with_prior=True)
+    painted = (now != labels) & (now > 0)
+    assert np.array_equal(prior > 0, painted)
+    _, _, _, _, prior = paint(only(lesions=1.0, prior={"new_prob": 1.0, "fictitious_prob": 0.0}), with_prior=True)
+    assert not prior.any()
+    _, _, _, _, prior = paint(only(lesions=1.0, prior={"new_prob": 1.0, "fictitious_prob": 1.0}), with_prior=True)
+    assert prior.any()
+    assert not np.array_equal(prior > 0, painted)
+    _, labels, _, now, prior = paint(only(prior={"vanished_prob": 1.0}), with_prior=True)
+    assert np.array_equal(now, labels)
+    assert prior.any()
+    assert not (prior > 0)[labels < 0].any()
+
+
+def test_mass_effect_presses_tissue_outwards():
+    image = np.zeros((41, 41, 41), np.float32)
+    labels = np.zeros(image.shape, np.int16)
+    image[:, :, 26:29], labels[:, :, 26:29] = 1, 2
+    synthesis._push(image, labels, np.array([20, 20, 20]), 6.0)
+    # What was at 6 to 8 mm lies, after a ball of 6 mm has grown, at the cube root of 6^3 + 6^3 to 6^3 + 8^3.
+    along = np.flatnonzero(labels[20, 20] == 2)
+    assert along.min() == 28
+    assert along.max() in (28, 29)
+    assert image[20, 20, 28] > 0.9
+    # Far away nothing moves.
+    assert np.array_equal(np.flatnonzero(labels[0, 0] == 2), [26, 27, 28])
+
+
+def test_a_simulated_patient_keeps_a_lesions_number_over_its_visits_and_some_come_and_go():
+    rng = np.random.default_rng(5)
+    image = rng.normal(100, 5, (70, 70, 70)).astype(np.float32)
+    brain = np.ones(image.shape, bool)
+    came = went = stayed = 0
+    for seed in range(4):
+        first, second = synthesis.simulate_visits(
+            image, brain, rng=np.random.default_rng(seed), settings=SETTINGS["synthesis"], lesions=(5, 8)
+        )
+        numbers = [set(np.unique(instances)) - {0} for _, _, instances in (first, second)]
+        came += len(numbers[1] - numbers[0])
+        went += len(numbers[0] - numbers[1])
+        for number in numbers[0] & numbers[1]:
+            a, b = (ndimage.center_of_mass(instances == number) for _, _, instances in (first, second))
+            stayed += np.linalg.norm(np.subtract(a, b)) < 6
+        for scan, tissue, instances in (first, second):
+            assert np.array_equal(np.isin(tissue, (1, 3)), instances > 0)
+            assert not np.array_equal(scan, image)
+    assert came > 0
+    assert went > 0
+    assert stayed > 8
 
 
 # Training
@@ -288,6 +419,7 @@ def killed_and_resumed(tmp_path_factory):
             train_toy(out)
     early = json.loads((out / "models/detection/mettrail.json").read_text())
     folder = train_toy(out, resume=True)
+    training._write_cases("resegmentation", out, toy_settings(), make_toy_visits)
     return SimpleNamespace(out=out, early=early, folder=folder)
 
 
@@ -317,7 +449,7 @@ def test_the_exported_model_is_the_trained_network(killed_and_resumed):
 
 
 def test_resegmentation_starts_from_detection_without_an_opinion_about_priors(killed_and_resumed):
-    training._point_nnunet_at(killed_and_resumed.out)
+    training._point_nnunet_at(killed_and_resumed.out, workers=0)
     trainer = training._make_trainer("resegmentation", toy_settings())
     training._start_from_detection(trainer, killed_and_resumed.out)
     trainer.network.eval()
@@ -349,7 +481,7 @@ def test_a_prior_is_the_second_channel_of_its_cases_and_still_binary(killed_and_
 def test_validation_chooses_a_threshold_and_writes_the_card(killed_and_resumed):
     out, settings = killed_and_resumed.out, toy_settings()
     before = models.read_weights(segmentation.read_model(out / "models/detection"))
-    training.validate_model("detection", out, settings=settings, make_pair=make_toy_pair)
+    training.validate_model("detection", out, settings=settings, visits_of=make_toy_visits)
     model = segmentation.read_model(out / "models/detection")
     assert model.threshold in validation.THRESHOLDS
     assert model.confidence in validation.CONFIDENCES

@@ -1,8 +1,8 @@
 """Synthetic metastases by domain randomisation, and what only resembles them: painted into training patches on the fly.
 
 No patch is seen twice and hardly any looks like another: a network learns what lesions have in common, not where the
-simulation puts them or what they look like in one scanner. Whatever is painted as a look-alike (vessels, venous sinuses,
-dura, choroid plexus, cavities, dark spots of white matter) stays unlabelled, as does what the background itself holds.
+simulation puts them or what they look like in one scanner. What only resembles a lesion stays unlabelled, painted or
+in the background: vessels, venous sinuses, dura, choroid plexus, cavities, dark spots of white matter.
 
 Intensities are nnU-Net's z-scores within the brain mask: white matter lies at about 0.6, air at about -3. One
 standard deviation is the unit of brightness throughout; voxels are 1 mm.
@@ -246,7 +246,7 @@ def _paint_edema(image, labels, depth, white, radius, rng, given) -> None:
     """Darken white matter around a lesion; grey matter is spared."""
     width = rng.uniform(1.5, 4 + 0.8 * radius)
     reach = width * (1 + 0.4 * _smooth_noise(image.shape, 4.0, rng)) + depth
-    soft = np.clip(reach / rng.uniform(1.5, 4) + 0.5, 0, 1) * (labels != OUTSIDE)
+    soft = np.clip(reach / rng.uniform(1.5, 4) + 0.5, 0, 1) * np.isin(labels, (0, EDEMA))
     follows = np.clip((image - (white - rng.uniform(0.6, 1.1))) / 0.5, 0, 1)
     soft *= np.maximum(follows, 0.15)
     drop = rng.uniform(*given["edema"]) * rng.uniform(*given["white_above_air"])
@@ -289,7 +289,7 @@ def _paint_vanished(image, labels, prior, white, rng, settings) -> None:
         image -= soft * rng.uniform(0.2, 2.0)
 
 
-def _paint_vessel(image, labels, edge, white, rng, given) -> None:
+def _paint_vessel(image, labels, _edge, white, rng, given) -> None:
     """Paint a bent tube through the patch, whole or in pieces."""
     centre = _draw_place(labels, image, white, rng)
     if centre is not None:
@@ -363,7 +363,7 @@ def _paint_cavity(image, labels, edge, white, rng, given) -> None:
         image[box] += lining * rng.uniform(0.1, 0.7) * np.clip(_smooth_noise(depth.shape, 4.0, rng) + 0.3, 0, 1)
 
 
-def _paint_pocket(image, labels, edge, white, rng, given) -> None:
+def _paint_pocket(image, labels, _edge, white, rng, given) -> None:
     """Paint a dark spot without a rim: a plaque, a lacune, a widened sulcus."""
     centre = _draw_place(labels, image, white, rng)
     if centre is None:

@@ -153,7 +153,7 @@ class MettrailTrainer(nnUNetTrainer):
         regions: list | None = None,  # noqa: ARG002
         ignore_label: int | None = None,  # noqa: ARG002
     ) -> BasicTransform:
-        """Turned, stretched, bent; lesions painted; slices, noise, blur, contrast on the images alone; mirrored.
+        """Turn, stretch and bend; paint lesions; slices, noise, blur, contrast on the images alone; mirror.
 
         Channels that nnU-Net normalises within the mask are images; the prior is not normalised and not touched here.
         """
@@ -196,16 +196,10 @@ class MettrailTrainer(nnUNetTrainer):
             return super().train_step(batch)
 
     def do_split(self):
-        """Training cases as the folder lists them now: more may be written while training runs."""
-        # nnU-Net writes a case's .pkl last.
+        """Tell training from held-out cases by their names."""
         keys = sorted(path.stem for path in Path(self.preprocessed_dataset_folder).glob("*.pkl"))
         train = [key for key in keys if key.startswith("train")]
         return train, [key for key in keys if key.startswith("val")] or train
-
-    def on_train_epoch_start(self):
-        """Take in the cases that were finished during the last epoch."""
-        self.dataloader_train.data_loader.indices, _ = self.do_split()
-        super().on_train_epoch_start()
 
     def on_epoch_end(self):
         """Say in one line where the training stands and how long it will take."""
@@ -219,7 +213,6 @@ class MettrailTrainer(nnUNetTrainer):
         dice = " ".join(f"{d:.2f}" for d in value("dice_per_class_or_region"))
         self.print_to_log_file(
             f"progress: epoch {self.current_epoch}/{self.num_epochs}, "
-            f"{len(self.dataloader_train.data_loader.indices)} cases, "
             f"loss {value('train_losses'):.3f} / {value('val_losses'):.3f}, pseudo-Dice {dice}, "
             f"{seconds / self.num_iterations_per_epoch:.2f} s/step, {left / 60:.0f} min left, "
             f"done at {time.strftime('%H:%M', time.localtime(time.time() + left))}"

@@ -15,8 +15,8 @@ import importlib.metadata
 import json
 import multiprocessing
 import os
-import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,6 @@ def train(
     settings: dict,
     resume: bool,
     visits_of: Callable = make_visits,
-    in_background: bool = True,
 ) -> Path:
     """Train one network; makes the cases it needs first.
 
@@ -60,8 +59,6 @@ def train(
         either way.
     visits_of : function
         See `backgrounds.make_visits`.
-    in_background : bool
-        Make cases in a process of its own while training runs.
 
     Returns
     -------
@@ -69,35 +66,31 @@ def train(
         The model folder.
     """
     out = Path(out).resolve()
-    _point_nnunet_at(out)
+    _point_nnunet_at(out, workers=settings["workers"])
     import torch
 
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(settings["seed"])
     np.random.seed(settings["seed"])  # noqa: NPY002  (nnU-Net's loader draws from it)
 
-    writer = _start_cases(task, out, settings, visits_of, in_background)
-    try:
-        trainer = _make_trainer(task, settings)
-        saved = [Path(trainer.output_folder) / f"checkpoint_{which}.pth" for which in ("latest", "final")]
-        saved = [path for path in saved if path.exists()]
-        if resume and saved:
-            trainer.load_checkpoint(str(saved[0]))
-        elif task == "resegmentation":
-            _start_from_detection(trainer, out)
-        model_folder = out / "models" / task
+    _write_cases(task, out, settings, visits_of)
+    trainer = _make_trainer(task, settings)
+    saved = [Path(trainer.output_folder) / f"checkpoint_{which}.pth" for which in ("latest", "final")]
+    saved = [path for path in saved if path.exists()]
+    if resume and saved:
+        trainer.load_checkpoint(str(saved[0]))
+    elif task == "resegmentation":
+        _start_from_detection(trainer, out)
+    model_folder = out / "models" / task
 
-        def export(current) -> None:
-            every = settings[task]["export_every"]
-            if current.current_epoch % every == 0 and current.current_epoch < current.num_epochs:
-                export_model(current, model_folder, settings=settings)
+    def export(current) -> None:
+        every = settings[task]["export_every"]
+        if current.current_epoch % every == 0 and current.current_epoch < current.num_epochs:
+            export_model(current, model_folder, settings=settings)
 
-        trainer.after_epoch = export
-        trainer.run_training()
-        export_model(trainer, model_folder, settings=settings)
-    finally:
-        if writer is not None:
-            writer.terminate()
+    trainer.after_epoch = export
+    trainer.run_training()
+    export_model(trainer, model_folder, settings=settings)
     return model_folder
 
 
@@ -226,11 +219,11 @@ nnU-Net on your own cohort and name its folder under `segment` in the configurat
 """
 
 
-def _point_nnunet_at(out: Path) -> None:
-    """Set what nnU-Net reads from the environment whenever it needs it: paths, no worker processes, no compiler."""
+def _point_nnunet_at(out: Path, *, workers: int) -> None:
+    """Set what nnU-Net reads from the environment whenever it needs it: paths, worker processes, no compiler."""
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{name}"] = str(out / name)
-    os.environ.update(nnUNet_n_proc_DA="0", nnUNet_compile="0", nnUNet_wandb_enabled="0")
+    os.environ.update(nnUNet_n_proc_DA=str(workers), nnUNet_compile="0", nnUNet_wandb_enabled="0")
     # On a busy machine, threads that spin while they wait for each other cost more than they gain.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -243,7 +236,7 @@ def plan_cases(task: str, out: Path, settings: dict, make_visits: Callable) -> t
     folder = base / plans["configurations"][cases.CONFIGURATION]["data_identifier"]
     folder.mkdir(parents=True, exist_ok=True)
     (base / "dataset_fingerprint.json").write_text("{}")
-    own = ("train_seeds", "validation_seeds", "validation_in_training", "start_with", "backgrounds", "backgrounds_root")
+    own = ("train_seeds", "validation_seeds", "backgrounds", "backgrounds_root")
     return _name_cases(settings["cases"]), {
         "task": task,
         "folder": folder,
@@ -255,41 +248,25 @@ def plan_cases(task: str, out: Path, settings: dict, make_visits: Callable) -> t
     }
 
 
-def _start_cases(task: str, out: Path, settings: dict, make_visits: Callable, in_background: bool):
-    """Begin making cases and wait until there are enough to start with."""
-    names, arguments = plan_cases(task, out, settings, make_visits)
-    start_with = settings["cases"]["start_with"] + settings["cases"]["validation_in_training"]
-
-    def ready() -> int:
-        return len(list(arguments["folder"].glob("*a.pkl")))
-
-    if not in_background:
+def _write_cases(task: str, out: Path, settings: dict, visits_of: Callable) -> None:
+    """Make the cases that are missing, on as many cores as training will use."""
+    names, arguments = plan_cases(task, out, settings, visits_of)
+    missing = [row for row in names if not (arguments["folder"] / f"{row[0]}a.pkl").exists()]
+    if len(missing) < 2 or settings["threads"] < 2:
         cases.write_cases(names, **arguments)
-        return None
-    writer = multiprocessing.get_context("spawn").Process(
-        target=cases.write_cases, args=(names,), kwargs=arguments, daemon=True
-    )
-    writer.start()
-    while ready() < start_with:
-        time.sleep(2)
-        if not writer.is_alive() and ready() < start_with:
-            raise InputError(
-                out,
-                found=f"{ready()} cases when making them broke off",
-                expected=f"{start_with} to start training with",
-                advice="The reason stands above this message.",
-                reason="no_cases",
-            )
-    return writer
+        return
+    with ProcessPoolExecutor(settings["threads"], mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [pool.submit(cases.write_cases, [row], **arguments) for row in names]
+        for job in jobs:
+            job.result()
 
 
 def _name_cases(settings: dict) -> list[tuple[str, object]]:
-    """Name the cases: some held-out pairs first, to watch the training by, then those to train on, the rest last."""
+    """Name the cases: simulated pairs and real heads to train on, and the held-out pairs."""
     first, last = settings["train_seeds"]
     train = [(f"train{i:04d}", seed) for i, seed in enumerate(range(first, last + 1))]
     first, last = settings["validation_seeds"]
     held_out = [(f"val{i:04d}", seed) for i, seed in enumerate(range(first, last + 1))]
-    watched = settings["validation_in_training"]
     if {seed for _, seed in train} & {seed for _, seed in held_out}:
         raise InputError(
             "train.yaml: cases",
@@ -300,8 +277,7 @@ def _name_cases(settings: dict) -> list[tuple[str, object]]:
     root = settings["backgrounds_root"]
     real = [b for given in settings["backgrounds"] for b in find_backgrounds(Path(root), **given)] if root else []
     train += [(f"trainreal{i:04d}", background) for i, background in enumerate(real)]
-    order = np.random.default_rng(0).permutation(len(train))
-    return held_out[:watched] + [train[i] for i in order] + held_out[watched:]
+    return train + held_out
 
 
 def _make_trainer(task: str, settings: dict):

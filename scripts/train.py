@@ -1,4 +1,4 @@
-"""Train the networks that mettrail ships, on phantoms: `scripts/train.py --settings config/train.yaml --out DIR`."""
+"""Train the shipped networks: `scripts/train.py --settings config/train.yaml --scans FOLDER --out FOLDER`."""
 
 import argparse
 from pathlib import Path
@@ -10,8 +10,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", type=Path, default="config/train.yaml")
     parser.add_argument("--out", type=Path, required=True, help="cases, checkpoints, logs and model folders go here")
+    parser.add_argument(
+        "--scans", type=Path, help="real heads, see resources/training/README.md; phantoms alone if omitted"
+    )
     parser.add_argument("--task", choices=("detection", "resegmentation"), help="both, one after the other, if omitted")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     arguments = parser.parse_args()
     tasks = [arguments.task] if arguments.task else ["detection", "resegmentation"]
-    train_all(tasks, arguments.out, settings=yaml.safe_load(arguments.settings.read_text()), resume=arguments.resume)
+    settings = yaml.safe_load(arguments.settings.read_text())
+    train_all(tasks, arguments.out, settings=settings, scans=arguments.scans, resume=arguments.resume)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -187,11 +188,11 @@ def test_what_the_network_is_trained_on_is_stripped_by_an_imperfect_mask():
 def write_prepared(folder, *, ring=False):
     """Write what the pipeline leaves of a session, and a person's outline of a lesion."""
     visit = make_toy_visits(1)[0]
-    anat = folder / "out/sub-A/ses-1/anat"
+    anat = folder / "heads/sub-A/ses-1/anat"
     anat.mkdir(parents=True)
     write_image(anat / "sub-A_ses-1_ce-gadolinium_res-1mm_desc-debias_T1w.nii.gz", visit.image, np.eye(4))
     write_labels(anat / "sub-A_ses-1_res-1mm_desc-brain_mask.nii.gz", visit.brain, np.eye(4))
-    drawn = folder / "drawn/sub-A/ses-1/anat"
+    drawn = folder / "labels/heads/sub-A/ses-1/anat"
     drawn.mkdir(parents=True)
     tissue = visit.tissue.copy()
     if ring:
@@ -202,7 +203,7 @@ def write_prepared(folder, *, ring=False):
 
 def test_a_prepared_head_is_a_background_with_the_lesions_a_person_drew(tmp_path):
     visit = write_prepared(tmp_path, ring=True)
-    found = backgrounds.find_backgrounds(tmp_path, out="out", participants=["sub-A"], labels="drawn", copies=3)
+    found = backgrounds.find_backgrounds(tmp_path, name="heads", participants=["sub-A"], copies=3)
     assert len(found) == 3
     (read,) = backgrounds.make_visits(found[0])
     assert np.allclose(read.image, visit.image)
@@ -211,11 +212,32 @@ def test_a_prepared_head_is_a_background_with_the_lesions_a_person_drew(tmp_path
     assert np.array_equal(read.tissue > 0, visit.tissue > 0)
     assert set(np.unique(read.tissue)) == {0, 1, 3}
     assert read.instances.max() == 2
-    (plain,) = backgrounds.make_visits(backgrounds.find_backgrounds(tmp_path, out="out")[0])
+    shutil.rmtree(tmp_path / "labels")
+    (plain,) = backgrounds.make_visits(backgrounds.find_backgrounds(tmp_path, name="heads")[0])
     assert not plain.tissue.any()
 
 
-@pytest.mark.parametrize("asked", [{"out": "nowhere"}, {"out": "out", "participants": ["sub-A", "sub-B"]}])
+def test_heads_are_laid_out_as_bids_and_prepared_by_the_pipeline(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(backgrounds.subprocess, "run", lambda command, **_: ran.append(command))
+    scans = tmp_path / "scans"
+    for name in ("some/sub-07_T1w.nii.gz", "some/sub-08_T1w.nii.gz", "other/sub-1/ses-1/anat/x.nii.gz", "drawn/d.txt"):
+        (scans / name).parent.mkdir(parents=True, exist_ok=True)
+        (scans / name).write_text(name)
+    heads = [
+        {"name": "some", "files": "some/sub-*_T1w.nii.gz", "reference": "T1w", "strip": "nonzero"},
+        {"name": "other", "bids": "other", "labels": "drawn", "reference": "ce-gadolinium_T1w", "strip": "atlas"},
+    ]
+    backgrounds.prepare(scans, tmp_path / "root", heads=heads, cores=2)
+    laid_out = tmp_path / "root/bids/some/sub-08/ses-01/anat/sub-08_ses-01_T1w.nii.gz"
+    assert laid_out.read_text() == "some/sub-08_T1w.nii.gz"
+    assert (tmp_path / "root/labels/other/d.txt").exists()
+    assert [f"bids={tmp_path / 'root/bids/some'}" in ran[0], f"bids={scans / 'other'}" in ran[1]] == [True, True]
+    with pytest.raises(InputError, match="no such scan"):
+        backgrounds.prepare(scans, tmp_path / "root", heads=[heads[0] | {"files": "none/*"}], cores=2)
+
+
+@pytest.mark.parametrize("asked", [{"name": "nowhere"}, {"name": "heads", "participants": ["sub-A", "sub-B"]}])
 def test_backgrounds_that_are_not_there_are_named(tmp_path, asked):
     write_prepared(tmp_path)
     with pytest.raises(InputError, match=r"sub-B|nowhere"):

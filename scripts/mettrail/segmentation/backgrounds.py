@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,21 +33,71 @@ class Background:
     labels: Path | None
 
 
+def prepare(scans: Path, root: Path, *, heads: list[dict], cores: int) -> None:
+    """Lay scans out as BIDS datasets and have the pipeline prepare them (``--until align``); what exists is kept.
+
+    Parameters
+    ----------
+    scans : Path
+        Folder of the scans.
+    root : Path
+        Gets ``bids/NAME``, ``labels/NAME`` and the output folder ``NAME`` of each dataset.
+    heads : list of dict
+        ``heads`` of config/train.yaml: ``name``; ``bids``, a folder in `scans`, or ``files``, a pattern there
+        (participants are named by what stands before the first underscore, or by ``participant``); ``labels``, a folder
+        of label maps (in `scans` for a BIDS dataset); ``reference``, the scans' BIDS name; ``strip``, the method.
+    cores : int
+
+    Raises
+    ------
+    InputError
+        A scan that is not there.
+    subprocess.CalledProcessError
+        The pipeline failed; its log says why.
+    """
+    for head in heads:
+        bids = Path(scans) / head["bids"] if "bids" in head else _lay_out(scans, root, head)
+        if "labels" in head:
+            folder = Path(scans) / head["labels"] if "bids" in head else Path(head["labels"])
+            shutil.copytree(folder, Path(root) / "labels" / head["name"], dirs_exist_ok=True)
+        settings = [f"bids={bids}", f"out={Path(root) / head['name']}", "sequences=[]"]
+        settings += [f"reference={head['reference']}", f"strip={{method: {head['strip']}}}"]
+        subprocess.run(["snakemake", "--cores", str(cores), "--until", "align", "--config", *settings], check=True)
+
+
+def _lay_out(scans: Path, root: Path, head: dict) -> Path:
+    bids = Path(root) / "bids" / head["name"]
+    found = sorted(Path(scans).glob(head["files"]))
+    if not found:
+        raise InputError(
+            Path(scans) / head["files"],
+            found="no such scan",
+            expected="the heads that config/train.yaml names",
+            advice="See resources/training/README.md for where they come from.",
+            reason="no_backgrounds",
+        )
+    for path in found:
+        participant = head.get("participant", path.name.split("_")[0])
+        target = bids / participant / "ses-01/anat" / f"{participant}_ses-01_{head['reference']}.nii.gz"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    (bids / "dataset_description.json").write_text(json.dumps({"Name": head["name"], "BIDSVersion": "1.10.0"}))
+    return bids
+
+
 def find_backgrounds(
-    root: Path, *, out: str, participants: list[str] | None = None, labels: str | None = None, copies: int = 1
+    root: Path, *, name: str, participants: list[str] | None = None, copies: int = 1
 ) -> list[Background]:
-    """List the sessions of a pipeline's output folder (made by ``snakemake --until align``).
+    """List the prepared sessions of a dataset, with the label maps that there are.
 
     Parameters
     ----------
     root : Path
-        Folder that the other two are relative to.
-    out : str
-        Output folder.
+        See `prepare`.
+    name : str
+        Of the dataset.
     participants : list of str, optional
         ``sub-07``...; all when omitted.
-    labels : str, optional
-        Folder of ``sub-*/ses-*/anat/*_dseg.nii.gz``: what enhances there and is a lesion.
     copies : int
         Each session so many times: masks, bias and slices differ from copy to copy.
 
@@ -53,7 +106,7 @@ def find_backgrounds(
     InputError
         No session, or a participant without one.
     """
-    folder = Path(root) / out
+    folder = Path(root) / name
     masks = sorted(folder.glob("sub-*/ses-*/anat/*_res-1mm_desc-brain_mask.nii.gz"))
     if participants is not None:
         masks = [path for path in masks if path.parents[2].name in participants]
@@ -63,13 +116,13 @@ def find_backgrounds(
             folder,
             found=f"no prepared session of {', '.join(sorted(missing)) or 'anybody'}",
             expected="*_res-1mm_desc-brain_mask.nii.gz and the bias-corrected head beside it",
-            advice="Prepare these scans first: snakemake --cores all --config bids=... out=... --until align",
+            advice="Prepare them first: python scripts/train.py --scans FOLDER, see resources/training/README.md.",
             reason="no_backgrounds",
         )
     found = []
     for mask in masks:
         (head,) = mask.parent.glob("*_res-1mm_desc-debias_*T1w.nii.gz")
-        drawn = sorted((Path(root) / labels / Path(*mask.parts[-4:-1])).glob("*_dseg.nii.gz")) if labels else []
+        drawn = sorted((Path(root) / "labels" / name / Path(*mask.parts[-4:-1])).glob("*_dseg.nii.gz"))
         found += [Background(head, mask, drawn[0] if drawn else None)] * copies
     return found
 

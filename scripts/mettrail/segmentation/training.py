@@ -1,7 +1,8 @@
-"""Training of the shipped networks: phantom cases, nnU-Net's training, model folders, validation.
+"""Training of the shipped networks: cases from simulated and real heads, nnU-Net's training, model folders, validation.
 
 A run folder holds everything and can be continued after a kill::
 
+    OUT/heads/                          real heads, as the pipeline prepares them
     OUT/preprocessed/Dataset50X_TASK/   cases in nnU-Net's format
     OUT/validation/                     held-out sessions as arrays
     OUT/results/Dataset50X_TASK/...     nnU-Net's checkpoints and logs
@@ -23,14 +24,24 @@ import numpy as np
 
 from mettrail.errors import InputError
 from mettrail.segmentation import cases, validation
-from mettrail.segmentation.backgrounds import find_backgrounds, make_visits
+from mettrail.segmentation.backgrounds import find_backgrounds, make_visits, prepare
 from mettrail.segmentation.models import build_network, read_model, read_weights, write_model
 
 LICENCE = "Apache-2.0"
 
 
-def train_all(tasks: list[str], out: str | Path, *, settings: dict, resume: bool) -> None:
-    """Train and validate the networks one after the other; see `train` and `validate_model`."""
+def train_all(tasks: list[str], out: str | Path, *, settings: dict, scans: Path | None, resume: bool) -> None:
+    """Train and validate the networks one after the other; see `train` and `validate_model`.
+
+    Parameters
+    ----------
+    scans : Path, optional
+        Folder of real heads, which are prepared first; phantoms alone when omitted.
+    """
+    if scans is not None:
+        root = Path(out).resolve() / "heads"
+        prepare(scans, root, heads=settings["heads"], cores=settings["threads"])
+        settings["cases"]["backgrounds_root"] = str(root)
     for task in tasks:
         train(task, out, settings=settings, resume=resume)
         validate_model(task, out, settings=settings)
@@ -162,7 +173,12 @@ def validate_model(task: str, out: str | Path, *, settings: dict, visits_of: Cal
     found = validation.validate(model, **held_out)
     threshold, confidence = validation.choose(found)
     seeds = settings["cases"]["validation_seeds"]
-    figures = {f"held-out phantoms, seeds {seeds[0]} to {seeds[1]}": found[threshold, confidence]}
+    held_out_heads = sum(name.startswith("valreal") for name, _ in names)
+    figures = {
+        f"held-out phantoms, seeds {seeds[0]} to {seeds[1]}, and {held_out_heads} real scans": found[
+            threshold, confidence
+        ]
+    }
     if task == "resegmentation":
         model = dataclasses.replace(model, threshold=threshold, confidence=confidence)
         detection = read_model(out / "models" / "detection")
@@ -236,7 +252,7 @@ def plan_cases(task: str, out: Path, settings: dict, make_visits: Callable) -> t
     folder = base / plans["configurations"][cases.CONFIGURATION]["data_identifier"]
     folder.mkdir(parents=True, exist_ok=True)
     (base / "dataset_fingerprint.json").write_text("{}")
-    own = ("train_seeds", "validation_seeds", "backgrounds", "backgrounds_root")
+    own = ("train_seeds", "validation_seeds", "backgrounds", "validation_backgrounds", "backgrounds_root")
     return _name_cases(settings["cases"]), {
         "task": task,
         "folder": folder,
@@ -275,8 +291,9 @@ def _name_cases(settings: dict) -> list[tuple[str, object]]:
             advice="Move validation_seeds away from train_seeds.",
         )
     root = settings["backgrounds_root"]
-    real = [b for given in settings["backgrounds"] for b in find_backgrounds(Path(root), **given)] if root else []
-    train += [(f"trainreal{i:04d}", background) for i, background in enumerate(real)]
+    for which, names in (("backgrounds", train), ("validation_backgrounds", held_out)):
+        real = [b for given in settings[which] for b in find_backgrounds(Path(root), **given)] if root else []
+        names += [(f"{names[0][0][:-4]}real{i:04d}", background) for i, background in enumerate(real)]
     return train + held_out
 
 

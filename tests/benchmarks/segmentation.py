@@ -1,0 +1,133 @@
+"""The shipped networks on the held-out cohort of config/held_out.yaml, in the tables of `scripts/evaluate.py`.
+
+    PYTHONPATH=scripts python tests/benchmarks/segmentation.py make OUT BACKGROUNDS
+    PYTHONPATH=scripts python tests/benchmarks/segmentation.py predict OUT resources/models
+    python scripts/evaluate.py --labels OUT/labels --masks OUT/masks --out OUT/tables detection=OUT/detection ...
+
+`make` writes the cohort; BACKGROUNDS is `backgrounds_root` of config/train.yaml. `predict` writes every method's label
+maps: detection (no past), resegmentation (at second visits, last visit's true lesions brought over by deformable
+registration as prior), fused (what the pipeline does); registration is those lesions as they are: OUT/priors. What
+exists is kept: a run that was broken off goes on.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from mettrail import images, segmentation, transforms, visits
+from mettrail.segmentation import backgrounds, cases, fusion, prediction, synthesis
+from scipy import ndimage
+
+ROOT = Path(__file__).parents[2]
+HELD_OUT = yaml.safe_load((ROOT / "config/held_out.yaml").read_text())
+SYNTHESIS = yaml.safe_load((ROOT / "config/train.yaml").read_text())["synthesis"]
+CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+THREADS = 2
+TASKS = ("detection", "resegmentation")
+
+
+def path_of(out, folder, patient, visit, name):
+    """Where a file of a session lies."""
+    return Path(out) / folder / f"sub-{patient}/ses-{visit}/anat/sub-{patient}_ses-{visit}_{name}.nii.gz"
+
+
+def draw_patients(root):
+    """Yield name, seed and the two visits of each patient."""
+    first, last = HELD_OUT["phantoms"]["seeds"]
+    for seed in range(first, last + 1):
+        yield f"P{seed}", seed, lambda seed=seed: backgrounds.make_visits(seed)
+    given = dict(HELD_OUT["background"])
+    (first, last), number = given.pop("seeds"), given.pop("lesions")
+    (background,) = backgrounds.find_backgrounds(Path(root), **given)
+
+    def paint(seed):
+        (head,) = backgrounds.make_visits(background)
+        painted = synthesis.simulate_visits(
+            head.image, head.brain, rng=np.random.default_rng(seed), settings=SYNTHESIS, lesions=number
+        )
+        return [cases.Visit(image, head.brain, tissue, instances) for image, tissue, instances in painted]
+
+    for seed in range(first, last + 1):
+        yield f"R{seed}", seed, lambda seed=seed: paint(seed)
+
+
+def describe(patient, visit, session):
+    """Size and contrast of every lesion: what the cohort asks for."""
+    image, tissue, instances, mask = (session[k] for k in ("image", "tissue", "instances", "mask"))
+    spread = image[mask].std()
+    for number in np.unique(instances[instances > 0]):
+        lesion = instances == number
+        near = ndimage.binary_dilation(lesion, iterations=4) & ~ndimage.binary_dilation(instances > 0) & mask
+        yield {
+            "patient": patient,
+            "visit": visit,
+            "lesion": number,
+            "volume_mm3": int(lesion.sum()),
+            "diameter_mm": (6 * lesion.sum() / np.pi) ** (1 / 3),
+            "contrast_sd": (image[lesion & (tissue == 1)].mean() - np.median(image[near])) / spread,
+            "necrosis": bool((tissue[lesion] == 3).any()),
+        }
+
+
+def make(out, root):
+    """Write the cohort: images, brain masks, labels, and last visit's labels brought over."""
+    for patient, seed, draw in draw_patients(root):
+        if path_of(out, "priors", patient, 2, "dseg").exists():
+            continue
+        started = time.time()
+        sessions = cases.perturb(draw(), rng=np.random.default_rng([seed, 7]), **HELD_OUT["cases"])
+        pairs = [(images.Image(s["image"], np.eye(4)), images.Image(s["mask"], np.eye(4))) for s in sessions]
+        transform, _, _ = visits.register_visits(
+            pairs[1][0], pairs[0][0], pairs[1][1], pairs[0][1], threads=THREADS, **CONFIG["register"]
+        )
+        for visit, session in enumerate(sessions, start=1):
+            images.write_image(path_of(out, "scans", patient, visit, "ce-gadolinium_T1w"), session["image"], np.eye(4))
+            images.write_labels(path_of(out, "masks", patient, visit, "brain_mask"), session["mask"], np.eye(4))
+            images.write_labels(path_of(out, "labels", patient, visit, "dseg"), session["tissue"], np.eye(4))
+            rows = pd.DataFrame(describe(patient, visit, session))
+            rows.to_csv(Path(out) / f"lesions_{patient}_{visit}.csv", index=False)
+        before = images.Image(sessions[0]["tissue"], np.eye(4))
+        moved = transforms.warp_labels(before, pairs[1][0].grid, affine=transform.affine, warp=transform.warp)
+        images.write_labels(path_of(out, "priors", patient, 2, "dseg"), moved.image.data, np.eye(4))
+        print(patient, f"{time.time() - started:.0f} s", flush=True)
+    tables = [pd.read_csv(path) for path in sorted(Path(out).glob("lesions_*.csv")) if path.stat().st_size > 1]
+    lesions = pd.concat(tables)
+    print(f"{len(lesions)} lesions in {len(tables)} sessions with any, {lesions.necrosis.mean():.0%} with necrosis")
+    spread = lesions[["volume_mm3", "diameter_mm", "contrast_sd"]].quantile([0, 0.1, 0.25, 0.5, 0.75, 0.9, 1])
+    print(spread.round(2).to_string())
+
+
+def predict(out, models):
+    """Write what each method calls a lesion, and the probabilities of the networks."""
+    networks = {task: segmentation.read_model(Path(models) / task) for task in TASKS}
+    for scan in sorted(Path(out).glob("scans/sub-*/ses-*/anat/*.nii.gz")):
+        patient, visit = (part[4:] for part in scan.parts[-4:-2])
+        if path_of(out, "fused", patient, visit, "dseg").exists():
+            continue
+        started = time.time()
+        image = images.read_image(scan)
+        before = path_of(out, "priors", patient, visit, "dseg")
+        prior = images.read_labels(before) if before.exists() else None
+        found = {}
+        for task in TASKS if prior is not None else TASKS[:1]:
+            channels = {"ce-gadolinium_T1w": image.data}
+            if prior is not None:
+                channels["prior"] = np.isin(prior.data, (1, 3)).astype(np.float32)
+            # The scan is 0 outside the mask as it was grown for it.
+            p = prediction.predict_probabilities(networks[task], channels, mask=None, device="auto", threads=THREADS)
+            found[task] = images.Image(p, np.eye(4))
+            images.write_probabilities(path_of(out, f"{task}_probabilities", patient, visit, "probseg"), p, np.eye(4))
+        found["fused"] = fusion.fuse(
+            found["detection"], found.get("resegmentation"), prior, touch_mm=CONFIG["segment"]["fusion"]["touch_mm"]
+        )
+        for name, probabilities in found.items():
+            labels = fusion.decide_on_grid(probabilities, image.grid)
+            images.write_labels(path_of(out, name, patient, visit, "dseg"), labels.data, np.eye(4))
+        print(patient, visit, f"{time.time() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    {"make": make, "predict": predict}[sys.argv[1]](*sys.argv[2:])

@@ -460,6 +460,8 @@ def test_a_usable_model_is_there_before_training_ends(killed_and_resumed):
     model = segmentation.read_model(killed_and_resumed.folder)
     assert "6 steps" in model.description["trained_on"]
     assert (killed_and_resumed.folder / "README.md").read_text().startswith("# detection")
+    log = (killed_and_resumed.folder / "training.log").read_text()
+    assert [f"progress: epoch {n}/3" in log for n in (1, 2, 3)] == [True] * 3
 
 
 def test_the_exported_model_is_the_trained_network(killed_and_resumed):
@@ -509,6 +511,7 @@ def test_validation_chooses_a_threshold_and_writes_the_card(killed_and_resumed):
     assert model.confidence in validation.CONFIDENCES
     assert all(torch.equal(a, b) for a, b in zip(before[0].values(), models.read_weights(model)[0].values()))
     assert "| sessions | 2 |" in (out / "models/detection/README.md").read_text()
+    assert "progress: epoch 3/3" in (out / "models/detection/training.log").read_text()
 
 
 # Validation

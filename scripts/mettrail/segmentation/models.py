@@ -10,6 +10,7 @@
         weights.safetensors      as shipped: weights only, or
         checkpoint_final.pth     as nnU-Net's own training leaves it
       README.md              model card
+      training.log           progress of the training, if it is known
 
 ``mettrail.json``::
 
@@ -47,6 +48,7 @@ import numpy as np
 from mettrail.errors import ModelError
 
 DESCRIPTION = "mettrail.json"
+LOG = "training.log"
 TASKS = ("detection", "resegmentation")
 IMAGES = ("ce-gadolinium_T1w", "T1w", "T2w", "FLAIR")
 PRIOR = "prior"
@@ -246,6 +248,7 @@ def write_model(
     dataset: dict,
     description: dict,
     card: str,
+    log: str = "",
     half: bool = True,
 ) -> Model:
     """Write a model folder with one network, and read it back.
@@ -261,6 +264,8 @@ def write_model(
         ``mettrail.json`` without ``sha256``.
     card : str
         README.md.
+    log : str
+        Progress of the training, kept beside the weights.
     half : bool
         Weights as 16-bit floats, half the size; they are 32-bit again when read.
     """
@@ -280,6 +285,8 @@ def write_model(
     (fresh / "plans.json").write_text(_as_json(plans))
     (fresh / DESCRIPTION).write_text(_as_json({**description, "sha256": {f"fold_0/{WEIGHTS[0]}": digest}}))
     (fresh / "README.md").write_text(card)
+    if log:
+        (fresh / LOG).write_text(log)
     model = read_model(fresh)
     if folder.exists():
         folder.rename(old)

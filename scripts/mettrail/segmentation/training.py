@@ -25,7 +25,7 @@ import numpy as np
 from mettrail.errors import InputError
 from mettrail.segmentation import cases, validation
 from mettrail.segmentation.backgrounds import find_backgrounds, make_visits, prepare
-from mettrail.segmentation.models import build_network, read_model, read_weights, write_model
+from mettrail.segmentation.models import LOG, build_network, read_model, read_weights, write_model
 
 LICENCE = "Apache-2.0"
 
@@ -118,7 +118,6 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
     task = folder.name
     plans = {key: value for key, value in trainer.plans_manager.plans.items() if key != "continue_training"}
     steps = trainer.current_epoch * trainer.num_iterations_per_epoch
-    first, last = settings["cases"]["train_seeds"]
     description = {
         "task": task,
         "input": "brain",
@@ -130,7 +129,7 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
         "tile": list(settings["network"]["tile"]),
         "threshold": 0.5,
         "confidence": 0.0,
-        "trained_on": f"mettrail phantoms, seeds {first} to {last} (two sessions each), no patient data; {steps} steps "
+        "trained_on": f"{_name_heads(settings['cases'])}; synthetic lesions, no patient with metastases; {steps} steps "
         f"of {trainer.batch_size} patches",
         "trained_with": f"nnU-Net {importlib.metadata.version('nnunetv2')}; AdamW, lr {trainer.initial_lr:g} falling "
         "to 0 (poly); Dice and cross-entropy with deep supervision",
@@ -138,16 +137,35 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
     }
     trainer.set_deep_supervision_enabled(False)
     try:
-        card = write_card(description, figures=None)
         write_model(
-            folder, trainer.network, plans=plans, dataset=trainer.dataset_json, description=description, card=card
+            folder,
+            trainer.network,
+            plans=plans,
+            dataset=trainer.dataset_json,
+            description=description,
+            card=write_card(description, figures=None),
+            log=_read_progress(Path(trainer.output_folder)),
         )
     finally:
         trainer.set_deep_supervision_enabled(True)
 
 
+def _name_heads(settings: dict) -> str:
+    first, last = settings["train_seeds"]
+    names = [f"simulated heads (phantom seeds {first} to {last}, two sessions each)"]
+    if settings["backgrounds_root"]:
+        names += [f"{b['name']} ({', '.join(b.get('participants', ['all']))})" for b in settings["backgrounds"]]
+    return ", ".join(names)
+
+
+def _read_progress(folder: Path) -> str:
+    """Return the progress lines of nnU-Net's logs, those of all runs that led here."""
+    lines = [line for path in sorted(folder.glob("training_log*.txt")) for line in path.read_text().splitlines()]
+    return "\n".join(line for line in lines if " progress: " in line or " seed " in line) + "\n"
+
+
 def validate_model(task: str, out: str | Path, *, settings: dict, visits_of: Callable = make_visits) -> dict:
-    """Choose threshold and confidence of a trained model on held-out phantoms, and put the figures on its card.
+    """Choose threshold and confidence of a trained model on held-out heads, and put the figures on its card.
 
     Parameters
     ----------
@@ -189,7 +207,8 @@ def validate_model(task: str, out: str | Path, *, settings: dict, visits_of: Cal
     network = build_network(model)
     network.load_state_dict(read_weights(model)[0])
     card = write_card(description, figures=figures)
-    write_model(folder, network, plans=model.plans, dataset=model.dataset, description=description, card=card)
+    log = (folder / LOG).read_text()
+    write_model(folder, network, plans=model.plans, dataset=model.dataset, description=description, card=card, log=log)
     print(card)
     return found
 
@@ -221,14 +240,15 @@ def write_card(description: dict, *, figures: dict[str, dict] | None) -> str:
 
 {what} Outputs: background, enhancing, edema, necrosis.
 
-**Trained on synthetic heads only. It shows that the pipeline works; it is not for patients.** For patients, train
-nnU-Net on your own cohort and name its folder under `segment` in the configuration.
+**It has never seen a patient's metastasis: its lesions were painted, into simulated and real heads.** Look at what it
+finds. A model of your own cohort (`snakemake train`) will know your scanner and your readers better.
 
 - Trained on: {description["trained_on"]}.
 - Trained with: {description["trained_with"]}.
 - Input: {", ".join(description["channels"])}; RAS, 1 mm, bias-corrected, 0 outside the brain mask grown by 3 mm.
 - Whole lesion from a probability of {description["threshold"]:g}, in pieces with a mean of at least
-  {description["confidence"]:g}; both chosen on held-out phantoms.
+  {description["confidence"]:g}; both chosen on held-out heads.
+- Progress of the training: `training.log`
 - Licence: {description["licence"]}.
 
 {body}

@@ -14,8 +14,16 @@ if __name__ == "__main__":
         "--scans", type=Path, help="real heads, see resources/training/README.md; phantoms alone if omitted"
     )
     parser.add_argument("--task", choices=("detection", "resegmentation"), help="both, one after the other, if omitted")
+    parser.add_argument("--start-from", type=Path, help="model folder whose weights detection starts from")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     arguments = parser.parse_args()
     tasks = [arguments.task] if arguments.task else ["detection", "resegmentation"]
     settings = yaml.safe_load(arguments.settings.read_text())
-    train_all(tasks, arguments.out, settings=settings, scans=arguments.scans, resume=arguments.resume)
+    train_all(
+        tasks,
+        arguments.out,
+        settings=settings,
+        scans=arguments.scans,
+        start_from=arguments.start_from,
+        resume=arguments.resume,
+    )

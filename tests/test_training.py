@@ -475,7 +475,7 @@ def test_the_exported_model_is_the_trained_network(killed_and_resumed):
 def test_resegmentation_starts_from_detection_without_an_opinion_about_priors(killed_and_resumed):
     training._point_nnunet_at(killed_and_resumed.out, workers=0)
     trainer = training._make_trainer("resegmentation", toy_settings())
-    training._start_from_detection(trainer, killed_and_resumed.out)
+    training._start_from(trainer, killed_and_resumed.folder)
     trainer.network.eval()
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():

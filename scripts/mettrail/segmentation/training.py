@@ -30,11 +30,15 @@ from mettrail.segmentation.models import LOG, build_network, read_model, read_we
 LICENCE = "Apache-2.0"
 
 
-def train_all(tasks: list[str], out: str | Path, *, settings: dict, scans: Path | None, resume: bool) -> None:
+def train_all(
+    tasks: list[str], out: str | Path, *, settings: dict, scans: Path | None, start_from: Path | None, resume: bool
+) -> None:
     """Train and validate the networks one after the other; see `train` and `validate_model`.
 
     Parameters
     ----------
+    start_from : Path, optional
+        Model folder whose weights detection starts from; random ones when omitted.
     scans : Path, optional
         Folder of real heads, which are prepared first; phantoms alone when omitted.
     """
@@ -43,7 +47,9 @@ def train_all(tasks: list[str], out: str | Path, *, settings: dict, scans: Path 
         prepare(scans, root, heads=settings["heads"], cores=settings["threads"])
         settings["cases"]["backgrounds_root"] = str(root)
     for task in tasks:
-        train(task, out, settings=settings, resume=resume)
+        # Re-segmentation begins with what detection has learnt.
+        first = start_from if task == "detection" else Path(out) / "models" / "detection"
+        train(task, out, settings=settings, resume=resume, start_from=first)
         validate_model(task, out, settings=settings)
 
 
@@ -53,6 +59,7 @@ def train(
     *,
     settings: dict,
     resume: bool,
+    start_from: Path | None = None,
     visits_of: Callable = make_visits,
 ) -> Path:
     """Train one network; makes the cases it needs first.
@@ -60,7 +67,7 @@ def train(
     Parameters
     ----------
     task : str
-        ``detection`` or ``resegmentation``; the latter starts from the former's weights where `out` has them.
+        ``detection`` or ``resegmentation``.
     out : path
         Run folder.
     settings : dict
@@ -68,6 +75,8 @@ def train(
     resume : bool
         Go on from the last checkpoint in `out`, also with more epochs than before. Cases that exist are kept
         either way.
+    start_from : Path, optional
+        Model folder whose weights training starts from; it may lack the prior.
     visits_of : function
         See `backgrounds.make_visits`.
 
@@ -90,8 +99,8 @@ def train(
     saved = [path for path in saved if path.exists()]
     if resume and saved:
         trainer.load_checkpoint(str(saved[0]))
-    elif task == "resegmentation":
-        _start_from_detection(trainer, out)
+    elif start_from is not None:
+        _start_from(trainer, start_from)
     model_folder = out / "models" / task
 
     def export(current) -> None:
@@ -334,15 +343,11 @@ def _make_trainer(task: str, settings: dict):
     return trainer
 
 
-def _start_from_detection(trainer, out: Path) -> None:
-    """Take over the detection network; its first layer gets a prior channel of zeros, that is, no opinion yet."""
+def _start_from(trainer, folder: Path) -> None:
+    """Take over a model's weights; channels that it lacks get zeros, that is, no opinion yet."""
     import torch
 
-    found = sorted((out / "results" / cases.dataset_name("detection")).glob("*/fold_0/checkpoint_final.pth"))
-    if not found:
-        trainer.print_to_log_file("no detection network in the run folder: starting from random weights")
-        return
-    theirs = torch.load(found[0], map_location="cpu", weights_only=False)["network_weights"]
+    (theirs,) = read_weights(read_model(folder))
     ours = trainer.network.state_dict()
     for key, value in theirs.items():
         missing = ours[key].shape[1] - value.shape[1] if value.ndim > 1 else 0
@@ -350,4 +355,4 @@ def _start_from_detection(trainer, out: Path) -> None:
             value = torch.cat([value, value.new_zeros(value.shape[0], missing, *value.shape[2:])], dim=1)
         ours[key] = value
     trainer.network.load_state_dict(ours)
-    trainer.print_to_log_file("starting from", found[0].name, "of detection")
+    trainer.print_to_log_file("starting from", folder)

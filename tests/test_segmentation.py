@@ -5,12 +5,13 @@ import json
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from mettrail import images, segmentation
 from mettrail.errors import GridMismatchError, InputError, ModelError
 from mettrail.images import Grid, Image
-from mettrail.segmentation import cases, models, prediction
+from mettrail.segmentation import cases, choice, models, prediction
 
 NETWORK = {
     "features": [4, 8], "convs_encoder": [1, 1], "convs_decoder": [1], "patch": [16, 16, 16], "batch": 2
@@ -91,6 +92,21 @@ BREAKS = {
         lambda f: edit(f, "mettrail.json", lambda d: d.update(channels=["ce-gadolinium_T1w", "FLAIR"])),
         "as many as dataset.json",
     ),
+    "channels in another order than nnU-Net's": (
+        lambda f: (
+            edit(f, "dataset.json", lambda d: d.update(channel_names={"1": "t1c", "0": "FLAIR"})),
+            edit(f, "mettrail.json", lambda d: d.update(channels=["ce-gadolinium_T1w", "FLAIR"])),
+        ),
+        "the order of dataset.json: FLAIR, t1c",
+    ),
+    "nothing but optional channels": (
+        lambda f: edit(f, "mettrail.json", lambda d: d.update(optional_channels=["ce-gadolinium_T1w"])),
+        "not all of them",
+    ),
+    "an optional channel that is none of its channels": (
+        lambda f: edit(f, "mettrail.json", lambda d: d.update(optional_channels=["T2w"])),
+        "among its channels",
+    ),
     "another normalisation": (
         lambda f: edit(f, "mettrail.json", lambda d: d.update(normalisation=["CTNormalization"])),
         "CTNormalization",
@@ -144,6 +160,128 @@ def test_a_session_that_lacks_a_channel_is_refused(tmp_path):
         segmentation.require_channels(model, ["ce-gadolinium_T1w", "T2w"])
     with pytest.raises(ModelError, match="FLAIR"):
         predict(model, {"ce-gadolinium_T1w": scan()})
+
+
+def test_names_that_say_nothing_of_the_order_are_no_reason_to_refuse_a_model(tmp_path):
+    folder = write_tiny_model(tmp_path / "m", channels=["ce-gadolinium_T1w", "FLAIR"]).folder
+    edit(folder, "dataset.json", lambda d: d.update(channel_names={"1": "my own FLAIR", "0": "T1ce"}))
+    assert segmentation.read_model(folder).channels == ("ce-gadolinium_T1w", "FLAIR")
+
+
+def test_zeros_stand_for_an_optional_channel_and_for_no_other(tmp_path, monkeypatch):
+    model = write_tiny_model(tmp_path / "m", channels=["ce-gadolinium_T1w", "T2w", "FLAIR"], optional_channels=["T2w"])
+    paths = {name: tmp_path / f"sub-A_{name}.nii.gz" for name in ("ce-gadolinium_T1w", "T2w", "FLAIR")}
+    for seed, path in enumerate(paths.values()):
+        images.write_image(path, scan(seed), np.eye(4))
+    seen = spy(monkeypatch)
+    for sequences in (["FLAIR", "T2w"], ["FLAIR"]):
+        read = segmentation.read_channels(
+            model,
+            reference=("ce-gadolinium_T1w", paths["ce-gadolinium_T1w"]),
+            sequences=[paths[name] for name in sequences],
+        )
+        assert list(read) == [name for name in model.channels if name in ("ce-gadolinium_T1w", *sequences)]
+        predict(model, read)
+    full, without = seen
+    assert float(full[1].std()) > 0.5
+    assert (without[1] == 0).all()
+    assert torch.equal(full[[0, 2]], without[[0, 2]])
+    with pytest.raises(ModelError, match="Add FLAIR"):
+        predict(model, {"ce-gadolinium_T1w": scan(), "T2w": scan()})
+
+
+# Which model runs
+
+
+def table_of_sessions(**sessions):
+    """A patient's rows of the cohort table: the other sequences of each session."""
+    rows = [
+        {"sub": "A", "ses": ses, "usable": "true", "reason": "n/a", "detail": "n/a", "prior": "n/a", "labels": "n/a"}
+        | {name: f"{name}.nii.gz" if name in has else "n/a" for name in ("T1w", "T2w", "FLAIR")}
+        for ses, has in sessions.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def models_on_disk(tmp_path):
+    """Descriptions alone: all that the choice reads."""
+
+    def write(name, task, channels, optional=()):
+        (tmp_path / name).mkdir()
+        model = {
+            "task": task, "input": "brain", "channels": channels, "optional_channels": list(optional),
+            "configuration": "3d_fullres", "spacing_mm": [1, 1, 1], "normalisation": [], "mirror_axes": [],
+            "tile": None, "threshold": 0.5, "confidence": 0, "sha256": {}, "trained_on": "", "licence": "",
+        }  # fmt: skip
+        (tmp_path / name / "mettrail.json").write_text(json.dumps(model))
+        return tmp_path / name
+
+    t1c = "ce-gadolinium_T1w"
+    write("flair", "detection", [t1c, "T1w", "FLAIR"])
+    write("t2", "detection", [t1c, "T2w"], ["T2w"])
+    write("t1c", "detection", [t1c])
+    write("again", "resegmentation", [t1c, "T2w", "prior"])
+    return tmp_path
+
+
+def choose(models_on_disk, table, detection, reference="ce-gadolinium_T1w"):
+    listed = {"detection": [models_on_disk / name for name in detection], "resegmentation": [models_on_disk / "again"]}
+    table, chosen = choice.choose_models(table, listed, reference=reference, sequences=["T1w", "T2w", "FLAIR"])
+    names = {ses: {task: path and path.name for task, path in of.items()} for (_, ses), of in chosen.items()}
+    return table.set_index("ses"), names
+
+
+def test_each_session_gets_the_first_model_whose_channels_it_has(models_on_disk):
+    table, chosen = choose(
+        models_on_disk, table_of_sessions(a=["FLAIR"], b=["T1w", "T2w", "FLAIR"], c=["T2w"]), ["flair", "t2", "t1c"]
+    )
+    assert chosen == {
+        "a": {"detection": "t2"},
+        "b": {"detection": "flair", "resegmentation": "again"},
+        "c": {"detection": "t2", "resegmentation": "again"},
+    }
+    assert (table["usable"] == "true").all()
+    _, chosen = choose(models_on_disk, table_of_sessions(a=["T1w", "FLAIR"]), ["t1c", "flair"])
+    assert chosen["a"]["detection"] == "t1c"
+
+
+def test_a_session_no_model_fits_is_left_out_by_name_and_the_next_one_looks_further_back(models_on_disk):
+    table, chosen = choose(models_on_disk, table_of_sessions(a=["T2w"], b=["FLAIR"], c=["T2w"]), ["t1c"])
+    assert list(chosen) == ["a", "c"]
+    assert table["usable"].to_dict() == {"a": "true", "b": "false", "c": "true"}
+    assert table["prior"].to_dict() == {"a": "n/a", "b": "a", "c": "a"}
+    assert table.loc["b", "reason"] == "no_model"
+    for said in ("sub-A_ses-b has ce-gadolinium_T1w, FLAIR,", "resegmentation", "wants ce-gadolinium_T1w, T2w"):
+        assert said in table.loc["b", "detail"]
+    # Without a first visit there is nothing to re-segment.
+    table, chosen = choose(models_on_disk, table_of_sessions(a=["FLAIR"], b=["T2w"]), ["flair", "t2"])
+    assert chosen == {"a": {"detection": "t2"}, "b": {"detection": "t2", "resegmentation": "again"}}
+    table, chosen = choose(models_on_disk, table_of_sessions(a=["FLAIR"], b=["T1w", "FLAIR"]), ["flair"])
+    assert chosen == {"b": {"detection": "flair"}}
+    assert table.loc["b", "prior"] == "n/a"
+
+
+def test_a_session_with_given_masks_needs_no_model(models_on_disk):
+    table = table_of_sessions(a=["FLAIR"], b=["FLAIR"])
+    table.loc[1, "labels"] = "drawn.nii.gz"
+    table, chosen = choose(models_on_disk, table, ["t1c"])
+    assert (table["usable"] == "true").all()
+    assert chosen["b"] == {"detection": "t1c", "resegmentation": None}
+
+
+def test_a_plain_t1w_reference_counts_as_the_post_contrast_channel(models_on_disk):
+    _, chosen = choose(models_on_disk, table_of_sessions(a=[]), ["t1c"], reference="T1w")
+    assert chosen["a"]["detection"] == "t1c"
+    table, _ = choose(models_on_disk, table_of_sessions(a=[]), ["t1c"], reference="ce-other_T1w")
+    assert table.loc["a", "reason"] == "no_model"
+
+
+def test_a_model_in_the_list_of_another_task_is_refused(models_on_disk):
+    with pytest.raises(ModelError, match="a model for resegmentation"):
+        choose(models_on_disk, table_of_sessions(a=[]), ["t1c", "again"])
+    with pytest.raises(ModelError, match="no such folder"):
+        choose(models_on_disk, table_of_sessions(a=[]), ["t1c", "elsewhere"])
 
 
 def test_channels_are_read_by_name_and_the_prior_is_enhancing_and_necrosis(tmp_path):

@@ -45,6 +45,24 @@ def test_uneven_patients_get_as_many_jobs_as_they_have_visits(tmp_path):
     assert jobs["report"] == 1
 
 
+def test_sequences_decide_which_model_runs_and_a_session_that_none_fits_is_left_out(tmp_path):
+    """T2w first, else the post-contrast T1w alone; then a re-segmentation model that the second visit does not fit."""
+    for task in ("detection", "resegmentation"):
+        model = tmp_path / f"{task}_t2"
+        model.mkdir()
+        card = json.loads((ROOT / f"resources/models/{task}/mettrail.json").read_text())
+        card["channels"].insert(1, "T2w")
+        (model / "mettrail.json").write_text(json.dumps(card))
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE], "3": [CE, "T2w"]}})
+    shipped = "resources/models/detection"
+    listed = f"segment={{'models': {{'detection': ['{tmp_path}/detection_t2', '{shipped}']}}}}"
+    jobs = plan(bids, tmp_path / "out", listed)
+    assert (jobs["segment"], jobs["segment_known"], jobs["align_sequence"]) == (3, 2, 1)
+    listed = listed.replace("}}", f", 'resegmentation': '{tmp_path}/resegmentation_t2'}}}}")
+    jobs = plan(bids, tmp_path / "out", listed)
+    assert (jobs["segment"], jobs["segment_known"], jobs["align_sequence"]) == (2, 1, 1)
+
+
 def test_all_sequences_are_aligned_when_asked_for(tmp_path):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE, "FLAIR", "T2w"], "2": ["T2w"]}})
     assert plan(bids, tmp_path / "out", targets=["align_all"])["align_sequence"] == 2

@@ -18,6 +18,7 @@ if sys.version_info[:2] not in ((3, 11), (3, 12)):
 from mettrail import cohort as cohorts
 from mettrail import joblog, provenance, settings
 from mettrail.errors import InputError
+from mettrail.segmentation import choice, models
 
 try:
     SCHEMA = ROOT / "workflow" / "schemas" / "config.yaml"
@@ -34,6 +35,14 @@ try:
     )
     # Sessions that failed in the first pass are taken out in the second (see finish_others).
     COHORT = cohorts.without_unfinished(COHORT, config.get("unfinished"))
+    REFERENCE = config["reference"]
+    SEQUENCES = [name for name in config["sequences"] if name != REFERENCE]
+    COHORT, MODELS = choice.choose_models(
+        COHORT,
+        settings.model_folders(config, ROOT),
+        reference=REFERENCE,
+        sequences=SEQUENCES,
+    )
     PARTICIPANTS = cohorts.read_participants(Path(config["bids"]), COHORT)
     OVERRIDES = cohorts.find_overrides(
         Path(config["overrides"] or config["bids"]), list(PARTICIPANTS)
@@ -44,8 +53,6 @@ except InputError as err:
 
 SESSIONS = {(row["sub"], row["ses"]): row for row in COHORT.to_dict("records")}
 PATIENTS = list(PARTICIPANTS)
-REFERENCE = config["reference"]
-SEQUENCES = [name for name in config["sequences"] if name != REFERENCE]
 
 
 wildcard_constraints:
@@ -188,11 +195,11 @@ def usable_sessions(sub):
 
 
 def sequences_for(task, path):
-    """A file of each other sequence that a model asks for and the session has."""
+    """A file of each other sequence that the session's model asks for and the session has."""
 
     def find(wildcards):
         row = SESSIONS[wildcards.sub, wildcards.ses]
-        asked = settings.model_channels(settings.model_folder(config, task, ROOT))
+        asked = models.read_description(model_of(wildcards, task))["channels"]
         return [
             path.format(sub=wildcards.sub, ses=wildcards.ses, mod=mod)
             for mod in SEQUENCES
@@ -245,12 +252,14 @@ def source_digest(script):
     return provenance.source_digest(ROOT / "scripts" / script)
 
 
+def model_of(wildcards, task):
+    """The folder of the model that runs on a session."""
+    return MODELS[wildcards.sub, wildcards.ses][task]
+
+
 def model_files(task):
-    """The files of a model folder: a changed model reruns what it made."""
-    try:
-        return settings.list_model_files(settings.model_folder(config, task, ROOT))
-    except InputError as err:
-        raise WorkflowError(f"\n{err}")
+    """The files of the session's model: a changed model reruns what it made."""
+    return lambda wildcards: settings.list_model_files(model_of(wildcards, task))
 
 
 def memory_mb(first):

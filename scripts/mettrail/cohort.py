@@ -522,6 +522,12 @@ def without_unfinished(table: pd.DataFrame, unfinished: str | None) -> pd.DataFr
             mine &= table["ses"] == failure["ses"]
         detail = f"{failure['detail']} (log: {failure['log']})"
         table.loc[mine, ["usable", "reason", "detail"]] = ["false", f"failed_{failure['stage']}", detail]
+    return name_priors(table)
+
+
+def name_priors(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a cohort table in which each visit names the last usable one before it; rows in order of time."""
+    table = table.copy()
     for _, visits in table.groupby("sub"):
         last = "n/a"
         for index, row in visits.iterrows():

@@ -115,27 +115,17 @@ def measure_settings(config: dict) -> dict:
     return config["measure"] | {key: config["instances"][key] for key in sizes}
 
 
-def model_folder(config: dict, task: str, root: Path) -> Path:
-    """Return a model's folder: as given, or below the project's own folder."""
-    folder = Path(config["segment"][task])
-    return folder if folder.is_absolute() or folder.exists() else root / folder
+def model_folders(config: dict, root: Path) -> dict[str, list[Path]]:
+    """Return the model folders of each task in order: as given, or below the project's own folder."""
+    found = {}
+    for task, listed in config["segment"]["models"].items():
+        folders = [Path(folder) for folder in ([listed] if isinstance(listed, str) else listed)]
+        found[task] = [folder if folder.is_absolute() or folder.exists() else root / folder for folder in folders]
+    return found
 
 
 def list_model_files(folder: Path) -> list[str]:
-    """Return the files of a model that decide what it predicts, so that a changed model reruns its jobs.
-
-    Raises
-    ------
-    InputError
-        No such folder.
-    """
-    if not folder.is_dir():
-        raise InputError(
-            folder,
-            found="no such folder",
-            expected="a model folder (dataset.json, plans.json, fold_*/, mettrail.json)",
-            advice="Correct segment.detection or segment.resegmentation in the config.",
-        )
+    """Return the files of a model that decide what it predicts, so that a changed model reruns its jobs."""
     patterns = ("*.json", "fold_*/*.pth", "fold_*/*.safetensors")
     return sorted(str(path) for pattern in patterns for path in folder.glob(pattern))
 
@@ -158,12 +148,6 @@ def require_weights(path: str, root: Path) -> str:
             reason="no_weights",
         )
     return str(place)
-
-
-def model_channels(folder: Path) -> list[str]:
-    """Return the channels a model asks for; none where it does not say, which its job will then explain."""
-    card = folder / "mettrail.json"
-    return json.loads(card.read_text()).get("channels", []) if card.exists() else []
 
 
 def config_hash(config: dict) -> str:

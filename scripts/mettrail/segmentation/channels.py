@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mettrail.images import ENHANCING, NECROSIS, TISSUE_LABELS, read_image, read_labels, require_same_grid
-from mettrail.segmentation.models import PRIOR, Model, require_channels
-
-_POST_CONTRAST = re.compile("ce-[a-zA-Z0-9]+_T1w")
+from mettrail.segmentation.models import POST_CONTRAST, PRIOR, Model, require_channels
 
 
 def read_channels(
@@ -37,7 +34,7 @@ def read_channels(
     Returns
     -------
     name -> (X, Y, Z) float32
-        The prior as 0 and 1: label 1 or 3.
+        The prior as 0 and 1: label 1 or 3. Optional channels that the session lacks are not among them.
 
     Raises
     ------
@@ -49,9 +46,9 @@ def read_channels(
     paths = {_bids_name(path): path for path in sequences}
     paths[reference[0]] = reference[1]
     if reference[0] == "T1w":
-        paths |= {name: reference[1] for name in model.channels if _POST_CONTRAST.fullmatch(name)}
+        paths[POST_CONTRAST] = reference[1]
     require_channels(model, [*paths, *([PRIOR] if prior is not None else [])])
-    images = {name: read_image(paths[name]) for name in model.channels if name != PRIOR}
+    images = {name: read_image(paths[name]) for name in model.channels if name in paths}
     if PRIOR in model.channels:
         labels = read_labels(prior, TISSUE_LABELS)
         images[PRIOR] = labels

@@ -17,6 +17,7 @@
     {"task": "resegmentation",                         or "detection"
      "input": "brain",                                 or "head": zero outside the brain, or not
      "channels": ["ce-gadolinium_T1w", "prior"],       in the order of dataset.json; images by BIDS name
+     "optional_channels": [],                          may be left out: of them, zeros for what a session lacks
      "configuration": "3d_fullres",                    of plans.json
      "spacing_mm": [1.0, 1.0, 1.0],                    of what is given: RAS, 1 mm
      "normalisation": ["ZScoreNormalization", "NoNormalization"],
@@ -27,6 +28,7 @@
      "sha256": {"fold_0/weights.safetensors": "..."},
      "trained_on": "...", "licence": "..."}
 
+A channel is optional where the network was trained with zeros in its place (Andrearczyk et al., Sci Rep 2024, for T2w).
 The prior is one binary channel, label 1 or 3 of the last visit, nearest neighbour throughout and never normalised.
 ``dataset.json`` names its labels ``background``, ``enhancing``, ``edema``, ``necrosis`` (any of the last three may be
 absent; ``lesion`` stands for ``enhancing``). A folder that nnU-Net trained on NIfTI files becomes a model by adding a
@@ -40,6 +42,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +53,17 @@ from mettrail.errors import ModelError
 DESCRIPTION = "mettrail.json"
 LOG = "training.log"
 TASKS = ("detection", "resegmentation")
-IMAGES = ("ce-gadolinium_T1w", "T1w", "T2w", "FLAIR")
+POST_CONTRAST = "ce-gadolinium_T1w"
+IMAGES = (POST_CONTRAST, "T1w", "T2w", "FLAIR")
 PRIOR = "prior"
+# How others write the names of images in dataset.json, in lower case: enough to see that two are swapped.
+SPELLINGS = {
+    **dict.fromkeys(("ce-gadolinium_t1w", "t1c", "t1ce", "t1gd", "t1c+", "t1w-ce", "t1post"), POST_CONTRAST),
+    **dict.fromkeys(("t1w", "t1", "t1n"), "T1w"),
+    **dict.fromkeys(("t2w", "t2"), "T2w"),
+    **dict.fromkeys(("flair", "t2f"), "FLAIR"),
+    "prior": PRIOR,
+}
 CLASSES = {"background": 0, "enhancing": 1, "lesion": 1, "edema": 2, "necrosis": 3}
 REQUIRED = (
     "task", "input", "channels", "configuration", "spacing_mm", "normalisation", "mirror_axes", "tile", "threshold",
@@ -71,8 +83,8 @@ class Model:
         ``detection`` or ``resegmentation``.
     input : str
         ``brain``: the image is 0 outside the brain mask grown by 3 mm; ``head``: it is not.
-    channels : tuple of str
-        Images by BIDS name and ``prior``, in the network's order.
+    channels, optional_channels : tuple of str
+        Images by BIDS name and ``prior``, in the network's order; those for which zeros may stand.
     classes : tuple of int
         Our label (0 background, 1 enhancing, 2 edema, 3 necrosis) of each output of the network.
     configuration : str
@@ -90,6 +102,7 @@ class Model:
     task: str
     input: str
     channels: tuple[str, ...]
+    optional_channels: tuple[str, ...]
     classes: tuple[int, ...]
     configuration: str
     mirror_axes: tuple[int, ...]
@@ -111,18 +124,9 @@ def read_model(folder: str | Path) -> Model:
         A file missing or not what mettrail.json promises; a channel or label nobody knows.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ModelError(
-            folder,
-            found="no such folder",
-            expected="a model folder (mettrail.json, dataset.json, plans.json, fold_0/)",
-            advice="Check the path under `segment` in the configuration, or train a model with scripts/train.py.",
-            reason="no_model",
-        )
-    description = _read_json(folder / DESCRIPTION, advice="Write one beside dataset.json; models.py shows it.")
+    description = read_description(folder)
     dataset = _read_json(folder / "dataset.json", advice="Copy it from nnU-Net's results folder.")
     plans = _read_json(folder / "plans.json", advice="Copy it from nnU-Net's results folder.")
-    _check_description(folder / DESCRIPTION, description)
     _check_against_nnunet(folder, description, dataset, plans)
     weights = _find_weights(folder)
     _check_hashes(folder, description["sha256"], weights)
@@ -132,6 +136,7 @@ def read_model(folder: str | Path) -> Model:
         task=description["task"],
         input=description["input"],
         channels=tuple(description["channels"]),
+        optional_channels=tuple(description.get("optional_channels", ())),
         classes=_read_classes(folder / "dataset.json", dataset),
         configuration=description["configuration"],
         mirror_axes=tuple(description["mirror_axes"]),
@@ -145,8 +150,37 @@ def read_model(folder: str | Path) -> Model:
     )
 
 
+def read_description(folder: str | Path) -> dict:
+    """Read and check a model's mettrail.json alone: enough to tell which sessions the model is for.
+
+    Raises
+    ------
+    ModelError
+        No such folder, no such file, or not what it has to be.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelError(
+            folder,
+            found="no such folder",
+            expected="a model folder (mettrail.json, dataset.json, plans.json, fold_0/)",
+            advice="Check the path under `segment: models` in the configuration, or train a model with "
+            "scripts/train.py.",
+            reason="no_model",
+        )
+    description = _read_json(folder / DESCRIPTION, advice="Write one beside dataset.json; models.py shows it.")
+    _check_description(folder / DESCRIPTION, description)
+    return description
+
+
+def lacking_channels(description: Mapping, available) -> list[str]:
+    """Return the channels a model cannot do without and a session does not have, in the network's order."""
+    optional = description.get("optional_channels", ())
+    return [name for name in description["channels"] if name not in {*available, *optional}]
+
+
 def require_channels(model: Model, available) -> None:
-    """Refuse a session that lacks what the model was trained on; nothing is filled in.
+    """Refuse a session that lacks what the model was trained on; only optional channels may be missing.
 
     Parameters
     ----------
@@ -159,13 +193,13 @@ def require_channels(model: Model, available) -> None:
     ModelError
     """
     available = sorted(available)
-    missing = [name for name in model.channels if name not in available]
+    missing = lacking_channels(model.description, available)
     if missing:
         raise ModelError(
             model.folder,
             found=f"a session with {', '.join(available) or 'no images'}",
             expected=f"{', '.join(model.channels)}, which this {model.task} model was trained on",
-            advice=f"Add {', '.join(missing)} to the session, or name another model under `segment`.",
+            advice=f"Add {', '.join(missing)} to the session, or name another model under `segment: models`.",
             reason="missing_channel",
         )
 
@@ -352,6 +386,13 @@ def _check_description(path: Path, description: dict) -> None:
             f"channels {', '.join(description['channels'])} for {description['task']}",
             "a channel `prior` for resegmentation, none for detection",
         )
+    optional = description.get("optional_channels", [])
+    needed = [name for name in description["channels"] if name not in {*optional, PRIOR}]
+    if not set(optional) <= {*description["channels"]} - {PRIOR} or not needed:
+        refuse(
+            f"optional_channels {optional} of {', '.join(description['channels'])}",
+            "some of the images among its channels, and not all of them",
+        )
     if not np.allclose(description["spacing_mm"], 1.0):
         refuse(f"spacing_mm {description['spacing_mm']}", "[1, 1, 1]: images are given at 1 mm")
     if not 0 < float(description["threshold"]) < 1:
@@ -362,13 +403,23 @@ def _check_description(path: Path, description: dict) -> None:
 
 def _check_against_nnunet(folder: Path, description: dict, dataset: dict, plans: dict) -> None:
     channels = description["channels"]
-    declared = dataset.get("channel_names", dataset.get("modality", {}))
+    names = dataset.get("channel_names", dataset.get("modality", {}))
+    declared = [str(names[number]) for number in sorted(names, key=int)]
     if len(declared) != len(channels):
         raise ModelError(
             folder / DESCRIPTION,
             found=f"{len(channels)} channels ({', '.join(channels)})",
-            expected=f"{len(declared)}, as many as dataset.json has ({', '.join(map(str, declared.values()))})",
+            expected=f"{len(declared)}, as many as dataset.json has ({', '.join(declared)})",
             advice="Name them in the order the network was trained with; the prior is the last one.",
+            reason="bad_model",
+        )
+    # Names nobody knows, and nnU-Net's noNorm, say nothing about the order.
+    if any(SPELLINGS.get(theirs.lower(), ours) != ours for ours, theirs in zip(channels, declared)):
+        raise ModelError(
+            folder / DESCRIPTION,
+            found=f"channels {', '.join(channels)}",
+            expected=f"the order of dataset.json: {', '.join(declared)}",
+            advice="Name them in the order the network was trained with, or correct the names in dataset.json.",
             reason="bad_model",
         )
     configurations = plans.get("configurations", {})

@@ -36,7 +36,7 @@ def predict_probabilities(
     channels : name -> (X, Y, Z) array
         RAS, 1 mm, one grid: images as they are in the working folder (0 outside the brain mask grown by 3 mm for a
         model with input ``brain``), ``prior`` as a binary mask (label 1 or 3 of the last visit). More than the model
-        needs is no harm.
+        needs is no harm; zeros stand for an optional channel that is missing.
     mask : (X, Y, Z) bool, optional
         Brain mask; more than 3 mm beyond it everything is background. Wherever an image is not 0 when omitted.
     device : str
@@ -65,7 +65,8 @@ def predict_probabilities(
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     require_channels(model, channels)
-    arrays = [np.asarray(channels[name], np.float32) for name in model.channels]
+    nothing = np.zeros(np.shape(next(iter(channels.values()))), np.float32)
+    arrays = [np.asarray(channels.get(name, nothing), np.float32) for name in model.channels]
     _check_arrays(model, arrays, mask)
     probabilities = np.zeros((*arrays[0].shape, 4), np.float32)
     probabilities[..., 0] = 1

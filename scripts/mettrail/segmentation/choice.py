@@ -1,0 +1,86 @@
+"""Which model runs on which session: by the sequences a session has, said before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mettrail import cohort
+from mettrail.errors import ModelError
+from mettrail.segmentation.models import DESCRIPTION, POST_CONTRAST, PRIOR, lacking_channels, read_description
+
+
+def choose_models(
+    table: pd.DataFrame, models: Mapping[str, Sequence[Path]], *, reference: str, sequences: Sequence[str]
+) -> tuple[pd.DataFrame, dict[tuple[str, str], dict[str, Path]]]:
+    """Take, per session and task, the first model all of whose channels the session has.
+
+    Detection runs on every session, re-segmentation on those with a usable session before. A session that no model of
+    a task fits is left out like one whose scan cannot be read; one whose masks a person has drawn needs no model.
+
+    Parameters
+    ----------
+    table : cohort table
+    models : mapping
+        ``detection`` and ``resegmentation``: model folders, the one to prefer first.
+    reference : str
+        The image lesions are measured on. A plain ``T1w`` stands in for a post-contrast channel.
+    sequences : list of str
+        Columns of the table with other images.
+
+    Returns
+    -------
+    table : cohort table
+        Sessions no model fits are not usable, ``no_model``, and the detail says what they have and the models want.
+    chosen : {(sub, ses): {task: folder}}
+
+    Raises
+    ------
+    ModelError
+        A listed folder that is no model, or one of another task.
+    """
+    listed = {task: {folder: _read_for(task, folder) for folder in folders} for task, folders in models.items()}
+    table, chosen = table.copy(), {}
+    for _, visits in table.groupby("sub", sort=False):
+        followup = False
+        for index, row in visits.iterrows():
+            if row["usable"] != "true":
+                continue
+            has = [reference, *([POST_CONTRAST] if reference == "T1w" else [])]
+            has += [name for name in sequences if row[name] != "n/a"]
+            needed = ["detection", *["resegmentation"] * followup]
+            fitting = {task: _first_fitting(listed[task], [*has, PRIOR]) for task in needed}
+            unfit = [task for task, folder in fitting.items() if folder is None]
+            if unfit and row["labels"] == "n/a":
+                wanted = "; ".join(
+                    f"{folder} wants {', '.join(lacking_channels(described, [PRIOR]))}"
+                    for folder, described in listed[unfit[0]].items()
+                )
+                detail = (
+                    f"sub-{row['sub']}_ses-{row['ses']} has {', '.join(has)}, and no {unfit[0]} model fits: {wanted}. "
+                    f"Add a sequence, or list a model that does without under segment: models: {unfit[0]}."
+                )
+                table.loc[index, ["usable", "reason", "detail"]] = ["false", "no_model", detail]
+                continue
+            chosen[row["sub"], row["ses"]] = fitting
+            followup = True
+    return cohort.name_priors(table), chosen
+
+
+def _first_fitting(listed: Mapping[Path, dict], available: Sequence[str]) -> Path | None:
+    return next((folder for folder, described in listed.items() if not lacking_channels(described, available)), None)
+
+
+def _read_for(task: str, folder: Path) -> dict:
+    description = read_description(folder)
+    if description["task"] != task:
+        raise ModelError(
+            folder / DESCRIPTION,
+            found=f"a model for {description['task']}",
+            expected=f"one for {task}, for it is listed under segment: models: {task}",
+            advice="Move it to the list of its own task.",
+            reason="bad_model",
+        )
+    return description

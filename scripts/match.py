@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, joblog, matching, sidecars, tables, transforms
+from mettrail import images, joblog, lesions, matching, sidecars, tables, transforms
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -19,7 +19,9 @@ with joblog.to(snakemake.log[0]):
 
     def _read_scan():
         tissue = images.read_labels(snakemake.input.tissue, images.TISSUE_LABELS)
-        return tissue, images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
+        brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
+        pieces = images.read_labels(snakemake.input.pieces)
+        return tissue, brain, lesions.Evidence(pieces.data, tables.read_tsv(snakemake.input.evidence))
 
     tracks, matches, instances, registry = matching.match_visit(
         images.read_labels(snakemake.input.labels),

@@ -10,12 +10,16 @@ if TYPE_CHECKING:
 with joblog.to(snakemake.log[0]):
     tissue = images.read_labels(snakemake.input.labels, images.TISSUE_LABELS)
     brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
+    evidence = lesions.Evidence(
+        images.read_labels(snakemake.input.pieces).data, tables.read_tsv(snakemake.input.evidence)
+    )
     instances = lesions.find_instances(tissue.data, affine=tissue.affine, **snakemake.params.instances)
     table, totals = lesions.measure_instances(
         instances,
         tissue.data,
         affine=tissue.affine,
         brain=brain.data > 0,
+        evidence=evidence,
         **snakemake.params.measure,
     )
     images.write_labels(snakemake.output.labels, instances, tissue.affine)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, joblog, segmentation, sidecars
+from mettrail import images, joblog, segmentation, sidecars, tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -12,11 +12,16 @@ with joblog.to(snakemake.log[0]):
     if snakemake.input.get("given"):
         labels = images.read_labels(snakemake.input.given, images.TISSUE_LABELS)
         images.require_same_grid(raw, labels)
+        pieces, evidence = segmentation.evidence_of_people(labels)
     else:
         detection = images.read_probabilities(snakemake.input.detection)
         known = images.read_probabilities(snakemake.input.known) if snakemake.input.get("known") else None
         prior = images.read_labels(snakemake.input.prior) if snakemake.input.get("prior") else None
         fused = segmentation.fuse(detection, known, prior, **snakemake.params.fusion)
         labels = segmentation.decide_on_grid(fused, raw.grid)
+        networks = {"detection": detection, "resegmentation": known}
+        pieces, evidence = segmentation.gather_evidence(labels, fused, networks, limits=snakemake.params.confidence)
     images.write_labels(snakemake.output.labels, labels.data, raw.affine)
+    images.write_labels(snakemake.output.pieces, pieces.data, raw.affine)
+    tables.write_tsv(evidence, snakemake.output.evidence)
     sidecars.write_json(sidecars.TISSUE | {"Manual": bool(snakemake.input.get("given"))}, snakemake.output.sidecar)

@@ -14,6 +14,8 @@ with joblog.to(snakemake.log[0]):
             snakemake.params.sessions,
             labels=snakemake.input.labels,
             masks=snakemake.input.masks,
+            pieces=snakemake.input.pieces,
+            evidence=snakemake.input.evidence,
             qualities=snakemake.input.qualities,
             affines=snakemake.input.affines,
         ),

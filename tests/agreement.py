@@ -70,7 +70,7 @@ def follow(patient: patients.Patient, tissues=None) -> Found:
         mine, matches, instances, registry = matching.match_visit(
             Image(instances, tissue.affine), table, registries[-1] if registries else None, session=facts, grid=grid,
             world=session.to_session, measure=measure,
-            read_scan=lambda tissue=tissue: (tissue, Image(np.ones(tissue.data.shape, bool), tissue.affine)),
+            read_scan=lambda tissue=tissue: (tissue, Image(np.ones(tissue.data.shape, bool), tissue.affine), None),
             **CONFIG["match"],
         )  # fmt: skip
         maps.append(matching.relabel_tracks(instances.data, matches))

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mettrail import lesions
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.lesions import INSTANCE_COLUMNS, find_instances, longest_diameters, measure_instances, perpendicular_mm
+from mettrail.lesions import (
+    INSTANCE_COLUMNS,
+    Evidence,
+    find_instances,
+    longest_diameters,
+    measure_instances,
+    perpendicular_mm,
+)
 from scipy import ndimage
 from scipy.spatial.distance import pdist
 
@@ -640,3 +647,34 @@ def test_pairs_are_numbered_as_distances_are():
     points = np.random.default_rng(0).random((7, 2))
     first, second = lesions._pair_of(np.arange(21), 7)
     np.testing.assert_allclose(np.linalg.norm(points[first] - points[second], axis=1), pdist(points))
+
+
+# ------------------------------------------------------------------------------------------------------------ evidence
+
+PIECES = pd.DataFrame(
+    {
+        "index": [1, 2, 3, 4],
+        "name": ["P001", "P002", "P003", "P004"],
+        "mean_probability": [0.9, 0.6, 0.55, 0.95],
+        "seen_by": ["detection", "resegmentation", "detection", "detection"],
+        "confidence": ["confirmed", "candidate", "candidate", "confirmed"],
+    }
+)
+
+
+@pytest.mark.parametrize("flip", [np.diag([1, 1, 1, 1.0]), np.diag([-1, -1, 1, 1.0])])
+def test_a_lesion_is_as_sure_as_the_surest_of_its_pieces(flip):
+    """A lesion of two pieces, one of a single piece, one nobody knows anything of."""
+    instances, pieces = np.zeros((2, 20, 9, 8), np.int32)
+    instances[2:6, 2, 2], instances[9:12, 5, 5], instances[15:17, 5, 5] = 1, 2, 3
+    pieces[2:5, 2, 2], pieces[5, 2, 2], pieces[9:12, 5, 5] = 1, 2, 3
+    table, _ = measure_all(instances > 0, flip, instances=instances, evidence=Evidence(pieces, PIECES))
+    first, second, third = table[["mean_probability", "seen_by", "confidence"]].to_numpy().tolist()
+    assert first == [pytest.approx((3 * 0.9 + 0.6) / 4), "both", "confirmed"]
+    assert second == [pytest.approx(0.55), "detection", "candidate"]
+    assert pd.isna(third).all()
+
+
+def test_pieces_on_another_grid_are_refused():
+    with pytest.raises(GridMismatchError, match="pieces"):
+        measure_all(block(3, 3, 3), evidence=Evidence(np.ones((4, 4, 4), int), PIECES))

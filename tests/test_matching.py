@@ -594,9 +594,27 @@ def test_what_the_visit_itself_knows_is_all_there():
     later = {
         *("days_from_t0", "is_baseline", "role", "measurable", "ld_rano_mm", "ld_source", "lesion_response"),
         *("ld_change_baseline_pct", "ld_change_nadir_pct", "vol_change_baseline_pct", "vol_change_nadir_pct"),
-        *("new_lesion_status", "confidence", "prior_local_therapy"),
+        *("new_lesion_status", "prior_local_therapy"),
     }
     assert set(tables.columns("lesions")) - later <= set(TRACK_COLUMNS)
+
+
+def test_a_lesion_in_pieces_is_confirmed_where_one_piece_is():
+    patient = Patient()
+    patient.visit(fused((28, 8), (36, 8)))
+    pieces = spheres((26, 6), (38, 5))
+    patient.visit(pieces)
+    matches, table = patient.matches[-1], patient.tables[-1]
+    assert matches["n_fragments"].tolist() == [2]
+    sure = pd.DataFrame({"mean_probability": [0.6, 0.9], "seen_by": ["detection", "resegmentation"]})
+    table[sure.columns] = sure
+    table["confidence"] = ["candidate", "confirmed"]
+    (row,) = summarise_tracks(matches, table).to_dict("records")
+    share = (pieces == 1).sum() / (pieces > 0).sum()
+    assert row["mean_probability"] == pytest.approx(0.6 * share + 0.9 * (1 - share))
+    assert (row["seen_by"], row["confidence"]) == ("both", "confirmed")
+    table["confidence"] = ["candidate", "candidate"]
+    assert summarise_tracks(matches, table)["confidence"].tolist() == ["candidate"]
 
 
 def test_the_map_of_tracks_has_the_number_of_each_lesion_and_nothing_else():

@@ -1279,3 +1279,70 @@ def test_rows_of_a_session_that_is_not_there_are_refused():
         rano.assess_patient(
             pd.DataFrame([cell("ses-7", "L001", 9)]), sessions, {"participant_id": "sub-1"}, rano=RANO, volume=VOLUME
         )
+
+
+# --- Candidates ----------------------------------------------------------------------------------------------------
+
+
+def unsure(ld_mm):
+    return {"ld_mm": ld_mm, "confidence": "candidate"}
+
+
+def sure(ld_mm):
+    return {"ld_mm": ld_mm, "confidence": "confirmed"}
+
+
+def test_a_candidate_alone_never_causes_progression_nor_stands_in_the_way_of_a_response():
+    """However large, however long it is there: 12 mm at four sessions."""
+    tracks = {"L001": [20, 0, 0, 0, 0], "L002": [None, unsure(12), unsure(14), unsure(20), unsure(26)]}
+    lesions, sessions, patient = assess(tracks)
+    assert sessions["response_overall_final"].tolist()[1:] == ["CR"] * 4
+    assert (sessions["new_lesion"][1:] == "none").all()
+    assert sessions["n_candidates"].tolist() == [0, 1, 1, 1, 1]
+    assert sessions["n_lesions"].tolist() == [1, 0, 0, 0, 0]
+    assert sessions["n_new"].tolist()[1:] == [0] * 4
+    assert (sessions["total_vol_wl_ml"][1:] == 0).all()
+    assert (patient["n_tracks_total"], patient["n_new_total"], patient["progressed"]) == (1, 0, False)
+    mine = lesions.query("track_id == 'L002'")
+    assert set(mine["role"]) == {"candidate"}
+    assert mine["ld_mm"].tolist() == [12, 14, 20, 26], "it is listed and measured"
+    assert mine["new_lesion_status"].isna().all()
+
+
+def test_a_candidate_that_is_confirmed_is_new_and_dates_from_its_first_appearance():
+    tracks = {"L001": [20] * 3, "L002": [None, unsure(12), sure(13)]}
+    lesions, sessions, patient = assess(tracks)
+    assert sessions["response_overall_prospective"].tolist()[1:] == ["SD", "PD"]
+    assert sessions["response_overall_final"].tolist()[1:] == ["PD", "PD"]
+    assert sessions["n_new"].tolist()[1:] == [0, 1]
+    assert patient["progression_day"] == 30
+    mine = lesions.query("track_id == 'L002'")
+    assert mine["role"].tolist() == ["candidate", "new"]
+    assert mine["new_lesion_status"].tolist() == ["confirmed", "confirmed"]
+    # Confirmed, but small: uncertain as any other new lesion of that size.
+    _, sessions, _ = assess({"L001": [20] * 3, "L002": [None, unsure(4), sure(4)]})
+    assert sessions["response_overall_final"].tolist()[1:] == ["SD", "SD"]
+    assert sessions["new_lesion"].tolist()[2] == "equivocal"
+
+
+def test_a_candidate_at_baseline_is_no_target_and_once_confirmed_no_new_lesion():
+    tracks = {"L001": [12, 12, 12], "L002": [unsure(30), unsure(30), sure(30)]}
+    lesions, sessions, patient = assess(tracks)
+    assert lesions.query("track_id == 'L002'")["role"].tolist() == ["candidate", "candidate", "nontarget"]
+    assert sessions["sum_ld_mm"].tolist() == [12, 12, 12]
+    assert (patient["n_targets"], patient["n_lesions_baseline"]) == (1, 1)
+    assert sessions["response_overall_final"].tolist()[1:] == ["SD", "SD"]
+
+
+def test_a_reader_confirms_a_candidate():
+    decided = [{"session_id": None, "track_id": "L002", "field": "new_status", "value": "definite"}]
+    _, sessions, patient = assess({"L001": [20, 20], "L002": [None, unsure(6)]}, overrides=decided)
+    assert sessions["response_overall_final"].tolist()[1:] == ["PD"]
+    assert patient["n_new_total"] == 1
+
+
+def test_a_lesion_once_confirmed_counts_where_it_is_seen_as_a_candidate():
+    _, sessions, _ = assess({"L001": [sure(20), unsure(13), unsure(20)]})
+    assert sessions["sum_ld_mm"].tolist() == [20, 13, 20]
+    assert sessions["n_candidates"].tolist() == [0, 0, 0]
+    assert sessions["response_imaging_prospective"].tolist()[1:] == ["PR", "PD"]

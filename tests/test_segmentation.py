@@ -655,3 +655,69 @@ def test_many_lesions_are_decided_as_each_alone():
     alone = np.maximum(segmentation.decide_on_grid(a, grid).data, segmentation.decide_on_grid(b, grid).data)
     assert set(np.unique(alone)) == {0, 1, 3}
     assert np.array_equal(segmentation.decide_on_grid(both, grid).data, alone)
+
+
+# How sure the networks are
+
+LIMITS = {"both": 0.5, "detection": 0.7, "resegmentation": 0.8}
+
+
+def evidence(detection, known, prior, grid=None, limits=LIMITS):
+    """Fuse, decide and gather: the pieces on the grid, and their table."""
+    fused = segmentation.fuse(detection, known, prior, touch_mm=3)
+    labels = segmentation.decide_on_grid(fused, grid or Grid(fused.data.shape[:3], fused.affine))
+    networks = {"detection": detection, "resegmentation": known}
+    return segmentation.gather_evidence(labels, fused, networks, limits=limits)
+
+
+def test_a_lesion_is_confirmed_where_its_mean_probability_reaches_the_limit_of_those_who_see_it():
+    def painted(*lesions):
+        """Lesions at x, of size 4, with a probability."""
+        return Image(sum(lesion((x, 4), p=p).data - lesion().data for x, p in lesions) + lesion().data, AFFINE)
+
+    detection = painted((2, 0.6), (12, 0.6), (27, 0.75))
+    known = painted((2, 0.55), (20, 0.75))
+    _, table = evidence(detection, known, prior_at((2, 4), (20, 4)))
+    assert table["seen_by"].tolist() == ["both", "detection", "resegmentation", "detection"]
+    # Of two networks the surer one.
+    assert table["mean_probability"].tolist() == pytest.approx([0.6, 0.6, 0.75, 0.75])
+    assert table["confidence"].tolist() == ["confirmed", "candidate", "candidate", "confirmed"]
+    other = {"both": 0.61, "detection": 0, "resegmentation": 0.74}
+    _, table = evidence(detection, known, prior_at((2, 4), (20, 4)), limits=other)
+    assert table["confidence"].tolist() == ["candidate", "confirmed", "confirmed", "confirmed"]
+
+
+def test_on_a_first_visit_detection_alone_is_asked():
+    pieces, table = evidence(lesion((5, 4), p=0.8), None, None)
+    assert table[["index", "name", "seen_by", "confidence"]].to_numpy().tolist() == [
+        [1, "P001", "detection", "confirmed"]
+    ]
+    assert np.array_equal(pieces.data == 1, lesion((5, 4)).data[..., 1] > 0)
+    pieces, table = evidence(lesion(), None, None)
+    assert len(table) == 0
+    assert not pieces.data.any()
+
+
+def test_every_lesion_voxel_of_the_scans_own_grid_belongs_to_the_piece_it_came_from():
+    grid = oblique_grid((0.8, 1.1, 2.4), (70, 55, 25), (7, 12, 22))
+    a, b = ball_mm((0, 5, 20), 4), ball_mm((12, 20, 26), 1.2, label=3)
+    both = Image(np.where(b.data[..., :1] < 1, b.data, a.data), a.affine)
+    pieces, table = evidence(both, None, None, grid)
+    assert table["mean_probability"].between(0.7, 1).all()
+    for number, alone in enumerate((a, b), start=1):
+        labels = segmentation.decide_on_grid(alone, grid).data
+        assert np.array_equal(pieces.data == number, labels > 0)
+        assert labels.any()
+    # Between thick slices: the one voxel that a vanishing lesion keeps.
+    thick = Grid((40, 40, 8), np.array([[1, 0, 0, -19.6], [0, 1, 0, -9.7], [0, 0, 6, 5.0], [0, 0, 0, 1]]))
+    pieces, _ = evidence(ball_mm((4, 8, 20), 1.2), None, None, thick)
+    assert (pieces.data > 0).sum() == 1
+
+
+def test_masks_drawn_by_people_are_confirmed():
+    drawn = prior_at((5, 4), (20, 3))
+    drawn.data[0, 0, 0] = 2
+    pieces, table = segmentation.evidence_of_people(drawn)
+    assert table[["seen_by", "confidence"]].to_numpy().tolist() == [["manual", "confirmed"]]
+    assert np.isnan(table["mean_probability"]).all()
+    assert np.array_equal(pieces.data > 0, drawn.data == 1)

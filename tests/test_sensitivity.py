@@ -8,6 +8,8 @@ from conftest import ROOT
 from mettrail import sensitivity
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
+from mettrail.lesions import Evidence
+from mettrail.segmentation import evidence_of_people
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 SHAPE = (40, 40, 40)
@@ -23,7 +25,9 @@ def visit(number, *balls, days=None):
     row |= {"days": str(60 * (number - 1) if days is None else days), "contrast": "n/a", "image_quality": "n/a"}
     row |= dict.fromkeys(sensitivity.cohort.CLINICAL, "n/a")
     grid = Image(tissue, np.eye(4))
-    return sensitivity.Visit(row, grid, Image(np.ones(SHAPE, bool), np.eye(4)), {"status": "ok"}, np.eye(4))
+    evidence = Evidence(*(each.data if isinstance(each, Image) else each for each in evidence_of_people(grid)))
+    brain = Image(np.ones(SHAPE, bool), np.eye(4))
+    return sensitivity.Visit(row, grid, brain, evidence, {"status": "ok"}, np.eye(4))
 
 
 def vary(visits, values, **more):

@@ -17,9 +17,9 @@ match_method match_score role measurable ld_mm perp_mm ld_feret_mm max3d_mm esd_
 ld_rano_mm ld_source bidim_mm2 surface_mm2 ld_slice ld_p1_ras ld_p2_ras n_voxels n_slices vol_wl_mm3 vol_et_mm3
 vol_nc_mm3 vol_ed_mm3 vol_wl_ml necrosis_fraction touches_border enhancing cx_mm cy_mm cz_mm cx_ref_mm cy_ref_mm
 cz_ref_mm ld_change_baseline_pct ld_change_nadir_pct vol_change_baseline_pct vol_change_nadir_pct lesion_response
-new_lesion_status confidence prior_local_therapy flags"""
+new_lesion_status mean_probability seen_by confidence prior_local_therapy flags"""
 SESSIONS = """session_id participant_id days_from_t0 session_role evaluable ne_reason registration_qc baseline_flag
-n_lesions n_targets n_new n_absent n_subthreshold sum_ld_mm sum_ld_baseline_mm nadir_sum_ld_mm
+n_lesions n_candidates n_targets n_new n_absent n_subthreshold sum_ld_mm sum_ld_baseline_mm nadir_sum_ld_mm
 sum_ld_change_baseline_pct sum_ld_change_nadir_pct max_lesion_increase_mm sum_vol_target_ml total_vol_wl_ml
 total_vol_et_ml total_vol_nc_ml total_vol_ed_ml edema_unassigned_mm3 target_response target_response_continued
 nontarget_response nt_source new_lesion steroid_status clinical_status clinical_assumed

@@ -11,6 +11,8 @@ rule match:
         frozen=frozen_registries,
         tissue=LESIONS,
         mask=rules.strip.output.mask,
+        pieces=rules.segment_fuse.output.pieces,
+        evidence=rules.segment_fuse.output.evidence,
     output:
         labels=ses_file("desc-lesions_dseg.nii.gz"),
         names=ses_file("desc-lesions_dseg.tsv"),

@@ -3,6 +3,8 @@ rule measure:
     input:
         labels=LESIONS,
         mask=rules.strip.output.mask,
+        pieces=rules.segment_fuse.output.pieces,
+        evidence=rules.segment_fuse.output.evidence,
     output:
         labels=ses_file("desc-instances_dseg.nii.gz"),
         table=ses_file("desc-instances_measures.tsv"),

@@ -46,7 +46,7 @@ use rule segment as segment_known with:
 
 
 rule segment_fuse:
-    """Lesion voxels on the raw reference image: both networks fused, or the masks a person drew."""
+    """Lesion voxels on the raw reference image, and how sure they are: networks fused, or masks a person drew."""
     input:
         raw=scan("reference"),
         mask=rules.strip.output.mask,
@@ -57,6 +57,8 @@ rule segment_fuse:
     output:
         labels=LESIONS,
         sidecar=ses_file("desc-tissue_dseg.json"),
+        pieces=ses_file("desc-pieces_dseg.nii.gz"),
+        evidence=ses_file("desc-pieces_dseg.tsv"),
     log:
         log_file("segment_fuse"),
     benchmark:
@@ -69,6 +71,7 @@ rule segment_fuse:
         runtime=10,
     params:
         fusion=config["segment"]["fusion"],
+        confidence=config["segment"]["confidence"],
         source=source_digest("segment_fuse.py"),
     script:
         "../scripts/segment_fuse.py"

@@ -3,6 +3,8 @@ rule sensitivity_patient:
     input:
         labels=of_all(LESIONS),
         masks=of_all(rules.strip.output.mask),
+        pieces=of_all(rules.segment_fuse.output.pieces),
+        evidence=of_all(rules.segment_fuse.output.evidence),
         affines=of_all(rules.register_reference.output.affine),
         qualities=of_all(rules.register_reference.output.quality),
         reference=of_first_if_any(rules.align.output.image),

@@ -544,7 +544,7 @@ def _lesion_caption(row, number: int) -> tuple[str, str]:
     volume = _number(row.get("vol_wl_ml", _number(row.get("vol_wl_mm3")) / 1000))
     if np.isfinite(volume):
         facts.append(_volume_text(volume))
-    facts.append(_text(row.get("role")).replace("nontarget", "non-target"))
+    facts.append(_text(row.get("role")).replace("nontarget", "non-target").replace("candidate", ""))
     if _text(row.get("event")) not in ("", "persist", "baseline", _text(row.get("role"))):
         facts.append(_text(row.get("event")).replace("_", " "))
     if _text(row.get("confidence")) == "candidate":

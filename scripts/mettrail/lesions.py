@@ -33,6 +33,8 @@ CYSTIC_MAX_ENHANCING = 0.10
 FIRST_BATCH, LARGEST_BATCH = 32, 2048
 # Where chords are probed first: halfway, then at odd multiples of a quarter, an eighth ...
 PROBES = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
+# Who may have seen a lesion; of several, the first says it.
+SEEN_BY = ("manual", "both", "detection", "resegmentation")
 
 INSTANCE_COLUMNS = {
     "instance": "Int64",
@@ -66,8 +68,27 @@ INSTANCE_COLUMNS = {
     "cx_mm": "float64",
     "cy_mm": "float64",
     "cz_mm": "float64",
+    "mean_probability": "float64",
+    "seen_by": "str",
+    "confidence": "str",
     "flags": "str",
 }
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How sure the segmentation is, by connected pieces (`segmentation.gather_evidence`).
+
+    Parameters
+    ----------
+    pieces : (X, Y, Z) int
+        Number of the piece each lesion voxel belongs to, on the scan's own grid.
+    table : DataFrame
+        ``index``, ``mean_probability``, ``seen_by``, ``confidence`` of each piece.
+    """
+
+    pieces: np.ndarray
+    table: pd.DataFrame
 
 
 def find_instances(
@@ -177,6 +198,7 @@ def measure_instances(
     *,
     affine: np.ndarray,
     brain: np.ndarray | None = None,
+    evidence: Evidence | None = None,
     chord_gap_vox: float,
     edema_max_mm: float,
     keep_mm3: float,
@@ -200,6 +222,8 @@ def measure_instances(
         Voxel index to RAS+ mm, of both.
     brain : (X, Y, Z) bool, optional
         Without it `border_distance_mm` is missing and only the edge of the image is a border.
+    evidence : Evidence, optional
+        Without it `mean_probability`, `seen_by` and `confidence` are missing.
     chord_gap_vox : float
         Longest way a diameter may go outside the lesion, in pixels of the coarser side.
     edema_max_mm : float
@@ -220,7 +244,8 @@ def measure_instances(
     GridMismatchError
         Arrays of different shapes.
     """
-    for name, other in (("tissue labels", tissue), ("brain mask", brain)):
+    of_pieces = None if evidence is None else evidence.pieces
+    for name, other in (("tissue labels", tissue), ("brain mask", brain), ("pieces", of_pieces)):
         if other is not None and other.shape != instances.shape:
             raise GridMismatchError(
                 f"lesions and {name}",
@@ -229,6 +254,7 @@ def measure_instances(
                 advice="Measure on the labels the lesions were found in.",
                 reason="grid_mismatch",
             )
+    sure = {} if evidence is None else _evidence_of(instances, evidence)
     ornt, world, instances, tissue, *rest = to_ras_order(affine, instances, tissue, *([] if brain is None else [brain]))
     brain = rest[0].astype(bool) if rest else None
     view = _AxialView.of(world, ornt, instances.shape)
@@ -273,6 +299,7 @@ def measure_instances(
             "cx_mm": centre[0],
             "cy_mm": centre[1],
             "cz_mm": centre[2],
+            **sure.get(number, {}),
             **_measure_mesh(mask, view.spacing_mm),
             **view.measure(mask, origin, chord_gap_vox),
         }
@@ -296,6 +323,35 @@ def measure_instances(
         "slice_spacing_mm": view.slice_spacing_mm,
     }
     return table, session
+
+
+def join_evidence(parts: pd.DataFrame, n_voxels: np.ndarray) -> dict:
+    """Say how sure a lesion is from what is known of its parts: confirmed if one of them is.
+
+    Parameters
+    ----------
+    parts : DataFrame
+        ``mean_probability``, ``seen_by``, ``confidence``; missing where nothing is known.
+    n_voxels : (n_parts,) int
+        Their sizes, for the mean.
+    """
+    seen, said = (set(parts[name].dropna()) for name in ("seen_by", "confidence"))
+    both = "both" in seen or {"detection", "resegmentation"} <= seen
+    weights = np.asarray(n_voxels, float)
+    return {
+        "mean_probability": float((parts["mean_probability"].to_numpy(float) * weights).sum() / weights.sum()),
+        "seen_by": "both" if both else next((name for name in SEEN_BY if name in seen), None),
+        "confidence": next((name for name in ("confirmed", "candidate") if name in said), None),
+    }
+
+
+def _evidence_of(instances: np.ndarray, evidence: Evidence) -> dict[int, dict]:
+    """How sure each lesion is, from the pieces it is made of."""
+    inside = (instances > 0) & (evidence.pieces > 0)
+    pairs = pd.DataFrame({"instance": instances[inside], "index": evidence.pieces[inside]})
+    counts = pairs.value_counts(["instance", "index"]).rename("n_voxels").reset_index()
+    parts = counts.merge(evidence.table, on="index").sort_values(["instance", "index"])
+    return {int(number): join_evidence(of, of["n_voxels"]) for number, of in parts.groupby("instance")}
 
 
 def to_ras_order(affine: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:

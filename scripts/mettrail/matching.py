@@ -59,8 +59,10 @@ from mettrail.images import Grid, Image
 from mettrail.lesions import (
     INSTANCE_COLUMNS,
     TOLERANCE,
+    Evidence,
     edge_points,
     equivalent_diameter_mm,
+    join_evidence,
     measure_instances,
     to_ras_order,
 )
@@ -315,7 +317,7 @@ def match_visit(
     session: Mapping,
     grid: Grid,
     world: np.ndarray,
-    read_scan: Callable[[], tuple[Image, Image]],
+    read_scan: Callable[[], tuple[Image, Image, Evidence]],
     measure: Mapping,
     merge_policy: str,
     frozen: Sequence[dict] = (),
@@ -335,7 +337,8 @@ def match_visit(
     world : (4, 4) float
         Points of the reference space to points of the scan, RAS mm.
     read_scan : function
-        Returns tissue labels and brain mask on the scan's own grid. Called, with `measure`, where lesions are cut only.
+        Returns tissue labels, brain mask and evidence on the scan's own grid. Called, with `measure`, where lesions are
+        cut only.
     measure : mapping
         Settings of `lesions.measure_instances`.
     merge_policy : {'coalesced', 'watershed'}
@@ -366,8 +369,10 @@ def match_visit(
     parts = part_merged(instances, matches, before, world=world) if merge_policy == "watershed" and before else None
     if parts is not None:
         instances = Image(parts, instances.affine)
-        tissue, brain = read_scan()
-        table, _ = measure_instances(parts, tissue.data, affine=tissue.affine, brain=brain.data > 0, **measure)
+        tissue, brain, evidence = read_scan()
+        table, _ = measure_instances(
+            parts, tissue.data, affine=tissue.affine, brain=brain.data > 0, evidence=evidence, **measure
+        )
         matches, registry = match_lesions(instances_to_reference(instances, grid, world=world), table, before, **known)
     return summarise_tracks(matches, table), matches, instances, registry
 
@@ -982,6 +987,7 @@ def _sum_pieces(pieces: pd.DataFrame) -> dict:
     flags = [flag for flags in pieces["flags"] for flag in _text(flags).split(";") if flag]
     enhancing = bool(pieces["enhancing"].astype(bool).any())
     return row | {
+        **join_evidence(pieces, pieces["n_voxels"]),
         "below_birth": bool(pieces["below_birth"].astype(bool).all()),
         "enhancing": enhancing,
         "esd_mm": equivalent_diameter_mm(row["vol_wl_mm3"]),

@@ -48,7 +48,7 @@ NEEDED = (
 COPIED_IF_PRESENT = (
     *ZERO_IF_ABSENT, "n_fragments", "match_method", "match_score", "border_distance_mm", "ld_slice", "ld_p1_ras",
     "ld_p2_ras", "necrosis_fraction", "touches_border", "enhancing", "cx_mm", "cy_mm", "cz_mm", "cx_ref_mm",
-    "cy_ref_mm", "cz_ref_mm", "confidence",
+    "cy_ref_mm", "cz_ref_mm", "mean_probability", "seen_by", "confidence",
 )  # fmt: skip
 
 
@@ -970,7 +970,7 @@ def _make_course(lesions, sessions, overrides, *, rano):
             _place(course, t, k, row, overrides, resected=resected, tsm_mode=rano["tsm_mode"])
             if course.state[t, k] == "present" and t:
                 before = next((spacing[u] for u in range(t - 1, -1, -1) if evaluable[u]), math.nan)
-                course.definite[t, k] = is_definite(
+                course.definite[t, k] = _value(row, "confidence") != "candidate" and is_definite(
                     ld_mm=course.ld[t, k],
                     n_slices=_number(row, "n_slices"),
                     bbox_voxels=_bbox(row),
@@ -1126,9 +1126,24 @@ def _judge(course, t, *, baseline, targets, nontargets, new, rano, volume, overr
     return judged
 
 
+def _candidates(course, overrides, *, upto):
+    """Lesions seen by session `upto` as candidates and never as more, by position: they play no part yet (ours).
+
+    Confirmed at a later session, a lesion is what it would have been, dated from its first appearance as RANO-BM dates
+    uncertain new lesions. A reader confirms it by deciding its status.
+    """
+    found = set()
+    for k, track in enumerate(course.tracks):
+        given = [of[track] for of in course.rows[: upto + 1] if track in of and of[track]["status"] == "present"]
+        if {_value(row, "confidence") for row in given} == {"candidate"} and track not in overrides.new_status:
+            found.add(k)
+    return found
+
+
 def _roles(course, baseline, targets, overrides, *, upto):
     """Role of each lesion as known at session `upto`, by position; `course` must be what was known then."""
     roles = []
+    candidates = _candidates(course, overrides, upto=upto)
     for k, track in enumerate(course.tracks):
         at_baseline = course.state[baseline, k]
         back = any(course.state[t, k] == "present" for t in range(baseline + 1, upto + 1))
@@ -1136,6 +1151,8 @@ def _roles(course, baseline, targets, overrides, *, upto):
             roles.append("excluded")
         elif track in targets:
             roles.append("target")
+        elif k in candidates:
+            roles.append("candidate")
         elif at_baseline == "unborn":
             roles.append("new")
         elif overrides.resected_day.get(track, math.inf) <= course.days[baseline]:
@@ -1414,9 +1431,10 @@ def _measurable(course, rano):
 
 
 def _targets(course, baseline, measurable, overrides, rano):
-    candidates = []
+    eligible = []
+    unsure = {course.tracks[k] for k in _candidates(course, overrides, upto=baseline)}
     for track, ok in measurable[baseline].items():
-        if not ok or track in overrides.excluded:
+        if not ok or track in overrides.excluded | unsure:
             continue
         row = course.rows[baseline][track]
         if _is_treated(course, baseline, course.tracks.index(track), overrides, rano):
@@ -1424,8 +1442,8 @@ def _targets(course, baseline, measurable, overrides, rano):
         flags = _flags(row)
         hard = "fov_edge" in flags or ("nonconvex" in flags and bool(_value(row, "touches_border", False)))
         sizes = {name: _number(row, name) for name in ("ld_mm", "perp_mm", "vol_wl_mm3")}
-        candidates.append({"track_id": track, "hard": hard} | sizes)
-    table = pd.DataFrame(candidates, columns=["track_id", "ld_mm", "perp_mm", "vol_wl_mm3", "hard"])
+        eligible.append({"track_id": track, "hard": hard} | sizes)
+    table = pd.DataFrame(eligible, columns=["track_id", "ld_mm", "perp_mm", "vol_wl_mm3", "hard"])
     return choose_targets(table, max_targets=rano["max_targets"])
 
 
@@ -1542,7 +1560,7 @@ def _lesion_changes(story, known, t, k, role):
     """Change of one lesion from baseline and from its smallest, and its response alone."""
     cells = {}
     baseline, rano = story.baseline, story.rano
-    if role is None or t < baseline or role in ("excluded", "prebaseline"):
+    if role is None or t < baseline or role in ("excluded", "prebaseline", "candidate"):
         return cells
     born_later = role in ("new", "recurrent")
     present = [u for u in range(baseline, t + 1) if known.state[u, k] == "present"]
@@ -1656,10 +1674,17 @@ def _session_counts(story, t, session):
     """Numbers and volumes over all lesions of an evaluable session."""
     course, baseline = story.course, story.baseline
     counted = [k for k, track in enumerate(course.tracks) if track not in story.overrides.excluded]
-    given = [course.rows[t].get(course.tracks[k], {"status": None}) for k in counted if course.born[k] <= t]
+    candidates = [_candidates(course, story.overrides, upto=max(u, baseline or 0)) for u in range(t + 1)]
+
+    def rows_of(some):
+        return [course.rows[t].get(course.tracks[k], {"status": None}) for k in some if course.born[k] <= t]
+
+    given = rows_of(k for k in counted if k not in candidates[t])
     present = [row for row in given if row["status"] == "present"]
+    unsure = rows_of(k for k in counted if k in candidates[t])
     counts = {
         "n_lesions": len(present),
+        "n_candidates": sum(row["status"] == "present" for row in unsure),
         "n_absent": sum(row["status"] == "absent" for row in given),
         "n_subthreshold": _value(session, "n_subthreshold"),
         "edema_unassigned_mm3": _value(session, "edema_unassigned_mm3"),
@@ -1677,7 +1702,7 @@ def _session_counts(story, t, session):
             counts["n_new"] = sum(
                 roles[k] in ("new", "recurrent")
                 and course.state[t, k] == "present"
-                and not (course.state[baseline + 1 : t, k] == "present").any()
+                and not any(course.state[u, k] == "present" and k not in candidates[u] for u in range(baseline + 1, t))
                 for k in counted
             )
     return counts
@@ -1686,6 +1711,7 @@ def _session_counts(story, t, session):
 def _patient_row(story, session_rows):
     course, baseline, rano = story.course, story.baseline, story.rano
     n_evaluable = int(course.evaluable.sum())
+    candidates = _candidates(course, story.overrides, upto=len(course.ids) - 1)
     row = dict.fromkeys(tables.columns("patients"))
     row |= {
         "participant_id": story.who,
@@ -1694,7 +1720,13 @@ def _patient_row(story, session_rows):
         "t0_source": story.t0_source,
         "baseline_session": None if baseline is None else course.ids[baseline],
         "baseline_flag": story.baseline_flag,
-        "n_tracks_total": len([t for t in course.tracks if t not in story.overrides.excluded]),
+        "n_tracks_total": len(
+            [
+                track
+                for k, track in enumerate(course.tracks)
+                if track not in story.overrides.excluded and k not in candidates
+            ]
+        ),
         "best_response": "NE",
         "best_response_volumetric": "NE",
         "progressed": False,

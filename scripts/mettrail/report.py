@@ -588,7 +588,11 @@ def _changes(session):
 
 def _lesion_counts(session):
     parts = []
-    for column, word in (("n_new", "new"), ("n_absent", "not seen any more")):
+    for column, word in (
+        ("n_new", "new"),
+        ("n_absent", "not seen any more"),
+        ("n_candidates", "not counted: candidates"),
+    ):
         number = _text(session.get(column))
         if number not in ("", "0"):
             parts.append(f"{number} {word}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mettrail import cohort, images, lesions, matching, rano, settings, sidecars, transforms
+from mettrail import cohort, images, lesions, matching, rano, settings, sidecars, tables, transforms
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 
@@ -31,6 +31,8 @@ class Visit:
         Of the cohort table.
     tissue, brain : Image
         Tissue labels, and the brain mask on the same grid: the scan's own.
+    evidence : Evidence
+        How sure the segmentation is of them, same grid.
     quality : dict
         Of its registration to the reference space.
     world : (4, 4) float
@@ -40,26 +42,30 @@ class Visit:
     row: Mapping
     tissue: Image
     brain: Image
+    evidence: lesions.Evidence
     quality: Mapping
     world: np.ndarray
 
 
-def read_visits(rows: Sequence[Mapping], *, labels, masks, qualities, affines) -> list[Visit]:
+def read_visits(rows: Sequence[Mapping], *, labels, masks, pieces, evidence, qualities, affines) -> list[Visit]:
     """Read what is known of a patient's usable visits after segmentation.
 
     Parameters
     ----------
     rows : sequence of mapping
         All the patient's rows of the cohort table.
-    labels, masks, qualities, affines : sequence of path
+    labels, masks, pieces, evidence, qualities, affines : sequence of path
         One per usable visit, in order.
     """
     usable = [row for row in rows if row["usable"] == "true"]
     visits = []
-    for row, label, mask, quality, affine in zip(usable, labels, masks, qualities, affines, strict=True):
+    for row, label, mask, piece, table, quality, affine in zip(
+        usable, labels, masks, pieces, evidence, qualities, affines, strict=True
+    ):
         tissue = images.read_labels(label, images.TISSUE_LABELS)
         brain = images.resample(images.read_labels(mask), tissue.grid, order=0)
-        visits.append(Visit(row, tissue, brain, sidecars.read_json(quality), transforms.read_affine(affine)))
+        known = lesions.Evidence(images.read_labels(piece).data, tables.read_tsv(table))
+        visits.append(Visit(row, tissue, brain, known, sidecars.read_json(quality), transforms.read_affine(affine)))
     return visits
 
 
@@ -142,8 +148,8 @@ def vary_patient(
         upstream = settings.digest({block: changed[block] for block in ("instances", "measure", "match")})
         if upstream not in kept:
             kept[upstream] = _follow(visits, changed, grid, reference_session)
-        tables, registries = kept[upstream]
-        tracks = pd.concat([t for t in tables if len(t)] or [pd.DataFrame()], ignore_index=True)
+        found, registries = kept[upstream]
+        tracks = pd.concat([t for t in found if len(t)] or [pd.DataFrame()], ignore_index=True)
         known = set(tracks["track_id"]) if len(tracks) else set()
         mine = (
             None
@@ -172,25 +178,26 @@ def vary_patient(
 
 def _follow(visits, config, grid, reference_session):
     """Find, measure and match the lesions of all visits: tables of tracks, registries."""
-    tables, registries = [], []
+    followed, registries = [], []
     for visit in visits:
         measure = settings.measure_settings(config)
         found = lesions.find_instances(visit.tissue.data, affine=visit.tissue.affine, **config["instances"])
         table, totals = lesions.measure_instances(
-            found, visit.tissue.data, affine=visit.tissue.affine, brain=visit.brain.data > 0, **measure
-        )
+            found, visit.tissue.data, affine=visit.tissue.affine, brain=visit.brain.data > 0,
+            evidence=visit.evidence, **measure,
+        )  # fmt: skip
         session = matching.describe_session(
             visit.row, totals=totals, quality=visit.quality, reference=config["reference"],
             reference_session=reference_session,
         )  # fmt: skip
         tracks, _, _, registry = matching.match_visit(
             Image(found, visit.tissue.affine), table, registries[-1] if registries else None, session=session,
-            grid=grid, world=visit.world, read_scan=lambda visit=visit: (visit.tissue, visit.brain), measure=measure,
-            **config["match"],
+            grid=grid, world=visit.world, read_scan=lambda visit=visit: (visit.tissue, visit.brain, visit.evidence),
+            measure=measure, **config["match"],
         )  # fmt: skip
-        tables.append(tracks)
+        followed.append(tracks)
         registries.append(registry)
-    return tables, registries
+    return followed, registries
 
 
 def summarise(responses: pd.DataFrame, config: Mapping) -> list[dict]:

@@ -4,14 +4,16 @@
 """
 
 from mettrail.segmentation.channels import read_channels
-from mettrail.segmentation.fusion import decide_on_grid, fuse
+from mettrail.segmentation.fusion import decide_on_grid, evidence_of_people, fuse, gather_evidence
 from mettrail.segmentation.models import Model, read_model, require_channels
 from mettrail.segmentation.prediction import predict_probabilities
 
 __all__ = [
     "Model",
     "decide_on_grid",
+    "evidence_of_people",
     "fuse",
+    "gather_evidence",
     "predict_probabilities",
     "read_channels",
     "read_model",

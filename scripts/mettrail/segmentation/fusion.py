@@ -13,12 +13,21 @@ detection, elsewhere                                   detection: a new lesion
 =====================================================  =====================================================
 
 Edema goes with the nearest lesion, as when it is measured.
+
+How sure a lesion is: every connected piece of lesion voxels has a mean probability and is seen by ``both`` networks, by
+``detection`` or by ``resegmentation`` alone (`gather_evidence`). A piece is *confirmed* whose mean probability reaches
+the limit of those who see it, any other is a *candidate*; a lesion is confirmed if one of its pieces is. Masks drawn by
+people are confirmed. Huang et al. 2022 tell confirmed lesions from candidates by two networks as well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import pandas as pd
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from mettrail.errors import InputError
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, require_same_grid
@@ -117,6 +126,63 @@ def decide_on_grid(probabilities: Image, grid: Grid) -> Image:
         sampled = _sample(data, probabilities.affine, grid, box)
         labels[box] = np.maximum(labels[box], _decide(sampled))
     return Image(_rescue(labels, data, to_grid), grid.affine)
+
+
+def gather_evidence(
+    labels: Image, fused: Image, networks: Mapping[str, Image | None], *, limits: Mapping[str, float]
+) -> tuple[Image, pd.DataFrame]:
+    """Tell how sure the networks are of each connected piece of lesion; the rule stands at the top of this file.
+
+    Parameters
+    ----------
+    labels : Image of (X, Y, Z) int
+        From `decide_on_grid`.
+    fused : Image of (X, Y, Z, 4) float
+        From `fuse`: what was decided on.
+    networks : mapping
+        ``detection`` and ``resegmentation``: probabilities on the grid of `fused`; None where one did not run.
+    limits : mapping
+        Least mean probability of a confirmed piece that ``both`` networks see, ``detection`` or ``resegmentation``.
+
+    Returns
+    -------
+    pieces : Image of (X, Y, Z) uint16
+        On the grid of `labels`: the number of the piece that a lesion voxel belongs to, the nearest one.
+    table : DataFrame
+        One row per piece: ``index``, ``name``, ``mean_probability`` (over its voxels of 1 mm, of whole lesion, the
+        higher of both networks'; their thresholds are 0.5), ``seen_by`` and ``confidence``.
+    """
+    wholes = {name: _whole(image.data) for name, image in networks.items() if image is not None}
+    found, count = ndimage.label(_whole(fused.data) >= 0.5, TOUCHING)
+    numbers = np.arange(1, count + 1)
+    mean = ndimage.mean(np.maximum.reduce(list(wholes.values())), found, numbers) if count else []
+    seen = {name: np.isin(numbers, found[whole >= 0.5]) for name, whole in wholes.items()}
+    by = [[name for name in seen if seen[name][number - 1]] for number in numbers]
+    seen_by = ["both" if len(names) > 1 else names[0] for names in by]
+    table = pd.DataFrame({"index": numbers, "name": [f"P{n:03d}" for n in numbers]})
+    table["mean_probability"] = np.asarray(mean, float)
+    table["seen_by"] = pd.Series(seen_by, dtype="str")
+    sure = table["mean_probability"] >= table["seen_by"].map(dict(limits)).astype(float)
+    table["confidence"] = sure.map({True: "confirmed", False: "candidate"}).astype("str")
+    return _nearest_piece(labels, Image(found, fused.affine)), table
+
+
+def evidence_of_people(labels: Image) -> tuple[Image, pd.DataFrame]:
+    """Return what `gather_evidence` does, for masks drawn by people: one piece, and no doubt."""
+    pieces = np.isin(labels.data, (ENHANCING, NECROSIS)).astype(np.uint16)
+    row = {"index": 1, "name": "P001", "mean_probability": np.nan, "seen_by": "manual", "confidence": "confirmed"}
+    return Image(pieces, labels.affine), pd.DataFrame([row])
+
+
+def _nearest_piece(labels: Image, pieces: Image) -> Image:
+    """Give each lesion voxel of a grid the number of the piece nearest to it, mm."""
+    out = np.zeros(labels.data.shape, np.uint16)
+    here, there = np.argwhere(np.isin(labels.data, (ENHANCING, NECROSIS))), np.argwhere(pieces.data)
+    if len(here) and len(there):
+        points = [index @ of.affine[:3, :3].T + of.affine[:3, 3] for index, of in ((here, labels), (there, pieces))]
+        nearest = cKDTree(points[1]).query(points[0])[1]
+        out[tuple(here.T)] = pieces.data[tuple(there[nearest].T)]
+    return Image(out, labels.affine)
 
 
 def _decide(p: np.ndarray) -> np.ndarray:

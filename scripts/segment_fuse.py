@@ -14,10 +14,10 @@ with joblog.to(snakemake.log[0]):
         images.require_same_grid(raw, labels)
         pieces, evidence = segmentation.evidence_of_people(labels)
     else:
-        detection = images.read_probabilities(snakemake.input.detection)
+        detection = images.read_probabilities(snakemake.input.detection) if snakemake.input.get("detection") else None
         known = images.read_probabilities(snakemake.input.known) if snakemake.input.get("known") else None
         prior = images.read_labels(snakemake.input.prior) if snakemake.input.get("prior") else None
-        fused = segmentation.fuse(detection, known, prior, **snakemake.params.fusion)
+        fused = segmentation.apply_rule(detection, known, prior, **snakemake.params.fusion)
         labels = segmentation.decide_on_grid(fused, raw.grid)
         networks = {"detection": detection, "resegmentation": known}
         pieces, evidence = segmentation.gather_evidence(labels, fused, networks, limits=snakemake.params.confidence)

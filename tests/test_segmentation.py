@@ -11,7 +11,7 @@ import torch
 from mettrail import images, segmentation
 from mettrail.errors import GridMismatchError, InputError, ModelError
 from mettrail.images import Grid, Image
-from mettrail.segmentation import cases, choice, models, prediction
+from mettrail.segmentation import cases, choice, fusion, models, prediction
 
 NETWORK = {
     "features": [4, 8], "convs_encoder": [1, 1], "convs_decoder": [1], "patch": [16, 16, 16], "batch": 2
@@ -225,9 +225,11 @@ def models_on_disk(tmp_path):
     return tmp_path
 
 
-def choose(models_on_disk, table, detection, reference="ce-gadolinium_T1w"):
+def choose(models_on_disk, table, detection, reference="ce-gadolinium_T1w", rule="parallel"):
     listed = {"detection": [models_on_disk / name for name in detection], "resegmentation": [models_on_disk / "again"]}
-    table, chosen = choice.choose_models(table, listed, reference=reference, sequences=["T1w", "T2w", "FLAIR"])
+    table, chosen = choice.choose_models(
+        table, listed, fusion_rule=rule, reference=reference, sequences=["T1w", "T2w", "FLAIR"]
+    )
     names = {ses: {task: path and path.name for task, path in of.items()} for (_, ses), of in chosen.items()}
     return table.set_index("ses"), names
 
@@ -275,6 +277,16 @@ def test_a_plain_t1w_reference_counts_as_the_post_contrast_channel(models_on_dis
     assert chosen["a"]["detection"] == "t1c"
     table, _ = choose(models_on_disk, table_of_sessions(a=[]), ["t1c"], reference="ce-other_T1w")
     assert table.loc["a", "reason"] == "no_model"
+
+
+def test_a_task_that_the_fusion_does_not_need_leaves_no_session_out(models_on_disk):
+    sessions = table_of_sessions(a=[], b=[])
+    for rule, b in (("detection", {"detection": "t1c"}), ("propagation", {})):
+        table, chosen = choose(models_on_disk, sessions, ["t1c"], rule=rule)
+        assert chosen == {"a": {"detection": "t1c"}, "b": b}
+        assert (table["usable"] == "true").all()
+    table, _ = choose(models_on_disk, sessions, ["t1c"], rule="resegmentation")
+    assert table["usable"].to_dict() == {"a": "true", "b": "false"}
 
 
 def test_a_model_in_the_list_of_another_task_is_refused(models_on_disk):
@@ -564,6 +576,40 @@ def test_without_a_prior_detection_stands():
     detection = lesion((5, 4))
     assert segmentation.fuse(detection, None, None, touch_mm=3) is detection
     assert called(segmentation.fuse(detection, lesion((20, 4)), prior_at(), touch_mm=3)) == [(5, 4)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("parallel", [(6, 3), (25, 5)]),
+        ("detection", [(5, 4), (25, 5)]),
+        ("resegmentation", [(6, 3), (33, 3)]),
+        ("propagation", [(5, 5)]),
+    ],
+)
+def test_a_rule_decides_what_a_follow_up_takes_from_what_it_needs_alone(rule, expected):
+    given = {
+        "detection": lesion((5, 4), (25, 5)), "resegmentation": lesion((6, 3), (33, 3)), "prior": prior_at((5, 5)),
+    }  # fmt: skip
+    wanted = fusion.needed(rule, followup=True)
+    for kept in (given, wanted):
+        inputs = [given[name] if name in kept else None for name in given]
+        assert called(segmentation.apply_rule(*inputs, rule=rule, touch_mm=3)) == expected
+    assert fusion.needed(rule, followup=False) == ("detection",)
+    assert called(segmentation.apply_rule(given["detection"], None, None, rule=rule, touch_mm=3)) == [(5, 4), (25, 5)]
+
+
+def test_propagated_lesions_keep_their_tissue_and_nobody_has_seen_them():
+    prior = prior_at((5, 5))
+    prior.data[6, 12, 9], prior.data[12:14, 12, 9] = 3, 2
+    fused = segmentation.apply_rule(None, None, prior, rule="propagation", touch_mm=3)
+    labels = segmentation.decide_on_grid(fused, prior.grid)
+    assert np.array_equal(labels.data, prior.data)
+    networks = {"detection": None, "resegmentation": None}
+    pieces, table = segmentation.gather_evidence(labels, fused, networks, limits=LIMITS)
+    assert table["seen_by"].tolist() == ["propagation"]
+    assert table[["mean_probability", "confidence"]].isna().all(axis=None)
+    assert np.array_equal(pieces.data == 1, np.isin(prior.data, (1, 3)))
 
 
 def test_edema_comes_from_the_network_of_the_nearest_lesion():

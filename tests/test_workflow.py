@@ -63,6 +63,15 @@ def test_sequences_decide_which_model_runs_and_a_session_that_none_fits_is_left_
     assert (jobs["segment"], jobs["segment_known"], jobs["align_sequence"]) == (2, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("rule", "jobs"), [("detection", (3, 0, 0)), ("resegmentation", (1, 2, 2)), ("propagation", (1, 0, 2))]
+)
+def test_what_a_fusion_rule_does_not_need_is_not_run(tmp_path, rule, jobs):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE], "3": [CE]}})
+    planned = plan(bids, tmp_path / "out", f"segment={{'fusion': {{'rule': '{rule}'}}}}")
+    assert tuple(planned.get(name, 0) for name in ("segment", "segment_known", "propagate")) == jobs
+
+
 def test_all_sequences_are_aligned_when_asked_for(tmp_path):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE, "FLAIR", "T2w"], "2": ["T2w"]}})
     assert plan(bids, tmp_path / "out", targets=["align_all"])["align_sequence"] == 2

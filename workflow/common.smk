@@ -18,7 +18,7 @@ if sys.version_info[:2] not in ((3, 11), (3, 12)):
 from mettrail import cohort as cohorts
 from mettrail import joblog, provenance, settings
 from mettrail.errors import InputError
-from mettrail.segmentation import choice, models
+from mettrail.segmentation import choice, fusion, models
 
 try:
     SCHEMA = ROOT / "workflow" / "schemas" / "config.yaml"
@@ -40,6 +40,7 @@ try:
     COHORT, MODELS = choice.choose_models(
         COHORT,
         settings.model_folders(config, ROOT),
+        fusion_rule=config["segment"]["fusion"]["rule"],
         reference=REFERENCE,
         sequences=SEQUENCES,
     )
@@ -214,11 +215,14 @@ def if_followup(path):
     return lambda wildcards: path.format(**wildcards) if prior_of(wildcards) else []
 
 
-def unless_given(path, followup=False):
-    """A file of the automatic segmentation, not needed where a person has drawn the lesions."""
+def for_fusion(name, path):
+    """A file the fusion rule wants of a session; nothing where a person has drawn the lesions."""
 
     def find(wildcards):
-        needless = given_labels(wildcards) or (followup and not prior_of(wildcards))
+        wanted = fusion.needed(
+            config["segment"]["fusion"]["rule"], followup=bool(prior_of(wildcards))
+        )
+        needless = given_labels(wildcards) or name not in wanted
         return [] if needless else path.format(**wildcards)
 
     return find

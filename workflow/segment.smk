@@ -51,9 +51,9 @@ rule segment_fuse:
         raw=scan("reference"),
         mask=rules.strip.output.mask,
         given=given_labels,
-        detection=unless_given(rules.segment.output.probabilities),
-        known=unless_given(rules.segment_known.output.probabilities, followup=True),
-        prior=unless_given(rules.propagate.output.labels, followup=True),
+        detection=for_fusion("detection", rules.segment.output.probabilities),
+        known=for_fusion("resegmentation", rules.segment_known.output.probabilities),
+        prior=for_fusion("prior", rules.propagate.output.labels),
     output:
         labels=LESIONS,
         sidecar=ses_file("desc-tissue_dseg.json"),

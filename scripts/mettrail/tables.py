@@ -280,11 +280,13 @@ LESIONS = (
             "both": "detection and re-segmentation",
             "detection": "detection alone, which does not know the past",
             "resegmentation": "re-segmentation alone, which knows the last session's lesions",
+            "propagation": "nobody: carried over from the last session (segment: fusion: rule)",
         },
     ),
     _enum(
         "confidence",
-        "How sure the segmentation is: mean_probability held against the limit for seen_by (segment: confidence).",
+        "How sure the segmentation is: mean_probability held against the limit for seen_by (segment: confidence); n/a "
+        "where it was carried over.",
         {
             "confirmed": "sure enough to count",
             "candidate": "a suspicion only: it counts in no response until it is confirmed at a later session",

@@ -9,22 +9,31 @@ import pandas as pd
 
 from mettrail import cohort
 from mettrail.errors import ModelError
+from mettrail.segmentation.fusion import needed
 from mettrail.segmentation.models import DESCRIPTION, POST_CONTRAST, PRIOR, lacking_channels, read_description
 
 
 def choose_models(
-    table: pd.DataFrame, models: Mapping[str, Sequence[Path]], *, reference: str, sequences: Sequence[str]
+    table: pd.DataFrame,
+    models: Mapping[str, Sequence[Path]],
+    *,
+    fusion_rule: str,
+    reference: str,
+    sequences: Sequence[str],
 ) -> tuple[pd.DataFrame, dict[tuple[str, str], dict[str, Path]]]:
     """Take, per session and task, the first model all of whose channels the session has.
 
-    Detection runs on every session, re-segmentation on those with a usable session before. A session that no model of
-    a task fits is left out like one whose scan cannot be read; one whose masks a person has drawn needs no model.
+    Which tasks a session needs, on a first visit and with a usable session before, is up to the fusion. A session that
+    no model of a task fits is left out like one whose scan cannot be read; one whose masks a person has drawn needs no
+    model.
 
     Parameters
     ----------
     table : cohort table
     models : mapping
         ``detection`` and ``resegmentation``: model folders, the one to prefer first.
+    fusion_rule : str
+        See `fusion.needed`.
     reference : str
         The image lesions are measured on. A plain ``T1w`` stands in for a post-contrast channel.
     sequences : list of str
@@ -50,8 +59,8 @@ def choose_models(
                 continue
             has = [reference, *([POST_CONTRAST] if reference == "T1w" else [])]
             has += [name for name in sequences if row[name] != "n/a"]
-            needed = ["detection", *["resegmentation"] * followup]
-            fitting = {task: _first_fitting(listed[task], [*has, PRIOR]) for task in needed}
+            tasks = [task for task in needed(fusion_rule, followup=followup) if task in listed]
+            fitting = {task: _first_fitting(listed[task], [*has, PRIOR]) for task in tasks}
             unfit = [task for task, folder in fitting.items() if folder is None]
             if unfit and row["labels"] == "n/a":
                 wanted = "; ".join(

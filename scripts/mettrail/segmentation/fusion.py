@@ -1,6 +1,8 @@
 """Two networks, one answer: which voxels are whose, and the decision on the scan's own grid. Voxels only.
 
-The rule, for a follow-up (a session without a prior has detection alone):
+A rule decides what a follow-up takes; a session without a prior has detection alone. ``detection``, ``resegmentation``
+and ``propagation`` take one answer as it is: the methods compared by Andrearczyk et al., Sci Rep 2024 (propagation is
+registration alone, the last visit's lesions where they lie now). ``parallel`` takes from both networks:
 
 =====================================================  =====================================================
 a connected lesion seen by                             comes from
@@ -17,7 +19,8 @@ Edema goes with the nearest lesion, as when it is measured.
 How sure a lesion is: every connected piece of lesion voxels has a mean probability and is seen by ``both`` networks, by
 ``detection`` or by ``resegmentation`` alone (`gather_evidence`). A piece is *confirmed* whose mean probability reaches
 the limit of those who see it, any other is a *candidate*; a lesion is confirmed if one of its pieces is. Masks drawn by
-people are confirmed. Huang et al. 2022 tell confirmed lesions from candidates by two networks as well.
+people are confirmed; of lesions carried over by propagation nothing is said. Huang et al. 2022 tell confirmed lesions
+from candidates by two networks as well.
 """
 
 from __future__ import annotations
@@ -37,10 +40,42 @@ TOUCHING = np.ones((3, 3, 3), bool)
 EDEMA_REACH_MM = 20.0
 # Voxels where all classes but background stay below this together need no resampling.
 NOTICEABLE = 0.01
+# What each rule wants of a follow-up.
+NEEDED = {
+    "parallel": ("detection", "resegmentation", "prior"),
+    "detection": ("detection",),
+    "resegmentation": ("resegmentation",),
+    "propagation": ("prior",),
+}
+
+
+def needed(rule: str, *, followup: bool) -> tuple[str, ...]:
+    """Return what a rule wants of a session: ``detection``, ``resegmentation``, ``prior``."""
+    return NEEDED[rule] if followup else ("detection",)
+
+
+def apply_rule(
+    detection: Image | None, known: Image | None, prior: Image | None, *, rule: str, touch_mm: float
+) -> Image:
+    """Return the probabilities that decide on a session's voxels; the rules stand at the top of this file.
+
+    Parameters
+    ----------
+    detection, known, prior, touch_mm
+        As for `fuse`. What the rule does not want may be None; on a first visit `known` and `prior` are.
+    rule : {'parallel', 'detection', 'resegmentation', 'propagation'}
+    """
+    if rule == "detection" or (known is None and prior is None):
+        return detection
+    if rule == "resegmentation":
+        return known
+    if rule == "propagation":
+        return Image(np.eye(4, dtype=np.float32)[prior.data], prior.affine, prior.path)
+    return fuse(detection, known, prior, touch_mm=touch_mm)
 
 
 def fuse(detection: Image, known: Image | None, prior: Image | None, *, touch_mm: float) -> Image:
-    """Put the two networks' probabilities together, voxel by voxel; the rule stands at the top of this file.
+    """Put the two networks' probabilities together, voxel by voxel: the rule ``parallel``.
 
     Parameters
     ----------
@@ -138,7 +173,7 @@ def gather_evidence(
     labels : Image of (X, Y, Z) int
         From `decide_on_grid`.
     fused : Image of (X, Y, Z, 4) float
-        From `fuse`: what was decided on.
+        From `apply_rule`: what was decided on.
     networks : mapping
         ``detection`` and ``resegmentation``: probabilities on the grid of `fused`; None where one did not run.
     limits : mapping
@@ -155,11 +190,14 @@ def gather_evidence(
     wholes = {name: _whole(image.data) for name, image in networks.items() if image is not None}
     found, count = ndimage.label(_whole(fused.data) >= 0.5, TOUCHING)
     numbers = np.arange(1, count + 1)
+    table = pd.DataFrame({"index": numbers, "name": [f"P{n:03d}" for n in numbers]})
+    if not wholes:
+        table = table.assign(mean_probability=np.nan, seen_by="propagation", confidence=None)
+        return _nearest_piece(labels, Image(found, fused.affine)), table
     mean = ndimage.mean(np.maximum.reduce(list(wholes.values())), found, numbers) if count else []
     seen = {name: np.isin(numbers, found[whole >= 0.5]) for name, whole in wholes.items()}
     by = [[name for name in seen if seen[name][number - 1]] for number in numbers]
     seen_by = ["both" if len(names) > 1 else names[0] for names in by]
-    table = pd.DataFrame({"index": numbers, "name": [f"P{n:03d}" for n in numbers]})
     table["mean_probability"] = np.asarray(mean, float)
     table["seen_by"] = pd.Series(seen_by, dtype="str")
     sure = table["mean_probability"] >= table["seen_by"].map(dict(limits)).astype(float)

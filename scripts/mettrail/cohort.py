@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -184,6 +185,34 @@ def _session_info(bids: Path, sub: str) -> dict[str, dict]:
         if "acq_time" in table and len(table):
             info.setdefault(scans.parent.name[4:], {}).setdefault("acq_time", table["acq_time"].iloc[0])
     return info
+
+
+def order_sessions(bids: Path | None, sub: str, sessions: Iterable[str]) -> tuple[list[str], bool]:
+    """Put labels of a patient's sessions in order of time, by what stands in the dataset, if there is one.
+
+    Returns
+    -------
+    sessions : list of str
+    dated : bool
+        Whether every session has a date, or every one a day; if not, they are in the order of their labels.
+
+    Raises
+    ------
+    InputError
+        A date or a day that cannot be read.
+    """
+    try:
+        info = _session_info(Path(bids), sub) if bids else {}
+        times = {ses: _read_time(info.get(ses, {})) for ses in sessions}
+    except ValueError as err:
+        raise InputError(
+            Path(bids) / f"sub-{sub}",
+            found=str(err),
+            expected="dates or days that can be read",
+            advice="Correct it in the sessions' table.",
+        ) from err
+    dated = len({time.partition(":")[0] for time in times.values()}) == 1 and "n/a" not in times.values()
+    return sorted(times, key=lambda ses: (_time(times[ses]) if dated else 0, _natural(ses))), dated
 
 
 def _session_row(sub, ses, scans, reference, sequences, info, labels_folder, labels_sessions) -> dict:

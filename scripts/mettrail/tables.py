@@ -1,8 +1,9 @@
 """Every column of the final tables: name, type, unit, meaning, levels; and the only place that reads or writes tables.
 
 Three kinds of table end up in the hands of people: ``lesions`` (one row per lesion and session), ``sessions`` and
-``patients``. They are TSV with ``n/a`` for what is missing and a JSON dictionary of the same stem, as BIDS wants it,
-and CSV mirrors with empty fields for those who concatenate. Numbers are rounded here, when written, and nowhere before.
+``patients``; whoever scores segmentations gets those of the evaluation. They are TSV with ``n/a`` for what is missing
+and a JSON dictionary of the same stem, as BIDS wants it, and CSV mirrors with empty fields for those who concatenate
+(the evaluation has these alone). Numbers are rounded here, when written, and nowhere before.
 
 Tables that stages hand to each other are plain TSV (`write_tsv`, `read_tsv`): any columns, numbers exact.
 
@@ -27,6 +28,8 @@ MISSING = "n/a"
 DTYPES = {"string": "str", "enum": "str", "integer": "Int64", "float": "float64", "boolean": "boolean"}
 # Decimals when written. Finer than any scan, coarse enough that a table does not pretend.
 DECIMALS = {"mm": 3, "mm^2": 3, "mm^3": 3, "mL": 6, "%": 3, "1": 4, "1/year": 3}
+# Numbers without a unit (means of any score, p) have as many figures instead.
+FIGURES = 6
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Column:
     dtype : str
         ``string``, ``enum``, ``integer``, ``float`` or ``boolean``.
     unit : str
-        ``mm``, ``mm^2``, ``mm^3``, ``mL``, ``%``, ``d``, ``1`` (a fraction), ``1/year`` or empty.
+        ``mm``, ``mm^2``, ``mm^3``, ``mL``, ``%``, ``d``, ``1`` (a fraction), ``1/year`` or empty (other numbers, text).
     levels : dict of str to str
         Allowed values and what they mean. Values of a list are joined by ``;``.
     revisable : bool
@@ -475,12 +478,157 @@ SENSITIVITY = (
     _text("changes", "The sessions whose response_overall_final is another one, and from what to what."),
 )
 
-KINDS = {"lesions": LESIONS, "sessions": SESSIONS, "patients": PATIENTS, "sensitivity": SENSITIVITY}
+# What `scripts/evaluate.py` writes.
+_METHOD = _text("method", "Method, as named by the user.")
+_TISSUE = _enum(
+    "tissue",
+    "What is scored.",
+    {
+        "whole": "whole lesion: labels 1 and 3; the tumour core of BraTS",
+        "enhancing": "label 1",
+        "edema": "label 2",
+        "necrosis": "label 3",
+        "with_edema": "labels 1, 2 and 3: the whole tumour of BraTS",
+    },
+)
+_SUBSET = _enum(
+    "subset",
+    "Scans that count.",
+    {
+        "all": "all",
+        "first": "first visits",
+        "follow-up": "all others",
+        "known": "follow-ups without a new lesion; none where last visit's labels are not given",
+    },
+)
+_FIRST = _bool("first", "Whether this is the patient's first visit with labels.")
+_KNOWN_ONLY = _bool(
+    "known", "Whether it is a follow-up without a new lesion; n/a where last visit's labels are not given."
+)
+_DIAMETERS = {
+    "<3 mm": "true lesions by the diameter of the sphere of their volume",
+    "3-5 mm": "the same, from 3 mm",
+    "5-10 mm": "the same, from 5 mm",
+    ">10 mm": "the same, from 10 mm",
+}
+_SCORE_GROUPS = {
+    "all": "all",
+    "found": "true lesions that a predicted one touches",
+    "1-3": "scans with so many true lesions",
+    "4-10": "the same",
+    ">10": "the same",
+} | _DIAMETERS
+EVALUATION_SCANS = (
+    _METHOD, _PARTICIPANT, _SESSION, _TISSUE, _FIRST, _KNOWN_ONLY,
+    _bool("empty", "Neither labels nor prediction have any: left out of all means but those of false lesions."),
+    _float("truth_mm3", "Volume of the labels.", "mm^3"),
+    _float("predicted_mm3", "Volume of the prediction.", "mm^3"),
+    _float("dsc", "Dice similarity coefficient; 1 where both are empty.", "1"),
+    _float("ndsc", "Dice without its preference for large lesions (Raina et al. 2023), in the brain mask.", "1"),
+    _float("voxel_recall", "Voxels of the labels that are predicted.", "1"),
+    _float("voxel_precision", "Predicted voxels that are in the labels.", "1"),
+    _float("hd95_mm", "95th percentile of surface distance; 374 mm where one of both is empty, as in BraTS.", "mm"),
+    _int("n_truth", "True lesions (26-connected)."),
+    _int("n_predicted", "Predicted lesions."),
+    _float("f1", "F1 score of lesions that overlap by an IoU over 25 % (Andrearczyk et al. 2024).", "1"),
+    _float("tpr", "True positive rate: true lesions that a predicted one overlaps so.", "1"),
+    _float("fdr", "False discovery rate: predicted lesions that overlap no true one so.", "1"),
+    _int("n_found", "True lesions that share a voxel with a predicted one."),
+    _float("sensitivity", "n_found over n_truth.", "1"),
+    _int("n_false", "Predicted lesions that share no voxel with a true one."),
+    _int("n_false_10mm3", "Of these, those of 10 mm^3 and more."),
+    _float("dsc_found", "Mean Dice of true lesions found with the predicted ones that touch them.", "1"),
+    _float("lesionwise_dsc", "Lesion-wise Dice of BraTS-METS 2023.", "1"),
+    _float("lesionwise_hd95_mm", "Lesion-wise HD95 of BraTS-METS 2023.", "mm"),
+    _float("pq", "Panoptic quality of lesions matched at an IoU of 0.5: rq times sq.", "1"),
+    _float("rq", "Recognition quality: F1 of these.", "1"),
+    _float("sq", "Segmentation quality: mean IoU of these.", "1"),
+    _int("n_new", "Whole lesions that touch none of the last visit's; n/a where those are not given."),
+    _int("n_vanished", "Lesions of the last visit where the labels hold none."),
+    _int("n_vanished_left", "Of these, those where a false lesion is predicted."),
+    _int("n_false_vanished", "False lesions that touch a vanished one."),
+)  # fmt: skip
+EVALUATION_LESIONS = (
+    _METHOD, _PARTICIPANT, _SESSION,
+    _int("lesion", "Number of the true whole lesion within its scan."),
+    _FIRST, _KNOWN_ONLY,
+    _bool("new", "Whether it touches none of the last visit's lesions; n/a where those are not given."),
+    _float("volume_mm3", "Its volume.", "mm^3"),
+    _float("diameter_mm", "Diameter of the sphere of this volume.", "mm"),
+    _enum("diameter_group", "Band of diameter_mm.", _DIAMETERS),
+    _bool("found", "Whether it shares a voxel with a predicted one."),
+    _float("dsc", "Dice with the predicted lesions that touch it; 0 if missed.", "1"),
+    _float("ndsc", "Normalised Dice of the same.", "1"),
+)  # fmt: skip
+EVALUATION_PROBABILITIES = (
+    _METHOD, _PARTICIPANT, _SESSION, _FIRST, _KNOWN_ONLY,
+    _int("n_truth", "True whole lesions inside the brain mask, where all of this table is counted."),
+    _float("auc", "Area under the ROC curve of voxels; n/a without lesion voxels.", "1"),
+    _float("youden_threshold", "Threshold where sensitivity and specificity together are highest on this scan.", "1"),
+    _float("youden_sensitivity", "Sensitivity of voxels at youden_threshold.", "1"),
+    _float("youden_specificity", "Specificity of voxels at youden_threshold.", "1"),
+    _float("threshold", "Threshold of the columns that follow; chosen on other scans, or given.", "1"),
+    _text("threshold_from", "Where it comes from; n/a without one."),
+    _float("threshold_dsc", "Dice at threshold.", "1"),
+    _float("threshold_recall", "Voxels of the labels at or above threshold.", "1"),
+    _float("threshold_precision", "Voxels at or above threshold that are in the labels.", "1"),
+    _float("threshold_sensitivity", "True lesions that share a voxel with a lesion at threshold.", "1"),
+    _int("threshold_n_false", "Lesions at threshold that share no voxel with a true one."),
+    _int("threshold_n_false_10mm3", "Of these, those of 10 mm^3 and more."),
+)  # fmt: skip
+EVALUATION_SUMMARY = (
+    _METHOD, _SUBSET, _TISSUE,
+    _enum("group", "Scans or lesions of the subset that count.", _SCORE_GROUPS),
+    _text(
+        "score",
+        "A column of scans or probabilities, over scans; lesion_found, lesion_dsc, lesion_ndsc, over true lesions; "
+        "pooled_sensitivity, pooled_precision: n_found over all true lesions, and over n_found and n_false together.",
+    ),
+    _int("n", "Scans or lesions with a value."),
+    _float("mean", "Mean over them, in the unit of the score.", ""),
+    _float("sd", "Standard deviation (n - 1).", ""),
+)  # fmt: skip
+EVALUATION_TESTS = (
+    _METHOD,
+    _enum(
+        "test",
+        "What was tested.",
+        {
+            "paired_t": "the method is better than another: paired one-tailed t-test over patients (their means)",
+            "rank_sum": "scans of a group differ from those of another: rank-sum test, two-sided, Holm's correction",
+            "spearman": "the score of a lesion goes with its volume: Spearman correlation",
+        },
+    ),
+    _text("against", "The other method, the other group, or volume_mm3."),
+    _SUBSET, _TISSUE,
+    _enum("group", "As in the summary.", _SCORE_GROUPS),
+    _text("score", "As in the summary."),
+    _int("n", "Patients, scans of both groups, or lesions."),
+    _float("statistic", "t, or Spearman's rho; n/a for rank-sum tests.", ""),
+    _float("p", "n/a where no test can be made.", ""),
+)  # fmt: skip
+
+KINDS = {
+    "lesions": LESIONS,
+    "sessions": SESSIONS,
+    "patients": PATIENTS,
+    "sensitivity": SENSITIVITY,
+    "evaluation_scans": EVALUATION_SCANS,
+    "evaluation_lesions": EVALUATION_LESIONS,
+    "evaluation_probabilities": EVALUATION_PROBABILITIES,
+    "evaluation_summary": EVALUATION_SUMMARY,
+    "evaluation_tests": EVALUATION_TESTS,
+}
 KEYS = {
     "sensitivity": ("setting", "value"),
     "lesions": ("participant_id", "session_id", "track_id"),
     "sessions": ("participant_id", "session_id"),
     "patients": ("participant_id",),
+    "evaluation_scans": ("method", "participant_id", "session_id", "tissue"),
+    "evaluation_lesions": ("method", "participant_id", "session_id", "lesion"),
+    "evaluation_probabilities": ("method", "participant_id", "session_id"),
+    "evaluation_summary": ("method", "subset", "tissue", "group", "score"),
+    "evaluation_tests": ("method", "test", "against", "subset", "tissue", "group", "score"),
 }
 
 # Columns of tables between stages whose type must not depend on what happens to stand in them.
@@ -543,7 +691,9 @@ def make_table(rows: Iterable[Mapping] | pd.DataFrame, kind: str) -> pd.DataFram
         raise _refuse(kind, f"a row without {' or '.join(keys)}", "identity in every row")
     twice = frame[frame.duplicated(keys)]
     if len(twice):
-        raise _refuse(kind, f"two rows of {' '.join(twice.iloc[0][keys])}", f"one row per {' and '.join(keys)}")
+        raise _refuse(
+            kind, f"two rows of {' '.join(map(str, twice.iloc[0][keys]))}", f"one row per {' and '.join(keys)}"
+        )
     return frame
 
 
@@ -624,6 +774,8 @@ def _shown(value, column, missing):
         return missing
     if column.dtype == "boolean":
         return "true" if value else "false"
+    if column.dtype == "float" and not column.unit:
+        return f"{value:.{FIGURES}g}"
     if column.dtype == "float":
         return f"{round(value, DECIMALS[column.unit]) + 0.0:.15g}"  # + 0.0: no minus before zero
     return str(value)

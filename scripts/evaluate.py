@@ -1,6 +1,9 @@
 """Score predictions against labels, per method, in the papers' own tables.
 
 scripts/evaluate.py --labels FOLDER --out FOLDER NAME=FOLDER [NAME=FOLDER ...]
+
+Folders hold sub-*/ses-*/anat/*_dseg.nii.gz with 1 enhancing, 2 edema, 3 necrosis. Written: evaluation.md to read, and
+scans, lesions, probabilities, summary and tests as CSV, each with a JSON that explains its columns.
 """
 
 import argparse
@@ -8,18 +11,36 @@ import sys
 from pathlib import Path
 
 from mettrail.errors import InputError
-from mettrail.evaluation import evaluate, read_methods
+from mettrail.evaluation import evaluate, read_pairs
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("methods", nargs="+", metavar="NAME=FOLDER", help="sub-*/ses-*/anat/*_dseg.nii.gz of a method")
+    parser.add_argument("methods", nargs="+", metavar="NAME=FOLDER", help="predictions of a method")
     parser.add_argument("--labels", type=Path, required=True, help="the same, drawn by people")
-    parser.add_argument("--masks", type=Path, help="sub-*/ses-*/anat/*brain_mask.nii.gz: the domain of nDSC")
-    parser.add_argument("--reference", help="method that the others are tested against; the last if omitted")
     parser.add_argument("--out", type=Path, required=True, help="folder of the tables")
-    arguments = parser.parse_args()
+    parser.add_argument("--reference", help="method that the others are tested against; the last if omitted")
+    parser.add_argument("--labelled-only", action="store_true", help="leave predictions without labels out")
+    parser.add_argument("--bids", type=Path, help="dataset whose sub-*/sub-*_sessions.tsv say when the visits were")
+    parser.add_argument("--masks", type=Path, help="*brain_mask.nii.gz: the domain of nDSC and of probabilities")
+    prior = parser.add_mutually_exclusive_group()
+    prior.add_argument("--priors", type=Path, help="*_desc-prior_dseg.nii.gz: last visit's labels in each one's space")
+    prior.add_argument("--aligned", action="store_true", help="all visits of a patient are in one space already")
+    parser.add_argument("--probabilities", metavar="DESC", help="of several *_probseg.nii.gz of a session, which desc-")
+    parser.add_argument(
+        "--threshold-from",
+        nargs="+",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="a method's probability maps of other scans, to choose its threshold (mean of Youden's); or NAME=NUMBER",
+    )
+    parser.add_argument(
+        "--validation", type=Path, nargs=2, metavar=("LABELS", "MASKS"), help="labels and brain masks of these scans"
+    )
+    arguments = vars(parser.parse_args())
     try:
-        methods = read_methods(arguments.methods)
-        evaluate(methods, arguments.labels, arguments.out, masks=arguments.masks, reference=arguments.reference)
+        methods = read_pairs(arguments.pop("methods"), example="nnunet=derivatives/nnunet")
+        thresholds = read_pairs(arguments.pop("threshold_from"), example="nnunet=0.5")
+        folders = dict(zip(methods, map(Path, methods.values()), strict=True))
+        evaluate(folders, thresholds=thresholds, **arguments)
     except InputError as error:
         sys.exit(str(error))

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from mettrail import metrics
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.metrics import Voxels
+from mettrail.metrics import Lesions, Voxels
+from scipy import ndimage
+from sklearn.metrics import roc_auc_score, roc_curve
+from statsmodels.stats.multitest import multipletests
 
 SHAPE = (40, 40, 20)
 MM = np.eye(4)
@@ -100,7 +103,7 @@ def test_nothing_found_where_nothing_is_is_perfect_and_flagged():
 
 def test_two_pieces_of_one_lesion_are_both_found_and_the_rate_counts_the_lesion_once():
     truth = blocks(((5, 5, 5), (8, 4, 4)))
-    counts = metrics.count_lesions(blocks(((5, 5, 5), (4, 4, 4)), ((10, 5, 5), (3, 4, 4))), truth)
+    counts = Lesions.of(blocks(((5, 5, 5), (4, 4, 4)), ((10, 5, 5), (3, 4, 4))), truth).count()
     assert (counts.found, counts.false, counts.missed, counts.n_truth) == (2, 0, 0, 1)
     assert (counts.f1, counts.tpr, counts.fdr) == (1, 1, 0)
 
@@ -108,12 +111,12 @@ def test_two_pieces_of_one_lesion_are_both_found_and_the_rate_counts_the_lesion_
 @pytest.mark.parametrize(("inclusive", "counts"), [(True, (1, 0, 0)), (False, (0, 1, 1))])
 def test_exactly_a_quarter_is_enough_or_not(inclusive, counts):
     truth, prediction = blocks(((5, 5, 5), (8, 4, 4))), blocks(((5, 5, 5), (2, 4, 4)))
-    found = metrics.count_lesions(prediction, truth, inclusive=inclusive)
+    found = Lesions.of(prediction, truth).count(inclusive=inclusive)
     assert (found.found, found.false, found.missed) == counts
 
 
 def test_rates_without_lesions_have_no_value():
-    none = metrics.count_lesions(blocks(), blocks())
+    none = Lesions.of(blocks(), blocks()).count()
     assert none.f1 == 1
     assert math.isnan(none.tpr)
     assert math.isnan(none.fdr)
@@ -121,25 +124,77 @@ def test_rates_without_lesions_have_no_value():
 
 def test_what_touches_at_a_corner_is_one_lesion_or_two():
     corner = blocks(((5, 5, 5), 2), ((7, 7, 7), 2))
-    assert metrics.count_lesions(corner, corner).n_truth == 1
-    assert metrics.count_lesions(corner, corner, connectivity=6).n_truth == 2
+    assert Lesions.of(corner, corner).count().n_truth == 1
+    assert Lesions.of(corner, corner, connectivity=6).count().n_truth == 2
 
 
 def test_panoptic_quality():
     truth = blocks(((2, 2, 2), (9, 1, 1)), OTHER)
     prediction = blocks(((2, 2, 2), (8, 1, 1)), ((30, 5, 5), 2))
-    pq, rq, sq = metrics.panoptic_quality(prediction, truth)
+    pq, rq, sq = Lesions.of(prediction, truth).panoptic_quality()
     assert (rq, sq) == (0.5, pytest.approx(8 / 9))
     assert pq == pytest.approx(rq * sq)
-    assert metrics.panoptic_quality(blocks(), truth) == (0, 0, 0)
-    assert all(map(math.isnan, metrics.panoptic_quality(blocks(), blocks())))
+    assert Lesions.of(blocks(), truth).panoptic_quality() == (0, 0, 0)
+    assert all(map(math.isnan, Lesions.of(blocks(), blocks()).panoptic_quality()))
 
 
 def test_false_lesions_are_counted_from_a_size_on():
-    prediction = blocks(ONE, ((20, 20, 5), (3, 3, 1)), ((30, 30, 5), (10, 1, 1)))
-    assert metrics.count_false(prediction, blocks(ONE), affine=MM) == 2
-    assert metrics.count_false(prediction, blocks(ONE), affine=MM, min_mm3=10) == 1
-    assert metrics.count_false(prediction, blocks(ONE), affine=np.diag([2, 1, 1, 1]), min_mm3=10) == 2
+    lesions = Lesions.of(blocks(ONE, ((20, 20, 5), (3, 3, 1)), ((30, 30, 5), (10, 1, 1))), blocks(ONE))
+    assert [lesions.count_false(min_voxels=n) for n in (0, 9, 10, 11)] == [2, 2, 1, 0]
+
+
+def test_a_true_lesion_is_compared_with_all_predicted_ones_that_touch_it():
+    truth = blocks(((5, 5, 5), (8, 4, 4)), OTHER, ((32, 5, 5), 3))
+    prediction = blocks(((5, 5, 5), (4, 4, 4)), ((10, 5, 5), (4, 4, 4)), ((25, 25, 5), 2))
+    lesions = Lesions.of(prediction, truth)
+    assert lesions.found.sum() == 2
+    by_size = {v.both + v.missed: (v.both, v.predicted, v.missed) for v in lesions.compare_each()}
+    assert by_size == {128: (112, 16, 16), 64: (8, 0, 56), 27: (0, 0, 27)}
+
+
+def test_lesions_and_what_they_share_are_those_of_scipy():
+    rng = np.random.default_rng(3)
+    prediction, truth = (ndimage.gaussian_filter(rng.normal(size=SHAPE), 1.5) > 0.12 for _ in range(2))
+    lesions = Lesions.of(prediction, truth)
+    predicted, n_predicted = ndimage.label(prediction, np.ones((3, 3, 3)))
+    true, n_true = ndimage.label(truth, np.ones((3, 3, 3)))
+    assert min(n_predicted, n_true) > 5
+    iou = np.zeros((n_predicted, n_true))
+    for i, j in np.ndindex(*iou.shape):
+        one, other = predicted == i + 1, true == j + 1
+        iou[i, j] = (one & other).sum() / (one | other).sum()
+    assert np.sort(lesions.iou.ravel()) == pytest.approx(np.sort(iou.ravel()))
+    assert lesions.false.sum() == (iou.max(1) == 0).sum()
+    assert lesions.found.sum() == (iou.max(0) > 0).sum()
+
+
+def test_lesions_at_the_edge_of_the_image_are_scored_like_others():
+    """Seen through a window that cuts off all air around, nothing changes."""
+    truth, prediction = blocks(((5, 5, 5), 4), ((12, 5, 5), 4)), blocks(((5, 6, 5), 4), ((20, 5, 5), 2))
+    box = (slice(5, 22), slice(5, 10), slice(5, 9))
+    affine = np.diag([1, 0.8, 2.5, 1])
+    whole = metrics.score_lesionwise(prediction, truth, affine=affine)
+    assert metrics.score_lesionwise(prediction[box], truth[box], affine=affine) == whole
+    assert (whole.found, whole.false, whole.missed) == (1, 1, 1)
+
+
+# --- What has come and gone ----------------------------------------------------------------------------------------
+
+
+def test_false_lesions_where_a_lesion_has_vanished_are_counted():
+    prior = blocks(ONE, OTHER, ((5, 25, 5), 4), ((25, 5, 5), 4))
+    truth = blocks(ONE, ((32, 32, 12), 3))
+    # One kept, two of three vanished ones copied, by three pieces in all; one false lesion elsewhere.
+    prediction = blocks(ONE, OTHER, ((5, 25, 5), (1, 4, 4)), ((7, 25, 5), (2, 4, 4)), ((15, 15, 12), 3))
+    assert metrics.count_changes(prediction, truth, prior) == metrics.Changes(new=1, vanished=3, left=2, false=3)
+    assert metrics.count_changes(truth, truth, prior) == metrics.Changes(new=1, vanished=3, left=0, false=0)
+    assert metrics.count_changes(prior, blocks(), blocks()) == metrics.Changes(0, 0, 0, 0)
+
+
+def test_a_lesion_that_reaches_from_a_true_one_into_a_vanished_one_is_not_false():
+    prior, truth = blocks(((5, 5, 5), 4), ((13, 5, 5), 4)), blocks(((5, 5, 5), 4))
+    both = blocks(((5, 5, 5), (12, 4, 4)))
+    assert metrics.count_changes(both, truth, prior) == metrics.Changes(new=0, vanished=1, left=0, false=0)
 
 
 # --- Thresholds, tests ---------------------------------------------------------------------------------------------
@@ -147,14 +202,36 @@ def test_false_lesions_are_counted_from_a_size_on():
 
 def test_the_threshold_of_youden():
     truth, probability = [0, 0, 0, 0, 1, 1, 1, 0], [0.1, 0.2, 0.3, 0.6, 0.4, 0.7, 0.9, 0.35]
-    auc, threshold = metrics.choose_threshold(probability, truth)
-    assert auc == pytest.approx(0.9333, abs=1e-4)
-    assert threshold == 0.4
-    assert all(map(math.isnan, metrics.choose_threshold(probability, np.zeros(8))))
+    roc = metrics.choose_threshold(probability, truth)
+    assert roc.auc == pytest.approx(0.9333, abs=1e-4)
+    assert (roc.threshold, roc.sensitivity, roc.specificity) == (0.4, 1, 0.8)
+    for nothing in (np.zeros(8), np.ones(8)):
+        assert all(map(math.isnan, vars(metrics.choose_threshold(probability, nothing)).values()))
 
 
 def test_of_equally_good_thresholds_the_highest_is_taken():
-    assert metrics.choose_threshold([0.2, 0.4, 0.6, 0.8], [0, 1, 0, 1])[1] == 0.8
+    assert metrics.choose_threshold([0.2, 0.4, 0.6, 0.8], [0, 1, 0, 1]).threshold == 0.8
+
+
+def test_a_map_no_better_than_chance_has_no_threshold():
+    for probability in ([0.0] * 4, [0.9, 0.8, 0.1, 0.2]):
+        roc = metrics.choose_threshold(probability, [0, 0, 1, 1])
+        assert roc.auc <= 0.5
+        assert math.isnan(roc.threshold)
+        assert math.isnan(roc.sensitivity)
+
+
+def test_the_curve_is_that_of_scikit_learn():
+    rng = np.random.default_rng(2)
+    truth = rng.random(2000) < 0.05
+    probability = np.round(np.clip(rng.normal(0.2 + 0.3 * truth, 0.15), 0, 1) * 255).astype(np.float32) / 255
+    roc = metrics.choose_threshold(probability, truth)
+    assert roc.auc == pytest.approx(roc_auc_score(truth, probability))
+    false_rate, true_rate, _ = roc_curve(truth, probability)
+    assert roc.sensitivity + roc.specificity - 1 == pytest.approx((true_rate - false_rate).max())
+    found = probability >= roc.threshold
+    assert roc.sensitivity == pytest.approx(found[truth].mean())
+    assert roc.specificity == pytest.approx((~found[~truth]).mean())
 
 
 def scores(*values):
@@ -188,10 +265,20 @@ def test_groups_are_compared_by_ranks_and_corrected():
     assert math.isnan(metrics.compare_groups({"1-3": a, ">10": []})["1-3", ">10"])
 
 
+def test_the_correction_of_three_tests_is_that_of_statsmodels():
+    rng = np.random.default_rng(5)
+    groups = {name: rng.normal(mean, 1, 12).tolist() for name, mean in (("1-3", 0), ("4-10", 0.8), (">10", 1.5))}
+    raw = [metrics.compare_groups({n: groups[n] for n in pair})[pair] for pair in
+           (("1-3", "4-10"), ("1-3", ">10"), ("4-10", ">10"))]  # fmt: skip
+    corrected = list(metrics.compare_groups(groups).values())
+    assert corrected == pytest.approx(multipletests(raw, method="holm")[1].tolist())
+
+
 def test_the_effect_of_size():
     rho, _ = metrics.size_effect([10, 25, 60, 200, 500, 1500], [0, 0.4, 0.55, 0.7, 0.68, 0.85])
     assert rho == pytest.approx(0.9429, abs=1e-4)
-    assert all(map(math.isnan, metrics.size_effect([1, 2], [0.5, 0.6])))
+    for sizes, values in (([1, 2], [0.5, 0.6]), ([1, 2, 3], [1, 1, 1]), ([2, 2, 2], [0.1, 0.2, 0.3])):
+        assert all(map(math.isnan, metrics.size_effect(sizes, values)))
 
 
 def test_masks_on_other_grids_are_refused():

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from mettrail import images, phantom
+from mettrail import evaluation, images, phantom
 from mettrail.brain import extract_brain
 from mettrail.cohort import read_participants
 from mettrail.errors import InputError
@@ -158,6 +158,14 @@ def cohort(tmp_path_factory):
     out = tmp_path_factory.mktemp("cohort")
     phantom.make_cohort(cohort_spec(), out, seed=3)
     return out
+
+
+def test_the_truth_is_laid_out_as_the_evaluation_reads_it(cohort):
+    truth, instances = (cohort / "derivatives" / name for name in ("truth", "truth-instances"))
+    visits = list(evaluation.read_visits(evaluation.find_maps(truth), masks=instances, bids=cohort))
+    assert [visit.first for visit in visits] == [True, *[False] * (len(visits) - 1)]
+    assert all(visit.brain.any() for visit in visits)
+    assert any(np.isin(visit.truth.data, (1, 3)).any() for visit in visits)
 
 
 def test_the_same_seed_makes_the_same_cohort_and_another_another(cohort, tmp_path):

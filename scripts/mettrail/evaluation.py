@@ -1,34 +1,105 @@
 """Predictions of several methods against labels of people: the tables of the papers.
 
 Predictions and labels are folders of tissue maps (``sub-*/ses-*/anat/*_dseg.nii.gz``: 1 enhancing, 2 edema, 3
-necrosis), one map per session. A mean over scans leaves out those where neither has anything, as a perfect score there
-says little.
+necrosis), one map per session. Means over scans leave out those where neither has anything, as a perfect score there
+says little; numbers of false lesions are means over all scans. The columns of all tables stand in `mettrail.tables`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import cc3d
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
-from mettrail import images, metrics
+from mettrail import evaluation_page, images, metrics, tables
+from mettrail.cohort import order_sessions
 from mettrail.errors import InputError
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
+from mettrail.lesions import equivalent_diameter_mm
 
 # What is scored, and the labels it is made of.
-TISSUES = {"whole": (ENHANCING, NECROSIS), "enhancing": (ENHANCING,), "edema": (EDEMA,), "necrosis": (NECROSIS,)}
+TISSUES = {
+    "whole": (ENHANCING, NECROSIS),
+    "enhancing": (ENHANCING,),
+    "edema": (EDEMA,),
+    "necrosis": (NECROSIS,),
+    "with_edema": (ENHANCING, EDEMA, NECROSIS),
+}
+WHOLE = TISSUES["whole"]
 # Which way a score is better, for one-tailed tests.
-HIGHER = ("dsc", "ndsc", "f1", "tpr", "precision", "dsc_found", "lesionwise_dsc")
-LOWER = ("fdr", "n_false", "n_false_10mm3", "lesionwise_hd95_mm")
+HIGHER = (
+    "dsc", "ndsc", "voxel_recall", "voxel_precision", "f1", "tpr", "sensitivity", "dsc_found", "lesionwise_dsc", "pq",
+    "rq", "sq",
+)  # fmt: skip
+# Numbers of false lesions mean something in every scan, also in one without any lesion.
+FALSE = ("n_false", "n_false_10mm3", "n_false_vanished")
+LOWER = ("hd95_mm", "fdr", "lesionwise_hd95_mm", *FALSE)
 FALSE_MIN_MM3 = 10.0
+BANDS_MM = {"<3 mm": 0.0, "3-5 mm": 3.0, "5-10 mm": 5.0, ">10 mm": 10.0}
+# What Grøvik et al. compare between scans with few and with many lesions.
+BY_NUMBER = ("dsc", "voxel_recall", "voxel_precision", "sensitivity", "n_false", "n_false_10mm3")
+PROBABILITY_SCORES = (
+    "auc", "youden_sensitivity", "youden_specificity", "threshold_dsc", "threshold_recall", "threshold_precision",
+    "threshold_sensitivity", "threshold_n_false", "threshold_n_false_10mm3",
+)  # fmt: skip
+SUBSETS = tuple(tables.levels("evaluation_summary", "subset"))
 
 
-def find_maps(folder: Path) -> dict[tuple[str, str], Path]:
-    """Return the tissue map of every session of a derivatives folder.
+@dataclass(frozen=True)
+class Threshold:
+    """From which probability on a voxel is lesion, and where that comes from."""
+
+    value: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A labelled scan.
+
+    Parameters
+    ----------
+    sub, ses : str
+    truth : Image
+        Tissue labels.
+    brain, prior : (X, Y, Z) bool, or None
+        Brain mask and last visit's whole lesions, on the grid of `truth`; None where not given.
+    first : bool
+        Whether it is the patient's first with labels.
+    """
+
+    sub: str
+    ses: str
+    truth: Image
+    brain: np.ndarray | None
+    prior: np.ndarray | None
+    first: bool
+
+    @property
+    def domain(self) -> int:
+        """Voxels that could be lesion: those of the brain mask; of the whole scan where it is not given."""
+        return int(self.truth.data.size if self.brain is None else self.brain.sum())
+
+
+# --- Finding and reading -------------------------------------------------------------------------------------------
+
+
+def find_maps(folder: Path, *, kind: str = "dseg", desc: str | None = "tissue") -> dict[tuple[str, str], Path]:
+    """Return one file of every session of a derivatives folder.
+
+    Parameters
+    ----------
+    folder : path
+    kind : str
+        ``dseg`` or ``probseg``.
+    desc : str, optional
+        Which one is meant where file names have a ``desc-``; others hold numbers of lesions, priors and the like.
+        Any, when omitted.
 
     Raises
     ------
@@ -36,293 +107,616 @@ def find_maps(folder: Path) -> dict[tuple[str, str], Path]:
         No such folder, no map in it, or two maps of one session.
     """
     found: dict[tuple[str, str], Path] = {}
-    for path in sorted(Path(folder).glob("sub-*/ses-*/anat/*_dseg.nii*")):
-        if "desc-" in path.name and "desc-tissue" not in path.name:
-            continue  # numbers of lesions, last visit's labels: not tissues
+    for path in sorted(Path(folder).glob(f"sub-*/ses-*/anat/*_{kind}.nii*")):
+        if desc and "_desc-" in path.name and f"_desc-{desc}_" not in path.name:
+            continue
         key = path.parts[-4].removeprefix("sub-"), path.parts[-3].removeprefix("ses-")
         if key in found:
             raise InputError(
                 path.parent,
                 found=f"{found[key].name} and {path.name}",
-                expected="one tissue map per session",
-                advice="Keep the one that is meant.",
+                expected=f"one {kind} per session",
+                advice="Keep the one that is meant." if desc else "Name the one that is meant with --probabilities.",
             )
         found[key] = path
     if not found:
         raise InputError(
             folder,
-            found="no tissue map",
-            expected="sub-*/ses-*/anat/*_dseg.nii.gz",
+            found=f"no {desc or ''} map".replace("  ", " "),
+            expected=f"sub-*/ses-*/anat/*_{kind}.nii.gz",
             advice="Name the folder that holds the sub-* folders of one method, or of the labels.",
         )
     return found
 
 
-def score_scan(prediction: Image, truth: Image, brain: np.ndarray | None = None) -> list[dict]:
-    """Score one scan: a row per tissue.
+def _show(sessions):
+    return ", ".join(f"sub-{sub}_ses-{ses}" for sub, ses in sorted(sessions))
+
+
+def find_predictions(folder: Path, labels: Mapping[tuple[str, str], Path], *, labelled_only: bool) -> dict:
+    """Return a method's tissue map of every labelled session.
+
+    Raises
+    ------
+    InputError
+        A labelled session without prediction (scores of different scans cannot be compared), a prediction without
+        labels unless `labelled_only`, or a file that is prediction and label at once.
+    """
+    maps = find_maps(folder)
+    lacking, unlabelled = set(labels) - set(maps), set(maps) - set(labels)
+    if lacking:
+        raise InputError(
+            folder,
+            found=f"nothing for {_show(lacking)}",
+            expected="a tissue map for every labelled session",
+            advice="Predict these sessions too, or take their labels out.",
+        )
+    if unlabelled and not labelled_only:
+        raise InputError(
+            folder,
+            found=f"predictions without labels: {_show(unlabelled)}",
+            expected="labels for every session",
+            advice="Add their labels, or give --labelled-only to leave these predictions out.",
+        )
+    for key, label in labels.items():
+        _require_different(maps[key], label, "prediction and label at once")
+    return {key: maps[key] for key in labels}
+
+
+def _require_different(path, label, what):
+    if path.samefile(label):
+        raise InputError(
+            path,
+            found=what,
+            expected=f"another file than {label}",
+            advice="Name another folder, or mend the link.",
+        )
+
+
+def read_visits(
+    labels: Mapping[tuple[str, str], Path],
+    *,
+    masks: Path | None = None,
+    priors: Path | None = None,
+    aligned: bool = False,
+    bids: Path | None = None,
+) -> Iterator[Visit]:
+    """Read labelled scans one by one, each patient's in order of time.
 
     Parameters
     ----------
-    prediction, truth : Image
-        Tissue labels on one grid.
-    brain : (X, Y, Z) bool, optional
-        The domain of nDSC; without it, the whole array.
+    labels : mapping of (sub, ses) to path
+    masks : path, optional
+        Folder with ``sub-*/ses-*/anat/*brain_mask.nii*`` in the space of the labels, on any grid.
+    priors : path, optional
+        Folder with last visit's labels in the space of each follow-up, on any grid (``*_desc-prior_dseg.nii*``).
+    aligned : bool
+        The labels of all visits of a patient are in one space: last visit's are the priors.
+    bids : path, optional
+        Dataset whose ``sub-*/sub-*_sessions.tsv`` say when the visits were; without it, they are in the order of their
+        labels.
+    """
+    given = find_maps(priors, desc="prior") if priors else {}
+    for sub in sorted({sub for sub, _ in labels}):
+        order, _ = order_sessions(bids, sub, [ses for who, ses in labels if who == sub])
+        last = None
+        for ses in order:
+            truth = images.read_labels(labels[sub, ses], images.TISSUE_LABELS)
+            prior = None
+            if last is not None and priors:
+                prior = _read_prior(given, sub, ses, priors)
+            elif last is not None and aligned:
+                prior = last
+            yield Visit(
+                sub,
+                ses,
+                truth,
+                _read_mask(masks, sub, ses, truth) if masks else None,
+                None if prior is None else np.isin(images.resample(prior, truth.grid, order=0).data, WHOLE),
+                last is None,
+            )
+            last = truth
+
+
+def _read_prior(given, sub, ses, folder):
+    if (sub, ses) not in given:
+        raise InputError(
+            folder,
+            found=f"no prior of sub-{sub}_ses-{ses}",
+            expected="last visit's labels for every follow-up",
+            advice="Propagate them, or leave the priors out; --bids says which visit is the first.",
+        )
+    return images.read_labels(given[sub, ses], images.TISSUE_LABELS)
+
+
+def _read_mask(folder, sub, ses, truth):
+    found = sorted(Path(folder).glob(f"sub-{sub}/ses-{ses}/anat/*brain_mask.nii*"))
+    mask = images.resample(images.read_labels(found[0]), truth.grid, order=0).data > 0 if len(found) == 1 else None
+    if mask is None or not mask.any():
+        raise InputError(
+            Path(folder) / f"sub-{sub}/ses-{ses}/anat",
+            found=f"{len(found)} brain masks" if mask is None else "a brain mask that is empty, or elsewhere",
+            expected="one *brain_mask.nii.gz in the space of the labels",
+            advice="Correct the folder of masks, or leave it out.",
+        )
+    return mask
+
+
+def read_lesion_probability(path: Path, truth: Image) -> np.ndarray:
+    """Read the probability of a whole lesion onto the grid of the labels (linear).
+
+    Parameters
+    ----------
+    path : path
+        (X, Y, Z, 4) with the classes of the labels, as the pipeline writes them, or (X, Y, Z).
+    truth : Image
 
     Returns
     -------
-    list of dict
-        ``tissue``, ``empty`` (neither has any), ``truth_mm3``, `HIGHER`, `LOWER`, ``n_truth``, ``n_predicted``.
+    (X, Y, Z) float32
     """
-    images.require_same_grid(truth, prediction)
-    domain = int(truth.data.size if brain is None else brain.sum())
-    voxel_mm3 = abs(np.linalg.det(truth.affine[:3, :3]))
+    image = images.read_probabilities(path)
+    shape = image.data.shape
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (len(images.TISSUE_LABELS),)):
+        raise InputError(
+            path,
+            found=f"an array of {'x'.join(map(str, shape))}",
+            expected="3-D (a whole lesion), or 4-D with the classes background, enhancing, edema, necrosis",
+            advice="Write probabilities so.",
+        )
+    whole = image.data[..., list(WHOLE)].sum(-1) if len(shape) == 4 else image.data
+    if not np.isfinite(whole).all() or whole.min() < -0.01 or whole.max() > 1.01:
+        raise InputError(
+            path,
+            found=f"values from {whole.min():g} to {whole.max():g}",
+            expected="probabilities from 0 to 1",
+            advice="Write probabilities, not logits or labels.",
+        )
+    image = Image(whole, image.affine)
+    return whole if image.grid.matches(truth.grid) else images.resample(image, truth.grid, order=1).data
+
+
+# --- Scoring one scan ----------------------------------------------------------------------------------------------
+
+
+def score_scan(prediction: Image, visit: Visit) -> list[dict]:
+    """Score one scan: a row of the table ``evaluation_scans`` per tissue, but for who and what was scored.
+
+    Raises
+    ------
+    GridMismatchError
+        Prediction and labels are not on one grid.
+    """
+    images.require_same_grid(visit.truth, prediction)
+    grid = visit.truth.grid
+    # Lesions fill a small part of a scan: all but the domain of nDSC is seen there.
+    box = _box_of((visit.truth.data > 0) | (prediction.data > 0))
     rows = []
     for tissue, labels in TISSUES.items():
-        found, true = np.isin(prediction.data, labels), np.isin(truth.data, labels)
-        voxels, lesions = metrics.Voxels.of(found, true), metrics.count_lesions(found, true)
-        lesionwise = metrics.score_lesionwise(found, true, affine=truth.affine)
+        found, true = (np.isin(image.data[box], labels) for image in (prediction, visit.truth))
+        voxels, lesions = metrics.Voxels.of(found, true), metrics.Lesions.of(found, true)
+        counts, lesionwise = lesions.count(), metrics.score_lesionwise(found, true, affine=grid.affine)
+        distance = metrics.hausdorff95(found, true, spacing_mm=grid.spacing_mm)
+        pq, rq, sq = lesions.panoptic_quality()
+        of_found = [lesion.dice for lesion in lesions.compare_each() if lesion.both]
         rows.append(
             {
                 "tissue": tissue,
                 "empty": voxels.empty,
-                "truth_mm3": true.sum() * voxel_mm3,
+                "truth_mm3": true.sum() * grid.voxel_volume_mm3,
+                "predicted_mm3": found.sum() * grid.voxel_volume_mm3,
                 "dsc": voxels.dice,
-                "ndsc": voxels.normalised_dice(domain=domain),
-                "f1": lesions.f1,
-                "tpr": lesions.tpr,
-                "precision": lesions.precision,
-                "fdr": lesions.fdr,
-                "dsc_found": _mean_of_found(found, true),
-                "n_false": metrics.count_false(found, true, affine=truth.affine),
-                "n_false_10mm3": metrics.count_false(found, true, affine=truth.affine, min_mm3=FALSE_MIN_MM3),
+                "ndsc": voxels.normalised_dice(domain=visit.domain),
+                "voxel_recall": voxels.recall,
+                "voxel_precision": voxels.precision,
+                "hd95_mm": metrics.BRATS_FAR_MM if math.isinf(distance) else distance,
+                "n_truth": counts.n_truth,
+                "n_predicted": counts.n_predicted,
+                "f1": counts.f1,
+                "tpr": counts.tpr,
+                "fdr": counts.fdr,
+                "n_found": int(lesions.found.sum()),
+                "sensitivity": lesions.found.mean() if counts.n_truth else None,
+                "n_false": lesions.count_false(),
+                "n_false_10mm3": lesions.count_false(min_voxels=FALSE_MIN_MM3 / grid.voxel_volume_mm3),
+                "dsc_found": float(np.mean(of_found)) if of_found else None,
                 "lesionwise_dsc": lesionwise.dice,
                 "lesionwise_hd95_mm": lesionwise.hd95_mm,
-                "n_truth": lesions.n_truth,
-                "n_predicted": lesions.n_predicted,
+                "pq": pq,
+                "rq": rq,
+                "sq": sq,
+                **dict.fromkeys(("n_new", "n_vanished", "n_vanished_left", "n_false_vanished")),
+            }
+        )
+    if visit.prior is not None:
+        found, true = (np.isin(image.data, WHOLE) for image in (prediction, visit.truth))
+        changes = metrics.count_changes(found, true, visit.prior)
+        whole = next(row for row in rows if row["tissue"] == "whole")
+        whole |= {"n_new": changes.new, "n_vanished": changes.vanished}
+        whole |= {"n_vanished_left": changes.left, "n_false_vanished": changes.false}
+    return rows
+
+
+def _box_of(mask):
+    boxes = ndimage.find_objects(mask.astype(np.uint8))
+    return boxes[0] if boxes else (slice(0, 1),) * 3
+
+
+def score_lesions(prediction: Image, visit: Visit) -> list[dict]:
+    """Score each true whole lesion: a row of the table ``evaluation_lesions``, but for whose it is."""
+    found, true = (np.isin(image.data, WHOLE) for image in (prediction, visit.truth))
+    lesions = metrics.Lesions.of(found, true)
+    new = [None] * len(lesions.found)
+    if visit.prior is not None:
+        new = (~metrics.Lesions.of(visit.prior, true).found).tolist()
+    rows = []
+    for number, voxels in enumerate(lesions.compare_each()):
+        volume = float(lesions.true_voxels[number] * visit.truth.voxel_volume_mm3)
+        diameter = equivalent_diameter_mm(volume)
+        rows.append(
+            {
+                "lesion": number + 1,
+                "new": new[number],
+                "volume_mm3": volume,
+                "diameter_mm": diameter,
+                "diameter_group": [band for band, least in BANDS_MM.items() if diameter >= least][-1],
+                "found": voxels.both > 0,
+                "dsc": voxels.dice,
+                "ndsc": voxels.normalised_dice(domain=visit.domain),
             }
         )
     return rows
 
 
-def score_lesions(prediction: Image, truth: Image, brain: np.ndarray | None = None) -> list[dict]:
-    """Score each true lesion (labels 1 and 3) against the predicted ones that touch it: missed ones have 0."""
-    domain = int(truth.data.size if brain is None else brain.sum())
-    voxel_mm3 = abs(np.linalg.det(truth.affine[:3, :3]))
-    found, true = (np.isin(image.data, TISSUES["whole"]) for image in (prediction, truth))
-    return [
-        {
-            "volume_mm3": (voxels.both + voxels.missed) * voxel_mm3,
-            "found": voxels.both > 0,
-            "dsc": voxels.dice,
-            "ndsc": voxels.normalised_dice(domain=domain),
-        }
-        for voxels in _voxels_of_lesions(found, true)
-    ]
+def score_probability(probability: np.ndarray, visit: Visit, threshold: Threshold | None) -> dict:
+    """Score one probability map as Grøvik et al. do: a row of ``evaluation_probabilities``, but for whose it is.
+
+    Parameters
+    ----------
+    probability : (X, Y, Z) float
+        Of a whole lesion, on the grid of the labels. Outside the brain mask nothing counts.
+    visit : Visit
+        With a brain mask.
+    threshold : Threshold or None
+        Chosen on other scans.
+    """
+    true = np.isin(visit.truth.data, WHOLE) & visit.brain
+    found = (probability >= (threshold.value if threshold else math.inf)) & visit.brain
+    roc = metrics.choose_threshold(probability[visit.brain], true[visit.brain])
+    voxels, lesions = metrics.Voxels.of(found, true), metrics.Lesions.of(found, true)
+    row = {
+        "n_truth": lesions.true_voxels.size,
+        "auc": roc.auc,
+        "youden_threshold": roc.threshold,
+        "youden_sensitivity": roc.sensitivity,
+        "youden_specificity": roc.specificity,
+    }
+    if threshold is None:
+        later = [name for name in tables.columns("evaluation_probabilities") if name.startswith("threshold")]
+        return row | dict.fromkeys(later)
+    least = FALSE_MIN_MM3 / visit.truth.voxel_volume_mm3
+    return row | {
+        "threshold": threshold.value,
+        "threshold_from": threshold.source,
+        "threshold_dsc": None if voxels.empty else voxels.dice,
+        "threshold_recall": voxels.recall,
+        "threshold_precision": voxels.precision,
+        "threshold_sensitivity": lesions.found.mean() if lesions.found.size else None,
+        "threshold_n_false": lesions.count_false(),
+        "threshold_n_false_10mm3": lesions.count_false(min_voxels=least),
+    }
 
 
-def _mean_of_found(found, true):
-    """Mean Dice of the true lesions that any predicted one touches."""
-    scores = [voxels.dice for voxels in _voxels_of_lesions(found, true) if voxels.both]
-    return float(np.mean(scores)) if scores else math.nan
+def settle_threshold(given: str, *, validation: Sequence[Path] | None, labels: Mapping, desc: str | None) -> Threshold:
+    """Take a threshold that is given, or choose it on scans of validation: the mean of their Youden thresholds.
+
+    Parameters
+    ----------
+    given : str
+        A number, or a folder with a method's probability maps of the scans of validation.
+    validation : (2,) path, optional
+        Folders with labels and brain masks of these scans.
+    labels : mapping of (sub, ses) to path
+        What will be scored: none of these files may be among the labels of validation.
+    desc : str or None
+        See `find_maps`.
+
+    Raises
+    ------
+    InputError
+        A number outside of 0 to 1, a folder without `validation`, labels that are scored with the threshold that was
+        chosen on them, or not one scan to choose it on.
+    """
+    try:
+        value = float(given)
+    except ValueError:
+        value = None
+    if value is not None:
+        if not 0 < value <= 1:
+            raise InputError(
+                "--threshold-from", found=given, expected="above 0, at most 1", advice="Give a probability."
+            )
+        return Threshold(value, "given")
+    if validation is None:
+        raise InputError(
+            "--threshold-from",
+            found=f"{given}, but no --validation",
+            expected="labels and masks of the scans that the threshold is chosen on",
+            advice="Add --validation LABELS MASKS, or give a number.",
+        )
+    folder, masks = validation
+    truths, probabilities = find_maps(folder), find_maps(Path(given), kind="probseg", desc=desc)
+    for key in set(truths) & set(labels):
+        _require_different(truths[key], labels[key], "labels that are to be scored with the threshold chosen on them")
+    chosen = []
+    for visit in read_visits({key: truths[key] for key in set(truths) & set(probabilities)}, masks=masks):
+        probability = read_lesion_probability(probabilities[visit.sub, visit.ses], visit.truth)[visit.brain]
+        chosen.append(metrics.choose_threshold(probability, np.isin(visit.truth.data, WHOLE)[visit.brain]).threshold)
+    chosen = [threshold for threshold in chosen if not math.isnan(threshold)]
+    if not chosen:
+        raise InputError(
+            given,
+            found=f"no probability map of a scan with lesions in {folder}",
+            expected="at least one",
+            advice="Name the method's predictions of the scans of validation.",
+        )
+    return Threshold(float(np.mean(chosen)), f"{given}: mean of {len(chosen)} scans")
 
 
-def _voxels_of_lesions(found, true):
-    """Yield, for each true lesion, the voxels it shares with the predicted ones that touch it."""
-    true, found = (cc3d.connected_components(mask, connectivity=26) for mask in (true, found))
-    for number in range(1, int(true.max(initial=0)) + 1):
-        lesion = true == number
-        touching = np.unique(found[lesion])
-        yield metrics.Voxels.of(np.isin(found, touching[touching > 0]), lesion)
+# --- Scoring methods -----------------------------------------------------------------------------------------------
 
 
-def score_methods(methods: Mapping[str, Path], labels: Path, masks: Path | None = None):
+def score_methods(
+    methods: Mapping[str, Path],
+    labels: Path,
+    *,
+    labelled_only: bool = False,
+    probabilities: str | None = None,
+    thresholds: Mapping[str, str] | None = None,
+    validation: Sequence[Path] | None = None,
+    **reading,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Score every method on every labelled session.
 
     Parameters
     ----------
     methods : mapping
-        Name to folder of predictions.
+        Name to folder of predictions. Probability maps (``*_probseg.nii*``) beside them are scored where there are
+        brain masks.
     labels : path
         Folder of labels.
-    masks : path, optional
-        Folder with ``sub-*/ses-*/anat/*brain_mask.nii*`` on the labels' grid or any other.
+    labelled_only : bool
+        Leave predictions without labels out, instead of refusing them.
+    probabilities : str, optional
+        Which probability map is meant where a session has several: its ``desc-``.
+    thresholds : mapping, optional
+        Name of a method to what `settle_threshold` takes.
+    validation : (2,) path, optional
+        See `settle_threshold`.
+    **reading
+        See `read_visits`.
 
     Returns
     -------
-    scans, lesions : DataFrame
-        One row per method, session and tissue; one row per method and true lesion. ``first`` says whether the session
-        is the patient's first.
-
-    Raises
-    ------
-    InputError
-        A session that a method lacks: scores of different scans cannot be compared.
+    scans, lesions, probabilities : DataFrame
+        See the columns of ``evaluation_scans``, ``evaluation_lesions``, ``evaluation_probabilities``.
     """
-    truth = find_maps(labels)
-    predictions = {name: find_maps(folder) for name, folder in methods.items()}
-    for name, maps in predictions.items():
-        lacking = sorted(set(truth) - set(maps))
-        if lacking:
-            raise InputError(
-                methods[name],
-                found=f"nothing for {', '.join(f'sub-{sub}_ses-{ses}' for sub, ses in lacking)}",
-                expected="a tissue map for every labelled session",
-                advice="Predict these sessions too, or take their labels out.",
-            )
-    first = {}
-    for sub, ses in sorted(truth):
-        first.setdefault(sub, ses)
-    scans, lesions = [], []
-    for (sub, ses), path in sorted(truth.items()):
-        true = images.read_labels(path, images.TISSUE_LABELS)
-        brain = _read_mask(masks, sub, ses, true) if masks else None
-        for name, maps in predictions.items():
-            predicted = images.read_labels(maps[sub, ses], images.TISSUE_LABELS)
-            about = {"method": name, "participant_id": f"sub-{sub}", "session_id": f"ses-{ses}"}
-            about["first"] = first[sub] == ses
-            scans += [about | row for row in score_scan(predicted, true, brain)]
-            lesions += [about | row for row in score_lesions(predicted, true, brain)]
-    return pd.DataFrame(scans), pd.DataFrame(lesions)
-
-
-def _read_mask(folder, sub, ses, truth):
-    found = sorted(Path(folder).glob(f"sub-{sub}/ses-{ses}/anat/*brain_mask.nii*"))
-    if len(found) != 1:
+    truths = find_maps(labels)
+    predictions = {
+        name: find_predictions(folder, truths, labelled_only=labelled_only) for name, folder in methods.items()
+    }
+    maps = {
+        name: find_maps(folder, kind="probseg", desc=probabilities)
+        for name, folder in methods.items()
+        if reading.get("masks") and any(Path(folder).glob("sub-*/ses-*/anat/*_probseg.nii*"))
+    }
+    settled = {
+        name: settle_threshold(given, validation=validation, labels=truths, desc=probabilities)
+        for name, given in (thresholds or {}).items()
+    }
+    lacking = sorted(set(settled) - set(maps))
+    if lacking:
         raise InputError(
-            Path(folder) / f"sub-{sub}/ses-{ses}/anat",
-            found=f"{len(found)} brain masks",
-            expected="one *brain_mask.nii.gz",
-            advice="Correct the folder of masks, or leave it out.",
+            "--threshold-from",
+            found=f"{', '.join(lacking)}: no probability maps that could be scored",
+            expected="methods with *_probseg.nii.gz beside their label maps, and --masks",
+            advice="Add them, or leave the threshold out.",
         )
-    return images.resample(images.read_labels(found[0]), truth.grid, order=0).data > 0
-
-
-def summarise(scans: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and standard deviation of every score, by method, tissue and subset (all, first, follow-up)."""
-    rows = []
-    subsets = {"all": scans["first"] | True, "first": scans["first"], "follow-up": ~scans["first"]}
-    for subset, chosen in subsets.items():
-        for (method, tissue), group in scans[chosen].groupby(["method", "tissue"], sort=False):
-            counted = group[~group["empty"]]
-            row = {
-                "method": method,
-                "tissue": tissue,
-                "subset": subset,
-                "n_scans": len(group),
-                "n_scored": len(counted),
+    scans, lesions, scored = [], [], []
+    for visit in read_visits(truths, **reading):
+        key = visit.sub, visit.ses
+        for name, files in predictions.items():
+            predicted = images.read_labels(files[key], images.TISSUE_LABELS)
+            rows = score_scan(predicted, visit)
+            n_new = next(row["n_new"] for row in rows if row["tissue"] == "whole")
+            about = {
+                "method": name,
+                "participant_id": f"sub-{visit.sub}",
+                "session_id": f"ses-{visit.ses}",
+                "first": visit.first,
+                "known": False if visit.first else None if n_new is None else n_new == 0,
             }
-            for score in (*HIGHER, *LOWER):
-                row |= {score: counted[score].mean(), f"{score}_sd": counted[score].std()}
-            rows.append(row)
-    return pd.DataFrame(rows)
+            scans += [about | row for row in rows]
+            lesions += [about | row for row in score_lesions(predicted, visit)]
+            if key in maps.get(name, {}):
+                probability = read_lesion_probability(maps[name][key], visit.truth)
+                scored.append(about | score_probability(probability, visit, settled.get(name)))
+    kinds = ("evaluation_scans", "evaluation_lesions", "evaluation_probabilities")
+    return tuple(tables.make_table(rows, kind) for rows, kind in zip((scans, lesions, scored), kinds, strict=True))
 
 
-def compare_methods(scans: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Test every method against one: paired one-tailed t-tests over patients, by tissue and score.
+def in_subset(table: pd.DataFrame, subset: str) -> pd.DataFrame:
+    """Return the rows of first visits, follow-ups, follow-ups without a new lesion, or all."""
+    first = table["first"].astype(bool)
+    chosen = {
+        "all": first | True,
+        "first": first,
+        "follow-up": ~first,
+        "known": table["known"].fillna(False).astype(bool),
+    }
+    return table[chosen[subset]]
+
+
+def group_of_number(n_lesions: pd.Series) -> pd.Series:
+    """Return the group of scans with so many lesions (`metrics.LESION_GROUPS`); missing without any."""
+    return pd.cut(n_lesions.astype(float), [0, 3, 10, math.inf], labels=list(metrics.LESION_GROUPS)).astype(object)
+
+
+def summarise(scans: pd.DataFrame, lesions: pd.DataFrame, probabilities: pd.DataFrame) -> pd.DataFrame:
+    """Return means by method, subset, tissue and group: the table ``evaluation_summary``."""
+    rows = []
+    for subset in SUBSETS:
+        for (method, tissue), group in in_subset(scans, subset).groupby(["method", "tissue"], sort=False):
+            about = {"method": method, "subset": subset, "tissue": tissue}
+            rows += _means(group, about, (*HIGHER, *LOWER))
+            rows += _pool(group, about)
+            if tissue == "whole":
+                for number, part in group.groupby(group_of_number(group["n_truth"])):
+                    rows += _means(part, about | {"group": number}, BY_NUMBER)
+        about = {"subset": subset, "tissue": "whole"}
+        for method, group in in_subset(lesions, subset).groupby("method", sort=False):
+            renamed = group.rename(columns={name: f"lesion_{name}" for name in ("found", "dsc", "ndsc")})
+            renamed["lesion_found"] = renamed["lesion_found"].astype(float)
+            scores = ("lesion_found", "lesion_dsc", "lesion_ndsc")
+            rows += _means(renamed, about | {"method": method}, scores)
+            rows += _means(renamed[group["found"]], about | {"method": method, "group": "found"}, scores[1:])
+            for band, part in renamed.groupby("diameter_group"):
+                rows += _means(part, about | {"method": method, "group": band}, scores)
+        for method, group in in_subset(probabilities, subset).groupby("method", sort=False):
+            rows += _means(group, about | {"method": method}, PROBABILITY_SCORES)
+            for number, part in group.groupby(group_of_number(group["n_truth"])):
+                rows += _means(part, about | {"method": method, "group": number}, PROBABILITY_SCORES)
+    return tables.make_table(rows, "evaluation_summary")
+
+
+def _means(table, about, scores):
+    for score in scores:
+        values = (table if score in FALSE or "empty" not in table else table[~table["empty"]])[score].dropna()
+        values = values.astype(float)
+        yield {"group": "all"} | about | {"score": score, "n": len(values), "mean": values.mean(), "sd": values.std()}
+
+
+def _pool(scans, about):
+    found, true, false = (int(scans[name].sum()) for name in ("n_found", "n_truth", "n_false"))
+    for score, of in (("pooled_sensitivity", true), ("pooled_precision", found + false)):
+        share = found / of if of else None
+        yield about | {"group": "all", "score": score, "n": of, "mean": share, "sd": None}
+
+
+def compare_methods(scans: pd.DataFrame, reference: str) -> list[dict]:
+    """Test whether every other method is better than one: paired one-tailed t-tests over patients.
+
+    Only scans where both have a score count, so that both means of a patient are of the same scans.
 
     Raises
     ------
     InputError
         The reference is none of the methods.
     """
-    if reference not in set(scans["method"]):
+    names = scans["method"].unique().tolist()
+    if reference not in names:
         raise InputError(
-            "reference method",
+            "--reference",
             found=reference,
-            expected=f"one of {', '.join(sorted(set(scans['method'])))}",
-            advice="Name a method that was scored.",
+            expected=f"one of {', '.join(names)}",
+            advice="Name a method that is scored.",
         )
+    scan = ["participant_id", "session_id"]
     rows = []
-    for tissue, of_tissue in scans[~scans["empty"]].groupby("tissue", sort=False):
-        for method in [name for name in of_tissue["method"].unique() if name != reference]:
-            for score in (*HIGHER, *LOWER):
-                new, old = (_by_patient(of_tissue, name, score) for name in (method, reference))
-                common = sorted(set(new) & set(old))
-                new, old = ({who: scores[who] for who in common} for scores in (new, old))
-                t, p = metrics.is_better(new, old) if score in HIGHER else metrics.is_better(old, new)
-                about = {"method": method, "against": reference, "tissue": tissue, "score": score}
-                rows.append(about | {"n_patients": len(common), "t": t, "p": p})
-    return pd.DataFrame(rows)
+    for subset in SUBSETS:
+        for tissue, part in in_subset(scans, subset).groupby("tissue", sort=False):
+            of = {name: part[part["method"] == name].set_index(scan) for name in names}
+            for method in [name for name in names if name != reference]:
+                some = ~(of[method]["empty"] & of[reference]["empty"])
+                for score in (*HIGHER, *LOWER):
+                    both = pd.DataFrame({"new": of[method][score], "old": of[reference][score]})
+                    both = (both if score in FALSE else both[some]).dropna().astype(float)
+                    new, old = (both.groupby("participant_id")[side].apply(list).to_dict() for side in both)
+                    t, p = metrics.is_better(new, old) if score in HIGHER else metrics.is_better(old, new)
+                    about = {"method": method, "test": "paired_t", "against": reference, "subset": subset}
+                    about |= {"tissue": tissue, "group": "all", "score": score, "n": len(new)}
+                    rows.append(about | {"statistic": t, "p": p})
+    return rows
 
 
-def _by_patient(scans, method, score):
-    mine = scans[scans["method"] == method]
-    return {who: group[score].tolist() for who, group in mine.groupby("participant_id")}
+def compare_numbers(scans: pd.DataFrame, probabilities: pd.DataFrame) -> list[dict]:
+    """Compare scans with 1-3, 4-10 and more lesions, two groups at a time, by method: rank-sum tests."""
+    rows = []
+    whole = scans[scans["tissue"] == "whole"]
+    for table, scores in ((whole, BY_NUMBER), (probabilities, PROBABILITY_SCORES)):
+        for method, part in table.groupby("method", sort=False):
+            group = group_of_number(part["n_truth"])
+            for score in scores:
+                split = {
+                    name: part.loc[group == name, score].dropna().astype(float).tolist()
+                    for name in metrics.LESION_GROUPS
+                }
+                about = {"method": method, "test": "rank_sum", "subset": "all", "tissue": "whole", "score": score}
+                rows += [
+                    about | {"group": a, "against": b, "n": len(split[a]) + len(split[b]), "statistic": None, "p": p}
+                    for (a, b), p in metrics.compare_groups(split).items()
+                ]
+    return rows
 
 
-def correlate_size(lesions: pd.DataFrame) -> pd.DataFrame:
+def correlate_size(lesions: pd.DataFrame) -> list[dict]:
     """Correlate lesion volume with DSC and nDSC by method (Spearman), missed lesions included and left out."""
     rows = []
-    for method, group in lesions.groupby("method", sort=False):
-        for which, chosen in (("all", group), ("found", group[group["found"]])):
-            for score in ("dsc", "ndsc"):
-                rho, p = metrics.size_effect(chosen["volume_mm3"], chosen[score])
-                rows.append({"method": method, "lesions": which, "score": score, "n": len(chosen), "rho": rho, "p": p})
-    return pd.DataFrame(rows)
+    for subset in SUBSETS:
+        for method, part in in_subset(lesions, subset).groupby("method", sort=False):
+            for group, chosen in (("all", part), ("found", part[part["found"]])):
+                about = {"method": method, "test": "spearman", "against": "volume_mm3", "subset": subset}
+                about |= {"tissue": "whole", "group": group, "n": len(chosen)}
+                for score in ("dsc", "ndsc"):
+                    rho, p = metrics.size_effect(chosen["volume_mm3"], chosen[score])
+                    rows.append(about | {"score": f"lesion_{score}", "statistic": rho, "p": p})
+    return rows
 
 
-def group_by_number(scans: pd.DataFrame, scores: Sequence[str] = ("dsc", "tpr", "n_false_10mm3")) -> pd.DataFrame:
-    """Compare scans with 1-3, 4-10 and more lesions: means, and rank-sum tests with Holm's correction."""
-    whole = scans[(scans["tissue"] == "whole") & (scans["n_truth"] > 0)]
-    group = pd.cut(whole["n_truth"], [0, 3, 10, math.inf], labels=metrics.LESION_GROUPS).astype(str)
-    rows = []
-    for method, score in [(method, score) for method in whole["method"].unique() for score in scores]:
-        values = whole[whole["method"] == method]
-        split = {
-            name: values.loc[group[values.index] == name, score].dropna().tolist() for name in metrics.LESION_GROUPS
-        }
-        row = {"method": method, "score": score}
-        row |= {f"n_{name}": len(of) for name, of in split.items()}
-        row |= {f"mean_{name}": float(np.mean(of)) if of else math.nan for name, of in split.items()}
-        row |= {f"p_{a}_vs_{b}": p for (a, b), p in metrics.compare_groups(split).items()}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def evaluate(
-    methods: Mapping[str, Path], labels: Path, out: Path, *, masks: Path | None, reference: str | None
-) -> None:
-    """Score methods and write the tables: ``scans``, ``lesions``, ``summary``, ``tests``, ``size``, ``groups`` (CSV).
+def evaluate(methods: Mapping[str, Path], labels: Path, out: Path, *, reference: str | None, **settings) -> None:
+    """Score methods and write ``scans``, ``lesions``, ``probabilities``, ``summary``, ``tests`` (CSV, JSON) and a page.
 
     Parameters
     ----------
-    methods, labels, masks
+    methods, labels, **settings
         As for `score_methods`.
     out : path
-        Folder of the tables, made when missing.
+        Folder of the tables and of ``evaluation.md``, made when missing.
     reference : str or None
         The method that the others are tested against; the last one if not given.
     """
-    scans, lesions = score_methods(methods, labels, masks)
+    reference = reference or list(methods)[-1]
+    scans, lesions, probabilities = score_methods(methods, labels, **settings)
+    tests = [*compare_methods(scans, reference), *compare_numbers(scans, probabilities), *correlate_size(lesions)]
     written = {
         "scans": scans,
         "lesions": lesions,
-        "summary": summarise(scans),
-        "tests": compare_methods(scans, reference or list(methods)[-1]),
-        "size": correlate_size(lesions) if len(lesions) else pd.DataFrame(),
-        "groups": group_by_number(scans),
+        "probabilities": probabilities,
+        "summary": summarise(scans, lesions, probabilities),
+        "tests": tables.make_table(tests, "evaluation_tests"),
     }
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     for name, table in written.items():
-        table.to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
+        tables.write_csv_mirror(table, out / f"{name}.csv", f"evaluation_{name}")
+    page = evaluation_page.make_page(written, methods, labels, reference=reference, settings=settings)
+    (out / "evaluation.md").write_text(page, encoding="utf-8")
 
 
-def read_methods(arguments: Sequence[str]) -> dict[str, Path]:
-    """Read ``NAME=FOLDER`` arguments.
+def read_pairs(arguments: Sequence[str], *, example: str) -> dict[str, str]:
+    """Read ``NAME=VALUE`` arguments.
 
-    >>> read_methods(["ours=a/b"])
-    {'ours': PosixPath('a/b')}
+    >>> read_pairs(["ours=a/b"], example="ours=a/b")
+    {'ours': 'a/b'}
     """
-    methods = {}
+    pairs: dict[str, str] = {}
     for argument in arguments:
-        name, _, folder = argument.partition("=")
-        if not name or not folder or name in methods:
+        name, _, value = argument.partition("=")
+        if not name or not value or name in pairs:
             raise InputError(
                 argument,
-                found="a name twice" if name in methods else "no NAME=FOLDER",
-                expected="NAME=FOLDER for each method, each name once",
-                advice="E.g. nnunet=derivatives/nnunet",
+                found="a name twice" if name in pairs else "no NAME=VALUE",
+                expected="NAME=VALUE for each method, each name once",
+                advice=f"E.g. {example}",
             )
-        methods[name] = Path(folder)
-    return methods
+        pairs[name] = value
+    return pairs

@@ -18,9 +18,10 @@ import cc3d
 import numpy as np
 import surface_distance
 from scipy import ndimage, stats
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import auc, roc_curve
 
 from mettrail.errors import GridMismatchError, InputError
+from mettrail.images import Grid
 
 # Mean share of a scan that is lesion, in Raina et al.'s reference code.
 MEAN_FRACTION = 0.001
@@ -57,9 +58,14 @@ class Voxels:
         return 1.0 if self.empty else 2 * self.both / (2 * self.both + self.predicted + self.missed)
 
     @property
-    def iou(self) -> float:
-        """Intersection over union; 1 where both are empty."""
-        return 1.0 if self.empty else self.both / (self.both + self.predicted + self.missed)
+    def recall(self) -> float:
+        """Voxels of the truth that are predicted; NaN without truth."""
+        return self.both / (self.both + self.missed) if self.both + self.missed else math.nan
+
+    @property
+    def precision(self) -> float:
+        """Predicted voxels that are true; NaN without prediction."""
+        return self.both / (self.both + self.predicted) if self.both + self.predicted else math.nan
 
     def normalised_dice(self, *, domain: int, mean_fraction: float = MEAN_FRACTION) -> float:
         """Dice freed of its preference for large lesions (nDSC).
@@ -79,7 +85,7 @@ class Voxels:
 
 
 @dataclass(frozen=True)
-class Lesions:
+class Counts:
     """Lesions found, made up and missed, among so many true and predicted ones."""
 
     found: int
@@ -100,53 +106,106 @@ class Lesions:
         return (self.n_truth - self.missed) / self.n_truth if self.n_truth else math.nan
 
     @property
-    def precision(self) -> float:
-        """Predicted lesions that are true."""
-        return 1 - self.fdr
-
-    @property
     def fdr(self) -> float:
         """False discovery rate: predicted lesions that are false."""
         return self.false / self.n_predicted if self.n_predicted else math.nan
 
 
-def count_lesions(
-    prediction: np.ndarray,
-    truth: np.ndarray,
-    *,
-    min_iou: float = MIN_IOU,
-    inclusive: bool = False,
-    connectivity: int = 26,
-) -> Lesions:
-    """Count lesions by how much they overlap.
-
-    A predicted lesion is found if it overlaps one true lesion by more than `min_iou`, else it is false; a true lesion
-    that no predicted one overlaps so is missed.
+@dataclass(frozen=True)
+class Lesions:
+    """The lesions of a prediction and of the truth, and how many voxels every two of them share.
 
     Parameters
     ----------
-    prediction, truth : (X, Y, Z) bool
-    min_iou : float
-        Intersection over union of two lesions.
-    inclusive : bool
-        Whether exactly `min_iou` is enough. The paper says more, its reference code at least.
-    connectivity : {6, 18, 26}
+    predicted, true : (X, Y, Z) unsigned int
+        Connected components, numbered from 1.
+    common : (n_predicted, n_true) int
+        Voxels that a predicted and a true lesion share.
+    predicted_voxels, true_voxels : (n_predicted,), (n_true,) int
+        Their sizes.
     """
-    prediction, truth = _masks(prediction, truth)
-    predicted, true = (cc3d.connected_components(m, connectivity=connectivity) for m in (prediction, truth))
-    iou = _iou_of_pairs(predicted, true)
-    hit = iou >= min_iou if inclusive else iou > min_iou
-    found, missed = int(hit.any(1).sum()), int((~hit.any(0)).sum())
-    return Lesions(found, len(iou) - found, missed, iou.shape[1], len(iou))
 
+    predicted: np.ndarray
+    true: np.ndarray
+    common: np.ndarray
+    predicted_voxels: np.ndarray
+    true_voxels: np.ndarray
 
-def _iou_of_pairs(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Intersection over union of every predicted with every true component, (n_predicted, n_true)."""
-    shape = int(predicted.max(initial=0)) + 1, int(true.max(initial=0)) + 1
-    pairs = np.bincount(predicted.ravel().astype(np.int64) * shape[1] + true.ravel(), minlength=shape[0] * shape[1])
-    common = pairs.reshape(shape).astype(float)
-    sizes = common.sum(1)[1:, None] + common.sum(0)[None, 1:]
-    return common[1:, 1:] / (sizes - common[1:, 1:])
+    @classmethod
+    def of(cls, prediction: np.ndarray, truth: np.ndarray, *, connectivity: int = 26) -> Lesions:
+        """Find the lesions of two (X, Y, Z) bool masks; connectivity is 6, 18 or 26."""
+        prediction, truth = _masks(prediction, truth)
+        predicted, true = (cc3d.connected_components(m, connectivity=connectivity) for m in (prediction, truth))
+        shape = int(predicted.max(initial=0)) + 1, int(true.max(initial=0)) + 1
+        some = prediction | truth
+        pairs = predicted[some].astype(np.int64) * shape[1] + true[some]
+        table = np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
+        return cls(predicted, true, table[1:, 1:], table[1:].sum(1), table[:, 1:].sum(0))
+
+    @property
+    def iou(self) -> np.ndarray:
+        """Intersection over union of every predicted with every true lesion, (n_predicted, n_true)."""
+        return self.common / (self.predicted_voxels[:, None] + self.true_voxels - self.common)
+
+    @property
+    def false(self) -> np.ndarray:
+        """Predicted lesions that share no voxel with a true one, (n_predicted,) bool."""
+        return ~(self.common > 0).any(1)
+
+    @property
+    def found(self) -> np.ndarray:
+        """True lesions that share a voxel with a predicted one, (n_true,) bool."""
+        return (self.common > 0).any(0)
+
+    def count(self, *, min_iou: float = MIN_IOU, inclusive: bool = False) -> Counts:
+        """Count lesions by how much they overlap.
+
+        A predicted lesion is found if it overlaps one true lesion by more than `min_iou`, else it is false; a true
+        lesion that no predicted one overlaps so is missed.
+
+        Parameters
+        ----------
+        min_iou : float
+            Intersection over union of two lesions.
+        inclusive : bool
+            Whether exactly `min_iou` is enough. The paper says more, its reference code at least.
+        """
+        hit = self.iou >= min_iou if inclusive else self.iou > min_iou
+        found, missed = int(hit.any(1).sum()), int((~hit.any(0)).sum())
+        return Counts(found, len(hit) - found, missed, hit.shape[1], len(hit))
+
+    def count_false(self, *, min_voxels: float = 0) -> int:
+        """Count predicted lesions that share no voxel with a true one and are at least so large."""
+        return int((self.false & (self.predicted_voxels >= min_voxels)).sum())
+
+    def compare_each(self) -> list[Voxels]:
+        """Compare each true lesion with all predicted ones that touch it, taken as one."""
+        touching = self.common > 0
+        both = self.common.sum(0)
+        predicted = (touching * self.predicted_voxels[:, None]).sum(0) - both
+        return [Voxels(*map(int, row)) for row in zip(both, predicted, self.true_voxels - both, strict=True)]
+
+    def panoptic_quality(self) -> tuple[float, float, float]:
+        """Return panoptic, recognition and segmentation quality of lesions matched one to one at an IoU of 0.5.
+
+        Returns
+        -------
+        pq, rq, sq : float
+            NaN without any lesion.
+        """
+        iou = self.iou
+        if not sum(iou.shape):
+            return math.nan, math.nan, math.nan
+        pairs = sorted(((iou[i, j], i, j) for i, j in np.argwhere(iou >= PANOPTIC_MIN_IOU)), reverse=True)
+        rows, columns, kept = set(), set(), []
+        for value, i, j in pairs:
+            if i not in rows and j not in columns:
+                rows.add(i)
+                columns.add(j)
+                kept.append(value)
+        recognition = 2 * len(kept) / sum(iou.shape)
+        quality = float(np.mean(kept)) if kept else 0.0
+        return recognition * quality, recognition, quality
 
 
 def hausdorff95(prediction: np.ndarray, truth: np.ndarray, *, spacing_mm: Sequence[float]) -> float:
@@ -188,86 +247,111 @@ def score_lesionwise(prediction: np.ndarray, truth: np.ndarray, *, affine: np.nd
     affine : (4, 4) float
     """
     prediction, truth = _masks(prediction, truth)
-    spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
-    voxel_mm3 = abs(np.linalg.det(np.asarray(affine)[:3, :3]))
+    grid = Grid(truth.shape, np.asarray(affine))
+    # Room for one dilation on every side.
+    prediction, truth = np.pad(prediction, 1), np.pad(truth, 1)
     grown = ndimage.binary_dilation(truth, BRATS_DILATION)
     groups = np.where(truth, cc3d.connected_components(grown, connectivity=26), 0)
     predicted = cc3d.connected_components(prediction, connectivity=26)
+    places = ndimage.find_objects(predicted)
     touched: set[int] = set()
     dices, distances, found, missed = [], [], 0, 0
-    for number in np.unique(groups[groups > 0]):
-        lesion = groups == number
-        near = np.unique(predicted[ndimage.binary_dilation(lesion, BRATS_DILATION)])
-        near = near[near > 0]
-        touched |= set(near.tolist())
-        if lesion.sum() * voxel_mm3 <= BRATS_MIN_MM3:
+    for number, place in enumerate(ndimage.find_objects(groups), start=1):
+        around = tuple(slice(s.start - 1, s.stop + 1) for s in place)
+        lesion = groups[around] == number
+        near = np.unique(predicted[around][ndimage.binary_dilation(lesion, BRATS_DILATION)])
+        near = near[near > 0].tolist()
+        touched |= set(near)
+        if lesion.sum() * grid.voxel_volume_mm3 <= BRATS_MIN_MM3:
             continue
-        match = np.isin(predicted, near) & (predicted > 0)
-        found, missed = found + bool(len(near)), missed + (not len(near))
+        found, missed = found + bool(near), missed + (not near)
+        box = _box_around([place, *(places[n - 1] for n in near)])
+        match, lesion = np.isin(predicted[box], near), groups[box] == number
         dices.append(Voxels.of(match, lesion).dice)
-        distance = hausdorff95(match, lesion, spacing_mm=spacing)
+        distance = hausdorff95(match, lesion, spacing_mm=grid.spacing_mm)
         distances.append(BRATS_FAR_MM if math.isinf(distance) else distance)
-    false = int(predicted.max(initial=0)) - len(touched)
+    false = len(places) - len(touched)
     n = len(dices) + false
     if not n:
         return Lesionwise(1.0, 0.0, 0, 0, 0)
     return Lesionwise(sum(dices) / n, (sum(distances) + BRATS_FAR_MM * false) / n, found, false, missed)
 
 
-def panoptic_quality(prediction: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
-    """Return panoptic, recognition and segmentation quality of lesions matched one to one at an IoU of 0.5.
+def _box_around(boxes):
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
 
-    Returns
-    -------
-    pq, rq, sq : float
-        NaN without any lesion.
+
+@dataclass(frozen=True)
+class Changes:
+    """What has come and gone since the last visit, and what a prediction makes of that.
+
+    Parameters
+    ----------
+    new : int
+        True lesions where the last visit has none.
+    vanished : int
+        Lesions of the last visit where the labels hold nothing.
+    left : int
+        Of these, those where a false lesion is predicted.
+    false : int
+        Predicted lesions that touch a vanished lesion and no true one.
     """
-    prediction, truth = _masks(prediction, truth)
-    predicted, true = (cc3d.connected_components(m, connectivity=26) for m in (prediction, truth))
-    iou = _iou_of_pairs(predicted, true)
-    if not sum(iou.shape):
-        return math.nan, math.nan, math.nan
-    pairs = sorted(((iou[i, j], i, j) for i, j in np.argwhere(iou >= PANOPTIC_MIN_IOU)), reverse=True)
-    rows, columns, kept = set(), set(), []
-    for value, i, j in pairs:
-        if i not in rows and j not in columns:
-            rows.add(i)
-            columns.add(j)
-            kept.append(value)
-    recognition = 2 * len(kept) / sum(iou.shape)
-    quality = float(np.mean(kept)) if kept else 0.0
-    return recognition * quality, recognition, quality
+
+    new: int
+    vanished: int
+    left: int
+    false: int
 
 
-def count_false(prediction: np.ndarray, truth: np.ndarray, *, affine: np.ndarray, min_mm3: float = 0.0) -> int:
-    """Count predicted lesions that share no voxel with a true one and have at least so many mm3."""
-    prediction, truth = _masks(prediction, truth)
-    predicted = cc3d.connected_components(prediction, connectivity=26)
-    volume = np.bincount(predicted.ravel()) * abs(np.linalg.det(np.asarray(affine)[:3, :3]))
-    hit = set(np.unique(predicted[truth]).tolist())
-    return sum(volume[n] >= min_mm3 and n not in hit for n in range(1, len(volume)))
+def count_changes(prediction: np.ndarray, truth: np.ndarray, prior: np.ndarray) -> Changes:
+    """Count new and vanished lesions, and false ones left where a lesion has vanished.
+
+    Copying the last visit's labels finds every known lesion and keeps every vanished one: Andrearczyk et al. name
+    these false lesions as what rules out registration alone; the count is ours.
+
+    Parameters
+    ----------
+    prediction, truth, prior : (X, Y, Z) bool
+        `prior`: last visit's lesions in the space of this one.
+    """
+    lesions, gone = Lesions.of(prediction, truth), Lesions.of(prior, truth)
+    vanished = gone.false
+    stale = (Lesions.of(prediction, prior).common > 0)[lesions.false][:, vanished]
+    new = ~gone.found
+    return Changes(int(new.sum()), int(vanished.sum()), int(stale.any(0).sum()), int(stale.any(1).sum()))
 
 
-def choose_threshold(probability: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Find the area under the ROC curve and the threshold where sensitivity and specificity together are highest.
+@dataclass(frozen=True)
+class Roc:
+    """Area under the ROC curve, and Youden's threshold with what it gives on the same voxels.
 
-    To be called on training or validation data, with the voxels of the brain mask.
+    NaN without positives or without negatives; the threshold and its rates also where none beats chance.
+    """
+
+    auc: float
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+
+def choose_threshold(probability: np.ndarray, truth: np.ndarray) -> Roc:
+    """Find the threshold where sensitivity and specificity together are highest; of equally good ones the highest.
+
+    To be called with the voxels of the brain mask. A threshold is of use on other scans than it was chosen on.
 
     Parameters
     ----------
     probability, truth : (n,) float, (n,) bool
-
-    Returns
-    -------
-    auc, threshold : float
-        Youden's threshold, of equally good ones the highest. NaN without positives or without negatives.
     """
     probability, truth = np.asarray(probability, float).ravel(), np.asarray(truth, bool).ravel()
     if truth.all() or not truth.any():
-        return math.nan, math.nan
+        return Roc(math.nan, math.nan, math.nan, math.nan)
     false_rate, true_rate, thresholds = roc_curve(truth, probability, drop_intermediate=False)
-    best = int(np.argmax(np.round(true_rate - false_rate, 12)))
-    return float(roc_auc_score(truth, probability)), float(thresholds[best])
+    area, index = float(auc(false_rate, true_rate)), np.round(true_rate - false_rate, 12)
+    best = int(np.argmax(index))
+    if index[best] <= 0:
+        return Roc(area, math.nan, math.nan, math.nan)
+    return Roc(area, float(thresholds[best]), float(true_rate[best]), float(1 - false_rate[best]))
 
 
 # --- Comparing methods and groups ----------------------------------------------------------------------------------
@@ -339,9 +423,9 @@ def size_effect(volume_mm3: Sequence[float], score: Sequence[float]) -> tuple[fl
     Returns
     -------
     rho, p : float
-        NaN for fewer than three lesions.
+        NaN for fewer than three lesions, and where all sizes or all scores are the same.
     """
-    if len(volume_mm3) < 3:
+    if len(volume_mm3) < 3 or not np.ptp(volume_mm3) or not np.ptp(score):
         return math.nan, math.nan
     result = stats.spearmanr(volume_mm3, score)
     return float(result.statistic), float(result.pvalue)

@@ -1,0 +1,332 @@
+"""The tables of an evaluation as one page to read, laid out as the papers have them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mettrail import metrics
+
+ALPHA = 0.05
+LABELS = {"whole": "1+3", "enhancing": "1", "edema": "2", "necrosis": "3"}
+REGIONS = {"with_edema": "WT (1+2+3)", "whole": "TC (1+3)", "enhancing": "ET (1)"}
+BANDS = ("<3 mm", "3-5 mm", "5-10 mm", ">10 mm")
+SUBSETS = {
+    "all": "All scans (full)",
+    "first": "First visits (first appearance)",
+    "follow-up": "Follow-ups",
+    "known": "Follow-ups without a new lesion",
+}
+
+
+class Scores:
+    """Means and tests of an evaluation, to be looked up by what they are of."""
+
+    def __init__(self, written: Mapping[str, pd.DataFrame]):
+        summary = ["method", "subset", "tissue", "group", "score"]
+        tests = ["test", "method", "subset", "tissue", "group", "score", "against"]
+        self.means = written["summary"].set_index(summary)[["n", "mean", "sd"]].T.to_dict("list")
+        self.tests = written["tests"].set_index(tests)[["n", "statistic", "p"]].T.to_dict("list")
+
+    def mean(self, *of: str) -> tuple[int, float, float]:
+        """Return n, mean and standard deviation of method, subset, tissue, group, score."""
+        return self.means.get(of, (0, math.nan, math.nan))
+
+    def test(self, *of: str) -> tuple[int, float, float]:
+        """Return n, statistic and p of test, method, subset, tissue, group, score, against."""
+        return self.tests.get(of, (0, math.nan, math.nan))
+
+    def cell(self, *of: str, against: str = "", digits: int = 2) -> str:
+        """Show a mean as the papers do; with an asterisk where it is better than the method `against`."""
+        _, mean, sd = self.mean(*of)
+        method, subset, tissue, group, score = of
+        better = against and self.test("paired_t", method, subset, tissue, group, score, against)[2] < ALPHA
+        spread = "" if math.isnan(sd) else f" ± {sd:.{digits}f}"
+        return show(mean, digits) + ("*" if better else "") + spread
+
+
+def show(number: float, digits: int = 2) -> str:
+    """Show a number; a dash where there is none."""
+    return "–" if math.isnan(number) else f"{number:.{digits}f}"
+
+
+def show_p(p: float) -> str:
+    """Show the p of a test."""
+    return "–" if math.isnan(p) else "<0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, text: int) -> str:
+    """Lay out a Markdown table; so many columns are text, the others are numbers."""
+    lines = [header, [*["---"] * text, *["---:"] * (len(header) - text)], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
+
+
+def make_page(
+    written: Mapping[str, pd.DataFrame],
+    methods: Mapping[str, Path],
+    labels: Path,
+    *,
+    reference: str,
+    settings: Mapping,
+) -> str:
+    """Make the page.
+
+    Parameters
+    ----------
+    written : mapping of name to DataFrame
+        ``scans``, ``lesions``, ``probabilities``, ``summary``, ``tests``, as `evaluation.evaluate` writes them.
+    methods, labels, reference, settings
+        What was scored, against what, and how.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    scores, names = Scores(written), list(methods)
+    sections = [
+        _what(written, methods, labels, settings),
+        _segmentation(scores, names, reference, settings),
+        _size(scores, names),
+        _detection(scores, names),
+        _diameters(scores, names),
+        _vanished(scores, names, written["scans"], settings),
+        _brats(scores, names),
+        _panoptic(scores, names),
+        _numbers(scores, names, written["probabilities"], settings),
+    ]
+    return "\n".join(sections)
+
+
+def _what(written, methods, labels, settings):
+    scans = written["scans"]
+    one = scans[(scans["method"] == next(iter(methods))) & (scans["tissue"] == "whole")]
+    lines = [
+        "# Evaluation",
+        "",
+        f"{len(one)} scans of {one['participant_id'].nunique()} patients, {one['n_truth'].sum()} lesions; "
+        f"{int(one['first'].sum())} first visits. Labels: `{labels}`.",
+        "",
+        *[f"- **{name}**: `{folder}`" for name, folder in methods.items()],
+        "",
+        "Mean ± standard deviation over scans, unless said otherwise; – where there is no value. A scan in which "
+        "neither the labels nor a method have anything is left out of that method's means, but for those of false "
+        "lesions. Lesions are 26-connected. nDSC is normalised to "
+        + ("the brain mask" if settings.get("masks") else "the whole image (no brain masks given)")
+        + f" and a mean share of lesion of {metrics.MEAN_FRACTION:g}.",
+        "",
+        "Visits are in the order of "
+        + (
+            "the dates in the dataset, where it has them."
+            if settings.get("bids")
+            else "their labels (no dataset given)."
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _has_priors(settings):
+    return bool(settings.get("priors") or settings.get("aligned"))
+
+
+def _segmentation(scores, names, reference, settings):
+    better = (
+        f" \\* better than {reference}: paired one-tailed t-test over patients, p < {ALPHA}, not corrected for the "
+        "number of tests."
+        if len(names) > 1
+        else ""
+    )
+    text = [
+        "## Segmentation and detection by label\n",
+        f"As tables 2 and 3 of Andrearczyk et al. 2024: lesions overlap by an IoU over 25 %.{better}\n",
+    ]
+    columns = {"dsc": "DSC ↑", "ndsc": "nDSC ↑", "f1": "F1 ↑", "tpr": "TPR ↑", "fdr": "FDR ↓"}
+    for subset, title in SUBSETS.items():
+        text.append(f"### {title}\n")
+        if subset == "known" and not _has_priors(settings):
+            text.append("Not known: last visit's labels were not given (`--priors` or `--aligned`).\n")
+            continue
+        rows = [
+            [label, name, scores.mean(name, subset, tissue, "all", "dsc")[0]]
+            + [scores.cell(name, subset, tissue, "all", score, against=reference) for score in columns]
+            for tissue, label in LABELS.items()
+            for name in names
+        ]
+        text.append(table(["labels", "method", "scans", *columns.values()], rows, text=2))
+    return "\n".join(text)
+
+
+def _size(scores, names):
+    rows = []
+    for subset, title in SUBSETS.items():
+        for name in names:
+            for group in ("all", "found"):
+                row = [title, name, group]
+                for score in ("lesion_dsc", "lesion_ndsc"):
+                    n, rho, p = scores.test("spearman", name, subset, "whole", group, score, "volume_mm3")
+                    row += [show(rho), show_p(p)]
+                rows += [[*row[:3], n, *row[3:]]] if n else []
+    return (
+        "## Does size matter?\n\nSpearman's correlation of a lesion's volume with its score (Andrearczyk et al. 2024); "
+        "a missed lesion has 0.\n\n"
+        + table(["scans", "method", "lesions", "n", "DSC: rho", "p", "nDSC: rho", "p"], rows, text=3)
+    )
+
+
+def _detection(scores, names):
+    rows = []
+    for subset, title in SUBSETS.items():
+        for name in names:
+            n, rate, _ = scores.mean(name, subset, "whole", "all", "n_false")
+            if not n:
+                continue
+            shares = []
+            for score in ("pooled_sensitivity", "pooled_precision"):
+                of, share, _ = scores.mean(name, subset, "whole", "all", score)
+                shares.append(f"{show(share, 3)} ({round(share * of)}/{of})" if of else "–")
+            large = scores.mean(name, subset, "whole", "all", "n_false_10mm3")[1]
+            dice = show(scores.mean(name, subset, "whole", "found", "lesion_dsc")[1], 3)
+            rows.append([title, name, n, *shares, round(rate * n), show(rate), show(large), dice])
+    header = ["scans", "method", "n", "sensitivity", "precision", "#FP", "FP per scan", "from 10 mm³", "mDSC"]
+    return (
+        "## Detection of whole lesions\n\nAs table 1 of Huang et al. 2022: lesions of all scans together; one voxel in "
+        "common is enough; mDSC is the mean Dice of the lesions found.\n\n" + table(header, rows, text=2)
+    )
+
+
+def _diameters(scores, names):
+    rows = []
+    for name in names:
+        row = [name]
+        for band in BANDS:
+            n, share, _ = scores.mean(name, "all", "whole", band, "lesion_found")
+            row.append(f"{show(share)} ({round(share * n)}/{n})" if n else "–")
+        rows.append(row)
+    return (
+        "## Recall by diameter\n\nLesions found, of all scans together, by the diameter of the sphere of their volume."
+        "\n\n" + table(["method", *BANDS], rows, text=1)
+    )
+
+
+def _vanished(scores, names, scans, settings):
+    title = "## Lesions that have vanished\n"
+    if not _has_priors(settings):
+        return title + "\nNot counted: last visit's labels were not given (`--priors` or `--aligned`).\n"
+    rows = []
+    for name in names:
+        mine = scans[(scans["method"] == name) & (scans["tissue"] == "whole")]
+        vanished, left = int(mine["n_vanished"].sum()), int(mine["n_vanished_left"].sum())
+        share = f"{left / vanished:.2f}" if vanished else "–"
+        per_scan = scores.mean(name, "follow-up", "whole", "all", "n_false_vanished")[1]
+        false = int(mine["n_false_vanished"].sum())
+        rows.append([name, int(mine["n_vanished"].notna().sum()), vanished, left, share, false, show(per_scan)])
+    text = (
+        "\nLesions of the last visit where the labels of this one hold nothing, and false lesions predicted there.\n\n"
+    )
+    header = ["method", "follow-ups", "vanished", "still predicted", "share", "false lesions", "per scan"]
+    return title + text + table(header, rows, text=1)
+
+
+def _brats(scores, names):
+    scores_of = {
+        "dsc": ("DSC ↑", 2),
+        "hd95_mm": ("HD95 ↓", 1),
+        "lesionwise_dsc": ("lesion-wise DSC ↑", 2),
+        "lesionwise_hd95_mm": ("lesion-wise HD95 ↓", 1),
+    }
+    rows = [
+        [region, name, scores.mean(name, "all", tissue, "all", "dsc")[0]]
+        + [scores.cell(name, "all", tissue, "all", score, digits=digits) for score, (_, digits) in scores_of.items()]
+        for tissue, region in REGIONS.items()
+        for name in names
+    ]
+    return (
+        "## BraTS-METS\n\nAs table 2 of Sadegheih and Merhof 2024, by the rules of the challenge of 2023: "
+        "what is missed or made up is 374 mm away.\n\n"
+        + table(["region", "method", "scans", *(title for title, _ in scores_of.values())], rows, text=2)
+    )
+
+
+def _panoptic(scores, names):
+    rows = [
+        [label, name, *[scores.cell(name, "all", tissue, "all", score) for score in ("pq", "rq", "sq")]]
+        for tissue, label in LABELS.items()
+        for name in names
+    ]
+    return "## Panoptic quality\n\nLesions matched one to one at an IoU of 0.5.\n\n" + table(
+        ["labels", "method", "PQ ↑", "RQ ↑", "SQ ↑"], rows, text=2
+    )
+
+
+def _numbers(scores, names, probabilities, settings):
+    text = [
+        "## By the number of lesions\n",
+        "As tables 3 and 4 of Grøvik et al. 2020, whole lesions; one voxel in common is enough. p: rank-sum tests of "
+        "scans, two groups at a time, Holm's correction over the three.\n",
+        "### Label maps\n",
+        _by_number(
+            scores,
+            names,
+            {
+                "dsc": "Dice",
+                "voxel_recall": "recall of voxels",
+                "voxel_precision": "precision of voxels",
+                "sensitivity": "sensitivity",
+                "n_false": "FP",
+                "n_false_10mm3": "FP from 10 mm³",
+            },
+        ),
+    ]
+    scored = [name for name in names if name in set(probabilities["method"])]
+    if not scored:
+        why = "no method has any" if settings.get("masks") else "they need brain masks (`--masks`)"
+        return "\n".join([*text, f"### Probability maps\n\nNot scored: {why}.\n"])
+    text += [
+        "### Probability maps: voxels inside the brain mask\n",
+        "Sensitivity and specificity at the Youden threshold of each scan itself, which nobody knows beforehand.\n",
+        _by_number(
+            scores,
+            scored,
+            {"auc": "AUC", "youden_sensitivity": "sensitivity", "youden_specificity": "specificity"},
+            digits=3,
+        ),
+        "### Probability maps at a threshold chosen elsewhere\n",
+    ]
+    chosen = probabilities.dropna(subset="threshold").groupby("method", sort=False)
+    text += [f"- {name}: {part['threshold'].iloc[0]:.3g} ({part['threshold_from'].iloc[0]})" for name, part in chosen]
+    if not len(chosen):
+        return "\n".join([*text, "No threshold was given (`--threshold-from`).\n"])
+    text += [
+        "",
+        _by_number(
+            scores,
+            [name for name, _ in chosen],
+            {
+                "threshold_dsc": "Dice",
+                "threshold_recall": "recall of voxels",
+                "threshold_precision": "precision of voxels",
+                "threshold_sensitivity": "sensitivity",
+                "threshold_n_false": "FP",
+                "threshold_n_false_10mm3": "FP from 10 mm³",
+            },
+        ),
+    ]
+    return "\n".join(text)
+
+
+def _by_number(scores, names, columns, *, digits=2):
+    groups, rows = metrics.LESION_GROUPS, []
+    for name in names:
+        for group in (*groups, "all"):
+            n = scores.mean(name, "all", "whole", group, next(iter(columns)))[0]
+            cells = [scores.cell(name, "all", "whole", group, score, digits=digits) for score in columns]
+            rows.append([name, f"{group} lesions" if group != "all" else "all scans", n, *cells])
+        for number, one in enumerate(groups):
+            for other in groups[number + 1 :]:
+                tests = [scores.test("rank_sum", name, "all", "whole", one, score, other) for score in columns]
+                if not all(math.isnan(p) for _, _, p in tests):
+                    rows.append([name, f"p: {one} vs {other}", tests[0][0], *[show_p(p) for _, _, p in tests]])
+    return table(["method", "scans", "n", *columns.values()], rows, text=2)

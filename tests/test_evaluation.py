@@ -189,6 +189,23 @@ def test_two_methods_are_compared_on_scans_where_both_have_a_score(tmp_path):
     assert look_up(rows, score="n_false", **where)["statistic"] > 0
 
 
+def test_a_scan_that_one_method_has_no_rate_for_counts_for_neither(tmp_path):
+    """Who predicts nothing has no false discovery rate there: that of the other, bad as it is, stands alone."""
+    truth = {("A", "1"): tissue(ONE), ("A", "2"): tissue(ONE), ("B", "1"): tissue(ONE), ("C", "1"): tissue(ONE)}
+    ours = truth | {("A", "2"): tissue(), ("B", "1"): tissue(ONE, OTHER)}
+    theirs = truth | {("A", "2"): tissue(OTHER), ("C", "1"): tissue(ONE, OTHER)}
+    folders = [write(tmp_path / n, m) for n, m in (("l", truth), ("ours", ours), ("theirs", theirs))]
+    scans, _, _ = evaluation.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
+    rows = tables.make_table(evaluation.compare_methods(scans, "theirs"), "evaluation_tests")
+    row = look_up(rows, subset="all", tissue="whole", score="fdr")
+    expected = stats.ttest_rel([0, 0, 0.5], [0, 0.5, 0], alternative="greater")
+    assert (row["n"], row["statistic"], row["p"]) == (
+        3,
+        pytest.approx(expected.statistic),
+        pytest.approx(expected.pvalue),
+    )
+
+
 def test_groups_of_scans_by_number_of_lesions(tmp_path):
     def many(n):
         return tissue(*[((2 + 4 * (i % 7), 2 + 4 * (i // 7), 5), 2, 1) for i in range(n)])

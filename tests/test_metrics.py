@@ -277,8 +277,14 @@ def test_the_correction_of_three_tests_is_that_of_statsmodels():
 def test_the_effect_of_size():
     rho, _ = metrics.size_effect([10, 25, 60, 200, 500, 1500], [0, 0.4, 0.55, 0.7, 0.68, 0.85])
     assert rho == pytest.approx(0.9429, abs=1e-4)
-    for sizes, values in (([1, 2], [0.5, 0.6]), ([1, 2, 3], [1, 1, 1]), ([2, 2, 2], [0.1, 0.2, 0.3])):
-        assert all(map(math.isnan, metrics.size_effect(sizes, values)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("sizes", "values"), [([1, 2], [0.5, 0.6]), ([1, 2, 3], [1, 1, 1]), ([2, 2, 2], [0.1, 0.2, 0.3])]
+)
+def test_an_effect_that_cannot_be_told_has_no_value_and_no_warning(sizes, values):
+    assert all(map(math.isnan, metrics.size_effect(sizes, values)))
 
 
 def test_masks_on_other_grids_are_refused():

@@ -20,6 +20,7 @@ include: "workflow/match.smk"
 include: "workflow/assess.smk"
 include: "workflow/report.smk"
 include: "workflow/sensitivity.smk"
+include: "workflow/train.smk"
 include: "workflow/fetch.smk"
 
 

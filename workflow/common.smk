@@ -19,6 +19,7 @@ from mettrail import cohort as cohorts
 from mettrail import joblog, provenance, settings
 from mettrail.errors import InputError
 from mettrail.segmentation import choice, fusion, models
+from mettrail.segmentation import dataset as datasets
 
 try:
     SCHEMA = ROOT / "workflow" / "schemas" / "config.yaml"
@@ -56,10 +57,16 @@ SESSIONS = {(row["sub"], row["ses"]): row for row in COHORT.to_dict("records")}
 PATIENTS = list(PARTICIPANTS)
 
 
+TRAINING = f"{OUT}/train/task-{config['train']['task']}"
+TRAINING_DATASET = datasets.TASKS[config["train"]["task"]].dataset
+
+
 wildcard_constraints:
     sub="[a-zA-Z0-9]+",
     ses="[a-zA-Z0-9]+",
     mod="|".join(SEQUENCES) or "none",
+    fold="[0-9]+",
+    trainer="[a-z_]+",
 
 
 # ------------------------------------------------------------------------------------------------------------- paths
@@ -235,6 +242,67 @@ def weights_of_strip(wildcards):
     return settings.require_weights(config["strip"]["hd_bet_weights"], ROOT)
 
 
+@functools.cache
+def sessions_to_train_on():
+    """The sessions with masks, or what is wrong with them, before an hour is spent."""
+    chosen = config["train"]
+    try:
+        return datasets.select_sessions(
+            list(SESSIONS.values()),
+            PARTICIPANTS,
+            reference=REFERENCE,
+            **{key: chosen[key] for key in ("sequences", "optional", "test_patients")},
+        )
+    except InputError as err:
+        raise WorkflowError(f"\n{err}")
+
+
+def training_sessions(wildcards):
+    """For each session to train on, the files of its channels, its masks, and last visit's masks brought over."""
+    return [
+        {
+            "sub": row["sub"],
+            "ses": row["ses"],
+            "images": {
+                name: path.format(sub=row["sub"], ses=row["ses"], mod=name)
+                for name, path in training_images(row).items()
+            },
+            "labels": row["labels"],
+            "prior": training_prior(row),
+        }
+        for row in sessions_to_train_on()
+    ]
+
+
+def training_images(row):
+    """The channels that a session has."""
+    present = [name for name in config["train"]["sequences"] if row[name] != "n/a"]
+    return {
+        REFERENCE: rules.align.output.image,
+        **dict.fromkeys(present, rules.align_sequence.output.image),
+    }
+
+
+def training_prior(row):
+    """Last visit's masks, brought over; None where it has none, or the task does not ask for them."""
+    earlier = SESSIONS.get((row["sub"], row["prior"]))
+    if not datasets.TASKS[config["train"]["task"]].has_prior:
+        return None
+    if earlier is None or earlier["labels"] == "n/a":
+        return None
+    return rules.propagate.output.labels.format(sub=row["sub"], ses=row["ses"])
+
+
+def training_files(wildcards):
+    """All of these files in one list, for Snakemake."""
+    return [
+        path
+        for session in training_sessions(wildcards)
+        for path in [*session["images"].values(), session["labels"], session["prior"]]
+        if path
+    ]
+
+
 def session_row(wildcards):
     return SESSIONS[wildcards.sub, wildcards.ses]
 
@@ -276,6 +344,23 @@ ENGINE = {
     key: value
     for key, value in settings.rigid_settings(config).items()
     if not key.startswith("dice_")
+}
+# What decides what a network becomes.
+TRAINING_SETTINGS = {
+    key: config["train"][key]
+    for key in (
+        "task",
+        "epochs",
+        "steps",
+        "validation_steps",
+        "save_every",
+        "device",
+        "bf16",
+        "seed",
+        "tile_vox",
+        "alpha",
+        "priors",
+    )
 }
 CAPTIONS = str(ROOT / "workflow" / "report")
 GPU = 1 if config["segment"]["device"] == "cuda" else 0

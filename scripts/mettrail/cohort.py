@@ -587,7 +587,16 @@ def _read_participants(bids: Path) -> dict[str, dict]:
             expected="a column participant_id",
             advice="Name the participants (sub-01, …) in a column participant_id, as BIDS asks.",
         )
-    return {str(row["participant_id"]).removeprefix("sub-"): row for row in participants.to_dict("records")}
+    names = participants["participant_id"].astype(str).str.removeprefix("sub-")
+    twice = sorted(set(names[names.duplicated()]))
+    if twice:
+        raise InputError(
+            path,
+            found=f"more than one row for {', '.join(f'sub-{sub}' for sub in twice)}",
+            expected="one row per participant",
+            advice="Keep the row that is meant.",
+        )
+    return dict(zip(names, participants.to_dict("records")))
 
 
 @dataclass(frozen=True)

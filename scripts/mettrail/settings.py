@@ -12,7 +12,7 @@ import yaml
 from mettrail.errors import InputError
 
 # What says where things lie, or asks for more, and changes nothing of what is done to them.
-PLACES = ("bids", "out", "threads", "unfinished", "sensitivity")
+PLACES = ("bids", "out", "threads", "unfinished", "train", "sensitivity")
 
 
 def read_numbers(config: dict, schema_path: Path) -> None:

@@ -285,13 +285,13 @@ def write_model(
     log: str = "",
     half: bool = True,
 ) -> Model:
-    """Write a model folder with one network, and read it back.
+    """Write a model folder with one network or several, and read it back.
 
     Parameters
     ----------
     folder : path
-    network : torch module
-        Left as it is.
+    network : torch module, or list of them
+        Left as they are; one folder each, ``fold_0`` and so on.
     plans, dataset : dict
         nnU-Net's.
     description : dict
@@ -310,14 +310,16 @@ def write_model(
     fresh, old = (folder.with_name(f"{folder.name}.{what}") for what in ("partial", "old"))
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    weights = fresh / "fold_0" / WEIGHTS[0]
-    weights.parent.mkdir(parents=True)
-    network = copy.deepcopy(network).cpu()
-    save_model(network.half() if half else network, weights)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    hashes = {}
+    for number, each in enumerate(network if isinstance(network, list) else [network]):
+        name = f"fold_{number}/{WEIGHTS[0]}"
+        (fresh / name).parent.mkdir(parents=True)
+        each = copy.deepcopy(each).cpu()
+        save_model(each.half() if half else each, fresh / name)
+        hashes[name] = hashlib.sha256((fresh / name).read_bytes()).hexdigest()
     (fresh / "dataset.json").write_text(_as_json(dataset))
     (fresh / "plans.json").write_text(_as_json(plans))
-    (fresh / DESCRIPTION).write_text(_as_json({**description, "sha256": {f"fold_0/{WEIGHTS[0]}": digest}}))
+    (fresh / DESCRIPTION).write_text(_as_json({**description, "sha256": hashes}))
     (fresh / "README.md").write_text(card)
     if log:
         (fresh / LOG).write_text(log)

@@ -97,7 +97,9 @@ def predict_probabilities(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        predicted = _run(model, data, properties, manager, configuration, _device(device), mirror)
+        predicted = _run(
+            model, data, properties, manager, configuration, choose_device(device, setting="segment: device"), mirror
+        )
     finally:
         torch.set_num_threads(before)
     within = probabilities[box]
@@ -239,14 +241,21 @@ def _plans_with_tile(model: Model) -> dict:
     return plans
 
 
-def _device(name: str):
+def choose_device(name: str, *, setting: str):
+    """Return torch's device: ``auto`` is cuda where there is one.
+
+    Raises
+    ------
+    InputError
+        cuda without a GPU; names the setting.
+    """
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "segment: device",
+            setting,
             found="cuda, and no GPU that torch can use",
             expected="cpu, or auto",
             advice="Set `device: auto`, or install a CUDA build of torch.",

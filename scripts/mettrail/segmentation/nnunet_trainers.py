@@ -1,0 +1,230 @@
+"""nnU-Net's trainer for patients: its own network, augmentation, optimiser and schedule, and what a prior needs.
+
+What is added, and nothing else: a prior channel is left alone by intensity augmentation, stays binary under spatial
+augmentation and is made worse while training, never while validating; the loss of Huang et al. 2022; a progress line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+
+import numpy as np
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
+from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from scipy import ndimage
+
+from mettrail.segmentation.dataset import lesion_labels
+from mettrail.segmentation.losses import JointVSSLoss, count_tiles
+from mettrail.segmentation.priors import make_prior
+
+TOUCHING = np.ones((3, 3, 3), bool)
+# These treat a prior as they should: labels are not its business, and it is mirrored with the images.
+HARMLESS = (MirrorTransform, MaskImageTransform, RemoveLabelTansform, DownsampleSegForDSTransform)
+
+
+class ImagesOnly(BasicTransform):
+    """Apply a transform of intensities to all channels but the last, the prior.
+
+    Parameters
+    ----------
+    transform : BasicTransform
+    """
+
+    def __init__(self, transform: BasicTransform):
+        super().__init__()
+        self.transform = transform
+
+    def apply(self, data_dict: dict, **_) -> dict:
+        """Transform the images and put the prior back behind them."""
+        image = data_dict["image"]
+        changed = self.transform(image=image[:-1].clone())["image"]
+        return data_dict | {"image": torch.cat([changed, image[-1:]])}
+
+
+class NearestPrior(BasicTransform):
+    """Move images, prior and labels alike, the prior (the last channel) with nearest neighbour: it stays binary.
+
+    Parameters
+    ----------
+    spatial : SpatialTransform
+    """
+
+    def __init__(self, spatial: SpatialTransform):
+        super().__init__()
+        self.spatial, self.nearest = spatial, copy.copy(spatial)
+        self.nearest.mode_image = "nearest"
+
+    def get_parameters(self, **data_dict) -> dict:
+        """Draw one movement for everything."""
+        return self.spatial.get_parameters(**data_dict)
+
+    def apply(self, data_dict: dict, **parameters) -> dict:
+        """Move images and labels as nnU-Net does, and the prior once more in its own way."""
+        prior = self.nearest.apply({"image": data_dict["image"][-1:]}, **parameters)["image"]
+        moved = self.spatial.apply(dict(data_dict), **parameters)
+        return moved | {"image": torch.cat([moved["image"][:-1], prior])}
+
+
+class WorsePriors(BasicTransform):
+    """Make the prior (the last channel) of a patch another one of the same lesions, as good and bad as at work.
+
+    Parameters
+    ----------
+    labels : list of int
+        Labels of metastases.
+    **settings
+        Of `priors.make_prior`. Each patch by itself: `drop_all_prob` is the share of patches without a prior.
+    """
+
+    def __init__(self, labels: list[int], **settings):
+        super().__init__()
+        self.labels, self.settings = labels, settings
+
+    def apply(self, data_dict: dict, **_) -> dict:
+        """Make the prior from lesions numbered before and now."""
+        image, seg = data_dict["image"], data_dict["segmentation"][0].numpy()
+        previous, _ = ndimage.label(image[-1].numpy() > 0, TOUCHING)
+        current, _ = ndimage.label(np.isin(seg, self.labels), TOUCHING)
+        # nnU-Net seeds numpy's global generator in its workers: what is drawn here follows from that.
+        rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
+        prior = make_prior(previous, current, seg >= 0, rng=rng, **self.settings)
+        return data_dict | {"image": torch.cat([image[:-1], torch.from_numpy(prior)[None].to(image.dtype)])}
+
+
+def spare_prior(transforms: ComposeTransforms) -> ComposeTransforms:
+    """Return nnU-Net's augmentation with the last channel, a prior, exempt from what would spoil it.
+
+    Raises
+    ------
+    TypeError
+        A transform that this nnU-Net has and nobody here has looked at.
+    """
+    out = []
+    for transform in transforms.transforms:
+        if isinstance(transform, SpatialTransform):
+            out.append(NearestPrior(transform))
+        elif isinstance(transform, RandomTransform):
+            out.append(ImagesOnly(transform))
+        elif isinstance(transform, HARMLESS):
+            out.append(transform)
+        else:
+            raise TypeError(f"what {type(transform).__name__} does to a prior is not known")
+    return ComposeTransforms(out)
+
+
+class DiceCETrainer(nnUNetTrainer):
+    """nnU-Net's trainer with its own loss, Dice and cross-entropy; arguments are nnU-Net's."""
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008  (nnU-Net's own signature)
+    ):
+        # nnU-Net takes this key out of the plans it is given.
+        super().__init__({"continue_training": False, **plans}, configuration, fold, dataset_json, device)
+        self.my_init_kwargs["plans"] = plans
+        self.has_prior = self.configuration_manager.normalization_schemes[-1] == "NoNormalization"
+
+    def configure(
+        self,
+        *,
+        epochs: int,
+        steps: int,
+        validation_steps: int,
+        save_every: int,
+        bf16: bool,
+        tile_vox: float,
+        alpha: dict[str, float],
+        priors: dict,
+    ) -> None:
+        """Take the settings of `train` in config/config.yaml; before `initialize`."""
+        self.num_epochs, self.save_every = epochs, save_every
+        self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = steps, validation_steps
+        self.bf16, self.tile_vox, self.alpha, self.priors = bf16, tile_vox, alpha, priors
+        if bf16:
+            # It has the range of float32: there is nothing to scale.
+            self.grad_scaler = None
+
+    def plot_network_architecture(self):
+        """Not drawn: it needs a package that is not installed."""
+
+    def get_training_transforms(self, *args, **kwargs) -> BasicTransform:
+        """Return nnU-Net's augmentation; where there is a prior, it is made worse first and then spared the rest."""
+        transforms = super().get_training_transforms(*args, **kwargs)
+        if not self.has_prior:
+            return transforms
+        spared = spare_prior(transforms)
+        spared.transforms.insert(0, WorsePriors(lesion_labels(self.dataset_json["labels"]), **self.priors))
+        return spared
+
+    def train_step(self, batch: dict) -> dict:
+        """Take nnU-Net's step, in bfloat16 where asked for."""
+        with self._precision():
+            return super().train_step(batch)
+
+    def validation_step(self, batch: dict) -> dict:
+        """Take nnU-Net's step, in bfloat16 where asked for."""
+        with self._precision():
+            return super().validation_step(batch)
+
+    def _precision(self):
+        # nnU-Net's own autocast, inside this one, takes over the type.
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+
+    def on_epoch_end(self):
+        """Say in one line where the training stands and how long it will take."""
+        super().on_epoch_end()
+
+        def last(name):
+            return self.logger.get_value(name, step=-1)
+
+        seconds = last("epoch_end_timestamps") - last("epoch_start_timestamps")
+        left = seconds * (self.num_epochs - self.current_epoch)
+        dice = " ".join(f"{value:.2f}" for value in last("dice_per_class_or_region"))
+        self.print_to_log_file(
+            f"progress: epoch {self.current_epoch}/{self.num_epochs}, loss {last('train_losses'):.3f} training / "
+            f"{last('val_losses'):.3f} validation, pseudo-Dice {dice}, {seconds:.0f} s/epoch, "
+            f"{left / 3600:.1f} h left, done at {time.strftime('%a %H:%M', time.localtime(time.time() + left))}"
+        )
+
+
+class SensitiveTrainer(DiceCETrainer):
+    """The same with the loss of Huang et al. 2022, weighted towards finding every metastasis."""
+
+    weight = "sensitive"
+
+    def _build_loss(self):
+        """Put the joint loss where nnU-Net has its own, within its deep supervision."""
+        loss = super()._build_loss()
+        joint = JointVSSLoss(
+            lesion_labels=lesion_labels(self.dataset_json["labels"]),
+            tiles=count_tiles(self.configuration_manager.patch_size, tile_vox=self.tile_vox),
+            alpha=self.alpha[self.weight],
+        )
+        if not isinstance(loss, DeepSupervisionWrapper):
+            return joint
+        loss.loss = joint
+        return loss
+
+
+class SpecificTrainer(SensitiveTrainer):
+    """The same, weighted towards no false ones."""
+
+    weight = "specific"
+
+
+TRAINERS = {"dice_ce": DiceCETrainer, "sensitive": SensitiveTrainer, "specific": SpecificTrainer}

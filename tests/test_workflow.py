@@ -104,6 +104,54 @@ def test_given_labels_stand_in_for_both_networks(tmp_path):
     assert jobs["segment"] == jobs["segment_known"] == 1
 
 
+def write_masks(folder, *names):
+    for name in names:
+        sub, ses = name.split("_")
+        write_scan(folder / sub / ses / "anat" / f"{name}_dseg.nii.gz", np.ones((9, 10, 11), np.uint8))
+
+
+def test_training_prepares_what_it_is_trained_on_and_nothing_else(tmp_path):
+    tree = {"A": {"1": [CE], "2": [CE, "T2w"], "3": [CE]}, "B": {"1": [CE], "2": [CE]}, "C": {"1": [CE]}}
+    bids = write_bids(tmp_path / "bids", tree)
+    write_masks(tmp_path / "masks", "sub-A_ses-1", "sub-A_ses-2", "sub-B_ses-2")
+    labels = f"labels={{'folder': '{tmp_path}/masks', 'sessions': []}}"
+
+    def jobs(**settings):
+        found = plan(bids, tmp_path / "out", labels, f"train={settings}", targets=["train"])
+        return {name: count for name, count in found.items() if name not in ("total", "train")}
+
+    always = {"train_dataset": 1, "train_plan": 1, "train_model": 1}
+    images = {"debias": 3, "strip": 3, "align": 3}
+    assert jobs(task="1.1", folds=2) == always | images | {"train_fold": 2}
+    with_t2 = {"debias_sequence": 1, "align_sequence": 1}
+    two = jobs(task="1.2", folds=2, trainers=["dice_ce", "specific"], sequences=["T2w"], optional=["T2w"])
+    assert two == always | images | with_t2 | {"train_fold": 4}
+    # A's second visit alone follows one with masks; B's first has none, and no network's are taken for them.
+    with_prior = {"register": 1, "propagate": 1, "segment_fuse": 1}
+    assert jobs(task="2.2", folds=2) == always | images | with_prior | {"train_fold": 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (["train={'test_patients': ['A']}"], "no usable session with lesion masks"),
+        (["train={'task': '3.1'}"], "train.task"),
+        (["train={'sequences': ['FLAIR']}"], "none of which has FLAIR"),
+        (["train={'trainers': ['unet']}"], "train.trainers"),
+    ],
+)
+def test_a_training_that_cannot_work_is_refused_before_anything_runs(tmp_path, config, said):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
+    write_masks(tmp_path / "masks", "sub-A_ses-1")
+    labels = f"labels={{'folder': '{tmp_path}/masks', 'sessions': []}}"
+    done = snakemake("--dry-run", "train", "--config", f"bids={bids}", f"out={tmp_path}/out", labels, *config)
+    assert done.returncode != 0
+    text = done.stdout + done.stderr
+    assert said in text
+    assert "to do:" in text
+    assert "Traceback" not in text
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [

@@ -271,3 +271,10 @@ def test_labels_that_are_none_of_ours_take_out_their_visit_alone(tmp_path):
     assert table["usable"].tolist() == ["true", "false"]
     assert "sub-A_ses-2_dseg.nii.gz" in table.loc[("A", "2"), "detail"]
     assert "4" in table.loc[("A", "2"), "detail"]
+
+
+def test_a_participant_with_two_rows_is_refused(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
+    (bids / "participants.tsv").write_text("participant_id\tsplit\nsub-A\ttrain\nsub-A\ttest\n")
+    with pytest.raises(InputError, match="more than one row for sub-A"):
+        index(bids, tmp_path / "out")

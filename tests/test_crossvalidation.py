@@ -13,11 +13,12 @@ import torch
 import yaml
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from conftest import write_scan
 from hypothesis import given
 from hypothesis import strategies as st
 from mettrail import images, segmentation
-from mettrail.errors import GridMismatchError, InputError
+from mettrail.errors import GridMismatchError, InputError, ModelError
 from mettrail.segmentation import crossvalidation, dataset
 from mettrail.segmentation.folds import assign_folds, make_splits, require_apart
 from mettrail.segmentation.losses import JointVSSLoss, vss_loss
@@ -73,6 +74,7 @@ def test_test_patients_are_kept_out_wherever_they_are_named():
         ([row("A")], {"sequences": ["T2w"]}, "missing_channel"),
         ([row("A")], {"optional": ["T2w"]}, "bad_channels"),
         ([row("A")], {"reference": "ce-unheard_T1w"}, "bad_channels"),
+        ([row("A")], {"sequences": ["T2star"]}, "bad_channels"),
         ([row("A")], {"test_patients": ["B"]}, "bad_split"),
         ([row("A")], {"participants": {"A": {"split": "validation"}}}, "bad_split"),
         ([row("A")], {"participants": {"A": {"split": "train"}}, "test_patients": ["A"]}, "patient_in_two_sets"),
@@ -99,6 +101,11 @@ def test_folds_differ_by_no_more_visits_than_one_patient_has(visits, folds, seed
     load = [sum(n for sub, n in visits.items() if fold_of[sub] == fold) for fold in range(folds)]
     assert max(load) - min(load) <= max(visits.values())
     assert fold_of == assign_folds(dict(reversed(visits.items())), folds=folds, seed=seed), "the order is no matter"
+
+
+def test_a_patient_with_many_visits_is_balanced_by_many_patients():
+    fold_of = assign_folds({"A": 6, **dict.fromkeys("BCDEFG", 1)}, folds=2, seed=1)
+    assert [sub for sub, fold in fold_of.items() if fold == fold_of["A"]] == ["A"]
 
 
 def test_folds_depend_on_the_seed():
@@ -248,9 +255,14 @@ def test_without_the_exemption_it_would_not_stay_binary(augmentation):
 def test_images_are_augmented_beside_a_prior(augmentation):
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002
-    spared = spare_prior(augmentation)
-    plain = patch(3)["image"][0, 2:18, 2:18, 2:18]
-    changed = sum(abs(float(spared(**patch(3))["image"][0].std() - plain.std())) > 1e-3 for _ in range(30))
+    intensity = [t for t in augmentation.transforms if isinstance(t, RandomTransform)]
+    spared = spare_prior(ComposeTransforms(intensity))
+    changed = 0
+    for _ in range(30):
+        out = spared(**patch(3))["image"]
+        assert torch.equal(out[1], patch(3)["image"][1])
+        changed += not torch.equal(out[0], patch(3)["image"][0])
+    assert len(intensity) > 5
     assert changed > 10
 
 
@@ -414,6 +426,7 @@ def trained(tmp_path_factory):
     write_raw(write_cohort(folder), folder)
     small = {"epochs": 1, "steps": 1, "validation_steps": 1, "save_every": 1, "device": "cpu", "seed": 3}
     settings = SETTINGS | small | {"gpu_memory_gb": 1, "folds": 2, "trainers": ["dice_ce", "sensitive"]}
+    settings |= {"optional": ["T2w"], "test_patients": ["Secret"]}
     own = ("epochs", "steps", "validation_steps", "save_every", "device", "seed", "bf16", "tile_vox", "alpha", "priors")
     arguments = {key: settings[key] for key in own} | {"task": "2.2", "threads": 1, "save_probabilities": True}
     with pytest.MonkeyPatch.context() as patched:
@@ -490,10 +503,11 @@ def test_the_best_on_cross_validation_becomes_the_model(trained):
     assert set(crossed["mean_dice"]) == {"dice_ce", "sensitive", "dice_ce + sensitive"}
     assert crossed["mean_dice"][" + ".join(crossed["chosen"])] == max(crossed["mean_dice"].values())
     assert len(trained.model.weights) == 2 * len(crossed["chosen"])
-    assert "sub-" not in "".join(path.read_text() for path in trained.model.folder.glob("*.json")), (
-        "no patient is named"
-    )
-    assert "| dice_ce + sensitive |" in (trained.model.folder / "README.md").read_text()
+    card = (trained.model.folder / "README.md").read_text()
+    assert "| dice_ce + sensitive |" in card
+    said = card + "".join(path.read_text() for path in trained.model.folder.glob("*.json"))
+    assert "sub-" not in said, "no patient is named"
+    assert "Secret" not in said
 
 
 def test_the_models_networks_are_the_trained_ones(trained):
@@ -528,3 +542,20 @@ def test_segment_takes_the_model_as_it_is(trained):
     brain = (channels[CE] != 0) | (channels["T2w"] != 0)
     assert found[~brain][:, 0].min() == 1
     assert found[brain][:, 1:].max() > 0.1
+    del channels["prior"]
+    with pytest.raises(ModelError, match="prior"):
+        segmentation.predict_probabilities(model, channels, mask=None, device="cpu", threads=1)
+
+
+def test_zeros_stand_for_an_optional_sequence_that_a_session_lacks(trained):
+    model = segmentation.read_model(trained.folder / "model")
+    (trained.folder / "zeros").mkdir()
+    session = write_session(trained.folder / "zeros", "N", "1", seed=5, lesions=[((12, 14, 12), 4)], prior=[])
+    read = {"reference": (CE, session["images"][CE]), "prior": session["prior"]}
+    alone = segmentation.read_channels(model, **read)
+    assert set(alone) == {CE, "prior"}
+    both = segmentation.read_channels(model, **read, sequences=[session["images"]["T2w"]])
+    settings = {"mask": None, "device": "cpu", "threads": 1}
+    given = segmentation.predict_probabilities(model, both | {"T2w": np.zeros_like(alone[CE])}, **settings)
+    assert np.array_equal(segmentation.predict_probabilities(model, alone, **settings), given)
+    assert not np.array_equal(segmentation.predict_probabilities(model, both, **settings), given)

@@ -297,6 +297,7 @@ def gather_model(
         "task": kind.name,
         "input": "brain",
         "channels": [*channels, *([PRIOR] if kind.has_prior else [])],
+        "optional_channels": list(settings["optional"]),
         "configuration": CONFIGURATION,
         "spacing_mm": [1.0, 1.0, 1.0],
         "normalisation": configuration["normalization_schemes"],
@@ -349,11 +350,13 @@ def write_card(task: str, description: dict, settings: dict) -> str:
     description : dict
         mettrail.json.
     settings : dict
-        Of `train`; all of them are put on the card.
+        Of `train`; put on the card.
     """
     crossed = description["cross_validation"]
     rows = [f"| {name} | {value:.3f} |" for name, value in crossed["mean_dice"].items()]
-    kept = "\n".join(f"- `{key}`: {json.dumps(value)}" for key, value in sorted(settings.items()))
+    # Whoever gets the model is not told who the patients are.
+    shown = {key: value for key, value in sorted(settings.items()) if key != "test_patients"}
+    kept = "\n".join(f"- `{key}`: {json.dumps(value)}" for key, value in shown.items())
     return f"""# {description["task"]}, task {task}
 
 - Trained on: {description["trained_on"]}, with masks drawn by people.

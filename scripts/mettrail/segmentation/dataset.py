@@ -103,12 +103,12 @@ def select_sessions(
         Masks with unknown labels or on another grid, a session whose job failed, a patient in train and test, a test
         patient nobody knows, a channel that models do not have, no session left.
     """
-    unknown = [name for name in (reference, *sequences) if name not in IMAGES]
-    if unknown or not set(optional) <= set(sequences):
+    known = reference in IMAGES and all(name in row for name in sequences for row in rows)
+    if not known or not set(optional) <= set(sequences):
         raise InputError(
             "config: train.sequences, train.optional",
             found=f"{', '.join([reference, *sequences])}, of which {', '.join(optional) or 'none'} may be missing",
-            expected=f"some of {', '.join(IMAGES)}; optional ones among the sequences",
+            expected=f"some of {', '.join(IMAGES)} that `sequences` names too; optional ones among the sequences",
             advice="Correct the lists; the reference is always the first channel and never optional.",
             reason="bad_channels",
         )

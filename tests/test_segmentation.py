@@ -480,6 +480,48 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "harm").exists()
 
 
+class TwoPaths(torch.nn.Module):
+    """Image and prior each through a layer of their own: no U-Net."""
+
+    def __init__(self, input_channels, num_classes, deep_supervision, *, width):
+        super().__init__()
+        assert input_channels == 2
+        assert not deep_supervision
+        self.image, self.prior = (torch.nn.Conv3d(1, width, 3, padding=1) for _ in range(2))
+        self.join = torch.nn.Conv3d(2 * width, num_classes, 1)
+
+    def forward(self, x):
+        return self.join(torch.cat([self.image(x[:, :1]), self.prior(x[:, 1:])], 1))
+
+
+def write_other_network(folder, name, **arguments):
+    architecture = {"network_class_name": name, "arch_kwargs": arguments, "_kw_requires_import": []}
+    plans = cases.make_plans("resegmentation", **NETWORK)
+    plans["configurations"]["3d_fullres"]["architecture"] = architecture
+    written = write_tiny_model(folder.parent / "unet", "resegmentation")
+    network = TwoPaths(2, 4, False, width=3)
+    description = {key: value for key, value in written.description.items() if key != "sha256"}
+    return models.write_model(
+        folder, network, plans=plans, dataset=written.dataset, description=description, card="# other\n", half=False
+    )
+
+
+def test_a_network_that_is_no_unet_keeps_the_same_contract(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "TwoPaths", TwoPaths, raising=False)
+    model = write_other_network(tmp_path / "other", "mettrail.segmentation.models.TwoPaths", width=3)
+    prior = np.zeros(SHAPE, np.float32)
+    channels = {"ce-gadolinium_T1w": scan(), "prior": prior}
+    without = predict(model, channels)
+    prior[8:12, 8:12, 8:12] = 1
+    assert not np.allclose(predict(model, channels), without)
+
+
+@pytest.mark.parametrize("name", ["subprocess.check_call", "torch.nn.Linear"])
+def test_plans_that_would_run_anything_but_a_network_are_refused(tmp_path, name):
+    with pytest.raises(ModelError, match="architecture made of"):
+        predict(write_other_network(tmp_path / "other", name), {"ce-gadolinium_T1w": scan(), "prior": scan() * 0})
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     folder = write_tiny_model(tmp_path / "m").folder
     edit(

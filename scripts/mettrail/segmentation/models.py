@@ -28,6 +28,10 @@
      "sha256": {"fold_0/weights.safetensors": "..."},
      "trained_on": "...", "licence": "..."}
 
+The network need not be a U-Net. ``plans.json`` names its class and arguments, beside which it is given
+``input_channels``, ``num_classes`` and ``deep_supervision``; it turns (B, channels, Z, Y, X) into (B, classes, Z, Y, X)
+logits. A second path for the prior, a classifier before a segmenter, slices taken seven at a time: its own affair.
+
 A channel is optional where the network was trained with zeros in its place (Andrearczyk et al., Sci Rep 2024, for T2w).
 The prior is one binary channel, label 1 or 3 of the last visit, nearest neighbour throughout and never normalised.
 ``dataset.json`` names its labels ``background``, ``enhancing``, ``edema``, ``necrosis`` (any of the last three may be
@@ -69,6 +73,8 @@ REQUIRED = (
     "task", "input", "channels", "configuration", "spacing_mm", "normalisation", "mirror_axes", "tile", "threshold",
     "confidence", "sha256", "trained_on", "licence",
 )  # fmt: skip
+# Packages that a model's network may come from.
+NETWORKS = ("dynamic_network_architectures.", "mettrail.segmentation.")
 WEIGHTS = ("weights.safetensors", "checkpoint_final.pth")
 
 
@@ -210,7 +216,7 @@ def build_network(model: Model):
     Raises
     ------
     ModelError
-        The plans name an architecture that is not installed.
+        The plans name an architecture that is not installed, or something that is no network.
     """
     return build_from_plans(
         model.plans, model.configuration, channels=len(model.channels), outputs=len(model.classes), path=model.folder
@@ -223,6 +229,19 @@ def build_from_plans(plans: dict, configuration: str, *, channels: int, outputs:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     manager = PlansManager(copy.deepcopy(plans)).get_configuration(configuration)
+    parts = [manager.network_arch_init_kwargs[name] for name in manager.network_arch_init_kwargs_req_import]
+    # nnU-Net calls whatever the plans name: a model folder must not be able to run anything but networks.
+    strange = [part for part in parts if part is not None and not part.startswith("torch.nn.")]
+    if not manager.network_arch_class_name.startswith(NETWORKS):
+        strange.insert(0, manager.network_arch_class_name)
+    if strange:
+        raise ModelError(
+            path / "plans.json",
+            found=f"an architecture made of {', '.join(strange)}",
+            expected=f"a class of {' or '.join(name.rstrip('.') for name in NETWORKS)}, with parts of torch.nn",
+            advice="If you trust where it comes from, put the class into mettrail/segmentation and name that.",
+            reason="unsafe_model",
+        )
     try:
         return get_network_from_plans(
             manager.network_arch_class_name,

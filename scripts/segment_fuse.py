@@ -18,6 +18,8 @@ with joblog.to(snakemake.log[0]):
         known = images.read_probabilities(snakemake.input.known) if snakemake.input.get("known") else None
         prior = images.read_labels(snakemake.input.prior) if snakemake.input.get("prior") else None
         fused = segmentation.apply_rule(detection, known, prior, **snakemake.params.fusion)
+        sensitive = images.read_probabilities(snakemake.input.sensitive) if snakemake.input.get("sensitive") else None
+        fused = segmentation.add_candidates(fused, detection, sensitive, level=snakemake.params.candidate_level)
         labels = segmentation.decide_on_grid(fused, raw.grid)
         networks = {"detection": detection, "resegmentation": known}
         pieces, evidence = segmentation.gather_evidence(labels, fused, networks, limits=snakemake.params.confidence)

@@ -128,6 +128,10 @@ BREAKS = {
         "sha256",
     ),
     "no weights": (lambda f: (f / "fold_0/weights.safetensors").unlink(), "no weights"),
+    "a candidate threshold that is no lower one": (
+        lambda f: edit(f, "mettrail.json", lambda d: d.update(candidate_threshold=0.5)),
+        "below the threshold",
+    ),
     "a threshold that is no probability": (lambda f: edit(f, "mettrail.json", lambda d: d.update(threshold=50)), "50"),
 }
 
@@ -637,7 +641,7 @@ def test_a_rule_decides_what_a_follow_up_takes_from_what_it_needs_alone(rule, ex
     for kept in (given, wanted):
         inputs = [given[name] if name in kept else None for name in given]
         assert called(segmentation.apply_rule(*inputs, rule=rule, touch_mm=3)) == expected
-    assert fusion.needed(rule, followup=False) == ("detection",)
+    assert fusion.needed(rule, followup=False) == ("detection", "detection_sensitive")
     assert called(segmentation.apply_rule(given["detection"], None, None, rule=rule, touch_mm=3)) == [(5, 4), (25, 5)]
 
 
@@ -800,6 +804,47 @@ def test_every_lesion_voxel_of_the_scans_own_grid_belongs_to_the_piece_it_came_f
     thick = Grid((40, 40, 8), np.array([[1, 0, 0, -19.6], [0, 1, 0, -9.7], [0, 0, 6, 5.0], [0, 0, 0, 1]]))
     pieces, _ = evidence(ball_mm((4, 8, 20), 1.2), None, None, thick)
     assert (pieces.data > 0).sum() == 1
+
+
+def test_what_only_a_sensitive_reading_sees_is_a_candidate_where_there_is_no_other_lesion():
+    """Detection: one lesion, a faint one, a very faint one; the second model: the first one larger, and another."""
+    detection = lesion((5, 4))
+    for x, p in ((14, 0.3), (20, 0.1)):
+        detection.data[x : x + 3, 10:13, 8:11, :2] = [1 - p, p]
+    second = lesion((4, 7), (30, 3), p=0.6)
+    networks = {"detection": detection, "resegmentation": None}
+    for sensitive, level, more in (
+        (None, None, []), (None, 0.25, [(14, 3)]), (second, None, [(30, 3)]), (second, 0.25, [(14, 3), (30, 3)]),
+    ):  # fmt: skip
+        fused = segmentation.add_candidates(detection, detection, sensitive, level=level)
+        assert called(fused) == [(5, 4), *more]
+        labels = segmentation.decide_on_grid(fused, Grid(fused.data.shape[:3], fused.affine))
+        pieces, table = segmentation.gather_evidence(labels, fused, networks, limits=LIMITS)
+        assert table["seen_by"].tolist() == ["detection"] + ["sensitive"] * len(more)
+        assert table["confidence"].tolist() == ["confirmed"] + ["candidate"] * len(more)
+        # By the network that decides: 0.5 is its threshold.
+        expected = [0.9] + [{14: 0.3, 30: 0.0}[x] for x, _ in more]
+        assert table["mean_probability"].tolist() == pytest.approx(expected)
+        assert (pieces.data > 0).sum() == 4**3 + 27 * len(more)
+
+
+def test_a_lower_threshold_lies_where_the_shift_of_the_upper_one_puts_it():
+    p = np.array([0.75, 0.25, 0, 0])
+    level = prediction.candidate_level({"threshold": 0.6, "candidate_threshold": 0.25})
+    assert prediction.recentre(p, threshold=0.6)[1] == pytest.approx(level)
+    assert prediction.recentre(prediction.recentre(p, threshold=0.6), threshold=level)[1] == pytest.approx(0.5)
+    assert prediction.candidate_level({"threshold": 0.6}) is None
+
+
+def test_a_sensitive_model_is_one_for_detection_that_no_session_has_to_fit(models_on_disk):
+    listed = {"detection": ["t1c"], "detection_sensitive": ["flair"], "resegmentation": ["again"]}
+    listed = {task: [models_on_disk / name for name in names] for task, names in listed.items()}
+    settings = {"fusion_rule": "detection", "reference": "ce-gadolinium_T1w", "sequences": ["T1w", "T2w", "FLAIR"]}
+    table, chosen = choice.choose_models(table_of_sessions(a=[], b=["T1w", "FLAIR"]), listed, **settings)
+    assert (table["usable"] == "true").all()
+    assert [of["detection_sensitive"] for of in chosen.values()] == [None, models_on_disk / "flair"]
+    with pytest.raises(ModelError, match="a model for resegmentation"):
+        choice.choose_models(table, listed | {"detection_sensitive": listed["resegmentation"]}, **settings)
 
 
 def test_masks_drawn_by_people_are_confirmed():

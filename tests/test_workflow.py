@@ -72,6 +72,15 @@ def test_what_a_fusion_rule_does_not_need_is_not_run(tmp_path, rule, jobs):
     assert tuple(planned.get(name, 0) for name in ("segment", "segment_known", "propagate")) == jobs
 
 
+def test_a_sensitive_model_runs_where_one_is_listed_and_detection_is_wanted(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
+    models = "'models': {'detection_sensitive': 'resources/models/detection'}"
+    assert plan(bids, tmp_path / "out", f"segment={{{models}}}")["segment_sensitive"] == 2
+    propagation = f"segment={{{models}, 'fusion': {{'rule': 'propagation'}}}}"
+    assert plan(bids, tmp_path / "out", propagation)["segment_sensitive"] == 1
+    assert "segment_sensitive" not in plan(bids, tmp_path / "out")
+
+
 def test_all_sequences_are_aligned_when_asked_for(tmp_path):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE, "FLAIR", "T2w"], "2": ["T2w"]}})
     assert plan(bids, tmp_path / "out", targets=["align_all"])["align_sequence"] == 2

@@ -18,7 +18,7 @@ if sys.version_info[:2] not in ((3, 11), (3, 12)):
 from mettrail import cohort as cohorts
 from mettrail import joblog, provenance, settings
 from mettrail.errors import InputError
-from mettrail.segmentation import choice, fusion, models
+from mettrail.segmentation import choice, fusion, models, prediction
 from mettrail.segmentation import dataset as datasets
 
 try:
@@ -229,7 +229,8 @@ def for_fusion(name, path):
         wanted = fusion.needed(
             config["segment"]["fusion"]["rule"], followup=bool(prior_of(wildcards))
         )
-        needless = given_labels(wildcards) or name not in wanted
+        runs = name == "prior" or MODELS[wildcards.sub, wildcards.ses].get(name)
+        needless = given_labels(wildcards) or name not in wanted or not runs
         return [] if needless else path.format(**wildcards)
 
     return find
@@ -332,6 +333,12 @@ def model_of(wildcards, task):
 def model_files(task):
     """The files of the session's model: a changed model reruns what it made."""
     return lambda wildcards: settings.list_model_files(model_of(wildcards, task))
+
+
+def candidate_level(wildcards):
+    """From what probability on detection's model calls a candidate; None where it is not asked or does not say."""
+    folder = MODELS[wildcards.sub, wildcards.ses].get("detection")
+    return folder and prediction.candidate_level(models.read_description(folder))
 
 
 def memory_mb(first):

@@ -26,6 +26,26 @@ rule segment:
         "../scripts/segment.py"
 
 
+use rule segment as segment_sensitive with:
+    input:
+        reference=rules.align.output.image,
+        sequences=sequences_for(
+            "detection_sensitive", rules.align_sequence.output.image
+        ),
+        mask=rules.strip.output.mask,
+        model=model_files("detection_sensitive"),
+    output:
+        probabilities=ses_file("res-1mm_desc-sensitive_probseg.nii.gz"),
+    log:
+        log_file("segment_sensitive"),
+    benchmark:
+        benchmark_file("segment_sensitive")
+    params:
+        device=config["segment"]["device"],
+        reference=REFERENCE,
+        source=source_digest("segment.py"),
+
+
 use rule segment as segment_known with:
     input:
         reference=rules.align.output.image,
@@ -52,6 +72,9 @@ rule segment_fuse:
         mask=rules.strip.output.mask,
         given=given_labels,
         detection=for_fusion("detection", rules.segment.output.probabilities),
+        sensitive=for_fusion(
+            "detection_sensitive", rules.segment_sensitive.output.probabilities
+        ),
         known=for_fusion("resegmentation", rules.segment_known.output.probabilities),
         prior=for_fusion("prior", rules.propagate.output.labels),
     output:
@@ -72,6 +95,7 @@ rule segment_fuse:
     params:
         fusion=config["segment"]["fusion"],
         confidence=config["segment"]["confidence"],
+        candidate_level=candidate_level,
         source=source_digest("segment_fuse.py"),
     script:
         "../scripts/segment_fuse.py"

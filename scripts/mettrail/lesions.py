@@ -34,7 +34,7 @@ FIRST_BATCH, LARGEST_BATCH = 32, 2048
 # Where chords are probed first: halfway, then at odd multiples of a quarter, an eighth ...
 PROBES = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
 # Who may have seen a lesion; of several, the first says it.
-SEEN_BY = ("manual", "both", "detection", "resegmentation", "propagation")
+SEEN_BY = ("manual", "both", "detection", "resegmentation", "propagation", "sensitive")
 
 INSTANCE_COLUMNS = {
     "instance": "Int64",

@@ -283,6 +283,7 @@ LESIONS = (
             "both": "detection and re-segmentation",
             "detection": "detection alone, which does not know the past",
             "resegmentation": "re-segmentation alone, which knows the last session's lesions",
+            "sensitive": "neither at its threshold: the more sensitive model, or detection from its lower threshold on",
             "propagation": "nobody: carried over from the last session (segment: fusion: rule)",
         },
     ),

@@ -4,12 +4,20 @@
 """
 
 from mettrail.segmentation.channels import read_channels
-from mettrail.segmentation.fusion import apply_rule, decide_on_grid, evidence_of_people, fuse, gather_evidence
+from mettrail.segmentation.fusion import (
+    add_candidates,
+    apply_rule,
+    decide_on_grid,
+    evidence_of_people,
+    fuse,
+    gather_evidence,
+)
 from mettrail.segmentation.models import Model, read_model, require_channels
 from mettrail.segmentation.prediction import predict_probabilities
 
 __all__ = [
     "Model",
+    "add_candidates",
     "apply_rule",
     "decide_on_grid",
     "evidence_of_people",

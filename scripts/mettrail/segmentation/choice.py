@@ -25,13 +25,13 @@ def choose_models(
 
     Which tasks a session needs, on a first visit and with a usable session before, is up to the fusion. A session that
     no model of a task fits is left out like one whose scan cannot be read; one whose masks a person has drawn needs no
-    model.
+    model, and none needs a sensitive one.
 
     Parameters
     ----------
     table : cohort table
     models : mapping
-        ``detection`` and ``resegmentation``: model folders, the one to prefer first.
+        ``detection``, ``detection_sensitive`` and ``resegmentation``: model folders, the one to prefer first.
     fusion_rule : str
         See `fusion.needed`.
     reference : str
@@ -61,7 +61,7 @@ def choose_models(
             has += [name for name in sequences if row[name] != "n/a"]
             tasks = [task for task in needed(fusion_rule, followup=followup) if task in listed]
             fitting = {task: _first_fitting(listed[task], [*has, PRIOR]) for task in tasks}
-            unfit = [task for task, folder in fitting.items() if folder is None]
+            unfit = [task for task, folder in fitting.items() if folder is None and task != "detection_sensitive"]
             if unfit and row["labels"] == "n/a":
                 wanted = "; ".join(
                     f"{folder} wants {', '.join(lacking_channels(described, [PRIOR]))}"
@@ -84,7 +84,7 @@ def _first_fitting(listed: Mapping[Path, dict], available: Sequence[str]) -> Pat
 
 def _read_for(task: str, folder: Path) -> dict:
     description = read_description(folder)
-    if description["task"] != task:
+    if description["task"] != task.removesuffix("_sensitive"):
         raise ModelError(
             folder / DESCRIPTION,
             found=f"a model for {description['task']}",

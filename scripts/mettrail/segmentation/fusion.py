@@ -19,8 +19,9 @@ Edema goes with the nearest lesion, as when it is measured.
 How sure a lesion is: every connected piece of lesion voxels has a mean probability and is seen by ``both`` networks, by
 ``detection`` or by ``resegmentation`` alone (`gather_evidence`). A piece is *confirmed* whose mean probability reaches
 the limit of those who see it, any other is a *candidate*; a lesion is confirmed if one of its pieces is. Masks drawn by
-people are confirmed; of lesions carried over by propagation nothing is said. Huang et al. 2022 tell confirmed lesions
-from candidates by two networks as well.
+people are confirmed; of lesions carried over by propagation nothing is said. What only a sensitive reading sees, a
+second detection model or the first one from its ``candidate_threshold`` on, is added as a candidate where there is no
+other lesion (`add_candidates`): Huang et al. 2022 tell confirmed lesions from candidates by two such networks.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from scipy.spatial import cKDTree
 
 from mettrail.errors import InputError
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, require_same_grid
+from mettrail.segmentation.prediction import recentre
 
 TOUCHING = np.ones((3, 3, 3), bool)
 # Beyond this from any lesion there is no edema to measure.
@@ -42,16 +44,19 @@ EDEMA_REACH_MM = 20.0
 NOTICEABLE = 0.01
 # What each rule wants of a follow-up.
 NEEDED = {
-    "parallel": ("detection", "resegmentation", "prior"),
-    "detection": ("detection",),
+    "parallel": ("detection", "detection_sensitive", "resegmentation", "prior"),
+    "detection": ("detection", "detection_sensitive"),
     "resegmentation": ("resegmentation",),
     "propagation": ("prior",),
 }
 
 
 def needed(rule: str, *, followup: bool) -> tuple[str, ...]:
-    """Return what a rule wants of a session: ``detection``, ``resegmentation``, ``prior``."""
-    return NEEDED[rule] if followup else ("detection",)
+    """Return what a rule wants of a session: ``prior``, and networks by their task.
+
+    ``detection_sensitive`` may be missing: it only adds candidates.
+    """
+    return NEEDED[rule] if followup else NEEDED["detection"]
 
 
 def apply_rule(
@@ -127,6 +132,39 @@ def fuse(detection: Image, known: Image | None, prior: Image | None, *, touch_mm
     return detection.like(np.where(takes_known[..., None], known.data, detection.data).astype(np.float32))
 
 
+def add_candidates(fused: Image, detection: Image | None, sensitive: Image | None, *, level: float | None) -> Image:
+    """Add lesions that only a more sensitive reading of the scan sees, and that touch none of those already there.
+
+    Parameters
+    ----------
+    fused : Image of (X, Y, Z, 4) float
+        From `apply_rule`.
+    detection : Image of (X, Y, Z, 4) float, optional
+        Read a second time from `level` on.
+    sensitive : Image of (X, Y, Z, 4) float, optional
+        From a second detection model; read from 0.5 on.
+    level : float, optional
+        From `prediction.candidate_level`; None: detection is not read again.
+
+    Returns
+    -------
+    Image of (X, Y, Z, 4) float32
+        Candidates reach 0.5 as all lesions do; `gather_evidence` tells them apart.
+    """
+    readings = [] if sensitive is None else [sensitive]
+    if detection is not None and level is not None:
+        readings.append(detection.like(recentre(detection.data, threshold=level)))
+    for reading in readings:
+        _require_classes(reading)
+        pieces, _ = ndimage.label(_whole(reading.data) >= 0.5, TOUCHING)
+        there = ndimage.binary_dilation(_whole(fused.data) >= 0.5, TOUCHING)
+        alone = (pieces > 0) & ~_touched(pieces, there)
+        # With the voxels around them, by which their edge is found on the scan's grid.
+        taken = ndimage.binary_dilation(alone, TOUCHING)
+        fused = fused.like(np.where(taken[..., None], reading.data, fused.data).astype(np.float32))
+    return fused
+
+
 def decide_on_grid(probabilities: Image, grid: Grid) -> Image:
     """Resample class probabilities linearly to a scan's own grid and decide there.
 
@@ -173,11 +211,12 @@ def gather_evidence(
     labels : Image of (X, Y, Z) int
         From `decide_on_grid`.
     fused : Image of (X, Y, Z, 4) float
-        From `apply_rule`: what was decided on.
+        From `apply_rule` and `add_candidates`: what was decided on.
     networks : mapping
         ``detection`` and ``resegmentation``: probabilities on the grid of `fused`; None where one did not run.
     limits : mapping
-        Least mean probability of a confirmed piece that ``both`` networks see, ``detection`` or ``resegmentation``.
+        Least mean probability of a confirmed piece that ``both`` networks see, ``detection`` or ``resegmentation``;
+        what neither sees is a candidate.
 
     Returns
     -------
@@ -197,7 +236,7 @@ def gather_evidence(
     mean = ndimage.mean(np.maximum.reduce(list(wholes.values())), found, numbers) if count else []
     seen = {name: np.isin(numbers, found[whole >= 0.5]) for name, whole in wholes.items()}
     by = [[name for name in seen if seen[name][number - 1]] for number in numbers]
-    seen_by = ["both" if len(names) > 1 else names[0] for names in by]
+    seen_by = ["both" if len(names) > 1 else [*names, "sensitive"][0] for names in by]
     table["mean_probability"] = np.asarray(mean, float)
     table["seen_by"] = pd.Series(seen_by, dtype="str")
     sure = table["mean_probability"] >= table["seen_by"].map(dict(limits)).astype(float)

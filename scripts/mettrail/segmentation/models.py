@@ -25,6 +25,7 @@
      "tile": [96, 96, 96],                             patch at inference; null: the plans' own
      "threshold": 0.5,                                 probability of whole lesion from which a voxel is one
      "confidence": 0.85,                               mean probability below which a connected piece is none
+     "candidate_threshold": 0.2,                       detection, may be left out: from here on, a candidate
      "sha256": {"fold_0/weights.safetensors": "..."},
      "trained_on": "...", "licence": "..."}
 
@@ -418,6 +419,14 @@ def _check_description(path: Path, description: dict) -> None:
         refuse(f"spacing_mm {description['spacing_mm']}", "[1, 1, 1]: images are given at 1 mm")
     if not 0 < float(description["threshold"]) < 1:
         refuse(f"threshold {description['threshold']}", "a probability between 0 and 1")
+    lower = description.get("candidate_threshold")
+    if lower is not None and (
+        description["task"] != "detection" or not 0 < float(lower) < float(description["threshold"])
+    ):
+        refuse(
+            f"candidate_threshold {lower} for {description['task']}",
+            f"a probability below the threshold ({description['threshold']}), for detection only",
+        )
     if not 0 <= float(description["confidence"]) < 1:
         refuse(f"confidence {description['confidence']}", "a probability, or 0 to call every piece a lesion")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+from collections.abc import Mapping
 
 import numpy as np
 from scipy import ndimage
@@ -170,6 +171,18 @@ def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:
     for label in (0, 2):
         out[..., label] = probabilities[..., label] * (1 - shifted) / np.maximum(rest, 1e-12)
     return out
+
+
+def candidate_level(description: Mapping) -> float | None:
+    """Return where a model's ``candidate_threshold`` lies in what it predicts, once its threshold lies at 0.5.
+
+    Examples
+    --------
+    >>> round(candidate_level({"threshold": 0.6, "candidate_threshold": 0.3}), 3)
+    0.222
+    """
+    lower, threshold = description.get("candidate_threshold"), description["threshold"]
+    return None if lower is None else float(recentre(np.array([1 - lower, lower, 0.0, 0.0]), threshold=threshold)[1])
 
 
 def _run(model: Model, data, properties, manager, configuration, device, mirror) -> np.ndarray:

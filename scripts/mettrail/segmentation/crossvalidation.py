@@ -309,7 +309,7 @@ def gather_model(
         "confidence": 0.0,
         "trained_on": f"{dataset['numTraining']} sessions of {len(patients)} patients",
         "trained_with": f"nnU-Net {importlib.metadata.version('nnunetv2')}, {folds} folds by patient of "
-        f"{settings['epochs']} epochs of {settings['steps']} patches of {configuration['batch_size']}; "
+        f"{settings['epochs']} epochs of {settings['steps']} x {configuration['batch_size']} patches; "
         f"{' and '.join(chosen)}",
         "cross_validation": {
             "sessions": sum(len(split["val"]) for split in splits[:folds]),

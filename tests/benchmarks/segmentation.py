@@ -1,15 +1,18 @@
 """The shipped networks on the held-out cohort of config/held_out.yaml, in the tables of `scripts/evaluate.py`.
 
     PYTHONPATH=scripts python tests/benchmarks/segmentation.py make OUT BACKGROUNDS
-    PYTHONPATH=scripts python tests/benchmarks/segmentation.py predict OUT resources/models
+    PYTHONPATH=scripts python tests/benchmarks/segmentation.py predict OUT resources/models detection
+    PYTHONPATH=scripts python tests/benchmarks/segmentation.py predict OUT resources/models resegmentation
+    PYTHONPATH=scripts python tests/benchmarks/segmentation.py decide OUT resources/models
     python scripts/evaluate.py --labels OUT/labels --masks OUT/masks --out OUT/tables detection=OUT/detection ...
 
-`make` writes the cohort; BACKGROUNDS is `backgrounds_root` of config/train.yaml. `predict` writes every method's label
+`make` writes the cohort; BACKGROUNDS is `backgrounds_root` of config/train.yaml. `decide` writes every method's label
 maps: detection (no past), resegmentation (at second visits, last visit's true lesions brought over by deformable
 registration as prior), fused (what the pipeline does); registration is those lesions as they are: OUT/priors. What
 exists is kept: a run that was broken off goes on.
 """
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -25,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 HELD_OUT = yaml.safe_load((ROOT / "config/held_out.yaml").read_text())
 SYNTHESIS = yaml.safe_load((ROOT / "config/train.yaml").read_text())["synthesis"]
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-THREADS = 2
+THREADS = 1
 TASKS = ("detection", "resegmentation")
 
 
@@ -100,34 +103,47 @@ def make(out, root):
     print(spread.round(2).to_string())
 
 
-def predict(out, models):
-    """Write what each method calls a lesion, and the probabilities of the networks."""
+def predict(out, models, task):
+    """Write a network's probabilities of every session it is for, its thresholds not applied."""
+    model = dataclasses.replace(segmentation.read_model(Path(models) / task), threshold=0.5, confidence=0.0)
+    for scan in sorted(Path(out).glob("scans/sub-*/ses-*/anat/*.nii.gz")):
+        patient, visit = (part[4:] for part in scan.parts[-4:-2])
+        before, written = (
+            path_of(out, *of) for of in (("priors", patient, visit, "dseg"), (task, patient, visit, "probseg"))
+        )
+        if written.exists() or (task == "resegmentation" and not before.exists()):
+            continue
+        started = time.time()
+        channels = {"ce-gadolinium_T1w": images.read_image(scan).data}
+        if task == "resegmentation":
+            channels["prior"] = np.isin(images.read_labels(before).data, (1, 3)).astype(np.float32)
+        # The scan is 0 outside the mask as it was grown for it.
+        p = prediction.predict_probabilities(model, channels, mask=None, device="auto", threads=THREADS)
+        images.write_probabilities(written, p, np.eye(4))
+        print(task, patient, visit, f"{time.time() - started:.0f} s", flush=True)
+
+
+def decide(out, models):
+    """Write what each method calls a lesion, at the thresholds of the models."""
     networks = {task: segmentation.read_model(Path(models) / task) for task in TASKS}
     for scan in sorted(Path(out).glob("scans/sub-*/ses-*/anat/*.nii.gz")):
         patient, visit = (part[4:] for part in scan.parts[-4:-2])
-        if path_of(out, "fused", patient, visit, "dseg").exists():
-            continue
-        started = time.time()
-        image = images.read_image(scan)
+        found = {}
+        for task, model in networks.items():
+            path = path_of(out, task, patient, visit, "probseg")
+            if path.exists():
+                raw = images.read_probabilities(path)
+                settled = prediction.settle(raw.data, threshold=model.threshold, confidence=model.confidence)
+                found[task] = images.Image(settled, np.eye(4))
         before = path_of(out, "priors", patient, visit, "dseg")
         prior = images.read_labels(before) if before.exists() else None
-        found = {}
-        for task in TASKS if prior is not None else TASKS[:1]:
-            channels = {"ce-gadolinium_T1w": image.data}
-            if prior is not None:
-                channels["prior"] = np.isin(prior.data, (1, 3)).astype(np.float32)
-            # The scan is 0 outside the mask as it was grown for it.
-            p = prediction.predict_probabilities(networks[task], channels, mask=None, device="auto", threads=THREADS)
-            found[task] = images.Image(p, np.eye(4))
-            images.write_probabilities(path_of(out, f"{task}_probabilities", patient, visit, "probseg"), p, np.eye(4))
-        found["fused"] = fusion.fuse(
-            found["detection"], found.get("resegmentation"), prior, touch_mm=CONFIG["segment"]["fusion"]["touch_mm"]
-        )
+        grid = images.read_image(scan).grid
+        touch_mm = CONFIG["segment"]["fusion"]["touch_mm"]
+        found["fused"] = fusion.fuse(found["detection"], found.get("resegmentation"), prior, touch_mm=touch_mm)
         for name, probabilities in found.items():
-            labels = fusion.decide_on_grid(probabilities, image.grid)
+            labels = fusion.decide_on_grid(probabilities, grid)
             images.write_labels(path_of(out, name, patient, visit, "dseg"), labels.data, np.eye(4))
-        print(patient, visit, f"{time.time() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
-    {"make": make, "predict": predict}[sys.argv[1]](*sys.argv[2:])
+    {"make": make, "predict": predict, "decide": decide}[sys.argv[1]](*sys.argv[2:])

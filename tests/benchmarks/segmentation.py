@@ -1,15 +1,16 @@
 """The shipped networks on the held-out cohort of config/held_out.yaml, in the tables of `scripts/evaluate.py`.
 
-    PYTHONPATH=scripts python tests/benchmarks/segmentation.py make OUT BACKGROUNDS
+    PYTHONPATH=scripts python tests/benchmarks/segmentation.py make OUT HEADS
     PYTHONPATH=scripts python tests/benchmarks/segmentation.py predict OUT resources/models detection
     PYTHONPATH=scripts python tests/benchmarks/segmentation.py predict OUT resources/models resegmentation
     PYTHONPATH=scripts python tests/benchmarks/segmentation.py decide OUT resources/models
+    PYTHONPATH=scripts python tests/benchmarks/segmentation.py real HEADS resources/models
     python scripts/evaluate.py --labels OUT/labels --masks OUT/masks --out OUT/tables detection=OUT/detection ...
 
-`make` writes the cohort; BACKGROUNDS is `backgrounds_root` of config/train.yaml. `decide` writes every method's label
-maps: detection (no past), resegmentation (at second visits, last visit's true lesions brought over by deformable
-registration as prior), fused (what the pipeline does); registration is those lesions as they are: OUT/priors. What
-exists is kept: a run that was broken off goes on.
+`make` writes the cohort; HEADS are the heads that `scripts/train.py` prepares (OUT/heads). `decide` writes every
+method's label maps: detection (no past), resegmentation (at second visits, last visit's true lesions brought over by
+deformable registration as prior), fused (what the pipeline does); registration is those lesions as they are
+(OUT/priors). `real` scores detection on real heads. What exists is kept: a run that was broken off goes on.
 """
 
 import dataclasses
@@ -145,5 +146,32 @@ def decide(out, models):
             images.write_labels(path_of(out, name, patient, visit, "dseg"), labels.data, np.eye(4))
 
 
+def score_real(root, models):
+    """Print what detection makes of real heads that no network was trained on: lesions found, Dice, false lesions."""
+    model = segmentation.read_model(Path(models) / "detection")
+    rows = []
+    for given in HELD_OUT["real"]:
+        for background in backgrounds.find_backgrounds(Path(root), **given):
+            (head,) = backgrounds.make_visits(background)
+            channels = {"ce-gadolinium_T1w": head.image}
+            p = prediction.predict_probabilities(model, channels, mask=head.brain, device="auto", threads=THREADS)
+            lesion = p[..., 1] + p[..., 3] >= 0.5
+            pieces, count = ndimage.label(lesion, np.ones((3, 3, 3)))
+            near = ndimage.binary_dilation(head.instances > 0, iterations=3)
+            false = set(range(1, count + 1)) - set(np.unique(pieces[near]))
+            sizes = np.bincount(pieces.ravel())
+            true = head.instances[head.instances > 0]
+            rows.append(
+                {
+                    "scan": background.image.name.split("_ce-")[0].split("_res-")[0],
+                    "dice": 2 * (lesion & (head.instances > 0)).sum() / max(lesion.sum() + true.size, 1),
+                    "lesions": len(np.unique(true)),
+                    "found": len(np.unique(head.instances[lesion & (head.instances > 0)])),
+                    "false_10mm3": sum(sizes[n] >= 10 for n in false),
+                }
+            )
+            print(pd.DataFrame(rows[-1:]).round(3).to_string(header=len(rows) == 1, index=False), flush=True)
+
+
 if __name__ == "__main__":
-    {"make": make, "predict": predict, "decide": decide}[sys.argv[1]](*sys.argv[2:])
+    {"make": make, "predict": predict, "decide": decide, "real": score_real}[sys.argv[1]](*sys.argv[2:])

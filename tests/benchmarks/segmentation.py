@@ -5,7 +5,11 @@
     PYTHONPATH=scripts python tests/benchmarks/segmentation.py predict OUT resources/models resegmentation
     PYTHONPATH=scripts python tests/benchmarks/segmentation.py decide OUT resources/models
     PYTHONPATH=scripts python tests/benchmarks/segmentation.py real HEADS resources/models
-    python scripts/evaluate.py --labels OUT/labels --masks OUT/masks --out OUT/tables detection=OUT/detection ...
+    python scripts/evaluate.py --labels OUT/labels --masks OUT/masks --aligned --out OUT/all \\
+        detection=OUT/detection fused=OUT/fused
+    python scripts/evaluate.py --labels OUT/followups --masks OUT/masks --priors OUT/before --labelled-only \\
+        --out OUT/second detection=OUT/detection registration=OUT/priors fused=OUT/fused \\
+        resegmentation=OUT/resegmentation
 
 `make` writes the cohort; HEADS are the heads that `scripts/train.py` prepares (OUT/heads). `decide` writes every
 method's label maps: detection (no past), resegmentation (at second visits, last visit's true lesions brought over by
@@ -29,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 HELD_OUT = yaml.safe_load((ROOT / "config/held_out.yaml").read_text())
 SYNTHESIS = yaml.safe_load((ROOT / "config/train.yaml").read_text())["synthesis"]
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-THREADS = 1
+THREADS = 2
 TASKS = ("detection", "resegmentation")
 
 
@@ -139,6 +143,11 @@ def decide(out, models):
         before = path_of(out, "priors", patient, visit, "dseg")
         prior = images.read_labels(before) if before.exists() else None
         grid = images.read_image(scan).grid
+        if prior is not None:
+            # Second visits alone, for the methods that need a first one.
+            truth = images.read_labels(path_of(out, "labels", patient, visit, "dseg"))
+            images.write_labels(path_of(out, "followups", patient, visit, "dseg"), truth.data, np.eye(4))
+            images.write_labels(path_of(out, "before", patient, visit, "desc-prior_dseg"), prior.data, np.eye(4))
         touch_mm = CONFIG["segment"]["fusion"]["touch_mm"]
         found["fused"] = fusion.fuse(found["detection"], found.get("resegmentation"), prior, touch_mm=touch_mm)
         for name, probabilities in found.items():

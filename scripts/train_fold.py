@@ -1,5 +1,6 @@
 """Rule train_fold: one network of the cross-validation."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mettrail import joblog, sidecars
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 if __name__ == "__main__":
     with joblog.to(snakemake.log[0]):
         summary = crossvalidation.train_fold(
-            snakemake.params.folder,
+            Path(snakemake.output.summary).parents[1],
             trainer=snakemake.wildcards.trainer,
             fold=int(snakemake.wildcards.fold),
             threads=snakemake.threads,

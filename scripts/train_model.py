@@ -1,5 +1,6 @@
 """Rule train_model: the networks that did best on sessions not seen, as a model folder."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mettrail import joblog
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 if __name__ == "__main__":
     with joblog.to(snakemake.log[0]):
         crossvalidation.gather_model(
-            snakemake.params.folder,
+            Path(snakemake.output.model).parent,
             channels=snakemake.params.channels,
             threads=snakemake.threads,
             **snakemake.params.settings,

@@ -1,5 +1,6 @@
 """Rule train_plan: nnU-Net's planning and preprocessing."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mettrail import joblog
@@ -11,4 +12,6 @@ if TYPE_CHECKING:
 # nnU-Net starts processes that import this file again.
 if __name__ == "__main__":
     with joblog.to(snakemake.log[0]):
-        crossvalidation.plan_dataset(snakemake.params.folder, threads=snakemake.threads, **snakemake.params.settings)
+        crossvalidation.plan_dataset(
+            Path(snakemake.output.preprocessed).parents[1], threads=snakemake.threads, **snakemake.params.settings
+        )

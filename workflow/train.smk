@@ -40,7 +40,6 @@ rule train_plan:
         mem_mb=memory_mb(4000 * config["threads"]),
         runtime=240,
     params:
-        folder=TRAINING,
         settings={key: config["train"][key] for key in ("task", "gpu_memory_gb")},
         source=source_digest("train_plan.py"),
     script:
@@ -68,7 +67,6 @@ rule train_fold:
         runtime=4320,
         gpu=1 if config["train"]["device"] == "cuda" else 0,
     params:
-        folder=TRAINING,
         settings=TRAINING_SETTINGS,
         save_probabilities=len(config["train"]["trainers"]) > 1,
         source=source_digest("train_fold.py"),
@@ -99,7 +97,6 @@ rule train_model:
         mem_mb=memory_mb(8000),
         runtime=240,
     params:
-        folder=TRAINING,
         channels=[REFERENCE, *config["train"]["sequences"]],
         settings=config["train"],
         source=source_digest("train_model.py"),

@@ -183,7 +183,7 @@ def test_the_joint_loss_adds_cross_entropy_and_leaves_edema_out():
     crossed = -(truth * np.log(p) + (1 - truth) * np.log(1 - p)).mean()
     found = joint(outputs_of(p), torch.from_numpy(truth)[:, None])
     assert float(found) == pytest.approx(count_by_hand(p, truth, (2, 2, 2), 0.7) + crossed, abs=1e-5)
-    assert dataset.lesion_labels(dataset.TISSUES) == [1, 3]
+    assert dataset.lesion_labels(dataset.LABELS) == [1, 3]
     assert dataset.lesion_labels(dataset.WHOLE) == [1]
 
 
@@ -295,7 +295,7 @@ def test_priors_are_made_up_for_training_alone():
     class Trainer(DiceCETrainer):
         def __init__(self, has_prior):
             self.has_prior, self.priors = has_prior, NO_ERRORS
-            self.dataset_json = {"labels": dataset.TISSUES}
+            self.dataset_json = {"labels": dataset.LABELS}
 
     arguments = ((16, 16, 16), (0, 0), None, (0,), False)
     first = Trainer(True).get_training_transforms(*arguments, use_mask_for_norm=[True, False]).transforms[0]

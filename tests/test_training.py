@@ -56,8 +56,9 @@ def toy_settings(epochs=3):
     return settings
 
 
-def train_toy(out, task="detection", *, epochs=3, resume=False):
-    return training.train(task, out, settings=toy_settings(epochs), resume=resume, visits_of=make_toy_visits)
+def train_toy(out, task="detection", *, epochs=3, **more):
+    given = {"resume": False, **more}
+    return training.train(task, out, settings=toy_settings(epochs), visits_of=make_toy_visits, **given)
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +68,7 @@ def leave_no_trace(monkeypatch):
         "nnUNet_raw",
         "nnUNet_preprocessed",
         "nnUNet_results",
+        "nnUNet_def_n_proc",
         "nnUNet_n_proc_DA",
         "nnUNet_compile",
         "nnUNet_wandb_enabled",
@@ -467,7 +469,7 @@ def test_a_usable_model_is_there_before_training_ends(killed_and_resumed):
 def test_the_exported_model_is_the_trained_network(killed_and_resumed):
     model = segmentation.read_model(killed_and_resumed.folder)
     (path,) = (killed_and_resumed.out / "results").glob("*detection/*/fold_0/checkpoint_final.pth")
-    trained = models._read_checkpoint(path)
+    trained = models.read_checkpoint(path)
     (exported,) = models.read_weights(model)
     assert all(torch.allclose(exported[k], trained[k], atol=2e-3) for k in exported)
 
@@ -487,6 +489,26 @@ def test_resegmentation_starts_from_detection_without_an_opinion_about_priors(ki
     detection.load_state_dict(models.read_weights(segmentation.read_model(killed_and_resumed.folder))[0])
     with torch.no_grad():
         assert torch.allclose(detection(image), one, atol=0.1)
+
+
+def test_steps_are_counted_from_the_first_network_on(killed_and_resumed, tmp_path):
+    shutil.copytree(killed_and_resumed.out / "preprocessed", tmp_path / "preprocessed")
+    folder = train_toy(tmp_path, start_from=killed_and_resumed.folder)
+    model = segmentation.read_model(folder)
+    assert model.description["steps"] == 12
+    assert "6 steps after 6 of the network it started from" in model.description["trained_on"]
+
+
+def test_missing_a_few_voxels_costs_more_than_their_share(killed_and_resumed):
+    """A small lesion that is not seen weighs in the cross-entropy of the worst tenth, ten times its share."""
+    training._point_nnunet_at(killed_and_resumed.out, workers=0)
+    loss = training._make_trainer("detection", toy_settings()).loss.loss.ce
+    truth = torch.zeros(1, 1, 10, 10, 10)
+    truth[0, 0, 0, 0, :5] = 1
+    logits = torch.zeros(1, 4, 10, 10, 10)
+    logits[:, 0] = 10
+    mean = float(torch.nn.functional.cross_entropy(logits, truth[:, 0].long()))
+    assert float(loss(logits, truth)) == pytest.approx(10 * mean, rel=1e-2)
 
 
 def test_a_prior_is_the_second_channel_of_its_cases_and_still_binary(killed_and_resumed):

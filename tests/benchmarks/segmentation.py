@@ -27,6 +27,7 @@ import pandas as pd
 import yaml
 from mettrail import images, segmentation, transforms, visits
 from mettrail.segmentation import backgrounds, cases, fusion, prediction, synthesis
+from mettrail.segmentation.models import TASKS
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,6 @@ HELD_OUT = yaml.safe_load((ROOT / "config/held_out.yaml").read_text())
 SYNTHESIS = yaml.safe_load((ROOT / "config/train.yaml").read_text())["synthesis"]
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 THREADS = 2
-TASKS = ("detection", "resegmentation")
 
 
 def path_of(out, folder, patient, visit, name):

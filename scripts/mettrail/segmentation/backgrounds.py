@@ -14,7 +14,8 @@ from scipy import ndimage
 
 from mettrail.errors import InputError
 from mettrail.images import ENHANCING, NECROSIS, read_image, read_labels, read_mask, require_same_grid, resample
-from mettrail.segmentation.cases import REFERENCE, Visit
+from mettrail.segmentation.cases import Visit
+from mettrail.segmentation.models import POST_CONTRAST
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def make_visits(key: int | Background) -> list[Visit]:
 
     return [
         Visit(
-            np.asarray(session.images[REFERENCE].data, np.float32),
+            np.asarray(session.images[POST_CONTRAST].data, np.float32),
             np.asarray(session.brain.data) > 0,
             *_tissue_and_lesions(np.asarray(session.tissue.data), np.asarray(session.instances.data)),
         )

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from mettrail.segmentation.models import POST_CONTRAST, PRIOR
 from mettrail.segmentation.priors import make_prior
 
-REFERENCE = "ce-gadolinium_T1w"
-CHANNELS = {"detection": (REFERENCE,), "resegmentation": (REFERENCE, "prior")}
+CHANNELS = {"detection": (POST_CONTRAST,), "resegmentation": (POST_CONTRAST, PRIOR)}
 LABELS = {"background": 0, "enhancing": 1, "edema": 2, "necrosis": 3}
 CONFIGURATION = "3d_fullres"
 # Smooth errors (bias, mask) vary over this length.

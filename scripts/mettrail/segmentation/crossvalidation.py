@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from mettrail.errors import InputError
+from mettrail.segmentation.cases import CONFIGURATION
 from mettrail.segmentation.dataset import TASKS
-from mettrail.segmentation.models import PRIOR, Model, build_from_plans, write_model
+from mettrail.segmentation.models import PRIOR, Model, build_from_plans, read_checkpoint, write_model
 
-CONFIGURATION = "3d_fullres"
 PLANS = "mettrailPlans"
 # What nnU-Net's dataset.json must say of a model; the rest is about the data it was trained on.
 DATASET_KEYS = ("channel_names", "labels", "numTraining", "file_ending", "name")
@@ -326,9 +326,7 @@ def gather_model(
 
 
 def _read_network(folder: Path, plans: dict, dataset: dict, *, task: str, trainer: str, fold: int):
-    """Return a trained network; the checkpoint is our own."""
-    import torch
-
+    """Return a trained network."""
     from mettrail.segmentation.nnunet_trainers import TRAINERS
 
     trained = folder / "results" / TASKS[task].dataset / f"{TRAINERS[trainer].__name__}__{PLANS}__{CONFIGURATION}"
@@ -336,7 +334,7 @@ def _read_network(folder: Path, plans: dict, dataset: dict, *, task: str, traine
     network = build_from_plans(
         plans, CONFIGURATION, channels=len(dataset["channel_names"]), outputs=len(dataset["labels"]), path=path.parent
     )
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=False)["network_weights"])
+    network.load_state_dict(read_checkpoint(path))
     return network
 
 

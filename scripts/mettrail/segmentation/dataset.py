@@ -27,11 +27,11 @@ from mettrail.images import (
     write_image,
     write_labels,
 )
+from mettrail.segmentation.cases import LABELS
 from mettrail.segmentation.folds import make_splits
 from mettrail.segmentation.models import IMAGES
 
 WHOLE = {"background": 0, "lesion": 1}
-TISSUES = {"background": 0, "enhancing": 1, "edema": 2, "necrosis": 3}
 # What can be wrong with a mask that a person drew; see `cohort`.
 LABEL_FAULTS = ("bad_labels", "grid_mismatch", "ambiguous_labels", "no_labels")
 
@@ -62,9 +62,9 @@ class Task:
 
 TASKS = {
     "1.1": Task("detection", WHOLE, "Dataset011_detection"),
-    "1.2": Task("detection", TISSUES, "Dataset012_detection"),
+    "1.2": Task("detection", LABELS, "Dataset012_detection"),
     "2.1": Task("resegmentation", WHOLE, "Dataset021_resegmentation"),
-    "2.2": Task("resegmentation", TISSUES, "Dataset022_resegmentation"),
+    "2.2": Task("resegmentation", LABELS, "Dataset022_resegmentation"),
 }
 
 
@@ -281,14 +281,14 @@ def as_task_labels(labels: np.ndarray, task: Task) -> np.ndarray:
     >>> as_task_labels(np.array([0, 1, 2, 3]), TASKS["1.1"]).tolist()
     [0, 1, 0, 1]
     """
-    if task.labels is TISSUES:
+    if task.labels is LABELS:
         return labels.astype(np.uint8)
     return np.isin(labels, (ENHANCING, NECROSIS)).astype(np.uint8)
 
 
 def lesion_labels(labels: Mapping[str, int]) -> list[int]:
     """Return which of nnU-Net's labels are metastasis: all but background and edema."""
-    return [number for name, number in labels.items() if number and TISSUES.get(name) != EDEMA]
+    return [number for name, number in labels.items() if number and LABELS.get(name) != EDEMA]
 
 
 def _read_prior(path: str | None, image) -> np.ndarray:

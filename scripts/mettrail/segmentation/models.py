@@ -280,7 +280,7 @@ def read_weights(model: Model) -> list[dict]:
 
                 load_model(network, path)
             else:
-                network.load_state_dict(_read_checkpoint(path))
+                network.load_state_dict(read_checkpoint(path))
         except (RuntimeError, KeyError) as err:
             raise ModelError(
                 path,
@@ -353,8 +353,14 @@ def write_model(
     )
 
 
-def _read_checkpoint(path: Path) -> dict:
-    """Read nnU-Net's checkpoint without letting it run code."""
+def read_checkpoint(path: Path) -> dict:
+    """Return the network's weights of nnU-Net's checkpoint, without letting it run code.
+
+    Raises
+    ------
+    ModelError
+        It holds more than numbers.
+    """
     import torch
 
     # nnU-Net logs its losses as numpy numbers.

@@ -21,9 +21,9 @@ from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from scipy import ndimage
 
+from mettrail.segmentation.base_trainer import BaseTrainer, FirstChannels
 from mettrail.segmentation.dataset import lesion_labels
 from mettrail.segmentation.losses import JointVSSLoss, count_tiles
 from mettrail.segmentation.priors import make_prior
@@ -31,25 +31,6 @@ from mettrail.segmentation.priors import make_prior
 TOUCHING = np.ones((3, 3, 3), bool)
 # These treat a prior as they should: labels are not its business, and it is mirrored with the images.
 HARMLESS = (MirrorTransform, MaskImageTransform, RemoveLabelTansform, DownsampleSegForDSTransform)
-
-
-class ImagesOnly(BasicTransform):
-    """Apply a transform of intensities to all channels but the last, the prior.
-
-    Parameters
-    ----------
-    transform : BasicTransform
-    """
-
-    def __init__(self, transform: BasicTransform):
-        super().__init__()
-        self.transform = transform
-
-    def apply(self, data_dict: dict, **_) -> dict:
-        """Transform the images and put the prior back behind them."""
-        image = data_dict["image"]
-        changed = self.transform(image=image[:-1].clone())["image"]
-        return data_dict | {"image": torch.cat([changed, image[-1:]])}
 
 
 class NearestPrior(BasicTransform):
@@ -115,7 +96,7 @@ def spare_prior(transforms: ComposeTransforms) -> ComposeTransforms:
         if isinstance(transform, SpatialTransform):
             out.append(NearestPrior(transform))
         elif isinstance(transform, RandomTransform):
-            out.append(ImagesOnly(transform))
+            out.append(FirstChannels(transform, -1))
         elif isinstance(transform, HARMLESS):
             out.append(transform)
         else:
@@ -123,21 +104,8 @@ def spare_prior(transforms: ComposeTransforms) -> ComposeTransforms:
     return ComposeTransforms(out)
 
 
-class DiceCETrainer(nnUNetTrainer):
+class DiceCETrainer(BaseTrainer):
     """nnU-Net's trainer with its own loss, Dice and cross-entropy; arguments are nnU-Net's."""
-
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008  (nnU-Net's own signature)
-    ):
-        # nnU-Net takes this key out of the plans it is given.
-        super().__init__({"continue_training": False, **plans}, configuration, fold, dataset_json, device)
-        self.my_init_kwargs["plans"] = plans
-        self.has_prior = self.configuration_manager.normalization_schemes[-1] == "NoNormalization"
 
     def configure(
         self,
@@ -155,12 +123,10 @@ class DiceCETrainer(nnUNetTrainer):
         self.num_epochs, self.save_every = epochs, save_every
         self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = steps, validation_steps
         self.bf16, self.tile_vox, self.alpha, self.priors = bf16, tile_vox, alpha, priors
+        self.has_prior = self.configuration_manager.normalization_schemes[-1] == "NoNormalization"
         if bf16:
             # It has the range of float32: there is nothing to scale.
             self.grad_scaler = None
-
-    def plot_network_architecture(self):
-        """Not drawn: it needs a package that is not installed."""
 
     def get_training_transforms(self, *args, **kwargs) -> BasicTransform:
         """Return nnU-Net's augmentation; where there is a prior, it is made worse first and then spared the rest."""
@@ -188,16 +154,10 @@ class DiceCETrainer(nnUNetTrainer):
     def on_epoch_end(self):
         """Say in one line where the training stands and how long it will take."""
         super().on_epoch_end()
-
-        def last(name):
-            return self.logger.get_value(name, step=-1)
-
-        seconds = last("epoch_end_timestamps") - last("epoch_start_timestamps")
-        left = seconds * (self.num_epochs - self.current_epoch)
-        dice = " ".join(f"{value:.2f}" for value in last("dice_per_class_or_region"))
+        seconds, left, dice = self.tell_time()
         self.print_to_log_file(
-            f"progress: epoch {self.current_epoch}/{self.num_epochs}, loss {last('train_losses'):.3f} training / "
-            f"{last('val_losses'):.3f} validation, pseudo-Dice {dice}, {seconds:.0f} s/epoch, "
+            f"progress: epoch {self.current_epoch}/{self.num_epochs}, loss {self.last('train_losses'):.3f} training / "
+            f"{self.last('val_losses'):.3f} validation, pseudo-Dice {dice}, {seconds:.0f} s/epoch, "
             f"{left / 3600:.1f} h left, done at {time.strftime('%a %H:%M', time.localtime(time.time() + left))}"
         )
 

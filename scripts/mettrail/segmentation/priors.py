@@ -70,12 +70,9 @@ def make_prior(
             continue
         reach = fictitious_dilate_vox[1]
         lesion = np.pad(lesion, reach)
-        dilate = int(rng.integers(fictitious_dilate_vox[0], fictitious_dilate_vox[1] + 1))
-        erode = int(rng.integers(fictitious_erode_vox[0], fictitious_erode_vox[1] + 1))
-        changed = ndimage.binary_dilation(lesion, BALL, dilate) if dilate else lesion
-        eroded = ndimage.binary_erosion(changed, BALL, erode) if erode else changed
+        made_up = grow_and_shrink(lesion, rng=rng, dilate_vox=fictitious_dilate_vox, erode_vox=fictitious_erode_vox)
         shift = rng.integers(fictitious_shift_vox[0], fictitious_shift_vox[1] + 1, 3)
-        _stamp(prior, eroded if eroded.any() else changed, box, reach, shift)
+        _stamp(prior, made_up, box, reach, shift)
     if rng.random() < nothing_prob:
         places = np.argwhere(brain & (current == 0))
         for centre in places[rng.integers(0, len(places), int(rng.integers(1, 3)))] if len(places) else ():
@@ -87,6 +84,29 @@ def make_prior(
             box = tuple(slice(int(c), int(c) + 1) for c in centre)
             _stamp(prior, ball, box, half, np.zeros(3, int))
     return prior & brain
+
+
+def grow_and_shrink(
+    lesion: np.ndarray, *, rng: np.random.Generator, dilate_vox: tuple[int, int], erode_vox: tuple[int, int]
+) -> np.ndarray:
+    """Make up what a lesion looked like before: dilated, then eroded, each by a random number of voxels.
+
+    Parameters
+    ----------
+    lesion : (X, Y, Z) bool
+        With room around it.
+    rng : numpy Generator
+    dilate_vox, erode_vox : (low, high)
+
+    Returns
+    -------
+    (X, Y, Z) bool
+        Not eroded where nothing would be left.
+    """
+    dilate, erode = (int(rng.integers(low, high + 1)) for low, high in (dilate_vox, erode_vox))
+    changed = ndimage.binary_dilation(lesion, BALL, dilate) if dilate else lesion
+    eroded = ndimage.binary_erosion(changed, BALL, erode) if erode else changed
+    return eroded if eroded.any() else changed
 
 
 def _lesions(labels: np.ndarray):

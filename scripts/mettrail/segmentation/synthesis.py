@@ -15,12 +15,12 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from scipy import ndimage
 
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
+from mettrail.segmentation.priors import grow_and_shrink
 
 # nnU-Net marks what is outside the brain with -1.
 OUTSIDE = -1
 # Knots of the random tone curve: air, CSF, grey matter, white matter, bright vessels.
 _TONES = np.array([-3.2, -1.6, -0.4, 0.6, 2.0, 8.0])
-_BALL = ndimage.generate_binary_structure(3, 1)
 
 
 class SynthesiseLesions(BasicTransform):
@@ -261,11 +261,7 @@ def _paint_prior(prior, depth, brain, radius, rng, given) -> None:
     if rng.random() < given["new_prob"]:
         if rng.random() >= given["fictitious_prob"]:
             return
-        before = depth > 0
-        dilate, erode = (int(rng.integers(low, high + 1)) for low, high in (given["dilate_vox"], given["erode_vox"]))
-        before = ndimage.binary_dilation(before, _BALL, dilate) if dilate else before
-        eroded = ndimage.binary_erosion(before, _BALL, erode) if erode else before
-        before = eroded if eroded.any() else before
+        before = grow_and_shrink(depth > 0, rng=rng, dilate_vox=given["dilate_vox"], erode_vox=given["erode_vox"])
         shift = rng.integers(given["translate_vox"][0], given["translate_vox"][1] + 1, 3)
     # What leaves the patch on one side must not come back on the other.
     before = ndimage.shift(before.astype(np.uint8), shift, order=0) > 0

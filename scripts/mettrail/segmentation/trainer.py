@@ -29,27 +29,14 @@ from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerTopkLoss import nnUNetTrainerDiceTopK10Loss
 
+from mettrail.segmentation.base_trainer import BaseTrainer, FirstChannels
 from mettrail.segmentation.cases import thicken
 from mettrail.segmentation.synthesis import SynthesiseLesions
 
 # Arrays reach nnU-Net as its file readers give them, (channel, Z, Y, X): left and right are the last axis.
 LEFT_RIGHT_AXIS = 2
-
-
-class FirstChannels(BasicTransform):
-    """Apply a transform of intensities to the first channels and leave the others (the prior) as they are."""
-
-    def __init__(self, transform: BasicTransform, channels: int):
-        super().__init__()
-        self.transform, self.channels = transform, channels
-
-    def apply(self, data_dict: dict, **_) -> dict:
-        """Transform a copy of the first channels and put it back."""
-        image = data_dict["image"]
-        image[: self.channels] = self.transform(image=image[: self.channels].clone())["image"]
-        return data_dict
 
 
 class ThickSlices(BasicTransform):
@@ -83,26 +70,16 @@ class BinaryPrior(BasicTransform):
         return data_dict
 
 
-class MettrailTrainer(nnUNetTrainer):
-    """nnU-Net's trainer for two cores and an hour; arguments are nnU-Net's."""
+class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
+    """nnU-Net's trainer for two cores and an hour; arguments are nnU-Net's.
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cpu"),  # noqa: B008  (nnU-Net's own signature)
-    ):
-        # nnU-Net takes this key out of the plans it is given.
-        super().__init__({"continue_training": False, **plans}, configuration, fold, dataset_json, device)
-        self.my_init_kwargs["plans"] = plans
-        self.probabilistic_oversampling = True
-        self.save_every = 1
-        self.after_epoch = None
-        self.bfloat16, self.synthesis, self.augmentation = False, None, None
-        # Drawing the progress costs as much as five steps, and the log has the same numbers.
-        self.logger.plot_progress_png = lambda *_: None
+    Its cross-entropy is that of the worst tenth of the voxels (nnU-Net's own variant of the loss). Over all voxels it
+    would hardly count beside the Dice, which in turn says nothing where a patch has no lesion: false pieces and
+    small lesions would weigh next to nothing.
+    """
+
+    after_epoch = None
+    earlier_steps = 0
 
     def configure(
         self,
@@ -119,15 +96,15 @@ class MettrailTrainer(nnUNetTrainer):
         **_,
     ) -> None:
         """Take the settings of a task from config/train.yaml; before `initialize`."""
+        self.probabilistic_oversampling, self.save_every = True, 1
+        # Drawing the progress costs as much as five steps, and the log has the same numbers.
+        self.logger.plot_progress_png = lambda *_: None
         self.num_epochs = epochs
         self.num_iterations_per_epoch = steps
         self.num_val_iterations_per_epoch = validation_steps
         self.initial_lr, self.weight_decay = lr, weight_decay
         self.oversample_foreground_percent = foreground
         self.bfloat16, self.synthesis, self.augmentation = bfloat16, synthesis, augmentation
-
-    def plot_network_architecture(self):
-        """Not drawn: it needs a package that is not installed."""
 
     def configure_optimizers(self):
         """AdamW instead of SGD: useful in hundreds of steps instead of tens of thousands."""
@@ -204,16 +181,10 @@ class MettrailTrainer(nnUNetTrainer):
     def on_epoch_end(self):
         """Say in one line where the training stands and how long it will take."""
         super().on_epoch_end()
-
-        def value(name):
-            return self.logger.get_value(name, step=-1)
-
-        seconds = value("epoch_end_timestamps") - value("epoch_start_timestamps")
-        left = seconds * (self.num_epochs - self.current_epoch)
-        dice = " ".join(f"{d:.2f}" for d in value("dice_per_class_or_region"))
+        seconds, left, dice = self.tell_time()
         self.print_to_log_file(
             f"progress: epoch {self.current_epoch}/{self.num_epochs}, "
-            f"loss {value('train_losses'):.3f} / {value('val_losses'):.3f}, pseudo-Dice {dice}, "
+            f"loss {self.last('train_losses'):.3f} / {self.last('val_losses'):.3f}, pseudo-Dice {dice}, "
             f"{seconds / self.num_iterations_per_epoch:.2f} s/step, {left / 60:.0f} min left, "
             f"done at {time.strftime('%H:%M', time.localtime(time.time() + left))}"
         )

@@ -25,6 +25,7 @@ import numpy as np
 from mettrail.errors import InputError
 from mettrail.segmentation import cases, validation
 from mettrail.segmentation.backgrounds import find_backgrounds, make_visits, prepare
+from mettrail.segmentation.crossvalidation import point_nnunet_at
 from mettrail.segmentation.models import LOG, build_network, read_model, read_weights, write_model
 
 LICENCE = "Apache-2.0"
@@ -101,6 +102,7 @@ def train(
         trainer.load_checkpoint(str(saved[0]))
     elif start_from is not None:
         _start_from(trainer, start_from)
+    trainer.earlier_steps = 0 if start_from is None else read_model(start_from).description.get("steps", 0)
     model_folder = out / "models" / task
 
     def export(current) -> None:
@@ -126,7 +128,10 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
     """
     task = folder.name
     plans = {key: value for key, value in trainer.plans_manager.plans.items() if key != "continue_training"}
-    steps = trainer.current_epoch * trainer.num_iterations_per_epoch
+    own_steps = trainer.current_epoch * trainer.num_iterations_per_epoch
+    steps = f"{own_steps} steps"
+    if trainer.earlier_steps:
+        steps += f" after {trainer.earlier_steps} of the network it started from,"
     description = {
         "task": task,
         "input": "brain",
@@ -138,10 +143,11 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
         "tile": list(settings["network"]["tile"]),
         "threshold": 0.5,
         "confidence": 0.0,
-        "trained_on": f"{_name_heads(settings['cases'])}; synthetic lesions, no patient with metastases; {steps} steps "
+        "steps": own_steps + trainer.earlier_steps,
+        "trained_on": f"{_name_heads(settings['cases'])}; synthetic lesions, no patient with metastases; {steps} "
         f"of {trainer.batch_size} patches",
         "trained_with": f"nnU-Net {importlib.metadata.version('nnunetv2')}; AdamW, lr {trainer.initial_lr:g} falling "
-        "to 0 (poly); Dice and cross-entropy with deep supervision",
+        "to 0 (poly); Dice and cross-entropy of the worst tenth of the voxels, with deep supervision",
         "licence": LICENCE,
     }
     trainer.set_deep_supervision_enabled(False)
@@ -266,9 +272,8 @@ finds. A model of your own cohort (`snakemake train`) will know your scanner and
 
 def _point_nnunet_at(out: Path, *, workers: int) -> None:
     """Set what nnU-Net reads from the environment whenever it needs it: paths, worker processes, no compiler."""
-    for name in ("raw", "preprocessed", "results"):
-        os.environ[f"nnUNet_{name}"] = str(out / name)
-    os.environ.update(nnUNet_n_proc_DA=str(workers), nnUNet_compile="0", nnUNet_wandb_enabled="0")
+    point_nnunet_at(out, threads=1, augmenters=workers)
+    os.environ.update(nnUNet_compile="0")
     # On a busy machine, threads that spin while they wait for each other cost more than they gain.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -1,0 +1,57 @@
+"""What both of our trainers share: nnU-Net's own, made from plans alone, and images told apart from a prior."""
+
+from __future__ import annotations
+
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+
+class FirstChannels(BasicTransform):
+    """Apply a transform of intensities to the first channels and leave the others (the prior) as they are.
+
+    Parameters
+    ----------
+    transform : BasicTransform
+    channels : int
+        How many; -1: all but the last.
+    """
+
+    def __init__(self, transform: BasicTransform, channels: int):
+        super().__init__()
+        self.transform, self.channels = transform, channels
+
+    def apply(self, data_dict: dict, **_) -> dict:
+        """Transform a copy of the first channels and put it back."""
+        image = data_dict["image"]
+        image[: self.channels] = self.transform(image=image[: self.channels].clone())["image"]
+        return data_dict
+
+
+class BaseTrainer(nnUNetTrainer):
+    """nnU-Net's trainer; arguments are nnU-Net's."""
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008  (nnU-Net's own signature)
+    ):
+        # nnU-Net takes this key out of the plans it is given.
+        super().__init__({"continue_training": False, **plans}, configuration, fold, dataset_json, device)
+        self.my_init_kwargs["plans"] = plans
+
+    def plot_network_architecture(self):
+        """Not drawn: it needs a package that is not installed."""
+
+    def last(self, name: str):
+        """Return the last value of nnU-Net's log under a name."""
+        return self.logger.get_value(name, step=-1)
+
+    def tell_time(self) -> tuple[float, float, str]:
+        """Return the seconds of the last epoch, those left, and the pseudo-Dice of the labels as text."""
+        seconds = self.last("epoch_end_timestamps") - self.last("epoch_start_timestamps")
+        dice = " ".join(f"{value:.2f}" for value in self.last("dice_per_class_or_region"))
+        return seconds, seconds * (self.num_epochs - self.current_epoch), dice

@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from mettrail import transforms
 from mettrail.bias import foreground
+from mettrail.devices import choose_device
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image, canonical_grid, read_image, require_same_grid, resample
 from mettrail.registration import bin_edges, find_start, mutual_information, register
@@ -317,7 +318,7 @@ def _by_hd_bet(head: Image, *, weights: Path, device: str, threads: int) -> Imag
     HD-BET's own `hdbet_predict` goes through files: it starts twelve processes whatever it may use and deletes fixed
     names in a folder that jobs may share. Its predictor alone does neither.
     """
-    torch_device = _choose_device(device)
+    torch_device = choose_device(device, setting="strip: device")
     import torch
 
     before = torch.get_num_threads()
@@ -381,23 +382,6 @@ def _hd_bet_folder(weights: Path) -> Iterator[Path]:
                 reason="no_weights",
             )
         yield plans[0].parent
-
-
-def _choose_device(name: str):
-    """Return the torch device; refuse a GPU that is not there rather than take hours on a CPU."""
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(
-            "strip: device",
-            found=f"{name}, and no GPU that torch can use",
-            expected="cpu, or auto",
-            advice="Set strip: device to auto, or install a CUDA build of torch.",
-            reason="no_gpu",
-        )
-    return torch.device(name)
 
 
 def _by_nonzero(head: Image) -> Image:

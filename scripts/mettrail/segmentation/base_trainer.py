@@ -1,9 +1,12 @@
-"""What both of our trainers share: nnU-Net's own, made from plans alone, and images told apart from a prior."""
+"""What both of our trainers share: nnU-Net's own trainer, made from plans alone; and a prior told apart from images."""
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 
@@ -26,6 +29,30 @@ class FirstChannels(BasicTransform):
         image = data_dict["image"]
         image[: self.channels] = self.transform(image=image[: self.channels].clone())["image"]
         return data_dict
+
+
+class NearestPrior(BasicTransform):
+    """Move images, prior and labels alike, the prior (the last channel) with nearest neighbour: it stays binary.
+
+    Parameters
+    ----------
+    spatial : SpatialTransform
+    """
+
+    def __init__(self, spatial: SpatialTransform):
+        super().__init__()
+        self.spatial, self.nearest = spatial, copy.copy(spatial)
+        self.nearest.mode_image = "nearest"
+
+    def get_parameters(self, **data_dict) -> dict:
+        """Draw one movement for everything."""
+        return self.spatial.get_parameters(**data_dict)
+
+    def apply(self, data_dict: dict, **parameters) -> dict:
+        """Move images and labels as nnU-Net does, and the prior once more in its own way."""
+        prior = self.nearest.apply({"image": data_dict["image"][-1:]}, **parameters)["image"]
+        moved = self.spatial.apply(dict(data_dict), **parameters)
+        return moved | {"image": torch.cat([moved["image"][:-1], prior])}
 
 
 class BaseTrainer(nnUNetTrainer):

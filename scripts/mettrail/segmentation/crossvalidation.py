@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mettrail.devices import choose_device
 from mettrail.errors import InputError
 from mettrail.segmentation.cases import CONFIGURATION
 from mettrail.segmentation.dataset import TASKS
@@ -128,8 +129,6 @@ def train_fold(
     Checkpoints of other data, plans or settings are not gone on from: that training starts anew.
     """
     import torch
-
-    from mettrail.segmentation.prediction import choose_device
 
     where = choose_device(device, setting="train: device")
     # On a CPU further processes would take the cores of the one that trains.

@@ -7,7 +7,6 @@ augmentation and is made worse while training, never while validating; the loss 
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
 
 import numpy as np
@@ -23,7 +22,7 @@ from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from scipy import ndimage
 
-from mettrail.segmentation.base_trainer import BaseTrainer, FirstChannels
+from mettrail.segmentation.base_trainer import BaseTrainer, FirstChannels, NearestPrior
 from mettrail.segmentation.dataset import lesion_labels
 from mettrail.segmentation.losses import JointVSSLoss, count_tiles
 from mettrail.segmentation.priors import make_prior
@@ -31,30 +30,6 @@ from mettrail.segmentation.priors import make_prior
 TOUCHING = np.ones((3, 3, 3), bool)
 # These treat a prior as they should: labels are not its business, and it is mirrored with the images.
 HARMLESS = (MirrorTransform, MaskImageTransform, RemoveLabelTansform, DownsampleSegForDSTransform)
-
-
-class NearestPrior(BasicTransform):
-    """Move images, prior and labels alike, the prior (the last channel) with nearest neighbour: it stays binary.
-
-    Parameters
-    ----------
-    spatial : SpatialTransform
-    """
-
-    def __init__(self, spatial: SpatialTransform):
-        super().__init__()
-        self.spatial, self.nearest = spatial, copy.copy(spatial)
-        self.nearest.mode_image = "nearest"
-
-    def get_parameters(self, **data_dict) -> dict:
-        """Draw one movement for everything."""
-        return self.spatial.get_parameters(**data_dict)
-
-    def apply(self, data_dict: dict, **parameters) -> dict:
-        """Move images and labels as nnU-Net does, and the prior once more in its own way."""
-        prior = self.nearest.apply({"image": data_dict["image"][-1:]}, **parameters)["image"]
-        moved = self.spatial.apply(dict(data_dict), **parameters)
-        return moved | {"image": torch.cat([moved["image"][:-1], prior])}
 
 
 class WorsePriors(BasicTransform):

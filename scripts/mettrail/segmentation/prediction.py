@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage
 
+from mettrail.devices import choose_device
 from mettrail.errors import InputError
 from mettrail.segmentation.cases import from_nnunet, to_nnunet
 from mettrail.segmentation.models import PRIOR, Model, build_network, read_weights, require_channels
@@ -252,29 +253,6 @@ def _plans_with_tile(model: Model) -> dict:
     if model.tile:
         plans["configurations"][model.configuration]["patch_size"] = list(model.tile)
     return plans
-
-
-def choose_device(name: str, *, setting: str):
-    """Return torch's device: ``auto`` is cuda where there is one.
-
-    Raises
-    ------
-    InputError
-        cuda without a GPU; names the setting.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            setting,
-            found="cuda, and no GPU that torch can use",
-            expected="cpu, or auto",
-            advice="Set `device: auto`, or install a CUDA build of torch.",
-            reason="no_gpu",
-        )
-    return torch.device(name)
 
 
 def _check_arrays(model: Model, arrays: list[np.ndarray], mask: np.ndarray | None) -> None:

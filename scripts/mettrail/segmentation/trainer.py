@@ -31,7 +31,7 @@ from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerTopkLoss import nnUNetTrainerDiceTopK10Loss
 
-from mettrail.segmentation.base_trainer import BaseTrainer, FirstChannels
+from mettrail.segmentation.base_trainer import BaseTrainer, FirstChannels, NearestPrior
 from mettrail.segmentation.cases import thicken
 from mettrail.segmentation.synthesis import SynthesiseLesions
 
@@ -58,15 +58,6 @@ class ThickSlices(BasicTransform):
         for channel in range(len(image)):
             thick = thicken(image[channel].numpy(), axis=axis, thick_mm=thick_mm)
             image[channel] = torch.from_numpy(np.ascontiguousarray(thick))
-        return data_dict
-
-
-class BinaryPrior(BasicTransform):
-    """Make the last channel a mask again after it was turned and stretched with the images."""
-
-    def apply(self, data_dict: dict, **_) -> dict:
-        """Threshold at one half."""
-        data_dict["image"][-1] = (data_dict["image"][-1] >= 0.5).float()
         return data_dict
 
 
@@ -136,20 +127,18 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
         """
         images = sum(bool(masked) for masked in use_mask_for_norm)
         given = self.augmentation
-        transforms = [
-            SpatialTransform(
-                tuple(patch_size), 0, False,
-                p_rotation=given["rotate_prob"], rotation=tuple(np.deg2rad(given["rotate_deg"]) * np.array((-1, 1))),
-                p_scaling=given["scale_prob"], scaling=tuple(given["scale"]), p_synchronize_scaling_across_axes=0.7,
-                p_elastic_deform=given["elastic_prob"], elastic_deform_scale=(0.15, 0.4),
-                elastic_deform_magnitude=(1, given["elastic_vox"]),
-                mode_seg="nearest", border_mode_seg="constant", padding_value_seg=-1,
-            )
-        ]  # fmt: skip
-        if not all(use_mask_for_norm):
-            transforms.append(BinaryPrior())
+        moved = SpatialTransform(
+            tuple(patch_size), 0, False,
+            p_rotation=given["rotate_prob"], rotation=tuple(np.deg2rad(given["rotate_deg"]) * np.array((-1, 1))),
+            p_scaling=given["scale_prob"], scaling=tuple(given["scale"]), p_synchronize_scaling_across_axes=0.7,
+            p_elastic_deform=given["elastic_prob"], elastic_deform_scale=(0.15, 0.4),
+            elastic_deform_magnitude=(1, given["elastic_vox"]),
+            mode_seg="nearest", border_mode_seg="constant", padding_value_seg=-1,
+        )  # fmt: skip
+        has_prior = not all(use_mask_for_norm)
+        transforms = [NearestPrior(moved) if has_prior else moved]
         if self.synthesis:
-            transforms.append(SynthesiseLesions(self.synthesis, prior=not all(use_mask_for_norm)))
+            transforms.append(SynthesiseLesions(self.synthesis, prior=has_prior))
         transforms += [FirstChannels(t, images) for t in _intensity_transforms(given)]
         transforms += [
             MirrorTransform(allowed_axes=mirror_axes),

@@ -1,0 +1,39 @@
+"""Which device networks run on."""
+
+from __future__ import annotations
+
+from mettrail.errors import InputError
+
+
+def choose_device(name: str, *, setting: str):
+    """Return torch's device; refuse a GPU that is not there rather than take hours on a CPU.
+
+    Parameters
+    ----------
+    name : str
+        ``cpu``, ``cuda`` or ``auto`` (cuda where there is one).
+    setting : str
+        What the error calls the setting, for instance ``segment: device``.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    InputError
+        cuda without a GPU; names the setting.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(
+            setting,
+            found=f"{name}, and no GPU that torch can use",
+            expected="cpu, or auto",
+            advice=f"Set {setting} to auto, or install a CUDA build of torch.",
+            reason="no_gpu",
+        )
+    return torch.device(name)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mettrail import brain
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.images import Grid, Image, read_image, read_mask, resample
+from mettrail.images import Grid, Image, canonical_grid, read_image, read_mask, resample
 from scipy import ndimage
 
 SETTINGS = {"volume_ml": [900, 2000], "min_fit": 0.6, "hd_bet_weights": "", "device": "cpu", "threads": 2}
@@ -272,4 +272,25 @@ def test_the_atlas_finds_the_brain_of_a_real_head(real_data):
     truth = resample(truth, head.grid, order=0).data
     mask, quality = brain.extract_brain(head, method="atlas", **SETTINGS)
     assert _dice(mask.data, truth) > 0.93
+    assert quality["flags"] == []
+
+
+@pytest.mark.real
+def test_a_scan_that_ends_below_the_vertex_has_its_brain_found_and_not_its_scalp(real_data):
+    """6.5 mm slices, 13 cm in all; the atlas used to be drawn over skull and scalp (2.8 litres)."""
+    from mettrail.bias import correct_bias
+
+    folder = real_data / "gbm-followup"
+    scan = read_image(next(folder.glob("sub-06/ses-01/anat/*T1w.nii.gz")))
+    tumour = read_image(next(folder.glob("derivatives/manual/sub-06/ses-01/anat/*dseg.nii.gz")))
+    head = correct_bias(
+        resample(scan, canonical_grid(scan.grid, spacing_mm=1.0)),
+        shrink_factor=4,
+        iterations=[50, 50, 50, 50],
+        spline_distance_mm=200,
+        threads=2,
+    )
+    mask, quality = brain.extract_brain(head, method="atlas", **SETTINGS)
+    inside = resample(tumour, head.grid, order=0).data > 0
+    assert mask.data[inside].mean() > 0.9
     assert quality["flags"] == []

@@ -33,6 +33,9 @@ _GREEDY = {"linear_iterations": [60, 0], "iterations": [50, 10], "radius": 2, "s
 _SEED = 1
 _RIM_MM = 4.0
 _SCALES_PERCENT = (-15, -12, -9, -6, -3, 0, 3)
+# The atlas brain at these is smaller and larger than any adult's, 0.9 and 2.1 litres: beyond, it has been drawn over skull
+# and scalp, as happens where a scan ends below the vertex.
+_SMALLEST_PERCENT, _LARGEST_PERCENT = -25, 4
 # Head below the brain is cut off: a brain is at most so tall, the search for a start sees a little less.
 _BRAIN_HEIGHT_MM, _START_HEIGHT_MM = 185.0, 140.0
 _VERTEX_AREA_MM2 = 2000.0
@@ -171,8 +174,12 @@ def _by_atlas(head: Image, *, threads: int) -> tuple[Image, float]:
         ants={},
     )
     found = Transform(transforms.compose(found.affine, start), found.warp)
-    moved = transforms.apply(small, atlas.grid, affine=found.affine, warp=found.warp)
-    fit = _correlation(moved.data, atlas.data, atlas_brain.data)
+    moved, seen = (
+        transforms.apply(which, atlas.grid, affine=found.affine, warp=found.warp)
+        for which in (small, small.like(np.ones(small.data.shape, np.float32)))
+    )
+    # A scan that ends within the brain does not fit the worse for it.
+    fit = _correlation(moved.data, atlas.data, atlas_brain.data & (seen.data > 0.99))
 
     back, inverse = _invert(found, small.grid, atlas_brain)
     box = _box_of(atlas_brain, found, head.grid)
@@ -251,6 +258,8 @@ def _find_scale(atlas: Image, head: Image, atlas_brain: Image, upper: Image, sta
         return start @ out
 
     def cost(parameters: np.ndarray) -> float:
+        if not _SMALLEST_PERCENT <= parameters[6] <= _LARGEST_PERCENT:
+            return 0.0
         index = transforms.map_points(points, affine=to_index @ matrix(parameters)).T
         moved = ndimage.map_coordinates(smooth.data, index, order=1, mode="grid-constant", prefilter=False)
         return -mutual_information(fixed, np.searchsorted(edges, moved))

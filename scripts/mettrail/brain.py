@@ -33,8 +33,8 @@ _GREEDY = {"linear_iterations": [60, 0], "iterations": [50, 10], "radius": 2, "s
 _SEED = 1
 _RIM_MM = 4.0
 _SCALES_PERCENT = (-15, -12, -9, -6, -3, 0, 3)
-# The atlas brain at these is smaller and larger than any adult's, 0.9 and 2.1 litres: beyond, it has been drawn over skull
-# and scalp, as happens where a scan ends below the vertex.
+# The atlas brain at these is smaller and larger than any adult's, 0.9 and 2.1 litres: beyond, it has been drawn over
+# skull and scalp, as happens where a scan ends below the vertex.
 _SMALLEST_PERCENT, _LARGEST_PERCENT = -25, 4
 # Head below the brain is cut off: a brain is at most so tall, the search for a start sees a little less.
 _BRAIN_HEIGHT_MM, _START_HEIGHT_MM = 185.0, 140.0

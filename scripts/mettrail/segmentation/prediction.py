@@ -137,7 +137,7 @@ def settle(probabilities: np.ndarray, *, threshold: float, confidence: float) ->
     whole = probabilities[..., 1] + probabilities[..., 3]
     pieces, count = ndimage.label(whole >= threshold, np.ones((3, 3, 3), bool))
     if count and confidence > 0:
-        means = np.r_[1, ndimage.mean(whole, pieces, np.arange(1, count + 1))]
+        means = np.r_[np.inf, ndimage.mean(whole, pieces, np.arange(1, count + 1))]
         doubtful = (means < confidence)[pieces]
         kept = np.where(doubtful, 0.98 * threshold / np.maximum(whole, 1e-12), 1).astype(np.float32)
         probabilities = probabilities.copy()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from mettrail.images import ENHANCING, NECROSIS, Image
+from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
 from mettrail.segmentation.fusion import fuse
 from mettrail.segmentation.models import PRIOR, Model
 from mettrail.segmentation.prediction import TILE_STEP, predict_probabilities, settle
@@ -20,8 +20,8 @@ FALSE_MM3 = 10
 SMALL_MM = 5.0
 LARGE_ML = 0.5
 TOUCH_MM = 3
-THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
-CONFIDENCES = (0.0, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95)
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
+CONFIDENCES = (0.0, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95)
 
 
 def predict_held_out(model: Model, folder: Path, *, threads: int) -> Iterator[tuple[dict, np.ndarray]]:
@@ -47,8 +47,17 @@ def find_owners(instances: np.ndarray) -> np.ndarray:
     return instances[tuple(nearest)]
 
 
+def call_lesions(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels (0 to 3) and numbered pieces of lesions of settled (X, Y, Z, 4) probabilities."""
+    whole = probabilities[..., ENHANCING] + probabilities[..., NECROSIS] >= 0.5
+    lesion = np.where(probabilities[..., ENHANCING] >= probabilities[..., NECROSIS], ENHANCING, NECROSIS)
+    labels = np.where(whole, lesion, np.where(probabilities[..., EDEMA] > probabilities[..., 0], EDEMA, 0))
+    return labels, ndimage.label(whole, TOUCHING)[0]
+
+
 def score(
-    probabilities: np.ndarray,
+    labels: np.ndarray,
+    pieces: np.ndarray,
     tissue: np.ndarray,
     instances: np.ndarray,
     *,
@@ -59,10 +68,10 @@ def score(
 
     Parameters
     ----------
-    probabilities : (X, Y, Z, 4) float
-        Settled: whole lesion from 0.5.
-    tissue, instances : (X, Y, Z) unsigned int, 1 mm
-        Labels, and whole lesions numbered.
+    labels, pieces : (X, Y, Z) int, 1 mm
+        See `call_lesions`. These arrays and the others may also be (N,), of voxels that matter.
+    tissue, instances : (X, Y, Z) unsigned int
+        True labels, and whole lesions numbered.
     owners : (X, Y, Z) unsigned int
         See `find_owners`.
     near : (X, Y, Z) bool, optional
@@ -74,10 +83,8 @@ def score(
         ``lesions``: list of (diameter mm, true mm3, predicted mm3); ``false``: pieces without a lesion;
         ``overlap``: (3, 2) twice the common voxels and the sum of both, per label.
     """
-    whole = probabilities[..., ENHANCING] + probabilities[..., NECROSIS] >= 0.5
-    pieces, _ = ndimage.label(whole, TOUCHING)
     sizes = np.bincount(pieces.ravel())
-    hit = np.unique(pieces[(instances > 0) & whole])
+    hit = np.unique(pieces[instances > 0])
     counted = np.ones(len(sizes), bool) if near is None else np.isin(np.arange(len(sizes)), np.unique(pieces[near]))
     false = [n for n in range(1, len(sizes)) if sizes[n] >= FALSE_MM3 and n not in hit and counted[n]]
     belongs = np.isin(pieces, hit[hit > 0])
@@ -87,12 +94,11 @@ def score(
         if near is not None and not (mask & near).any():
             continue
         volume = int(mask.sum())
-        predicted = int((belongs & (owners == number)).sum()) if (mask & whole).any() else 0
+        predicted = int((belongs & (owners == number)).sum()) if (mask & (pieces > 0)).any() else 0
         lesions.append(((6 * volume / np.pi) ** (1 / 3), volume, predicted))
-    lesion_label = np.where(probabilities[..., 1] >= probabilities[..., 3], 1, 3)
-    labels = np.where(whole, lesion_label, np.where(probabilities[..., 2] > probabilities[..., 0], 2, 0))
     overlap = [
-        (2 * ((labels == n) & (tissue == n)).sum(), (labels == n).sum() + (tissue == n).sum()) for n in (1, 2, 3)
+        (2 * ((labels == n) & (tissue == n)).sum(), (labels == n).sum() + (tissue == n).sum())
+        for n in (ENHANCING, EDEMA, NECROSIS)
     ]
     return {"lesions": lesions, "false": len(false), "overlap": np.array(overlap)}
 
@@ -171,11 +177,32 @@ def validate(model: Model, folder: Path, *, threads: int) -> dict[tuple[float, f
         if model.task == "resegmentation":
             near = ndimage.distance_transform_edt(~case["prior"]) <= TOUCH_MM
             near &= case["prior"].any()
-        owners = find_owners(case["instances"])
-        for (threshold, confidence), rows in scores.items():
-            settled = settle(probabilities, threshold=threshold, confidence=confidence)
-            rows.append(score(settled, case["tissue"], case["instances"], owners=owners, near=near))
+        for key, row in _score_at_all(probabilities, case["tissue"], case["instances"], near):
+            scores[key].append(row)
     return {key: summarise(rows) for key, rows in scores.items()}
+
+
+def _score_at_all(
+    probabilities: np.ndarray, tissue: np.ndarray, instances: np.ndarray, near: np.ndarray | None
+) -> Iterator[tuple[tuple[float, float], dict]]:
+    """Yield (threshold, confidence) and the score of what `settle` makes of a session with them.
+
+    Pieces are found once per threshold: each confidence keeps some and drops the others. Most voxels are nothing to
+    anybody and left out.
+    """
+    owners = find_owners(instances)
+    whole = probabilities[..., ENHANCING] + probabilities[..., NECROSIS]
+    for threshold in THRESHOLDS:
+        labels, pieces = call_lesions(settle(probabilities, threshold=threshold, confidence=0))
+        # Nothing is called with more conviction than certainty: every piece is dropped.
+        dropped, _ = call_lesions(settle(probabilities, threshold=threshold, confidence=2))
+        means = np.r_[0, ndimage.mean(whole, pieces, np.arange(1, pieces.max() + 1))]
+        matter = (labels > 0) | (dropped > 0) | (tissue > 0) | (instances > 0)
+        there, gone, numbers, *truth = (a[matter] for a in (labels, dropped, pieces, tissue, instances))
+        given = {"owners": owners[matter], "near": None if near is None else near[matter]}
+        for confidence in CONFIDENCES:
+            kept = (means >= confidence)[numbers] & (numbers > 0)
+            yield (threshold, confidence), score(np.where(kept, there, gone), numbers * kept, *truth, **given)
 
 
 def validate_fused(detection: Model, known: Model, folder: Path, *, threads: int) -> dict[str, float]:
@@ -189,5 +216,5 @@ def validate_fused(detection: Model, known: Model, folder: Path, *, threads: int
         ]
         both = fuse(*images, Image(case["prior"].astype(np.uint8), np.eye(4)), touch_mm=TOUCH_MM)
         owners = find_owners(case["instances"])
-        rows.append(score(both.data, case["tissue"], case["instances"], owners=owners, near=None))
+        rows.append(score(*call_lesions(both.data), case["tissue"], case["instances"], owners=owners, near=None))
     return summarise(rows)

@@ -293,4 +293,4 @@ def test_a_scan_that_ends_below_the_vertex_has_its_brain_found_and_not_its_scalp
     mask, quality = brain.extract_brain(head, method="atlas", **SETTINGS)
     inside = resample(tumour, head.grid, order=0).data > 0
     assert mask.data[inside].mean() > 0.9
-    assert quality["flags"] == []
+    assert "brain_volume" not in quality["flags"]

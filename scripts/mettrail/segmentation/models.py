@@ -353,6 +353,23 @@ def write_model(
     )
 
 
+def describe_model(model: Model, *, description: dict, card: str) -> None:
+    """Replace what a model folder says of itself; its weights stay as they are.
+
+    Parameters
+    ----------
+    model : Model
+    description : dict
+        ``mettrail.json``, ``sha256`` included.
+    card : str
+        README.md.
+    """
+    for name, text in ((DESCRIPTION, _as_json(description)), ("README.md", card)):
+        fresh = model.folder / f"{name}.partial"
+        fresh.write_text(text)
+        fresh.replace(model.folder / name)
+
+
 def read_checkpoint(path: Path) -> dict:
     """Return the network's weights of nnU-Net's checkpoint, without letting it run code.
 

@@ -26,7 +26,7 @@ from mettrail.errors import InputError
 from mettrail.segmentation import cases, validation
 from mettrail.segmentation.backgrounds import find_backgrounds, make_visits, prepare
 from mettrail.segmentation.crossvalidation import point_nnunet_at
-from mettrail.segmentation.models import LOG, build_network, read_model, read_weights, write_model
+from mettrail.segmentation.models import describe_model, read_model, read_weights, write_model
 
 LICENCE = "Apache-2.0"
 
@@ -200,8 +200,7 @@ def validate_model(task: str, out: str | Path, *, settings: dict, visits_of: Cal
     out = Path(out).resolve()
     names, arguments = plan_cases(task, out, settings, visits_of)
     cases.write_cases([row for row in names if row[0].startswith("val")], **arguments)
-    folder = out / "models" / task
-    model = read_model(folder)
+    model = read_model(out / "models" / task)
     held_out = {"folder": arguments["validation_folder"], "threads": settings["threads"]}
     found = validation.validate(model, **held_out)
     threshold, confidence = validation.choose(found)
@@ -219,11 +218,8 @@ def validate_model(task: str, out: str | Path, *, settings: dict, visits_of: Cal
     rows = [{"threshold": t, "confidence": c, **row} for (t, c), row in found.items()]
     (out / f"validation_{task}.json").write_text(json.dumps(rows, indent=2))
     description = {**model.description, "threshold": threshold, "confidence": confidence, "validation": figures}
-    network = build_network(model)
-    network.load_state_dict(read_weights(model)[0])
     card = write_card(description, figures=figures)
-    log = (folder / LOG).read_text()
-    write_model(folder, network, plans=model.plans, dataset=model.dataset, description=description, card=card, log=log)
+    describe_model(model, description=description, card=card)
     print(card)
     return found
 

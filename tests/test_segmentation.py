@@ -570,6 +570,19 @@ def test_pieces_without_conviction_are_not_called_and_lesions_lose_nothing():
     assert np.array_equal(prediction.settle(p, threshold=0.5, confidence=0), p)
 
 
+def test_a_piece_at_a_known_lesion_needs_no_conviction():
+    p = np.zeros((40, 20, 20, 4), np.float32)
+    p[2:6, 5:9, 5:9, 1] = p[25:29, 5:9, 5:9, 1] = 0.6
+    p[..., 0] = 1 - p.sum(-1)
+    known = np.zeros(p.shape[:3], bool)
+    known[8:12, 5:9, 5:9] = True
+    whole = prediction.settle(p, threshold=0.5, confidence=0.8, known=known)[..., 1]
+    assert whole[2:6, 5:9, 5:9].min() == pytest.approx(0.6)
+    assert whole[25:29].max() < 0.5
+    known[8] = False
+    assert prediction.settle(p, threshold=0.5, confidence=0.8, known=known)[..., 1].max() < 0.5
+
+
 # Fusion
 
 AFFINE = np.array([[0, -1, 0, 30], [1, 0, 0, -20], [0, 0, 1, 5], [0, 0, 0, 1.0]])

@@ -547,30 +547,28 @@ def test_validation_counts_lesions_found_missed_and_false():
     p[..., 0] = 1 - p[..., 1]
     owners = validation.find_owners(instances)
     called, tissue = validation.call_lesions(p), (instances > 0).astype(np.uint8)
-    score = validation.score(*called, tissue, instances, owners=owners, near=None)
+    score = validation.score(*called, tissue, instances, owners=owners)
     assert score["false"] == 1
     assert [row[2] for row in score["lesions"]] == [257, 0]
     figures = validation.summarise([score])
     assert figures["recall from 5 mm"] == 0.5
     assert figures["false pieces per session"] == 1
-    only = validation.score(*called, tissue, instances, owners=owners, near=instances == 1)
-    assert (len(only["lesions"]), only["false"]) == (1, 0)
 
 
-@pytest.mark.parametrize("near", [False, True])
-def test_all_thresholds_are_scored_as_each_would_be_alone(near):
+@pytest.mark.parametrize("known", [False, True])
+def test_all_thresholds_are_scored_as_each_would_be_alone(known):
     rng = np.random.default_rng(5)
     instances = numbered(((15, 20, 20), 5), ((40, 30, 12), 3))
     p = ndimage.gaussian_filter(rng.random((*instances.shape, 4)), (2, 2, 2, 0)) ** 8
     p[..., 1][instances > 0] *= 5
     p /= p.sum(-1, keepdims=True)
     tissue = (instances > 0).astype(np.uint8)
-    near = ndimage.binary_dilation(instances == 1, iterations=8) if near else None
+    known = instances == 1 if known else None
     owners = validation.find_owners(instances)
     seen = set()
-    for (threshold, confidence), row in validation._score_at_all(p, tissue, instances, near):
-        settled = prediction.settle(p, threshold=threshold, confidence=confidence)
-        alone = validation.score(*validation.call_lesions(settled), tissue, instances, owners=owners, near=near)
+    for (threshold, confidence), row in validation._score_at_all(p, tissue, instances, known):
+        settled = prediction.settle(p, threshold=threshold, confidence=confidence, known=known)
+        alone = validation.score(*validation.call_lesions(settled), tissue, instances, owners=owners)
         assert row["false"] == alone["false"]
         assert row["lesions"] == alone["lesions"]
         assert np.array_equal(row["overlap"], alone["overlap"])
@@ -583,7 +581,7 @@ def test_sessions_without_lesions_can_be_scored():
     p = np.zeros((*nothing.shape, 4), np.float32)
     p[..., 0] = 1
     called = validation.call_lesions(p)
-    figures = validation.summarise([validation.score(*called, nothing, nothing, owners=nothing, near=None)])
+    figures = validation.summarise([validation.score(*called, nothing, nothing, owners=nothing)])
     assert figures["lesions"] == 0
     assert figures["false pieces per session"] == 0
 

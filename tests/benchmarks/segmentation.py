@@ -134,14 +134,17 @@ def decide(out, models):
     for scan in sorted(Path(out).glob("scans/sub-*/ses-*/anat/*.nii.gz")):
         patient, visit = (part[4:] for part in scan.parts[-4:-2])
         found = {}
+        before = path_of(out, "priors", patient, visit, "dseg")
+        prior = images.read_labels(before) if before.exists() else None
         for task, model in networks.items():
             path = path_of(out, task, patient, visit, "probseg")
             if path.exists():
                 raw = images.read_probabilities(path)
-                settled = prediction.settle(raw.data, threshold=model.threshold, confidence=model.confidence)
+                known = np.isin(prior.data, (1, 3)) if task == "resegmentation" else None
+                settled = prediction.settle(
+                    raw.data, threshold=model.threshold, confidence=model.confidence, known=known
+                )
                 found[task] = images.Image(settled, np.eye(4))
-        before = path_of(out, "priors", patient, visit, "dseg")
-        prior = images.read_labels(before) if before.exists() else None
         grid = images.read_image(scan).grid
         if prior is not None:
             # Second visits alone, for the methods that need a first one.

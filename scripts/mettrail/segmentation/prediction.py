@@ -17,6 +17,8 @@ from mettrail.segmentation.models import PRIOR, Model, build_network, read_weigh
 
 # The same as strip.grow_mm.
 GROW_MM = 3
+# A piece this near to the prior (at 1 mm) is at a known lesion.
+KNOWN_VOX = 3
 # Distance between neighbouring tiles as a share of the tile: with 0.75, lesions at tiles' edges were lost.
 TILE_STEP = 0.5
 
@@ -109,7 +111,8 @@ def predict_probabilities(
     within[inside, 0] = 0
     for output, label in enumerate(model.classes):
         within[..., label][inside] = from_nnunet(predicted[output])[inside]
-    probabilities[box] = settle(within, threshold=model.threshold, confidence=model.confidence)
+    known = arrays[model.channels.index(PRIOR)] > 0 if PRIOR in model.channels else None
+    probabilities[box] = settle(within, threshold=model.threshold, confidence=model.confidence, known=known)
     return probabilities
 
 
@@ -118,7 +121,9 @@ def grow_mask(mask: np.ndarray) -> np.ndarray:
     return ndimage.binary_dilation(mask, iterations=GROW_MM)
 
 
-def settle(probabilities: np.ndarray, *, threshold: float, confidence: float) -> np.ndarray:
+def settle(
+    probabilities: np.ndarray, *, threshold: float, confidence: float, known: np.ndarray | None = None
+) -> np.ndarray:
     """Apply a model's threshold and confidence, so that whole lesion is what reaches 0.5.
 
     Parameters
@@ -129,6 +134,9 @@ def settle(probabilities: np.ndarray, *, threshold: float, confidence: float) ->
     confidence : float
         Connected pieces (26 neighbours) of such voxels whose mean probability is lower are held below the threshold:
         vessels and noise are seldom called with conviction, lesions are.
+    known : (X, Y, Z) bool, optional
+        Lesions of the last visit, where they lie now: pieces within 3 voxels of them need no conviction, having been
+        seen before.
 
     Returns
     -------
@@ -137,7 +145,7 @@ def settle(probabilities: np.ndarray, *, threshold: float, confidence: float) ->
     whole = probabilities[..., 1] + probabilities[..., 3]
     pieces, count = ndimage.label(whole >= threshold, np.ones((3, 3, 3), bool))
     if count and confidence > 0:
-        means = np.r_[np.inf, ndimage.mean(whole, pieces, np.arange(1, count + 1))]
+        means = weigh_pieces(whole, pieces, known)
         doubtful = (means < confidence)[pieces]
         kept = np.where(doubtful, 0.98 * threshold / np.maximum(whole, 1e-12), 1).astype(np.float32)
         probabilities = probabilities.copy()
@@ -145,6 +153,14 @@ def settle(probabilities: np.ndarray, *, threshold: float, confidence: float) ->
         probabilities[..., 3] *= kept
         probabilities[..., 0] += whole * (1 - kept)
     return recentre(probabilities, threshold=threshold)
+
+
+def weigh_pieces(whole: np.ndarray, pieces: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    """Return each piece's mean probability; infinity for what lies at a known lesion, and for 0, which is no piece."""
+    means = np.r_[np.inf, ndimage.mean(whole, pieces, np.arange(1, pieces.max() + 1))]
+    if known is not None and known.any():
+        means[np.unique(pieces[ndimage.binary_dilation(known, iterations=KNOWN_VOX)])] = np.inf
+    return means
 
 
 def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:

@@ -237,8 +237,8 @@ def write_card(description: dict, *, figures: dict[str, dict] | None) -> str:
     task = description["task"]
     what = {
         "detection": "Finds and segments lesions on one post-contrast T1w.",
-        "resegmentation": "Segments again, on a new post-contrast T1w, the lesions known from the last visit. Its "
-        "figures are of lesions with a prior, and of false pieces at priors.",
+        "resegmentation": "Segments again, on a new post-contrast T1w, the lesions known from the last visit; what "
+        "lies at one needs no mean probability.",
     }[task]
     tables = ["Not validated: an intermediate state of training."]
     if figures is not None:

@@ -12,7 +12,7 @@ from scipy import ndimage
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
 from mettrail.segmentation.fusion import fuse
 from mettrail.segmentation.models import PRIOR, Model
-from mettrail.segmentation.prediction import TILE_STEP, predict_probabilities, settle
+from mettrail.segmentation.prediction import TILE_STEP, predict_probabilities, settle, weigh_pieces
 
 TOUCHING = np.ones((3, 3, 3), bool)
 # A predicted piece smaller than this would not start a track.
@@ -62,7 +62,6 @@ def score(
     instances: np.ndarray,
     *,
     owners: np.ndarray,
-    near: np.ndarray | None,
 ) -> dict:
     """Compare one session's prediction with the truth.
 
@@ -74,8 +73,6 @@ def score(
         True labels, and whole lesions numbered.
     owners : (X, Y, Z) unsigned int
         See `find_owners`.
-    near : (X, Y, Z) bool, optional
-        Only lesions and pieces that touch this count: those with a prior, for re-segmentation.
 
     Returns
     -------
@@ -85,14 +82,11 @@ def score(
     """
     sizes = np.bincount(pieces.ravel())
     hit = np.unique(pieces[instances > 0])
-    counted = np.ones(len(sizes), bool) if near is None else np.isin(np.arange(len(sizes)), np.unique(pieces[near]))
-    false = [n for n in range(1, len(sizes)) if sizes[n] >= FALSE_MM3 and n not in hit and counted[n]]
+    false = [n for n in range(1, len(sizes)) if sizes[n] >= FALSE_MM3 and n not in hit]
     belongs = np.isin(pieces, hit[hit > 0])
     lesions = []
     for number in np.unique(instances[instances > 0]):
         mask = instances == number
-        if near is not None and not (mask & near).any():
-            continue
         volume = int(mask.sum())
         predicted = int((belongs & (owners == number)).sum()) if (mask & (pieces > 0)).any() else 0
         lesions.append(((6 * volume / np.pi) ** (1 / 3), volume, predicted))
@@ -169,21 +163,18 @@ def validate(model: Model, folder: Path, *, threads: int) -> dict[tuple[float, f
     Returns
     -------
     (threshold, confidence) -> figures
-        For re-segmentation, of lesions and pieces that touch a prior.
+        For re-segmentation, pieces at a prior are kept whatever the confidence.
     """
     scores: dict = {(t, c): [] for t in THRESHOLDS for c in CONFIDENCES}
     for case, probabilities in predict_held_out(model, folder, threads=threads):
-        near = None
-        if model.task == "resegmentation":
-            near = ndimage.distance_transform_edt(~case["prior"]) <= TOUCH_MM
-            near &= case["prior"].any()
-        for key, row in _score_at_all(probabilities, case["tissue"], case["instances"], near):
+        known = case["prior"] if model.task == "resegmentation" else None
+        for key, row in _score_at_all(probabilities, case["tissue"], case["instances"], known):
             scores[key].append(row)
     return {key: summarise(rows) for key, rows in scores.items()}
 
 
 def _score_at_all(
-    probabilities: np.ndarray, tissue: np.ndarray, instances: np.ndarray, near: np.ndarray | None
+    probabilities: np.ndarray, tissue: np.ndarray, instances: np.ndarray, known: np.ndarray | None
 ) -> Iterator[tuple[tuple[float, float], dict]]:
     """Yield (threshold, confidence) and the score of what `settle` makes of a session with them.
 
@@ -196,13 +187,13 @@ def _score_at_all(
         labels, pieces = call_lesions(settle(probabilities, threshold=threshold, confidence=0))
         # Nothing is called with more conviction than certainty: every piece is dropped.
         dropped, _ = call_lesions(settle(probabilities, threshold=threshold, confidence=2))
-        means = np.r_[0, ndimage.mean(whole, pieces, np.arange(1, pieces.max() + 1))]
+        means = weigh_pieces(whole, pieces, known)
         matter = (labels > 0) | (dropped > 0) | (tissue > 0) | (instances > 0)
         there, gone, numbers, *truth = (a[matter] for a in (labels, dropped, pieces, tissue, instances))
-        given = {"owners": owners[matter], "near": None if near is None else near[matter]}
         for confidence in CONFIDENCES:
-            kept = (means >= confidence)[numbers] & (numbers > 0)
-            yield (threshold, confidence), score(np.where(kept, there, gone), numbers * kept, *truth, **given)
+            kept = (means >= confidence)[numbers]
+            called = np.where(kept, there, gone), numbers * kept
+            yield (threshold, confidence), score(*called, *truth, owners=owners[matter])
 
 
 def validate_fused(detection: Model, known: Model, folder: Path, *, threads: int) -> dict[str, float]:
@@ -211,10 +202,10 @@ def validate_fused(detection: Model, known: Model, folder: Path, *, threads: int
     pairs = zip(*(predict_held_out(m, folder, threads=threads) for m in (detection, known)), strict=True)
     for (case, one), (_, two) in pairs:
         images = [
-            Image(settle(p, threshold=m.threshold, confidence=m.confidence), np.eye(4))
-            for m, p in ((detection, one), (known, two))
+            Image(settle(p, threshold=m.threshold, confidence=m.confidence, known=before), np.eye(4))
+            for m, p, before in ((detection, one, None), (known, two, case["prior"]))
         ]
         both = fuse(*images, Image(case["prior"].astype(np.uint8), np.eye(4)), touch_mm=TOUCH_MM)
         owners = find_owners(case["instances"])
-        rows.append(score(*call_lesions(both.data), case["tissue"], case["instances"], owners=owners, near=None))
+        rows.append(score(*call_lesions(both.data), case["tissue"], case["instances"], owners=owners))
     return summarise(rows)

@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 import yaml
 from mettrail import images, segmentation, transforms, visits
-from mettrail.segmentation import backgrounds, cases, fusion, prediction, synthesis
-from mettrail.segmentation.models import TASKS
+from mettrail.segmentation import backgrounds, cases, fusion, prediction, synthesis, validation
+from mettrail.segmentation.models import POST_CONTRAST, PRIOR, TASKS
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[2]
@@ -119,9 +119,9 @@ def predict(out, models, task):
         if written.exists() or (task == "resegmentation" and not before.exists()):
             continue
         started = time.time()
-        channels = {"ce-gadolinium_T1w": images.read_image(scan).data}
+        channels = {POST_CONTRAST: images.read_image(scan).data}
         if task == "resegmentation":
-            channels["prior"] = np.isin(images.read_labels(before).data, (1, 3)).astype(np.float32)
+            channels[PRIOR] = np.isin(images.read_labels(before).data, (1, 3)).astype(np.float32)
         # The scan is 0 outside the mask as it was grown for it.
         p = prediction.predict_probabilities(model, channels, mask=None, device="auto", threads=THREADS)
         images.write_probabilities(written, p, np.eye(4))
@@ -165,21 +165,22 @@ def score_real(root, models):
     for given in HELD_OUT["real"]:
         for background in backgrounds.find_backgrounds(Path(root), **given):
             (head,) = backgrounds.make_visits(background)
-            channels = {"ce-gadolinium_T1w": head.image}
+            channels = {POST_CONTRAST: head.image}
             p = prediction.predict_probabilities(model, channels, mask=head.brain, device="auto", threads=THREADS)
-            lesion = p[..., 1] + p[..., 3] >= 0.5
-            pieces, count = ndimage.label(lesion, np.ones((3, 3, 3)))
-            near = ndimage.binary_dilation(head.instances > 0, iterations=3)
-            false = set(range(1, count + 1)) - set(np.unique(pieces[near]))
+            _, pieces = validation.call_lesions(p)
+            true = head.instances > 0
             sizes = np.bincount(pieces.ravel())
-            true = head.instances[head.instances > 0]
+            near = np.unique(pieces[ndimage.binary_dilation(true, iterations=3)])
+            hit = head.instances[true & (pieces > 0)]
             rows.append(
                 {
                     "scan": background.image.name.split("_ce-")[0].split("_res-")[0],
-                    "dice": 2 * (lesion & (head.instances > 0)).sum() / max(lesion.sum() + true.size, 1),
-                    "lesions": len(np.unique(true)),
-                    "found": len(np.unique(head.instances[lesion & (head.instances > 0)])),
-                    "false_10mm3": sum(sizes[n] >= 10 for n in false),
+                    "dice": 2 * hit.size / max(sizes[1:].sum() + true.sum(), 1),
+                    "lesions": len(np.unique(head.instances[true])),
+                    "found": len(np.unique(hit)),
+                    "false_10mm3": sum(
+                        size >= validation.FALSE_MM3 for n, size in enumerate(sizes) if n > 0 and n not in near
+                    ),
                 }
             )
             print(pd.DataFrame(rows[-1:]).round(3).to_string(header=len(rows) == 1, index=False), flush=True)

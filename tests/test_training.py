@@ -152,11 +152,11 @@ def test_the_demonstration_and_held_out_seeds_are_never_trained_on():
     assert first >= 1_000_000
     held_out = yaml.safe_load((ROOT / "config" / "held_out.yaml").read_text())
     tested = [held_out["phantoms"]["seeds"], held_out["background"]["seeds"]]
-    names = training._name_cases(SETTINGS["cases"])
+    names = training._name_cases(SETTINGS["cases"], SETTINGS["synthesis"])
     assert len({seed for _, seed in names}) == len(names)
     assert not any(low <= seed <= high for _, seed in names for low, high in tested)
     with pytest.raises(InputError, match="overlap"):
-        training._name_cases(SETTINGS["cases"] | {"validation_seeds": [last, last + 3]})
+        training._name_cases(SETTINGS["cases"] | {"validation_seeds": [last, last + 3]}, SETTINGS["synthesis"])
 
 
 def test_small_lesions_are_shown_as_often_as_large_ones():
@@ -217,6 +217,25 @@ def test_a_prepared_head_is_a_background_with_the_lesions_a_person_drew(tmp_path
     shutil.rmtree(tmp_path / "labels")
     (plain,) = backgrounds.make_visits(backgrounds.find_backgrounds(tmp_path, name="heads")[0])
     assert not plain.tissue.any()
+
+
+def test_lesions_are_painted_beside_those_that_a_person_drew(tmp_path):
+    write_prepared(tmp_path)
+    (background,) = backgrounds.find_backgrounds(tmp_path, name="heads")
+    (head,) = backgrounds.make_visits(background)
+    near = ndimage.binary_dilation(head.tissue > 0, iterations=backgrounds.APART_VOX)
+    painted = 0
+    for seed in range(6):
+        key = backgrounds.Painted(background, seed, (1, 4), SETTINGS["synthesis"])
+        visits = backgrounds.make_visits(key)
+        assert len(visits) == 2
+        for visit in visits:
+            own = head.instances > 0
+            assert np.array_equal(visit.tissue[near], head.tissue[near])
+            assert np.array_equal(np.unique(visit.instances[own]), np.unique(head.instances[own]) + 4)
+            assert np.array_equal(np.isin(visit.tissue, (1, 3)), visit.instances > 0)
+            painted += len(np.unique(visit.instances[~near & (visit.instances > 0)]))
+    assert painted > 3
 
 
 def test_heads_are_laid_out_as_bids_and_prepared_by_the_pipeline(tmp_path, monkeypatch):
@@ -497,6 +516,19 @@ def test_steps_are_counted_from_the_first_network_on(killed_and_resumed, tmp_pat
     model = segmentation.read_model(folder)
     assert model.description["steps"] == 12
     assert "6 steps after 6 of the network it started from" in model.description["trained_on"]
+    # Who goes on from a checkpoint need not be told again where it all began.
+    folder = train_toy(tmp_path, epochs=4, resume=True)
+    assert segmentation.read_model(folder).description["steps"] == 14
+
+
+def test_who_goes_on_from_another_network_sees_other_patches(killed_and_resumed, tmp_path, monkeypatch):
+    shutil.copytree(killed_and_resumed.out / "preprocessed", tmp_path / "preprocessed")
+    drawn = []
+    monkeypatch.setattr(MettrailTrainer, "run_training", lambda _: drawn.append(np.random.random()))  # noqa: NPY002
+    train_toy(tmp_path)
+    train_toy(tmp_path)
+    train_toy(tmp_path, start_from=killed_and_resumed.folder)
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_missing_a_few_voxels_costs_more_than_their_share(killed_and_resumed):

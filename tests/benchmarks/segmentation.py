@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from mettrail import images, segmentation, transforms, visits
-from mettrail.segmentation import backgrounds, cases, fusion, prediction, synthesis, validation
+from mettrail.segmentation import backgrounds, cases, fusion, prediction, validation
 from mettrail.segmentation.models import POST_CONTRAST, PRIOR, TASKS
 from scipy import ndimage
 
@@ -50,16 +50,9 @@ def draw_patients(root):
     given = dict(HELD_OUT["background"])
     (first, last), number = given.pop("seeds"), given.pop("lesions")
     (background,) = backgrounds.find_backgrounds(Path(root), **given)
-
-    def paint(seed):
-        (head,) = backgrounds.make_visits(background)
-        painted = synthesis.simulate_visits(
-            head.image, head.brain, rng=np.random.default_rng(seed), settings=SYNTHESIS, lesions=number
-        )
-        return [cases.Visit(image, head.brain, tissue, instances) for image, tissue, instances in painted]
-
     for seed in range(first, last + 1):
-        yield f"R{seed}", seed, lambda seed=seed: paint(seed)
+        key = backgrounds.Painted(background, seed, tuple(number), SYNTHESIS)
+        yield f"R{seed}", seed, lambda key=key: backgrounds.make_visits(key)
 
 
 def describe(patient, visit, session):

@@ -16,6 +16,10 @@ from mettrail.errors import InputError
 from mettrail.images import ENHANCING, NECROSIS, read_image, read_labels, read_mask, require_same_grid, resample
 from mettrail.segmentation.cases import Visit
 from mettrail.segmentation.models import POST_CONTRAST
+from mettrail.segmentation.synthesis import simulate_visits
+
+# Lesions are painted at least so far from those that a head has of its own.
+APART_VOX = 5
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,26 @@ class Background:
     image: Path
     mask: Path
     labels: Path | None
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A patient with metastases painted into a prepared session, twice; see `synthesis.simulate_visits`.
+
+    Parameters
+    ----------
+    background : Background
+    seed : int
+    lesions : (low, high)
+        How many.
+    synthesis : dict
+        As in config/train.yaml.
+    """
+
+    background: Background
+    seed: int
+    lesions: tuple[int, int]
+    synthesis: dict
 
 
 def prepare(scans: Path, root: Path, *, heads: list[dict], cores: int) -> None:
@@ -128,15 +152,17 @@ def find_backgrounds(
     return found
 
 
-def make_visits(key: int | Background) -> list[Visit]:
-    """Simulate two visits from a seed, or read a real one.
+def make_visits(key: int | Background | Painted) -> list[Visit]:
+    """Simulate two visits from a seed, or read a real one, or paint two into a real one.
 
     Parameters
     ----------
-    key : int or Background
+    key : int, Background or Painted
     """
     if isinstance(key, Background):
         return [_read(key)]
+    if isinstance(key, Painted):
+        return _paint(key)
     from mettrail import phantom
 
     return [
@@ -161,6 +187,19 @@ def _read(background: Background) -> Visit:
         tissue = np.where(filled & (drawn == 0), NECROSIS, drawn).astype(np.uint8)
     instances, _ = ndimage.label(np.isin(tissue, (ENHANCING, NECROSIS)), np.ones((3, 3, 3)))
     return Visit(head.data.astype(np.float32), mask.data > 0, *_tissue_and_lesions(tissue, instances))
+
+
+def _paint(key: Painted) -> list[Visit]:
+    """Paint lesions well apart from those that the head has of its own, which stay as they are."""
+    head = _read(key.background)
+    free = head.brain & ~ndimage.binary_dilation(head.tissue > 0, iterations=APART_VOX)
+    rng = np.random.default_rng(key.seed)
+    painted = simulate_visits(head.image, free, rng=rng, settings=key.synthesis, lesions=key.lesions)
+    own = np.where(head.instances > 0, head.instances + key.lesions[1], 0).astype(np.uint8)
+    return [
+        Visit(image, head.brain, np.maximum(tissue, head.tissue), np.maximum(instances, own))
+        for image, tissue, instances in painted
+    ]
 
 
 def _tissue_and_lesions(tissue: np.ndarray, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -70,7 +70,19 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
     """
 
     after_epoch = None
-    earlier_steps = 0
+
+    @property
+    def earlier_steps(self) -> int:
+        """Steps of the network that training began from, 0 if from random weights; kept in the checkpoints."""
+        return self.my_init_kwargs.get("earlier_steps", 0)
+
+    @earlier_steps.setter
+    def earlier_steps(self, steps: int) -> None:
+        self.my_init_kwargs["earlier_steps"] = steps
+
+    def steps_taken(self) -> int:
+        """Return the steps up to now, with those of the network that training began from."""
+        return self.earlier_steps + self.current_epoch * self.num_iterations_per_epoch
 
     def configure(
         self,

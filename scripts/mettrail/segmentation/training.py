@@ -24,7 +24,7 @@ import numpy as np
 
 from mettrail.errors import InputError
 from mettrail.segmentation import cases, validation
-from mettrail.segmentation.backgrounds import find_backgrounds, make_visits, prepare
+from mettrail.segmentation.backgrounds import Painted, find_backgrounds, make_visits, prepare
 from mettrail.segmentation.crossvalidation import point_nnunet_at
 from mettrail.segmentation.models import describe_model, read_model, read_weights, write_model
 
@@ -92,7 +92,6 @@ def train(
 
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(settings["seed"])
-    np.random.seed(settings["seed"])  # noqa: NPY002  (nnU-Net's loader draws from it)
 
     _write_cases(task, out, settings, visits_of)
     trainer = _make_trainer(task, settings)
@@ -102,7 +101,8 @@ def train(
         trainer.load_checkpoint(str(saved[0]))
     elif start_from is not None:
         _start_from(trainer, start_from)
-    trainer.earlier_steps = 0 if start_from is None else read_model(start_from).description.get("steps", 0)
+    # nnU-Net's loader draws from it. Who goes on, here or from another network, sees other patches than before.
+    np.random.seed(settings["seed"] + trainer.steps_taken())  # noqa: NPY002
     model_folder = out / "models" / task
 
     def export(current) -> None:
@@ -128,8 +128,7 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
     """
     task = folder.name
     plans = {key: value for key, value in trainer.plans_manager.plans.items() if key != "continue_training"}
-    own_steps = trainer.current_epoch * trainer.num_iterations_per_epoch
-    steps = f"{own_steps} steps"
+    steps = f"{trainer.steps_taken() - trainer.earlier_steps} steps"
     if trainer.earlier_steps:
         steps += f" after {trainer.earlier_steps} of the network it started from,"
     description = {
@@ -143,7 +142,7 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
         "tile": list(settings["network"]["tile"]),
         "threshold": 0.5,
         "confidence": 0.0,
-        "steps": own_steps + trainer.earlier_steps,
+        "steps": trainer.steps_taken(),
         "trained_on": f"{_name_heads(settings['cases'])}; synthetic lesions, no patient with metastases; {steps} "
         f"of {trainer.batch_size} patches",
         "trained_with": f"nnU-Net {importlib.metadata.version('nnunetv2')}; AdamW, lr {trainer.initial_lr:g} falling "
@@ -205,12 +204,9 @@ def validate_model(task: str, out: str | Path, *, settings: dict, visits_of: Cal
     found = validation.validate(model, **held_out)
     threshold, confidence = validation.choose(found)
     seeds = settings["cases"]["validation_seeds"]
-    held_out_heads = sum(name.startswith("valreal") for name, _ in names)
-    figures = {
-        f"held-out phantoms, seeds {seeds[0]} to {seeds[1]}, and {held_out_heads} real scans": found[
-            threshold, confidence
-        ]
-    }
+    painted = sum(isinstance(key, Painted) for _, key in names)
+    heading = f"held-out phantoms, seeds {seeds[0]} to {seeds[1]}, and {painted} pairs of visits painted into real heads"
+    figures = {heading: found[threshold, confidence]}
     if task == "resegmentation":
         model = dataclasses.replace(model, threshold=threshold, confidence=confidence)
         detection = read_model(out / "models" / "detection")
@@ -282,8 +278,8 @@ def plan_cases(task: str, out: Path, settings: dict, make_visits: Callable) -> t
     folder = base / plans["configurations"][cases.CONFIGURATION]["data_identifier"]
     folder.mkdir(parents=True, exist_ok=True)
     (base / "dataset_fingerprint.json").write_text("{}")
-    own = ("train_seeds", "validation_seeds", "backgrounds", "validation_backgrounds", "backgrounds_root")
-    return _name_cases(settings["cases"]), {
+    own = ("train_seeds", "validation_seeds", "backgrounds", "validation_painted", "backgrounds_root")
+    return _name_cases(settings["cases"], settings["synthesis"]), {
         "task": task,
         "folder": folder,
         "plans": plans,
@@ -307,7 +303,7 @@ def _write_cases(task: str, out: Path, settings: dict, visits_of: Callable) -> N
             job.result()
 
 
-def _name_cases(settings: dict) -> list[tuple[str, object]]:
+def _name_cases(settings: dict, synthesis: dict) -> list[tuple[str, object]]:
     """Name the cases: simulated pairs and real heads to train on, and the held-out pairs."""
     first, last = settings["train_seeds"]
     train = [(f"train{i:04d}", seed) for i, seed in enumerate(range(first, last + 1))]
@@ -320,10 +316,16 @@ def _name_cases(settings: dict) -> list[tuple[str, object]]:
             expected="validation on phantoms never trained on",
             advice="Move validation_seeds away from train_seeds.",
         )
-    root = settings["backgrounds_root"]
-    for which, names in (("backgrounds", train), ("validation_backgrounds", held_out)):
-        real = [b for given in settings[which] for b in find_backgrounds(Path(root), **given)] if root else []
-        names += [(f"{names[0][0][:-4]}real{i:04d}", background) for i, background in enumerate(real)]
+    if not settings["backgrounds_root"]:
+        return train + held_out
+    root, painted = Path(settings["backgrounds_root"]), settings["validation_painted"]
+    real = [b for given in settings["backgrounds"] for b in find_backgrounds(root, **given)]
+    train += [(f"trainreal{i:04d}", background) for i, background in enumerate(real)]
+    real = [b for given in painted["backgrounds"] for b in find_backgrounds(root, **given)]
+    held_out += [
+        (f"valpainted{i:04d}", Painted(background, painted["first_seed"] + i, tuple(painted["lesions"]), synthesis))
+        for i, background in enumerate(real)
+    ]
     return train + held_out
 
 
@@ -348,7 +350,8 @@ def _start_from(trainer, folder: Path) -> None:
     """Take over a model's weights; channels that it lacks get zeros, that is, no opinion yet."""
     import torch
 
-    (theirs,) = read_weights(read_model(folder))
+    model = read_model(folder)
+    (theirs,) = read_weights(model)
     ours = trainer.network.state_dict()
     for key, value in theirs.items():
         missing = ours[key].shape[1] - value.shape[1] if value.ndim > 1 else 0
@@ -356,4 +359,5 @@ def _start_from(trainer, folder: Path) -> None:
             value = torch.cat([value, value.new_zeros(value.shape[0], missing, *value.shape[2:])], dim=1)
         ours[key] = value
     trainer.network.load_state_dict(ours)
+    trainer.earlier_steps = model.description.get("steps", 0)
     trainer.print_to_log_file("starting from", folder)

@@ -205,7 +205,7 @@ def validate_model(task: str, out: str | Path, *, settings: dict, visits_of: Cal
     threshold, confidence = validation.choose(found)
     seeds = settings["cases"]["validation_seeds"]
     painted = sum(isinstance(key, Painted) for _, key in names)
-    heading = f"held-out phantoms, seeds {seeds[0]} to {seeds[1]}, and {painted} pairs of visits painted into real heads"
+    heading = f"held-out phantoms, seeds {seeds[0]} to {seeds[1]}, and {painted} patients painted into real heads"
     figures = {heading: found[threshold, confidence]}
     if task == "resegmentation":
         model = dataclasses.replace(model, threshold=threshold, confidence=confidence)

@@ -1,4 +1,4 @@
-"""Which device networks run on."""
+"""Which device networks run on, and what it can do."""
 
 from __future__ import annotations
 
@@ -37,3 +37,11 @@ def choose_device(name: str, *, setting: str):
             reason="no_gpu",
         )
     return torch.device(name)
+
+
+def has_bfloat16() -> bool:
+    """Say whether the processor multiplies bfloat16 numbers itself: convolutions take a quarter of the time then."""
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

@@ -2,8 +2,9 @@
 
 Uses nothing of the library: masks are compared voxel by voxel, identities by which track lies on which true lesion.
 Exits with 1 where a lesion of 5 mm or more was not found or changed its number, a volume over 0.5 mL is 15 % off, an
-event (new, absent, merged ...) or a response is not the one the phantom was made for. Nothing needs to be found at a
-visit that is not evaluable; whether it had to be, the responses tell.
+event (new, absent, merged ...) or a response is not the one the phantom was made for; false lesions, and candidates
+that are none, are only listed. Nothing needs to be found at a visit that is not evaluable; whether it had to be, the
+responses tell.
 """
 
 import sys
@@ -23,8 +24,8 @@ def compare(bids: Path, out: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str
     truth_folder = bids / "derivatives" / "truth-instances"
     truth = pd.read_csv(truth_folder / "lesions.tsv", sep="\t", na_values="n/a")
     responses = pd.read_csv(truth_folder / "responses.tsv", sep="\t", na_values="n/a", keep_default_na=False)
-    evaluable = read_evaluable(out)
-    rows, false_tracks = [], []
+    evaluable, roles = read_evaluable(out), read_roles(out)
+    rows, false = [], []
     for (sub, ses), lesions in truth.groupby(["participant_id", "session_id"], sort=False):
         true_map = load(truth_folder, sub, ses, "desc-lesions_dseg.nii.gz")
         found_map = load(out, sub, ses, "desc-lesions_dseg.nii.gz")
@@ -50,9 +51,12 @@ def compare(bids: Path, out: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str
                 }
             )
         on_truth = set(np.unique(found_map[true_map > 0])) - {0}
-        false_tracks += [(sub, ses, names[i]) for i in np.unique(found_map) if i and i not in on_truth]
+        for index in set(np.unique(found_map)) - on_truth - {0}:
+            # A candidate is a suspicion, and counts in no response.
+            what = "candidate" if roles[sub, ses, names[index]] == "candidate" else "false"
+            false.append(f"{what}: {sub} {ses} {names[index]}")
     table = pd.DataFrame(rows)
-    return table, judge_responses(out, responses), judge(table) + [f"false: {' '.join(t)}" for t in false_tracks]
+    return table, judge_responses(out, responses), judge(table) + false
 
 
 def judge(table: pd.DataFrame) -> list[str]:
@@ -116,6 +120,12 @@ def read_evaluable(out: Path) -> dict[tuple[str, str], bool]:
     return found.set_index(["participant_id", "session_id"])["evaluable"].to_dict()
 
 
+def read_roles(out: Path) -> dict[tuple[str, str, str], str]:
+    """Return what every lesion of every visit is to the response: target, candidate..."""
+    found = pd.read_csv(out / "tables" / "lesions.csv", keep_default_na=False)
+    return found.set_index(["participant_id", "session_id", "track_id"])["role"].to_dict()
+
+
 def judge_responses(out: Path, expected: pd.DataFrame) -> pd.DataFrame:
     """Put the responses of the tables beside the expected ones."""
     found = pd.read_csv(out / "tables" / "sessions.csv", keep_default_na=False)
@@ -146,4 +156,4 @@ if __name__ == "__main__":
     off = responses[responses.expected.ne("") & responses.expected.ne(responses.response_imaging_final)]
     wrong += [f"response: {r.participant_id} {r.session_id}: {r.response_imaging_final}" for r in off.itertuples()]
     print("\n".join(wrong) or "everything as it was made")
-    sys.exit(bool([line for line in wrong if not line.startswith("false")]))
+    sys.exit(any(not line.startswith(("false", "candidate")) for line in wrong))

@@ -264,6 +264,11 @@ def test_follow_ups_without_a_new_lesion_are_told_from_the_priors(tmp_path, fold
     pd.testing.assert_frame_equal(from_files, scans)
     unknown, _, _ = evaluation.score_methods(methods, folders["labels"])
     assert unknown["known"].isna().sum() == 2 * 5
+    # Follow-ups stay what they are where nobody labelled a visit before.
+    alone = write(tmp_path / "alone", {("C", "2"): TRUTH["C", "2"]})
+    second, _, _ = evaluation.score_methods(methods, alone, priors=tmp_path / "priors", labelled_only=True)
+    row = second[second["tissue"] == "whole"].iloc[0]
+    assert (bool(row["first"]), bool(row["known"]), row["n_vanished"]) == (False, True, 1)
     path.unlink()
     with pytest.raises(InputError, match="no prior of sub-C_ses-2"):
         evaluation.score_methods(methods, folders["labels"], priors=tmp_path / "priors")

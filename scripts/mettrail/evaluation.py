@@ -70,7 +70,7 @@ class Visit:
     brain, prior : (X, Y, Z) bool, or None
         Brain mask and last visit's whole lesions, on the grid of `truth`; None where not given.
     first : bool
-        Whether it is the patient's first with labels.
+        Whether it is the patient's first with labels, and has no prior.
     """
 
     sub: str
@@ -189,7 +189,8 @@ def read_visits(
     masks : path, optional
         Folder with ``sub-*/ses-*/anat/*brain_mask.nii*`` in the space of the labels, on any grid.
     priors : path, optional
-        Folder with last visit's labels in the space of each follow-up, on any grid (``*_desc-prior_dseg.nii*``).
+        Folder with last visit's labels in the space of each follow-up, on any grid (``*_desc-prior_dseg.nii*``). A
+        patient's first labelled visit is a follow-up, too, if it has one.
     aligned : bool
         The labels of all visits of a patient are in one space: last visit's are the priors.
     bids : path, optional
@@ -203,7 +204,7 @@ def read_visits(
         for ses in order:
             truth = images.read_labels(labels[sub, ses], images.TISSUE_LABELS)
             prior = None
-            if last is not None and priors:
+            if priors and (last is not None or (sub, ses) in given):
                 prior = _read_prior(given, sub, ses, priors)
             elif last is not None and aligned:
                 prior = last
@@ -213,7 +214,7 @@ def read_visits(
                 truth,
                 _read_mask(masks, sub, ses, truth) if masks else None,
                 None if prior is None else np.isin(images.resample(prior, truth.grid, order=0).data, WHOLE),
-                last is None,
+                last is None and prior is None,
             )
             last = truth
 

@@ -140,10 +140,11 @@ def decide(out, models):
                 found[task] = images.Image(settled, np.eye(4))
         grid = images.read_image(scan).grid
         if prior is not None:
-            # Second visits alone, for the methods that need a first one.
-            truth = images.read_labels(path_of(out, "labels", patient, visit, "dseg"))
-            images.write_labels(path_of(out, "followups", patient, visit, "dseg"), truth.data, np.eye(4))
-            images.write_labels(path_of(out, "before", patient, visit, "desc-prior_dseg"), prior.data, np.eye(4))
+            # Second visits alone, for the methods that need a first one. What has changed since is no guess: both
+            # visits lie in one space.
+            first, second = (images.read_labels(path_of(out, "labels", patient, v, "dseg")).data for v in (1, 2))
+            images.write_labels(path_of(out, "followups", patient, visit, "dseg"), second, np.eye(4))
+            images.write_labels(path_of(out, "before", patient, visit, "desc-prior_dseg"), first, np.eye(4))
         touch_mm = CONFIG["segment"]["fusion"]["touch_mm"]
         found["fused"] = fusion.fuse(found["detection"], found.get("resegmentation"), prior, touch_mm=touch_mm)
         for name, probabilities in found.items():

@@ -48,8 +48,8 @@ def predict_probabilities(
     threads : int
         Cores to use on the CPU.
     mirror : bool, optional
-        Average over flips of the model's ``mirror_axes``, at twice the cost for one of them and eight times for three.
-        When omitted, several are for a GPU only.
+        Average over flips of the model's ``mirror_axes``, at eight times the cost for three of them. When omitted, on a
+        GPU only.
 
     Returns
     -------
@@ -213,9 +213,7 @@ def _run(model: Model, data, properties, manager, configuration, device, mirror)
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    if mirror is None:
-        mirror = device.type == "cuda" or len(model.mirror_axes) == 1
-    axes = model.mirror_axes if mirror else ()
+    axes = model.mirror_axes if (device.type == "cuda" if mirror is None else mirror) else ()
     # It announces on stdout what it will not do on a CPU.
     with contextlib.redirect_stdout(io.StringIO()):
         predictor = nnUNetPredictor(

@@ -138,7 +138,7 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
         "configuration": cases.CONFIGURATION,
         "spacing_mm": [1.0, 1.0, 1.0],
         "normalisation": list(trainer.configuration_manager.normalization_schemes),
-        "mirror_axes": list(trainer.inference_allowed_mirroring_axes),
+        "mirror_axes": [],
         "tile": list(settings["network"]["tile"]),
         "threshold": 0.5,
         "confidence": 0.0,

@@ -31,8 +31,7 @@ def predict_held_out(model: Model, folder: Path, *, threads: int) -> Iterator[tu
     for path in sorted(Path(folder).glob("val*.npz")):
         with np.load(path) as stored:
             case = dict(stored)
-        flips = "".join(map(str, model.mirror_axes))
-        known = Path(folder) / f"{model.task}-{weights}-step{TILE_STEP:g}-flips{flips}" / path.name
+        known = Path(folder) / f"{model.task}-{weights}-step{TILE_STEP:g}" / path.name
         if not known.exists():
             channels = {model.channels[0]: case["image"], PRIOR: case["prior"].astype(np.float32)}
             found = predict_probabilities(model, channels, mask=None, device="auto", threads=threads)

@@ -8,13 +8,14 @@
     python scripts/evaluate.py --labels OUT/labels --masks OUT/masks --aligned --out OUT/all \\
         detection=OUT/detection fused=OUT/fused
     python scripts/evaluate.py --labels OUT/followups --masks OUT/masks --priors OUT/before --labelled-only \\
-        --out OUT/second detection=OUT/detection registration=OUT/priors fused=OUT/fused \\
+        --out OUT/second --reference detection detection=OUT/detection registration=OUT/priors fused=OUT/fused \\
         resegmentation=OUT/resegmentation
 
 `make` writes the cohort; HEADS are the heads that `scripts/train.py` prepares (OUT/heads). `decide` writes every
 method's label maps: detection (no past), resegmentation (at second visits, last visit's true lesions brought over by
 deformable registration as prior), fused (what the pipeline does); registration is those lesions as they are
-(OUT/priors). `real` scores detection on real heads. What exists is kept: a run that was broken off goes on.
+(OUT/priors). With `--reference registration` the others are tested against that. `real` scores detection on real
+heads. What exists is kept: a run that was broken off goes on.
 """
 
 import dataclasses

@@ -66,8 +66,8 @@ def predict_probabilities(
 
     Notes
     -----
-    Convolutions are computed in bfloat16 on CPUs made for it, in single precision on others; probabilities differ by
-    less than 0.02.
+    Convolutions are computed in bfloat16 on CPUs made for it, in single precision on others; probabilities of the
+    shipped networks differ by about 0.01.
     """
     import torch
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor

@@ -51,7 +51,7 @@ def compare(bids: Path, out: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str
                 }
             )
         on_truth = set(np.unique(found_map[true_map > 0])) - {0}
-        for index in set(np.unique(found_map)) - on_truth - {0}:
+        for index in sorted(set(np.unique(found_map)) - on_truth - {0}):
             # A candidate is a suspicion, and counts in no response.
             what = "candidate" if roles[sub, ses, names[index]] == "candidate" else "false"
             false.append(f"{what}: {sub} {ses} {names[index]}")

@@ -447,7 +447,7 @@ def test_mirroring_is_left_out_on_a_cpu_unless_asked_for(tmp_path):
     assert np.abs(other - mirrored).mean() < 0.001
 
 
-def test_a_processor_made_for_bfloat16_changes_nothing_but_the_time(tmp_path, monkeypatch):
+def test_a_processor_made_for_bfloat16_changes_next_to_nothing_but_the_time(tmp_path, monkeypatch):
     model, channels = write_tiny_model(tmp_path / "m"), {"ce-gadolinium_T1w": scan()}
     found = []
     for able in (True, False):

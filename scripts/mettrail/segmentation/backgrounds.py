@@ -190,12 +190,16 @@ def _read(background: Background) -> Visit:
 
 
 def _paint(key: Painted) -> list[Visit]:
-    """Paint lesions well apart from those that the head has of its own, which stay as they are."""
+    """Paint lesions well apart from the tumour that the head has of its own, which stays as it is.
+
+    That tumour is one lesion however many pieces it was drawn in: a dozen voxels of one thick slice, met again in every
+    patient painted into this head, would count like so many small lesions missed.
+    """
     head = _read(key.background)
     free = head.brain & ~ndimage.binary_dilation(head.tissue > 0, iterations=APART_VOX)
     rng = np.random.default_rng(key.seed)
     painted = simulate_visits(head.image, free, rng=rng, settings=key.synthesis, lesions=key.lesions)
-    own = np.where(head.instances > 0, head.instances + key.lesions[1], 0).astype(np.uint8)
+    own = np.where(head.instances > 0, key.lesions[1] + 1, 0).astype(np.uint8)
     return [
         Visit(image, head.brain, np.maximum(tissue, head.tissue), np.maximum(instances, own))
         for image, tissue, instances in painted

@@ -31,6 +31,7 @@ from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerTopkLoss import nnUNetTrainerDiceTopK10Loss
 
+from mettrail.devices import has_bfloat16
 from mettrail.segmentation.base_trainer import BaseTrainer, FirstChannels, NearestPrior
 from mettrail.segmentation.cases import thicken
 from mettrail.segmentation.synthesis import SynthesiseLesions
@@ -93,7 +94,6 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
         lr: float,
         weight_decay: float,
         foreground: float,
-        bfloat16: bool,
         synthesis: dict | None,
         augmentation: dict,
         **_,
@@ -107,7 +107,7 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
         self.num_val_iterations_per_epoch = validation_steps
         self.initial_lr, self.weight_decay = lr, weight_decay
         self.oversample_foreground_percent = foreground
-        self.bfloat16, self.synthesis, self.augmentation = bfloat16, synthesis, augmentation
+        self.synthesis, self.augmentation = synthesis, augmentation
 
     def configure_optimizers(self):
         """AdamW instead of SGD: useful in hundreds of steps instead of tens of thousands."""
@@ -170,7 +170,7 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
 
     def train_step(self, batch: dict) -> dict:
         """Compute convolutions in bfloat16 on processors made for it, at half the time."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16 and self.device.type == "cpu"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.device.type == "cpu" and has_bfloat16()):
             return super().train_step(batch)
 
     def do_split(self):

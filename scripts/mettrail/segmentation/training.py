@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mettrail.devices import choose_device
 from mettrail.errors import InputError
 from mettrail.segmentation import cases, validation
 from mettrail.segmentation.backgrounds import Painted, find_backgrounds, make_visits, prepare
@@ -39,7 +40,8 @@ def train_all(
     Parameters
     ----------
     start_from : Path, optional
-        Model folder whose weights detection starts from; random ones when omitted.
+        Model folder whose weights the first network starts from. When omitted, detection starts from random ones and
+        re-segmentation from the run's own detection.
     scans : Path, optional
         Folder of real heads, which are prepared first; phantoms alone when omitted.
     """
@@ -48,10 +50,11 @@ def train_all(
         prepare(scans, root, heads=settings["heads"], cores=settings["threads"])
         settings["cases"]["backgrounds_root"] = str(root)
     for task in tasks:
-        # Re-segmentation begins with what detection has learnt.
-        first = start_from if task == "detection" else Path(out) / "models" / "detection"
-        train(task, out, settings=settings, resume=resume, start_from=first)
+        if start_from is None and task == "resegmentation":
+            start_from = Path(out) / "models" / "detection"
+        train(task, out, settings=settings, resume=resume, start_from=start_from)
         validate_model(task, out, settings=settings)
+        start_from = None
 
 
 def train(
@@ -335,11 +338,8 @@ def _make_trainer(task: str, settings: dict):
     network = {key: value for key, value in settings["network"].items() if key != "tile"}
     plans = cases.make_plans(task, **network)
     count = 2 * (settings["cases"]["train_seeds"][1] - settings["cases"]["train_seeds"][0] + 1)
-    import torch
-
-    trainer = MettrailTrainer(
-        plans, cases.CONFIGURATION, 0, cases.make_dataset_json(task, cases=count), torch.device("cpu")
-    )
+    dataset = cases.make_dataset_json(task, cases=count)
+    trainer = MettrailTrainer(plans, cases.CONFIGURATION, 0, dataset, choose_device("auto", setting="device"))
     trainer.configure(**settings[task], synthesis=settings["synthesis"], augmentation=settings["augmentation"])
     trainer.initialize()
     trainer.print_to_log_file("seed", settings["seed"], "settings", json.dumps(settings[task]))
@@ -347,15 +347,17 @@ def _make_trainer(task: str, settings: dict):
 
 
 def _start_from(trainer, folder: Path) -> None:
-    """Take over a model's weights; channels that it lacks get zeros, that is, no opinion yet."""
+    """Take over a model's weights. A prior that it lacks gets zeros, no opinion yet; one that we lack is left out."""
     import torch
 
     model = read_model(folder)
     (theirs,) = read_weights(model)
     ours = trainer.network.state_dict()
     for key, value in theirs.items():
-        missing = ours[key].shape[1] - value.shape[1] if value.ndim > 1 else 0
-        if missing:
+        if value.ndim > 1:
+            # Without a prior, its channel is 0 and adds nothing.
+            value = value[:, : ours[key].shape[1]]
+            missing = ours[key].shape[1] - value.shape[1]
             value = torch.cat([value, value.new_zeros(value.shape[0], missing, *value.shape[2:])], dim=1)
         ours[key] = value
     trainer.network.load_state_dict(ours)

@@ -342,7 +342,8 @@ def test_painted_lesions_are_bright_and_labelled_and_no_other_lesion_or_outside_
     assert new.sum() > 100
     assert (now[new] == 1).all()
     assert (painted - image)[new].mean() > 1
-    assert abs((painted - image)[~ndimage.binary_dilation(new, iterations=3)]).max() < 0.01
+    # A rough surface fades out at a distance.
+    assert abs(painted - image)[ndimage.distance_transform_edt(~new) > 4].max() < 0.01
 
 
 @pytest.mark.parametrize("kind", ["ring", "cystic", "mottled"])

@@ -451,13 +451,13 @@ def test_a_processor_made_for_bfloat16_changes_next_to_nothing_but_the_time(tmp_
     model, channels = write_tiny_model(tmp_path / "m"), {"ce-gadolinium_T1w": scan()}
     found = []
     for able in (True, False):
-        monkeypatch.setattr(prediction, "has_bfloat16", lambda able=able: able)
+        monkeypatch.setattr(prediction, "has_bfloat16", lambda _, able=able: able)
         found.append(predict(model, channels))
     assert 0 < np.abs(found[0] - found[1]).mean() < 0.01
 
 
 def test_half_the_precision_costs_next_to_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(prediction, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(prediction, "has_bfloat16", lambda _: False)
     channels = {"ce-gadolinium_T1w": scan()}
     full = predict(write_tiny_model(tmp_path / "full"), channels)
     half = predict(write_tiny_model(tmp_path / "half", half=True), channels)
@@ -465,7 +465,7 @@ def test_half_the_precision_costs_next_to_nothing(tmp_path, monkeypatch):
 
 
 def test_the_convolution_of_the_cpu_changes_nothing_but_the_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(prediction, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(prediction, "has_bfloat16", lambda _: False)
     model, channels = write_tiny_model(tmp_path / "m"), {"ce-gadolinium_T1w": scan()}
     calls = []
     ours = torch.mkldnn_convolution

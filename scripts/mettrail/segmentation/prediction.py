@@ -225,7 +225,7 @@ def _run(model: Model, data, properties, manager, configuration, device, mirror)
             allow_tqdm=False,
         )
     network = build_network(model)
-    in_bfloat16 = device.type == "cpu" and has_bfloat16()
+    in_bfloat16 = has_bfloat16(device)
     if device.type == "cpu" and not in_bfloat16:
         _use_onednn(network)
     predictor.manual_initialization(

@@ -170,7 +170,7 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
 
     def train_step(self, batch: dict) -> dict:
         """Compute convolutions in bfloat16 on processors made for it, at half the time."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.device.type == "cpu" and has_bfloat16()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(self.device)):
             return super().train_step(batch)
 
     def do_split(self):

@@ -49,12 +49,12 @@ def train_all(
         root = Path(out).resolve() / "heads"
         prepare(scans, root, heads=settings["heads"], cores=settings["threads"])
         settings["cases"]["backgrounds_root"] = str(root)
+    begins = {"detection": None, "resegmentation": Path(out) / "models" / "detection"}
+    if start_from is not None:
+        begins[tasks[0]] = start_from
     for task in tasks:
-        if start_from is None and task == "resegmentation":
-            start_from = Path(out) / "models" / "detection"
-        train(task, out, settings=settings, resume=resume, start_from=start_from)
+        train(task, out, settings=settings, resume=resume, start_from=begins[task])
         validate_model(task, out, settings=settings)
-        start_from = None
 
 
 def train(

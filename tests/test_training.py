@@ -538,6 +538,25 @@ def test_the_first_network_begins_where_told_and_resegmentation_from_detection(t
     assert trained == [(task, begin and Path(begin)) for task, begin in zip(tasks, begins)]
 
 
+@pytest.mark.parametrize("other", ["sequences", "n_conv_per_stage"])
+def test_a_network_of_other_sequences_or_another_size_is_refused_before_cases_are_made(
+    killed_and_resumed, tmp_path, other
+):
+    settings = toy_settings()
+    theirs = tmp_path / "theirs"
+    shutil.copytree(killed_and_resumed.folder, theirs)
+    if other == "sequences":
+        path = theirs / "mettrail.json"
+        path.write_text(path.read_text().replace("ce-gadolinium_T1w", "T2w"))
+        path = theirs / "dataset.json"
+        path.write_text(path.read_text().replace("ce-gadolinium_T1w", "T2w"))
+    else:
+        settings["network"] = settings["network"] | {"convs_encoder": [2, 1, 1]}
+    with pytest.raises(InputError, match=f"theirs: {other}"):
+        training.train("detection", tmp_path / "out", settings=settings, resume=False, start_from=theirs)
+    assert not list((tmp_path / "out").rglob("*.pkl"))
+
+
 def test_steps_are_counted_from_the_first_network_on(killed_and_resumed, tmp_path):
     shutil.copytree(killed_and_resumed.out / "preprocessed", tmp_path / "preprocessed")
     folder = train_toy(tmp_path, start_from=killed_and_resumed.folder)

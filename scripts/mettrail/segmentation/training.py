@@ -16,7 +16,7 @@ import importlib.metadata
 import json
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from mettrail.errors import InputError
 from mettrail.segmentation import cases, validation
 from mettrail.segmentation.backgrounds import Painted, find_backgrounds, make_visits, prepare
 from mettrail.segmentation.crossvalidation import point_nnunet_at
-from mettrail.segmentation.models import describe_model, read_model, read_weights, write_model
+from mettrail.segmentation.models import PRIOR, describe_model, read_model, read_weights, write_model
 
 LICENCE = "Apache-2.0"
 
@@ -80,7 +80,7 @@ def train(
         Go on from the last checkpoint in `out`, also with more epochs than before. Cases that exist are kept
         either way.
     start_from : Path, optional
-        Model folder whose weights training starts from; it may lack the prior.
+        Model folder whose weights training starts from; it may lack the prior, or have one that is not needed.
     visits_of : function
         See `backgrounds.make_visits`.
 
@@ -88,6 +88,11 @@ def train(
     -------
     Path
         The model folder.
+
+    Raises
+    ------
+    InputError
+        `start_from` reads other sequences, or is a network of another size.
     """
     out = Path(out).resolve()
     _point_nnunet_at(out, workers=settings["workers"])
@@ -96,6 +101,8 @@ def train(
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(settings["seed"])
 
+    if start_from is not None:
+        _require_same_network(task, start_from, settings)
     _write_cases(task, out, settings, visits_of)
     trainer = _make_trainer(task, settings)
     saved = [Path(trainer.output_folder) / f"checkpoint_{which}.pth" for which in ("latest", "final")]
@@ -344,6 +351,31 @@ def _make_trainer(task: str, settings: dict):
     trainer.initialize()
     trainer.print_to_log_file("seed", settings["seed"], "settings", json.dumps(settings[task]))
     return trainer
+
+
+def _require_same_network(task: str, folder: Path, settings: dict) -> None:
+    """Check, before cases are made, that a model's weights can be taken over: its sequences and its size are ours."""
+    network = {key: value for key, value in settings["network"].items() if key != "tile"}
+    model, plans = read_model(folder), cases.make_plans(task, **network)
+    theirs = _describe_network(model.channels, model.plans["configurations"][model.configuration])
+    ours = _describe_network(cases.CHANNELS[task], plans["configurations"][cases.CONFIGURATION])
+    for what, value in theirs.items():
+        if value != ours[what]:
+            raise InputError(
+                f"{folder}: {what}",
+                found=str(value),
+                expected=str(ours[what]),
+                advice="Start from a model of the same sequences and size, or from random weights.",
+            )
+
+
+def _describe_network(channels: Sequence[str], configuration: Mapping) -> dict[str, list]:
+    """Return what must agree for one network to take over another's weights; the prior need not."""
+    given = configuration["architecture"]["arch_kwargs"]
+    return {
+        "sequences": [name for name in channels if name != PRIOR],
+        **{key: given[key] for key in ("features_per_stage", "n_conv_per_stage", "n_conv_per_stage_decoder")},
+    }
 
 
 def _start_from(trainer, folder: Path) -> None:

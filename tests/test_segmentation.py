@@ -581,6 +581,20 @@ def test_pieces_without_conviction_are_not_called_and_lesions_lose_nothing():
     assert np.array_equal(prediction.settle(p, threshold=0.5, confidence=0), p)
 
 
+def test_a_clear_lesion_is_not_lost_with_the_doubt_it_touches():
+    p = np.zeros((40, 20, 20, 4), np.float32)
+    p[2:30, 5:15, 5:15, 1] = 0.4
+    p[10:16, 7:13, 7:13, 1] = 0.9
+    # A peak is not enough: what rises from its level to the peak evenly stays doubtful.
+    p[20:29, 6:15, 6:15, 1] = 0.4 + 0.05 * (5 - np.abs(np.arange(-4, 5)))[:, None, None]
+    p[..., 0] = 1 - p.sum(-1)
+    whole = prediction.settle(p, threshold=0.3, confidence=0.75)[..., 1]
+    called = np.zeros(whole.shape, bool)
+    called[10:16, 7:13, 7:13] = True
+    assert np.array_equal(whole >= 0.5, called)
+    assert (whole[2:30, 5:15, 5:15] > 0.4).all()
+
+
 def test_a_piece_at_a_known_lesion_needs_no_conviction():
     p = np.zeros((40, 20, 20, 4), np.float32)
     p[2:6, 5:9, 5:9, 1] = p[25:29, 5:9, 5:9, 1] = 0.6

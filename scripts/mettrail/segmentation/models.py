@@ -24,8 +24,8 @@
      "mirror_axes": [],                                may be averaged over flips of these axes (of nnU-Net's Z, Y, X)
      "tile": [96, 96, 96],                             patch at inference; null: the plans' own
      "threshold": 0.5,                                 probability of whole lesion from which a voxel is one
-     "confidence": 0.85,                               mean probability below which a connected piece is none,
-                                                       unless it lies at a lesion of the prior
+     "confidence": 0.85,                               conviction (`prediction.weigh_voxels`) below which a voxel
+                                                       is none, unless it lies at a lesion of the prior
      "candidate_threshold": 0.2,                       detection, may be left out: from here on, a candidate
      "sha256": {"fold_0/weights.safetensors": "..."},
      "trained_on": "...", "licence": "..."}

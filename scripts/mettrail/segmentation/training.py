@@ -244,7 +244,7 @@ def write_card(description: dict, *, figures: dict[str, dict] | None) -> str:
     what = {
         "detection": "Finds and segments lesions on one post-contrast T1w.",
         "resegmentation": "Segments again, on a new post-contrast T1w, the lesions known from the last visit; what "
-        "lies at one needs no mean probability.",
+        "lies at one needs no conviction.",
     }[task]
     tables = ["Not validated: an intermediate state of training."]
     if figures is not None:
@@ -263,8 +263,8 @@ finds. A model of your own cohort (`snakemake train`) will know your scanner and
 - Trained on: {description["trained_on"]}.
 - Trained with: {description["trained_with"]}.
 - Input: {", ".join(description["channels"])}; RAS, 1 mm, bias-corrected, 0 outside the brain mask grown by 3 mm.
-- Whole lesion from a probability of {description["threshold"]:g}, in pieces with a mean of at least
-  {description["confidence"]:g}; both chosen on held-out heads.
+- Whole lesion from a probability of {description["threshold"]:g}, with a conviction (mean probability of the
+  connected piece, or of a clearer part of it) of at least {description["confidence"]:g}; both chosen on held-out heads.
 - Progress of the training: `training.log`
 - Licence: {description["licence"]}.
 

@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import cc3d
 import numpy as np
 from scipy import ndimage
 
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
 from mettrail.segmentation.fusion import fuse
 from mettrail.segmentation.models import PRIOR, Model
-from mettrail.segmentation.prediction import TILE_STEP, predict_probabilities, settle, weigh_pieces
+from mettrail.segmentation.prediction import TILE_STEP, predict_probabilities, settle, weigh_voxels
 
 TOUCHING = np.ones((3, 3, 3), bool)
 # A predicted piece smaller than this would not start a track.
@@ -178,8 +179,7 @@ def _score_at_all(
 ) -> Iterator[tuple[tuple[float, float], dict]]:
     """Yield (threshold, confidence) and the score of what `settle` makes of a session with them.
 
-    Pieces are found once per threshold: each confidence keeps some and drops the others. Most voxels are nothing to
-    anybody and left out.
+    Convictions are weighed once per threshold. Most voxels are nothing to anybody and left out.
     """
     owners = find_owners(instances)
     whole = probabilities[..., ENHANCING] + probabilities[..., NECROSIS]
@@ -187,12 +187,16 @@ def _score_at_all(
         labels, pieces = call_lesions(settle(probabilities, threshold=threshold, confidence=0))
         # Nothing is called with more conviction than certainty: every piece is dropped.
         dropped, _ = call_lesions(settle(probabilities, threshold=threshold, confidence=2))
-        means = weigh_pieces(whole, pieces, known)
+        conviction = weigh_voxels(whole, threshold=threshold, known=known)
+        box = (ndimage.find_objects((pieces > 0).astype(np.uint8)) or [np.s_[:0, :0, :0]])[0]
         matter = (labels > 0) | (dropped > 0) | (tissue > 0) | (instances > 0)
-        there, gone, numbers, *truth = (a[matter] for a in (labels, dropped, pieces, tissue, instances))
+        there, gone, *truth = (a[matter] for a in (labels, dropped, tissue, instances))
         for confidence in CONFIDENCES:
-            kept = (means >= confidence)[numbers]
-            called = np.where(kept, there, gone), numbers * kept
+            kept = (pieces > 0) & (conviction >= confidence)
+            # What is left of a piece may have come apart.
+            numbers = np.zeros(pieces.shape, np.int32)
+            numbers[box] = cc3d.connected_components(kept[box], connectivity=26)
+            called = np.where((kept | (pieces == 0))[matter], there, gone), numbers[matter]
             yield (threshold, confidence), score(*called, *truth, owners=owners[matter])
 
 

@@ -789,7 +789,7 @@ def test_many_lesions_are_decided_as_each_alone():
 
 # How sure the networks are
 
-LIMITS = {"both": 0.5, "detection": 0.7, "resegmentation": 0.8}
+LIMITS = {"all": 0.5, "detection": 0.7, "resegmentation": 0.8}
 
 
 def evidence(detection, known, prior, grid=None, limits=LIMITS):
@@ -812,13 +812,14 @@ def test_a_lesion_is_confirmed_where_its_mean_probability_reaches_the_limit_of_t
     # Of two networks the surer one.
     assert table["mean_probability"].tolist() == pytest.approx([0.6, 0.6, 0.75, 0.75])
     assert table["confidence"].tolist() == ["confirmed", "candidate", "candidate", "confirmed"]
-    other = {"both": 0.61, "detection": 0, "resegmentation": 0.74}
+    other = {"all": 0.61, "detection": 0, "resegmentation": 0.74}
     _, table = evidence(detection, known, prior_at((2, 4), (20, 4)), limits=other)
     assert table["confidence"].tolist() == ["candidate", "confirmed", "confirmed", "confirmed"]
 
 
 def test_on_a_first_visit_detection_alone_is_asked():
-    pieces, table = evidence(lesion((5, 4), p=0.8), None, None)
+    # All that looked saw it: the limit for what detection sees and re-segmentation does not is not asked for.
+    pieces, table = evidence(lesion((5, 4), p=0.6), None, None)
     assert table[["index", "name", "seen_by", "confidence"]].to_numpy().tolist() == [
         [1, "P001", "detection", "confirmed"]
     ]

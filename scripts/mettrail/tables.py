@@ -289,8 +289,8 @@ LESIONS = (
     ),
     _enum(
         "confidence",
-        "How sure the segmentation is: mean_probability held against the limit for seen_by (segment: confidence); n/a "
-        "where it was carried over.",
+        "How sure the segmentation is: mean_probability held against the limit of those who see it (segment: "
+        "confidence); n/a where it was carried over.",
         {
             "confirmed": "sure enough to count",
             "candidate": "a suspicion only: it counts in no response until it is confirmed at a later session",

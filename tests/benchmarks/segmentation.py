@@ -6,16 +6,16 @@
     PYTHONPATH=scripts python tests/benchmarks/segmentation.py decide OUT resources/models
     PYTHONPATH=scripts python tests/benchmarks/segmentation.py real HEADS resources/models
     python scripts/evaluate.py --labels OUT/labels --masks OUT/masks --aligned --out OUT/all \\
-        detection=OUT/detection fused=OUT/fused
+        detection=OUT/detection fused=OUT/fused confirmed=OUT/confirmed
     python scripts/evaluate.py --labels OUT/followups --masks OUT/masks --priors OUT/before --labelled-only \\
         --out OUT/second --reference detection detection=OUT/detection registration=OUT/priors fused=OUT/fused \\
-        resegmentation=OUT/resegmentation
+        confirmed=OUT/confirmed resegmentation=OUT/resegmentation
 
 `make` writes the cohort; HEADS are the heads that `scripts/train.py` prepares (OUT/heads). `decide` writes every
 method's label maps: detection (no past), resegmentation (at second visits, last visit's true lesions brought over by
-deformable registration as prior), fused (what the pipeline does); registration is those lesions as they are
-(OUT/priors). With `--reference registration` the others are tested against that. `real` scores detection on real
-heads. What exists is kept: a run that was broken off goes on.
+deformable registration as prior), fused (what the pipeline does), confirmed (fused without candidates); registration is
+those lesions as they are (OUT/priors). With `--reference registration` the others are tested against that. `real`
+scores detection on real heads. What exists is kept: a run that was broken off goes on.
 """
 
 import dataclasses
@@ -151,6 +151,13 @@ def decide(out, models):
         for name, probabilities in found.items():
             labels = fusion.decide_on_grid(probabilities, grid)
             images.write_labels(path_of(out, name, patient, visit, "dseg"), labels.data, np.eye(4))
+        # Of the fused lesions, those that count in a response; the loop ended with them.
+        seen = {task: found.get(task) for task in TASKS}
+        limits = CONFIG["segment"]["confidence"]
+        pieces, evidence = fusion.gather_evidence(labels, found["fused"], seen, limits=limits)
+        candidates = evidence.loc[evidence["confidence"] == "candidate", "index"]
+        sure = np.where(np.isin(pieces.data, candidates), 0, labels.data)
+        images.write_labels(path_of(out, "confirmed", patient, visit, "dseg"), sure, np.eye(4))
 
 
 def score_real(root, models):

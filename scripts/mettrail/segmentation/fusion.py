@@ -18,7 +18,9 @@ Edema goes with the nearest lesion, as when it is measured.
 
 How sure a lesion is: every connected piece of lesion voxels has a mean probability and is seen by ``both`` networks, by
 ``detection`` or by ``resegmentation`` alone (`gather_evidence`). A piece is *confirmed* whose mean probability reaches
-the limit of those who see it, any other is a *candidate*; a lesion is confirmed if one of its pieces is. Masks drawn by
+the limit of those who see it, any other is a *candidate*; a lesion is confirmed if one of its pieces is. What all
+networks see that ran is asked for little. What detection sees and re-segmentation does not is asked for much: it seldom
+is a lesion. Masks drawn by
 people are confirmed; of lesions carried over by propagation nothing is said. What only a sensitive reading sees, a
 second detection model or the first one from its ``candidate_threshold`` on, is added as a candidate where there is no
 other lesion (`add_candidates`): Huang et al. 2022 tell confirmed lesions from candidates by two such networks.
@@ -215,8 +217,8 @@ def gather_evidence(
     networks : mapping
         ``detection`` and ``resegmentation``: probabilities on the grid of `fused`; None where one did not run.
     limits : mapping
-        Least mean probability of a confirmed piece that ``both`` networks see, ``detection`` or ``resegmentation``;
-        what neither sees is a candidate.
+        Least mean probability of a confirmed piece that ``all`` networks see that ran, or, of two, ``detection`` or
+        ``resegmentation`` alone; what none sees is a candidate.
 
     Returns
     -------
@@ -239,7 +241,8 @@ def gather_evidence(
     seen_by = ["both" if len(names) > 1 else [*names, "sensitive"][0] for names in by]
     table["mean_probability"] = np.asarray(mean, float)
     table["seen_by"] = pd.Series(seen_by, dtype="str")
-    sure = table["mean_probability"] >= table["seen_by"].map(dict(limits)).astype(float)
+    asked = ["all" if len(names) == len(wholes) else one for names, one in zip(by, seen_by, strict=True)]
+    sure = table["mean_probability"] >= pd.Series(asked, dtype="str").map(dict(limits)).astype(float)
     table["confidence"] = sure.map({True: "confirmed", False: "candidate"}).astype("str")
     return _nearest_piece(labels, Image(found, fused.affine)), table
 

@@ -19,11 +19,11 @@ Edema goes with the nearest lesion, as when it is measured.
 How sure a lesion is: every connected piece of lesion voxels has a mean probability and is seen by ``both`` networks, by
 ``detection`` or by ``resegmentation`` alone (`gather_evidence`). A piece is *confirmed* whose mean probability reaches
 the limit of those who see it, any other is a *candidate*; a lesion is confirmed if one of its pieces is. What all
-networks see that ran is asked for little. What detection sees and re-segmentation does not is asked for much: it seldom
-is a lesion. Masks drawn by
-people are confirmed; of lesions carried over by propagation nothing is said. What only a sensitive reading sees, a
-second detection model or the first one from its ``candidate_threshold`` on, is added as a candidate where there is no
-other lesion (`add_candidates`): Huang et al. 2022 tell confirmed lesions from candidates by two such networks.
+networks see that ran is asked for little; what detection sees and re-segmentation does not, for much: it seldom is a
+lesion. Masks drawn by people are confirmed; of lesions carried over by propagation nothing is said. What only a
+sensitive reading sees, a second detection model or the first one from its ``candidate_threshold`` on, is added as a
+candidate where there is no other lesion (`add_candidates`): Huang et al. 2022 tell confirmed lesions from candidates by
+two such networks.
 """
 
 from __future__ import annotations

@@ -151,8 +151,8 @@ def settle(
     (X, Y, Z, 4) float32
     """
     whole = probabilities[..., 1] + probabilities[..., 3]
-    doubtful = (whole >= threshold) & (weigh_voxels(whole, threshold=threshold, known=known) < confidence)
-    if doubtful.any():
+    if confidence > 0:
+        doubtful = (whole >= threshold) & (weigh_voxels(whole, threshold=threshold, known=known) < confidence)
         kept = np.where(doubtful, 0.98 * threshold / np.maximum(whole, 1e-12), 1).astype(np.float32)
         probabilities = probabilities.copy()
         probabilities[..., 1] *= kept

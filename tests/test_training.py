@@ -546,10 +546,8 @@ def test_a_network_of_other_sequences_or_another_size_is_refused_before_cases_ar
     theirs = tmp_path / "theirs"
     shutil.copytree(killed_and_resumed.folder, theirs)
     if other == "sequences":
-        path = theirs / "mettrail.json"
-        path.write_text(path.read_text().replace("ce-gadolinium_T1w", "T2w"))
-        path = theirs / "dataset.json"
-        path.write_text(path.read_text().replace("ce-gadolinium_T1w", "T2w"))
+        for path in (theirs / "mettrail.json", theirs / "dataset.json"):
+            path.write_text(path.read_text().replace("ce-gadolinium_T1w", "T2w"))
     else:
         settings["network"] = settings["network"] | {"convs_encoder": [2, 1, 1]}
     with pytest.raises(InputError, match=f"theirs: {other}"):

@@ -148,16 +148,15 @@ def decide(out, models):
             images.write_labels(path_of(out, "before", patient, visit, "desc-prior_dseg"), first, np.eye(4))
         touch_mm = CONFIG["segment"]["fusion"]["touch_mm"]
         found["fused"] = fusion.fuse(found["detection"], found.get("resegmentation"), prior, touch_mm=touch_mm)
-        for name, probabilities in found.items():
-            labels = fusion.decide_on_grid(probabilities, grid)
-            images.write_labels(path_of(out, name, patient, visit, "dseg"), labels.data, np.eye(4))
-        # Of the fused lesions, those that count in a response; the loop ended with them.
-        seen = {task: found.get(task) for task in TASKS}
+        called = {name: fusion.decide_on_grid(probabilities, grid) for name, probabilities in found.items()}
+        # Of the fused lesions, those that count in a response.
+        fused, seen = called["fused"], {task: found.get(task) for task in TASKS}
         limits = CONFIG["segment"]["confidence"]
-        pieces, evidence = fusion.gather_evidence(labels, found["fused"], seen, limits=limits)
+        pieces, evidence = fusion.gather_evidence(fused, found["fused"], seen, limits=limits)
         candidates = evidence.loc[evidence["confidence"] == "candidate", "index"]
-        sure = np.where(np.isin(pieces.data, candidates), 0, labels.data)
-        images.write_labels(path_of(out, "confirmed", patient, visit, "dseg"), sure, np.eye(4))
+        called["confirmed"] = fused.like(np.where(np.isin(pieces.data, candidates), 0, fused.data))
+        for name, labels in called.items():
+            images.write_labels(path_of(out, name, patient, visit, "dseg"), labels.data, np.eye(4))
 
 
 def score_real(root, models):

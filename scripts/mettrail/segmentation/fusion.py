@@ -37,9 +37,8 @@ from scipy.spatial import cKDTree
 
 from mettrail.errors import InputError
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, require_same_grid
-from mettrail.segmentation.prediction import recentre
+from mettrail.segmentation.prediction import TOUCHING, recentre
 
-TOUCHING = np.ones((3, 3, 3), bool)
 # Beyond this from any lesion there is no edema to measure.
 EDEMA_REACH_MM = 20.0
 # Voxels where all classes but background stay below this together need no resampling.

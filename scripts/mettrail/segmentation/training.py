@@ -282,8 +282,7 @@ def _point_nnunet_at(out: Path, *, workers: int) -> None:
 
 def plan_cases(task: str, out: Path, settings: dict, make_visits: Callable) -> tuple[list[tuple[str, object]], dict]:
     """Make the folders of a run; return the cases' names and keys, and the arguments of `cases.write_cases`."""
-    network = {key: value for key, value in settings["network"].items() if key != "tile"}
-    plans = cases.make_plans(task, **network)
+    plans = _make_plans(task, settings)
     base = out / "preprocessed" / cases.dataset_name(task)
     folder = base / plans["configurations"][cases.CONFIGURATION]["data_identifier"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -298,6 +297,11 @@ def plan_cases(task: str, out: Path, settings: dict, make_visits: Callable) -> t
         "validation_folder": out / "validation",
         **{key: value for key, value in settings["cases"].items() if key not in own},
     }
+
+
+def _make_plans(task: str, settings: dict) -> dict:
+    """Make the plans of a network; its tile is of inference alone."""
+    return cases.make_plans(task, **{key: value for key, value in settings["network"].items() if key != "tile"})
 
 
 def _write_cases(task: str, out: Path, settings: dict, visits_of: Callable) -> None:
@@ -342,8 +346,7 @@ def _name_cases(settings: dict, synthesis: dict) -> list[tuple[str, object]]:
 def _make_trainer(task: str, settings: dict):
     from mettrail.segmentation.trainer import MettrailTrainer
 
-    network = {key: value for key, value in settings["network"].items() if key != "tile"}
-    plans = cases.make_plans(task, **network)
+    plans = _make_plans(task, settings)
     count = 2 * (settings["cases"]["train_seeds"][1] - settings["cases"]["train_seeds"][0] + 1)
     dataset = cases.make_dataset_json(task, cases=count)
     trainer = MettrailTrainer(plans, cases.CONFIGURATION, 0, dataset, choose_device("auto", setting="device"))
@@ -355,8 +358,7 @@ def _make_trainer(task: str, settings: dict):
 
 def _require_same_network(task: str, folder: Path, settings: dict) -> None:
     """Check, before cases are made, that a model's weights can be taken over: its sequences and its size are ours."""
-    network = {key: value for key, value in settings["network"].items() if key != "tile"}
-    model, plans = read_model(folder), cases.make_plans(task, **network)
+    model, plans = read_model(folder), _make_plans(task, settings)
     theirs = _describe_network(model.channels, model.plans["configurations"][model.configuration])
     ours = _describe_network(cases.CHANNELS[task], plans["configurations"][cases.CONFIGURATION])
     for what, value in theirs.items():

@@ -13,9 +13,8 @@ from scipy import ndimage
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
 from mettrail.segmentation.fusion import fuse
 from mettrail.segmentation.models import PRIOR, Model
-from mettrail.segmentation.prediction import TILE_STEP, predict_probabilities, settle, weigh_voxels
+from mettrail.segmentation.prediction import TILE_STEP, TOUCHING, predict_probabilities, settle, weigh_voxels
 
-TOUCHING = np.ones((3, 3, 3), bool)
 # A predicted piece smaller than this would not start a track.
 FALSE_MM3 = 10
 SMALL_MM = 5.0
@@ -188,14 +187,12 @@ def _score_at_all(
         # Nothing is called with more conviction than certainty: every piece is dropped.
         dropped, _ = call_lesions(settle(probabilities, threshold=threshold, confidence=2))
         conviction = weigh_voxels(whole, threshold=threshold, known=known)
-        box = (ndimage.find_objects((pieces > 0).astype(np.uint8)) or [np.s_[:0, :0, :0]])[0]
         matter = (labels > 0) | (dropped > 0) | (tissue > 0) | (instances > 0)
         there, gone, *truth = (a[matter] for a in (labels, dropped, tissue, instances))
         for confidence in CONFIDENCES:
             kept = (pieces > 0) & (conviction >= confidence)
             # What is left of a piece may have come apart.
-            numbers = np.zeros(pieces.shape, np.int32)
-            numbers[box] = cc3d.connected_components(kept[box], connectivity=26)
+            numbers = cc3d.connected_components(kept, connectivity=26)
             called = np.where((kept | (pieces == 0))[matter], there, gone), numbers[matter]
             yield (threshold, confidence), score(*called, *truth, owners=owners[matter])
 

@@ -14,6 +14,7 @@ from mettrail import segmentation
 from mettrail.errors import InputError
 from mettrail.images import write_image, write_labels
 from mettrail.segmentation import backgrounds, cases, models, prediction, priors, synthesis, training, validation
+from mettrail.segmentation.losses import EachLesionLoss
 from mettrail.segmentation.trainer import MettrailTrainer
 from scipy import ndimage
 
@@ -315,7 +316,7 @@ def only(*, lesions=0.0, look_alike=None, prior=False, **changed):
         given["prob"] = float(name == look_alike)
     settings["lesions"] |= {"prob": lesions, "at_most": 4, "radius_mm": [4, 6], "any_size_prob": 1.0, "push_prob": 0.0,
                             "edema_prob": 0.0, "kinds": {"solid": 1.0}} | changed  # fmt: skip
-    settings["prior"] |= {"vanished_prob": 0.0} | (prior or {})
+    settings["prior"] |= {"vanished_prob": 0.0, "drop_all_prob": 0.0} | (prior or {})
     return settings
 
 
@@ -352,6 +353,14 @@ def test_what_does_not_enhance_within_a_lesion_is_darker_and_has_its_own_label(k
         _, _, painted, now, _ = paint(settings, seed=seed)
         assert (now == 3).any()
         assert painted[now == 3].mean() + 1 < painted[ndimage.binary_erosion(now == 1) & (now == 1)].mean()
+
+
+def test_blood_in_a_lesion_is_brighter_than_what_enhances_around_it_and_has_the_label_of_what_does_not():
+    kinds = {"kinds": {"haemorrhagic": 1.0}, "enhancement": [1.8, 2.2], "blood": [0.5, 0.8], "gap_prob": 0.0}
+    for seed in range(3):
+        _, _, painted, now, _ = paint(only(lesions=1.0, **kinds), seed=seed)
+        assert (now == 3).any()
+        assert painted[now == 3].mean() > painted[ndimage.binary_erosion(now == 1) & (now == 1)].mean() + 0.5
 
 
 def test_edema_is_dark_lies_around_its_lesion_and_spares_what_is_darker_than_white_matter():
@@ -404,6 +413,13 @@ def test_a_painted_lesion_has_a_prior_none_a_made_up_one_or_has_vanished():
     assert np.array_equal(now, labels)
     assert prior.any()
     assert not (prior > 0)[labels < 0].any()
+
+
+def test_a_patch_may_have_no_prior_at_all():
+    dropped = {"vanished_prob": 1.0, "new_prob": 0.0, "drop_all_prob": 1.0}
+    _, _, _, now, prior = paint(only(lesions=1.0, prior=dropped), with_prior=True)
+    assert (now > 0).sum() > 100
+    assert not prior.any()
 
 
 def test_mass_effect_presses_tissue_outwards():
@@ -579,13 +595,71 @@ def test_who_goes_on_from_another_network_sees_other_patches(killed_and_resumed,
 def test_missing_a_few_voxels_costs_more_than_their_share(killed_and_resumed):
     """A small lesion that is not seen weighs in the cross-entropy of the worst tenth, ten times its share."""
     training._point_nnunet_at(killed_and_resumed.out, workers=0)
-    loss = training._make_trainer("detection", toy_settings()).loss.loss.ce
+    loss = training._make_trainer("detection", toy_settings()).loss.loss.loss.ce
     truth = torch.zeros(1, 1, 10, 10, 10)
     truth[0, 0, 0, 0, :5] = 1
     logits = torch.zeros(1, 4, 10, 10, 10)
     logits[:, 0] = 10
     mean = float(torch.nn.functional.cross_entropy(logits, truth[:, 0].long()))
     assert float(loss(logits, truth)) == pytest.approx(10 * mean, rel=1e-2)
+
+
+def _outputs(odds):
+    """A network's outputs of three labels and background whose log odds of a lesion are `odds`."""
+    low = torch.full_like(odds, -40.0)
+    return torch.stack([torch.zeros_like(odds), odds, low, low], 1)
+
+
+def test_each_lesion_counts_alike_however_small_and_so_does_each_false_piece():
+    truth = torch.zeros(1, 1, 40, 40, 40)
+    truth[..., 5:8, 5:8, 5:8] = 1
+    truth[..., 20:32, 20:32, 20:32] = 3
+    seen = torch.where(truth[:, 0] > 0, 8.0, -8.0)
+    loss = EachLesionLoss(lesion_labels=[1, 3])
+    both = float(loss(_outputs(seen), truth))
+    assert both == pytest.approx(0, abs=0.01)
+    # The Dice of what is missed is 0, and its cross-entropy 8, halved by that of its surroundings; 4 make a loss of 1.
+    missed = (1 + 8 / 2) / 4
+    for small, large in (((5, 8), (20, 32)), ((20, 32), (5, 8))):
+        one = torch.full_like(seen, -8.0)
+        one[:, slice(*large), slice(*large), slice(*large)] = 8
+        assert float(loss(_outputs(one), truth)) == pytest.approx(missed, abs=0.02), small
+    for size in (2, 6):
+        false = seen.clone()
+        false[:, 10 : 10 + size, 33 : 33 + size, 10 : 10 + size] = 8
+        assert float(loss(_outputs(false), truth)) - both == pytest.approx(8 / 4, abs=0.02)
+
+
+def test_what_lies_beside_a_lesion_is_spilled_not_false_and_slivers_are_neither():
+    truth = torch.zeros(1, 1, 30, 30, 30)
+    truth[..., 10:16, 10:16, 10:16] = 1
+    loss = EachLesionLoss(lesion_labels=[1, 3])
+    beside = torch.where(truth[:, 0] > 0, 8.0, -8.0)
+    beside[:, 16, 10:16, 10:16] = 8
+    # 36 of 784 voxels around it, and the Dice.
+    spilled = (1 - 2 * 216 / (216 + 252) + 8 * 36 / (10**3 - 6**3) / 2) / 4
+    assert float(loss(_outputs(beside), truth)) == pytest.approx(spilled, abs=0.02)
+    truth[...] = 0
+    truth[..., 0, 0, :3] = 1
+    assert float(loss(_outputs(torch.full_like(beside, -8.0)), truth)) == 0
+
+
+def test_the_loss_of_each_lesion_counts_at_full_resolution_on_top_of_nnunets_and_teaches(killed_and_resumed):
+    training._point_nnunet_at(killed_and_resumed.out, workers=0)
+    settings = toy_settings()
+    weighed, plain = (
+        training._make_trainer("detection", settings | {"detection": settings["detection"] | {"each_lesion": weight}})
+        for weight in (2.0, 0.0)
+    )
+    truth = torch.zeros(1, 1, 16, 16, 16)
+    truth[..., 5:8, 5:8, 5:8] = 1
+    truths = [truth, truth[..., ::2, ::2, ::2]]
+    outputs = [torch.zeros(1, 4, n, n, n, requires_grad=True) for n in (16, 8)]
+    alone = float(EachLesionLoss(lesion_labels=[1, 3])(outputs[0], truth))
+    loss = weighed.loss(outputs, truths)
+    assert float(loss) == pytest.approx(float(plain.loss(outputs, truths)) + 2 * alone)
+    loss.backward()
+    assert (outputs[0].grad[0, 1, 5:8, 5:8, 5:8] < 0).all()
 
 
 def test_a_prior_is_the_second_channel_of_its_cases_and_still_binary(killed_and_resumed):

@@ -33,7 +33,6 @@ from scipy import ndimage
 
 ROOT = Path(__file__).parents[2]
 HELD_OUT = yaml.safe_load((ROOT / "config/held_out.yaml").read_text())
-SYNTHESIS = yaml.safe_load((ROOT / "config/train.yaml").read_text())["synthesis"]
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 THREADS = 2
 
@@ -49,10 +48,10 @@ def draw_patients(root):
     for seed in range(first, last + 1):
         yield f"P{seed}", seed, lambda seed=seed: backgrounds.make_visits(seed)
     given = dict(HELD_OUT["background"])
-    (first, last), number = given.pop("seeds"), given.pop("lesions")
+    (first, last), number, synthesis = (given.pop(key) for key in ("seeds", "lesions", "synthesis"))
     (background,) = backgrounds.find_backgrounds(Path(root), **given)
     for seed in range(first, last + 1):
-        key = backgrounds.Painted(background, seed, tuple(number), SYNTHESIS)
+        key = backgrounds.Painted(background, seed, tuple(number), synthesis)
         yield f"R{seed}", seed, lambda key=key: backgrounds.make_visits(key)
 
 

@@ -1,4 +1,7 @@
-"""The volume-level sensitivity-specificity loss: whether there is a metastasis in a piece of brain.
+"""Losses that count metastases instead of voxels.
+
+The volume-level sensitivity-specificity loss asks whether there is a metastasis in a piece of brain; `EachLesionLoss`, of
+the shipped networks, how well each one is seen.
 
 Huang et al., Med Phys 2022, section II.B: sensitivity and specificity counted over subvolumes of about 37 voxels a
 side, each of which holds a metastasis or none. One confident voxel inside a metastasis is enough to detect it, one
@@ -9,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cc3d
+import numpy as np
 import torch
 from nnunetv2.training.loss.robust_ce_loss import RobustCrossEntropyLoss
 from torch import nn
@@ -98,3 +103,119 @@ class JointVSSLoss(nn.Module):
         probability = torch.softmax(net_output, 1)[:, self.lesion_labels].sum(1, keepdim=True)
         truth = torch.isin(target, target.new_tensor(self.lesion_labels)).float()
         return vss_loss(probability, truth, tiles=self.tiles, alpha=self.alpha) + self.cross_entropy(net_output, target)
+
+
+# A lesion is judged with what lies this near to it.
+SHELL_VOX = 2
+# What reaches this away from any lesion is a false piece.
+FALSE_FROM = 0.2
+# The edge of a patch cuts slivers off lesions: fewer voxels are no lesion.
+FEWEST_VOXELS = 4
+# As many lesions and false pieces a patch give the loss the weight of one.
+USUAL_NUMBER = 4
+
+
+class EachLesionLoss(nn.Module):
+    """Every lesion counts alike, however small, and so does every false piece; of outputs before the softmax.
+
+    Beside a lesion of 20 mL one of 20 mm^3 is a millionth in a Dice, and its voxels are a handful among all those that a
+    cross-entropy is averaged over. Here each lesion of a patch has a Dice and a balanced cross-entropy of its own, over
+    its voxels and those within 2 voxels of it, and each connected piece that the network sees where no lesion is near
+    has its cross-entropy.
+
+    Parameters
+    ----------
+    lesion_labels : list of int
+        The network's outputs that are metastasis (enhancing and necrosis, not edema).
+
+    Notes
+    -----
+    A Dice per lesion is the blob loss of Kofler et al. 2023; false pieces are ours.
+    """
+
+    def __init__(self, *, lesion_labels: Sequence[int]):
+        super().__init__()
+        self.lesion_labels = list(lesion_labels)
+
+    def forward(self, net_output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the loss of (B, labels, X, Y, Z) outputs against (B, 1, X, Y, Z) labels."""
+        log_odds = self._log_odds(net_output.float())
+        truth = torch.isin(target[:, 0], target.new_tensor(self.lesion_labels))
+        total = log_odds.new_zeros(())
+        for odds, lesion in zip(log_odds, truth):
+            total = total + _lesion_by_lesion(odds, lesion)
+        return total / (USUAL_NUMBER * len(truth))
+
+    def _log_odds(self, net_output: torch.Tensor) -> torch.Tensor:
+        others = [label for label in range(net_output.shape[1]) if label not in self.lesion_labels]
+        return net_output[:, self.lesion_labels].logsumexp(1) - net_output[:, others].logsumexp(1)
+
+
+class WithEachLesion(nn.Module):
+    """A loss at all resolutions of deep supervision, and that of each lesion at the finest, where small ones still are.
+
+    Parameters
+    ----------
+    loss : nn.Module
+        Of outputs and labels, as lists or as they are.
+    each_lesion : EachLesionLoss
+    weight : float
+        Of `each_lesion`.
+    """
+
+    def __init__(self, loss: nn.Module, each_lesion: EachLesionLoss, weight: float):
+        super().__init__()
+        self.loss, self.each_lesion, self.weight = loss, each_lesion, weight
+
+    def forward(self, net_output, target) -> torch.Tensor:
+        """Return the sum of both."""
+        finest = (net_output[0], target[0]) if isinstance(net_output, (list, tuple)) else (net_output, target)
+        return self.loss(net_output, target) + self.weight * self.each_lesion(*finest)
+
+
+def _lesion_by_lesion(log_odds: torch.Tensor, lesion: torch.Tensor) -> torch.Tensor:
+    """Sum up the losses of a patch's lesions and false pieces."""
+    numbered = _number_pieces(lesion)
+    count = int(numbered.max())
+    around = torch.where(lesion, 0, _spread(numbered))
+    # No voxel of a sliver or of what surrounds it is a false piece.
+    false = _number_pieces((log_odds.detach() >= np.log(FALSE_FROM / (1 - FALSE_FROM))) & ~lesion & (around == 0))
+
+    called = torch.sigmoid(log_odds)
+    inside, shell = _sum_by(numbered, count), _sum_by(around, count)
+    voxels, voxels_around = inside(torch.ones_like(called)), shell(torch.ones_like(called))
+    dice = 2 * inside(called) / (inside(called) + shell(called) + voxels).clamp(min=1)
+    missed = inside(functional.softplus(-log_odds)) / voxels.clamp(min=1)
+    spilled = shell(functional.softplus(log_odds)) / voxels_around.clamp(min=1)
+    of_lesions = (1 - dice + (missed + spilled) / 2)[voxels >= FEWEST_VOXELS].sum()
+
+    pieces = _sum_by(false, int(false.max()))
+    size = pieces(torch.ones_like(called))
+    of_false = (pieces(functional.softplus(log_odds)) / size.clamp(min=1))[size >= FEWEST_VOXELS].sum()
+    return of_lesions + of_false
+
+
+def _number_pieces(mask: torch.Tensor) -> torch.Tensor:
+    """Number what is connected (26 neighbours) from 1 on; 0 elsewhere."""
+    pieces = cc3d.connected_components(mask.cpu().numpy(), connectivity=26)
+    return torch.from_numpy(pieces.astype(np.int64)).to(mask.device)
+
+
+def _spread(numbered: torch.Tensor) -> torch.Tensor:
+    """Let each number reach `SHELL_VOX` voxels further, axis by axis; the highest has what several reach."""
+    near = numbered[None, None].float()
+    for axis in range(3):
+        across = [2 * SHELL_VOX + 1 if a == axis else 1 for a in range(3)]
+        near = functional.max_pool3d(near, across, stride=1, padding=[n // 2 for n in across])
+    return near[0, 0].long()
+
+
+def _sum_by(numbered: torch.Tensor, count: int):
+    """Return a function that sums an array over each number from 1 to `count`."""
+    where = numbered > 0
+    at = numbered[where] - 1
+
+    def summed(values: torch.Tensor) -> torch.Tensor:
+        return values.new_zeros(count).index_add(0, at, values[where])
+
+    return summed

@@ -88,6 +88,8 @@ def synthesise(
     if rng.random() < settings["lesions"]["prob"]:
         for _ in range(rng.integers(1, settings["lesions"]["at_most"] + 1)):
             paint_lesion(image, labels, prior, white, rng, settings)
+    if prior is not None and rng.random() < settings["prior"]["drop_all_prob"]:
+        prior[...] = 0
 
 
 def simulate_visits(
@@ -143,7 +145,7 @@ def _draw_fate(given: dict, rng: np.random.Generator) -> tuple[float, float]:
 
 
 def paint_lesion(image, labels, prior, white, rng, settings, *, radius=None, place=None) -> bool:
-    """Paint one metastasis: solid, ring, cystic, mottled or faint, perhaps with edema and mass effect.
+    """Paint one metastasis of a kind in `_paint_tumour`, perhaps with edema and mass effect.
 
     Parameters
     ----------
@@ -198,7 +200,11 @@ def draw_radius(given: dict, rng: np.random.Generator) -> float:
 
 
 def _paint_tumour(image, labels, depth, white, radius, rng, given) -> np.ndarray:
-    """Paint the enhancing tissue and what it encloses; return where that does not enhance."""
+    """Paint the enhancing tissue and what it encloses; return where that does not enhance.
+
+    Solid ones enhance throughout, faint ones hardly; rings enclose necrosis, cystic ones fluid with a thin wall, mottled
+    ones many small holes, haemorrhagic ones blood, which is brighter than what enhances around it.
+    """
     brain = labels != OUTSIDE
     shape = image.shape
     inside = (depth > 0) & brain
@@ -206,7 +212,7 @@ def _paint_tumour(image, labels, depth, white, radius, rng, given) -> np.ndarray
     # White matter is about `unit` above air.
     unit = rng.uniform(*given["white_above_air"])
     kind = rng.choice(list(given["kinds"]), p=list(given["kinds"].values()))
-    if radius < given["ring_from_mm"] and kind in ("ring", "cystic", "mottled"):
+    if radius < given["ring_from_mm"] and kind != "faint":
         kind = "solid"
     times_white = given["faint"] if kind == "faint" else given["enhancement"]
     bright = white + unit * (_draw_size(times_white, rng) - 1)
@@ -220,12 +226,15 @@ def _paint_tumour(image, labels, depth, white, radius, rng, given) -> np.ndarray
     value = bright + contrast * rng.uniform(0, 0.3) * rough
     core = np.zeros(shape, bool)
     dark = min(white + unit * (rng.uniform(*given["core"]) - 1), ground + 0.45 * contrast)
-    if kind in ("ring", "cystic"):
+    if kind in ("ring", "cystic", "haemorrhagic"):
         thickness = _draw_size((0.8, 1.6), rng) if kind == "cystic" else _draw_size((1.0, 0.6 * radius + 0.5), rng)
         wobble = 0.35 * thickness * _smooth_noise(shape, max(radius / 2, 1.5), rng)
         below = depth - thickness - wobble
         core = below > 0
-        fill = dark + 0.12 * contrast * _smooth_noise(shape, 1.5, rng) * (kind == "ring")
+        if kind == "haemorrhagic":
+            fill = bright + contrast * (rng.uniform(*given["blood"]) + 0.12 * _smooth_noise(shape, 3.0, rng))
+        else:
+            fill = dark + 0.12 * contrast * _smooth_noise(shape, 1.5, rng) * (kind == "ring")
         share = np.clip(below / rng.uniform(0.7, 1.5) + 0.5, 0, 1)
         if rng.random() < given["gap_prob"]:
             # Parts of the rim hardly enhance.

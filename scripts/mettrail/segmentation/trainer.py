@@ -32,8 +32,10 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerTopkLoss import nnUNetTrainerDiceTopK10Loss
 
 from mettrail.devices import has_bfloat16
+from mettrail.images import ENHANCING, NECROSIS
 from mettrail.segmentation.base_trainer import BaseTrainer, FirstChannels, NearestPrior
 from mettrail.segmentation.cases import thicken
+from mettrail.segmentation.losses import EachLesionLoss, WithEachLesion
 from mettrail.segmentation.synthesis import SynthesiseLesions
 
 # Arrays reach nnU-Net as its file readers give them, (channel, Z, Y, X): left and right are the last axis.
@@ -94,6 +96,7 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
         lr: float,
         weight_decay: float,
         foreground: float,
+        each_lesion: float,
         synthesis: dict | None,
         augmentation: dict,
         **_,
@@ -107,7 +110,13 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
         self.num_val_iterations_per_epoch = validation_steps
         self.initial_lr, self.weight_decay = lr, weight_decay
         self.oversample_foreground_percent = foreground
+        self.each_lesion = each_lesion
         self.synthesis, self.augmentation = synthesis, augmentation
+
+    def _build_loss(self):
+        """Add the loss that weighs all lesions alike to nnU-Net's."""
+        each_lesion = EachLesionLoss(lesion_labels=[ENHANCING, NECROSIS])
+        return WithEachLesion(super()._build_loss(), each_lesion, self.each_lesion)
 
     def configure_optimizers(self):
         """AdamW instead of SGD: useful in hundreds of steps instead of tens of thousands."""

@@ -1,7 +1,7 @@
 """Losses that count metastases instead of voxels.
 
-The volume-level sensitivity-specificity loss asks whether there is a metastasis in a piece of brain; `EachLesionLoss`, of
-the shipped networks, how well each one is seen.
+The volume-level sensitivity-specificity loss asks whether there is a metastasis in a piece of brain; `EachLesionLoss`,
+of the shipped networks, how well each one is seen.
 
 Huang et al., Med Phys 2022, section II.B: sensitivity and specificity counted over subvolumes of about 37 voxels a
 side, each of which holds a metastasis or none. One confident voxel inside a metastasis is enough to detect it, one
@@ -118,10 +118,10 @@ USUAL_NUMBER = 4
 class EachLesionLoss(nn.Module):
     """Every lesion counts alike, however small, and so does every false piece; of outputs before the softmax.
 
-    Beside a lesion of 20 mL one of 20 mm^3 is a millionth in a Dice, and its voxels are a handful among all those that a
-    cross-entropy is averaged over. Here each lesion of a patch has a Dice and a balanced cross-entropy of its own, over
-    its voxels and those within 2 voxels of it, and each connected piece that the network sees where no lesion is near
-    has its cross-entropy.
+    Beside a lesion of 20 mL one of 20 mm^3 is a thousandth in a Dice, and its voxels are a handful among all those that
+    a cross-entropy is averaged over. Here each lesion of a patch has a Dice and a balanced cross-entropy of its own,
+    over its voxels and those within 2 voxels of it, and each connected piece that the network sees where no lesion is
+    near has its cross-entropy.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def _lesion_by_lesion(log_odds: torch.Tensor, lesion: torch.Tensor) -> torch.Ten
 
 
 def _number_pieces(mask: torch.Tensor) -> torch.Tensor:
-    """Number what is connected (26 neighbours) from 1 on; 0 elsewhere."""
+    """Return connected pieces (26 neighbours), numbered from 1."""
     pieces = cc3d.connected_components(mask.cpu().numpy(), connectivity=26)
     return torch.from_numpy(pieces.astype(np.int64)).to(mask.device)
 

@@ -202,8 +202,8 @@ def draw_radius(given: dict, rng: np.random.Generator) -> float:
 def _paint_tumour(image, labels, depth, white, radius, rng, given) -> np.ndarray:
     """Paint the enhancing tissue and what it encloses; return where that does not enhance.
 
-    Solid ones enhance throughout, faint ones hardly; rings enclose necrosis, cystic ones fluid with a thin wall, mottled
-    ones many small holes, haemorrhagic ones blood, which is brighter than what enhances around it.
+    Solid ones enhance throughout, faint ones hardly; rings enclose necrosis, cystic ones fluid with a thin wall,
+    mottled ones many small holes, haemorrhagic ones blood, which is brighter than what enhances around it.
     """
     brain = labels != OUTSIDE
     shape = image.shape

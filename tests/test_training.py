@@ -548,10 +548,45 @@ def test_resegmentation_starts_from_detection_without_an_opinion_about_priors(ki
 def test_the_first_network_begins_where_told_and_resegmentation_from_detection(tasks, start_from, begins, monkeypatch):
     trained = []
     monkeypatch.setattr(training, "train", lambda task, out, **given: trained.append((task, given["start_from"])))
-    monkeypatch.setattr(training, "validate_model", lambda *_, **__: None)
+    joined, validated = [], []
+    monkeypatch.setattr(training, "add_fold", lambda *folders: joined.append((len(trained), *folders)))
+    monkeypatch.setattr(training, "validate_model", lambda task, *_, **__: validated.append((len(joined), task)))
     given = start_from and Path(start_from)
     training.train_all(tasks, "out", settings={}, scans=None, start_from=given, resume=False)
     assert trained == [(task, begin and Path(begin)) for task, begin in zip(tasks, begins)]
+    # Of two networks, after both are trained and before they are validated.
+    assert joined == [(2, Path("out/models/detection"), Path("out/models/resegmentation"))] * (len(tasks) - 1)
+    assert validated == [(len(tasks) - 1, task) for task in tasks]
+
+
+def test_resegmentation_without_its_prior_becomes_detections_second_fold(killed_and_resumed, tmp_path):
+    detection, resegmentation = tmp_path / "detection", tmp_path / "resegmentation"
+    shutil.copytree(killed_and_resumed.folder, detection)
+    training._point_nnunet_at(killed_and_resumed.out, workers=0)
+    trainer = training._make_trainer("resegmentation", toy_settings())
+    training.export_model(trainer, resegmentation, settings=toy_settings())
+    with_prior = segmentation.read_model(resegmentation)
+    for _ in range(2):  # Once more changes nothing.
+        model = training.add_fold(detection, resegmentation)
+    assert [path.parent.name for path in model.weights] == ["fold_0", "fold_1"]
+    alone, second = (models.build_network(model) for _ in range(2))
+    known = models.build_network(with_prior)
+    for network, state in zip((alone, second), models.read_weights(model), strict=True):
+        network.load_state_dict(state)
+    known.load_state_dict(models.read_weights(with_prior)[0])
+    image = torch.rand(1, 1, 16, 16, 16)
+    first_fold = models.read_weights(segmentation.read_model(killed_and_resumed.folder))[0]
+    assert all(torch.equal(value, alone.state_dict()[key]) for key, value in first_fold.items())
+    with torch.no_grad():
+        assert torch.allclose(second(image), known(torch.cat([image, torch.zeros_like(image)], 1)), atol=1e-5)
+    said = model.description["trained_on"]
+    assert said.count("second fold") == 1
+    assert said.startswith(segmentation.read_model(killed_and_resumed.folder).description["trained_on"])
+    assert (detection / "training.log").exists()
+    # A network may begin from the first of two.
+    again = training._make_trainer("detection", toy_settings())
+    training._start_from(again, detection)
+    assert all(torch.equal(value, again.network.state_dict()[key]) for key, value in first_fold.items())
 
 
 @pytest.mark.parametrize("other", ["sequences", "n_conv_per_stage"])

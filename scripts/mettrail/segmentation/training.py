@@ -27,7 +27,16 @@ from mettrail.errors import InputError
 from mettrail.segmentation import cases, validation
 from mettrail.segmentation.backgrounds import Painted, find_backgrounds, make_visits, prepare
 from mettrail.segmentation.crossvalidation import point_nnunet_at
-from mettrail.segmentation.models import PRIOR, describe_model, read_model, read_weights, write_model
+from mettrail.segmentation.models import (
+    LOG,
+    PRIOR,
+    Model,
+    build_network,
+    describe_model,
+    read_model,
+    read_weights,
+    write_model,
+)
 
 LICENCE = "Apache-2.0"
 
@@ -35,7 +44,9 @@ LICENCE = "Apache-2.0"
 def train_all(
     tasks: list[str], out: str | Path, *, settings: dict, scans: Path | None, start_from: Path | None, resume: bool
 ) -> None:
-    """Train and validate the networks one after the other; see `train` and `validate_model`.
+    """Train the networks one after the other, then validate them; see `train`, `add_fold` and `validate_model`.
+
+    Where both are trained, detection gets re-segmentation's network as a second fold.
 
     Parameters
     ----------
@@ -54,6 +65,9 @@ def train_all(
         begins[tasks[0]] = start_from
     for task in tasks:
         train(task, out, settings=settings, resume=resume, start_from=begins[task])
+    if len(tasks) > 1:
+        add_fold(Path(out) / "models" / "detection", Path(out) / "models" / "resegmentation")
+    for task in tasks:
         validate_model(task, out, settings=settings)
 
 
@@ -80,7 +94,8 @@ def train(
         Go on from the last checkpoint in `out`, also with more epochs than before. Cases that exist are kept
         either way.
     start_from : Path, optional
-        Model folder whose weights training starts from; it may lack the prior, or have one that is not needed.
+        Model folder whose weights training starts from, those of its first fold; it may lack the prior, or have one
+        that is not needed.
     visits_of : function
         See `backgrounds.make_visits`.
 
@@ -156,7 +171,8 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
         "trained_on": f"{_name_heads(settings['cases'])}; synthetic lesions, no patient with metastases; {steps} "
         f"of {trainer.batch_size} patches",
         "trained_with": f"nnU-Net {importlib.metadata.version('nnunetv2')}; AdamW, lr {trainer.initial_lr:g} falling "
-        "to 0 (poly); Dice and cross-entropy of the worst tenth of the voxels, with deep supervision",
+        "to 0 (poly); Dice and cross-entropy of the worst tenth of the voxels, with deep supervision, and a Dice and "
+        f"cross-entropy of each lesion and each false piece (weight {trainer.each_lesion:g})",
         "licence": LICENCE,
     }
     trainer.set_deep_supervision_enabled(False)
@@ -172,6 +188,43 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
         )
     finally:
         trainer.set_deep_supervision_enabled(True)
+
+
+def add_fold(detection: Path, resegmentation: Path) -> Model:
+    """Make re-segmentation's network, the prior left out, detection's second fold: together they err less than either.
+
+    Parameters
+    ----------
+    detection, resegmentation : Path
+        Model folders; of each the first fold is taken. Detection's is written anew, not validated.
+
+    Returns
+    -------
+    Model
+        Of both networks, whose outputs are averaged before the softmax, as nnU-Net averages folds.
+    """
+    models = read_model(detection), read_model(resegmentation)
+    first, second = (build_network(models[0]) for _ in range(2))
+    first.load_state_dict(read_weights(models[0])[0])
+    second.load_state_dict(_fit(read_weights(models[1])[0], second.state_dict()))
+    ours, theirs = (model.description for model in models)
+    description = {key: value for key, value in ours.items() if key not in ("sha256", "validation")}
+    second_fold = f"second fold: re-segmentation's network without its prior, {theirs.get('steps', 0)} steps"
+    description |= {
+        "trained_on": f"{ours['trained_on'].partition('; second fold')[0]}; {second_fold}",
+        "threshold": 0.5,
+        "confidence": 0.0,
+    }
+    log = detection / LOG
+    return write_model(
+        detection,
+        [first, second],
+        plans=models[0].plans,
+        dataset=models[0].dataset,
+        description=description,
+        card=write_card(description, figures=None),
+        log=log.read_text() if log.exists() else "",
+    )
 
 
 def _name_heads(settings: dict) -> str:
@@ -381,19 +434,25 @@ def _describe_network(channels: Sequence[str], configuration: Mapping) -> dict[s
 
 
 def _start_from(trainer, folder: Path) -> None:
-    """Take over a model's weights. A prior that it lacks gets zeros, no opinion yet; one that we lack is left out."""
+    """Take over the weights of a model's first fold; see `_fit`."""
+    model = read_model(folder)
+    trainer.network.load_state_dict(_fit(read_weights(model)[0], trainer.network.state_dict()))
+    trainer.earlier_steps = model.description.get("steps", 0)
+    trainer.print_to_log_file("starting from", folder)
+
+
+def _fit(theirs: dict, ours: dict) -> dict:
+    """Return another network's weights in the shape of ours.
+
+    A prior that it lacks gets zeros, no opinion yet; one that we lack is left out: at 0, its channel adds nothing.
+    """
     import torch
 
-    model = read_model(folder)
-    (theirs,) = read_weights(model)
-    ours = trainer.network.state_dict()
+    fitted = dict(ours)
     for key, value in theirs.items():
         if value.ndim > 1:
-            # Without a prior, its channel is 0 and adds nothing.
             value = value[:, : ours[key].shape[1]]
             missing = ours[key].shape[1] - value.shape[1]
             value = torch.cat([value, value.new_zeros(value.shape[0], missing, *value.shape[2:])], dim=1)
-        ours[key] = value
-    trainer.network.load_state_dict(ours)
-    trainer.earlier_steps = model.description.get("steps", 0)
-    trainer.print_to_log_file("starting from", folder)
+        fitted[key] = value
+    return fitted

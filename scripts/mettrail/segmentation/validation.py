@@ -27,11 +27,12 @@ CONFIDENCES = (0.0, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95)
 def predict_held_out(model: Model, folder: Path, *, threads: int) -> Iterator[tuple[dict, np.ndarray]]:
     """Yield arrays and raw (X, Y, Z, 4) probabilities of each held-out session; kept as bytes beside them."""
     model = dataclasses.replace(model, threshold=0.5, confidence=0.0)
-    weights = next(iter(model.description["sha256"].values()))[:12]
+    weights = "-".join(digest[:12] for digest in model.description["sha256"].values())
+    tile = "x".join(map(str, model.tile or ()))
     for path in sorted(Path(folder).glob("val*.npz")):
         with np.load(path) as stored:
             case = dict(stored)
-        known = Path(folder) / f"{model.task}-{weights}-step{TILE_STEP:g}" / path.name
+        known = Path(folder) / f"{model.task}-{weights}-tile{tile}-step{TILE_STEP:g}" / path.name
         if not known.exists():
             channels = {model.channels[0]: case["image"], PRIOR: case["prior"].astype(np.float32)}
             found = predict_probabilities(model, channels, mask=None, device="auto", threads=threads)

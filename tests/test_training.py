@@ -549,7 +549,7 @@ def test_the_first_network_begins_where_told_and_resegmentation_from_detection(t
     trained = []
     monkeypatch.setattr(training, "train", lambda task, out, **given: trained.append((task, given["start_from"])))
     joined, validated = [], []
-    monkeypatch.setattr(training, "add_fold", lambda *folders: joined.append((len(trained), *folders)))
+    monkeypatch.setattr(training, "detect_without_prior", lambda *folders: joined.append((len(trained), *folders)))
     monkeypatch.setattr(training, "validate_model", lambda task, *_, **__: validated.append((len(joined), task)))
     given = start_from and Path(start_from)
     training.train_all(tasks, "out", settings={}, scans=None, start_from=given, resume=False)
@@ -559,34 +559,25 @@ def test_the_first_network_begins_where_told_and_resegmentation_from_detection(t
     assert validated == [(len(tasks) - 1, task) for task in tasks]
 
 
-def test_resegmentation_without_its_prior_becomes_detections_second_fold(killed_and_resumed, tmp_path):
+def test_resegmentation_without_its_prior_becomes_detection(killed_and_resumed, tmp_path):
     detection, resegmentation = tmp_path / "detection", tmp_path / "resegmentation"
     shutil.copytree(killed_and_resumed.folder, detection)
     training._point_nnunet_at(killed_and_resumed.out, workers=0)
     trainer = training._make_trainer("resegmentation", toy_settings())
     training.export_model(trainer, resegmentation, settings=toy_settings())
-    with_prior = segmentation.read_model(resegmentation)
-    for _ in range(2):  # Once more changes nothing.
-        model = training.add_fold(detection, resegmentation)
-    assert [path.parent.name for path in model.weights] == ["fold_0", "fold_1"]
-    alone, second = (models.build_network(model) for _ in range(2))
-    known = models.build_network(with_prior)
-    for network, state in zip((alone, second), models.read_weights(model), strict=True):
-        network.load_state_dict(state)
-    known.load_state_dict(models.read_weights(with_prior)[0])
+    training.detect_without_prior(detection, resegmentation)
+    pair = [segmentation.read_model(folder) for folder in (detection, resegmentation)]
+    found, known = (models.build_network(model) for model in pair)
+    for network, model in zip((found, known), pair):
+        network.load_state_dict(models.read_weights(model)[0])
     image = torch.rand(1, 1, 16, 16, 16)
-    first_fold = models.read_weights(segmentation.read_model(killed_and_resumed.folder))[0]
-    assert all(torch.equal(value, alone.state_dict()[key]) for key, value in first_fold.items())
     with torch.no_grad():
-        assert torch.allclose(second(image), known(torch.cat([image, torch.zeros_like(image)], 1)), atol=1e-5)
-    said = model.description["trained_on"]
-    assert said.count("second fold") == 1
-    assert said.startswith(segmentation.read_model(killed_and_resumed.folder).description["trained_on"])
-    assert (detection / "training.log").exists()
-    # A network may begin from the first of two.
-    again = training._make_trainer("detection", toy_settings())
-    training._start_from(again, detection)
-    assert all(torch.equal(value, again.network.state_dict()[key]) for key, value in first_fold.items())
+        assert torch.allclose(found(image), known(torch.cat([image, torch.zeros_like(image)], 1)), atol=1e-5)
+    assert (pair[0].task, pair[0].channels) == ("detection", ("ce-gadolinium_T1w",))
+    assert pair[0].description["trained_on"].endswith("; re-segmentation's network, its prior left out")
+    assert (detection / "training.log").read_text() == (resegmentation / "training.log").read_text()
+    # A run that goes on from there.
+    training._start_from(training._make_trainer("detection", toy_settings()), detection)
 
 
 @pytest.mark.parametrize("other", ["sequences", "n_conv_per_stage"])
@@ -741,12 +732,25 @@ def test_validation_counts_lesions_found_missed_and_false():
     assert figures["false pieces per session"] == 1
 
 
+def test_a_lesion_that_is_hardly_touched_is_missed_and_what_touches_it_is_false():
+    instances = numbered(((20, 20, 20), 5))
+    for radius, found in ((3.2, True), (2.9, False)):
+        pieces = numbered(((20, 20, 20), radius))
+        tissue = (instances > 0).astype(np.uint8)
+        given = {"owners": validation.find_owners(instances)}
+        score = validation.score((pieces > 0).astype(int), pieces, tissue, instances, **given)
+        # By an IoU of 25 %: 123 of 515 voxels are too few, 147 are not.
+        assert [bool(row[2]) for row in score["lesions"]] == [found]
+        assert score["false"] == (not found)
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_all_thresholds_are_scored_as_each_would_be_alone(known):
     rng = np.random.default_rng(5)
-    instances = numbered(((15, 20, 20), 5), ((40, 30, 12), 3))
+    instances = numbered(((15, 20, 20), 5), ((40, 30, 12), 4), ((42, 12, 28), 4), ((12, 40, 10), 4))
     p = ndimage.gaussian_filter(rng.random((*instances.shape, 4)), (2, 2, 2, 0)) ** 8
-    p[..., 1][instances > 0] *= 5
+    # From well seen to hardly.
+    p[..., 1] += 0.03 * np.array([0, 4, 3, 2, 1])[instances]
     p /= p.sum(-1, keepdims=True)
     tissue = (instances > 0).astype(np.uint8)
     known = instances == 1 if known else None

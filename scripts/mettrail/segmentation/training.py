@@ -30,7 +30,6 @@ from mettrail.segmentation.crossvalidation import point_nnunet_at
 from mettrail.segmentation.models import (
     LOG,
     PRIOR,
-    Model,
     build_network,
     describe_model,
     read_model,
@@ -44,9 +43,9 @@ LICENCE = "Apache-2.0"
 def train_all(
     tasks: list[str], out: str | Path, *, settings: dict, scans: Path | None, start_from: Path | None, resume: bool
 ) -> None:
-    """Train the networks one after the other, then validate them; see `train`, `add_fold` and `validate_model`.
+    """Train the networks one after the other, then validate them; see `train` and `validate_model`.
 
-    Where both are trained, detection gets re-segmentation's network as a second fold.
+    Where both are trained, detection is re-segmentation's network in the end; see `detect_without_prior`.
 
     Parameters
     ----------
@@ -66,7 +65,7 @@ def train_all(
     for task in tasks:
         train(task, out, settings=settings, resume=resume, start_from=begins[task])
     if len(tasks) > 1:
-        add_fold(Path(out) / "models" / "detection", Path(out) / "models" / "resegmentation")
+        detect_without_prior(Path(out) / "models" / "detection", Path(out) / "models" / "resegmentation")
     for task in tasks:
         validate_model(task, out, settings=settings)
 
@@ -190,37 +189,30 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
         trainer.set_deep_supervision_enabled(True)
 
 
-def add_fold(detection: Path, resegmentation: Path) -> Model:
-    """Make re-segmentation's network, the prior left out, detection's second fold: together they err less than either.
+def detect_without_prior(detection: Path, resegmentation: Path) -> None:
+    """Make re-segmentation's network, the prior left out, the detection model.
+
+    Having been trained for longer, and as often without a prior as with one, it finds more than what it began from.
 
     Parameters
     ----------
     detection, resegmentation : Path
-        Model folders; of each the first fold is taken. Detection's is written anew, not validated.
-
-    Returns
-    -------
-    Model
-        Of both networks, whose outputs are averaged before the softmax, as nnU-Net averages folds.
+        Model folders. Detection's is written anew, not validated.
     """
-    models = read_model(detection), read_model(resegmentation)
-    first, second = (build_network(models[0]) for _ in range(2))
-    first.load_state_dict(read_weights(models[0])[0])
-    second.load_state_dict(_fit(read_weights(models[1])[0], second.state_dict()))
-    ours, theirs = (model.description for model in models)
-    description = {key: value for key, value in ours.items() if key not in ("sha256", "validation")}
-    second_fold = f"second fold: re-segmentation's network without its prior, {theirs.get('steps', 0)} steps"
-    description |= {
-        "trained_on": f"{ours['trained_on'].partition('; second fold')[0]}; {second_fold}",
-        "threshold": 0.5,
-        "confidence": 0.0,
-    }
-    log = detection / LOG
-    return write_model(
+    ours, theirs = read_model(detection), read_model(resegmentation)
+    network = build_network(ours)
+    network.load_state_dict(_fit(read_weights(theirs)[0], network.state_dict()))
+    own = ("task", "channels", "normalisation", "sha256", "validation")
+    description = {key: value for key, value in theirs.description.items() if key not in own}
+    description |= {key: ours.description[key] for key in ("task", "channels", "normalisation")}
+    description |= {"threshold": 0.5, "confidence": 0.0}
+    description["trained_on"] += "; re-segmentation's network, its prior left out"
+    log = resegmentation / LOG
+    write_model(
         detection,
-        [first, second],
-        plans=models[0].plans,
-        dataset=models[0].dataset,
+        network,
+        plans=ours.plans,
+        dataset=ours.dataset,
         description=description,
         card=write_card(description, figures=None),
         log=log.read_text() if log.exists() else "",

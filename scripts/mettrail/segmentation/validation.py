@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
+from mettrail.metrics import MIN_IOU
 from mettrail.segmentation.fusion import fuse
 from mettrail.segmentation.models import PRIOR, Model
 from mettrail.segmentation.prediction import TILE_STEP, TOUCHING, predict_probabilities, settle, weigh_voxels
@@ -78,19 +79,21 @@ def score(
     Returns
     -------
     dict
-        ``lesions``: list of (diameter mm, true mm3, predicted mm3); ``false``: pieces without a lesion;
+        ``lesions``: list of (diameter mm, true mm3, predicted mm3), 0 where no piece overlaps it by an IoU of more than
+        25 %, as in the papers; ``false``: pieces that overlap no lesion so;
         ``overlap``: (3, 2) twice the common voxels and the sum of both, per label.
     """
     sizes = np.bincount(pieces.ravel())
-    hit = np.unique(pieces[instances > 0])
-    false = [n for n in range(1, len(sizes)) if sizes[n] >= FALSE_MM3 and n not in hit]
-    belongs = np.isin(pieces, hit[hit > 0])
-    lesions = []
+    belongs = np.isin(pieces, np.unique(pieces[instances > 0])) & (pieces > 0)
+    lesions, hit = [], set()
     for number in np.unique(instances[instances > 0]):
         mask = instances == number
-        volume = int(mask.sum())
-        predicted = int((belongs & (owners == number)).sum()) if (mask & (pieces > 0)).any() else 0
+        volume, common = int(mask.sum()), np.bincount(pieces[mask], minlength=len(sizes))
+        matched = np.flatnonzero(common / (sizes + volume - common) > MIN_IOU)
+        hit.update(matched[matched > 0])
+        predicted = int((belongs & (owners == number)).sum()) if (matched > 0).any() else 0
         lesions.append(((6 * volume / np.pi) ** (1 / 3), volume, predicted))
+    false = [n for n in range(1, len(sizes)) if sizes[n] >= FALSE_MM3 and n not in hit]
     overlap = [
         (2 * ((labels == n) & (tissue == n)).sum(), (labels == n).sum() + (tissue == n).sum())
         for n in (ENHANCING, EDEMA, NECROSIS)

@@ -22,7 +22,7 @@
      "spacing_mm": [1.0, 1.0, 1.0],                    of what is given: RAS, 1 mm
      "normalisation": ["ZScoreNormalization", "NoNormalization"],
      "mirror_axes": [],                                may be averaged over flips of these axes (of nnU-Net's Z, Y, X)
-     "tile": [96, 96, 96],                             patch at inference; null: the plans' own
+     "tile": [80, 80, 80],                             patch at inference; null: the plans' own
      "threshold": 0.5,                                 probability of whole lesion from which a voxel is one
      "confidence": 0.85,                               conviction (`prediction.weigh_voxels`) below which a voxel
                                                        is none, unless it lies at a lesion of the prior

@@ -192,7 +192,7 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
 def detect_without_prior(detection: Path, resegmentation: Path) -> None:
     """Make re-segmentation's network, the prior left out, the detection model.
 
-    Having been trained for longer, and as often without a prior as with one, it finds more than what it began from.
+    It goes on from detection, and sees patches without any prior, too: it finds more than what it began from.
 
     Parameters
     ----------

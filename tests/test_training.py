@@ -681,7 +681,7 @@ def test_the_loss_of_each_lesion_counts_at_full_resolution_on_top_of_nnunets_and
     truth[..., 5:8, 5:8, 5:8] = 1
     truths = [truth, truth[..., ::2, ::2, ::2]]
     outputs = [torch.zeros(1, 4, n, n, n, requires_grad=True) for n in (16, 8)]
-    alone = float(EachLesionLoss(lesion_labels=[1, 3])(outputs[0], truth))
+    alone = float(EachLesionLoss(lesion_labels=[1, 3])(outputs[0].detach(), truth))
     loss = weighed.loss(outputs, truths)
     assert float(loss) == pytest.approx(float(plain.loss(outputs, truths)) + 2 * alone)
     loss.backward()

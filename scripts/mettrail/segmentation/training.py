@@ -202,8 +202,7 @@ def detect_without_prior(detection: Path, resegmentation: Path) -> None:
     ours, theirs = read_model(detection), read_model(resegmentation)
     network = build_network(ours)
     network.load_state_dict(_fit(read_weights(theirs)[0], network.state_dict()))
-    own = ("task", "channels", "normalisation", "sha256", "validation")
-    description = {key: value for key, value in theirs.description.items() if key not in own}
+    description = {key: value for key, value in theirs.description.items() if key != "validation"}
     description |= {key: ours.description[key] for key in ("task", "channels", "normalisation")}
     description |= {"threshold": 0.5, "confidence": 0.0}
     description["trained_on"] += "; re-segmentation's network, its prior left out"

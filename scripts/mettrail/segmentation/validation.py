@@ -89,9 +89,10 @@ def score(
     for number in np.unique(instances[instances > 0]):
         mask = instances == number
         volume, common = int(mask.sum()), np.bincount(pieces[mask], minlength=len(sizes))
+        common[0] = 0  # no piece
         matched = np.flatnonzero(common / (sizes + volume - common) > MIN_IOU)
-        hit.update(matched[matched > 0])
-        predicted = int((belongs & (owners == number)).sum()) if (matched > 0).any() else 0
+        hit.update(matched)
+        predicted = int((belongs & (owners == number)).sum()) if matched.size else 0
         lesions.append(((6 * volume / np.pi) ** (1 / 3), volume, predicted))
     false = [n for n in range(1, len(sizes)) if sizes[n] >= FALSE_MM3 and n not in hit]
     overlap = [

@@ -595,6 +595,16 @@ def test_a_clear_lesion_is_not_lost_with_the_doubt_it_touches():
     assert (whole[2:30, 5:15, 5:15] > 0.4).all()
 
 
+def test_a_large_lesion_is_weighed_by_its_surest_millilitre():
+    whole = np.zeros((60, 20, 20), np.float32)
+    whole[2:22, 5:15, 5:15], whole[2:12, 5:15, 5:15] = 0.4, 0.9
+    whole[40:49, 5:15, 5:15], whole[40:44, 5:15, 5:15] = 0.4, 0.85
+    conviction = prediction.weigh_voxels(whole, threshold=0.35)
+    # 2 mL, half of it sure; 0.9 mL are weighed as a whole, and the sure part by itself.
+    assert np.allclose(conviction[2:22, 5:15, 5:15], 0.9)
+    assert np.allclose(conviction[44:49, 5:15, 5:15], 0.6)
+
+
 def test_a_piece_at_a_known_lesion_needs_no_conviction():
     p = np.zeros((40, 20, 20, 4), np.float32)
     p[2:6, 5:9, 5:9, 1] = p[25:29, 5:9, 5:9, 1] = 0.6

@@ -21,7 +21,7 @@ GROW_MM = 3
 KNOWN_VOX = 3
 # Where a piece is weighed again, beside the model's own threshold.
 LEVELS = (0.5, 0.7, 0.85)
-# Of a larger piece its surest millilitre is weighed: nothing that only resembles a lesion is as large and as sure.
+# Of a larger piece its surest millilitre is weighed: what only resembles a lesion seldom is as large and as sure.
 WEIGHED_VOX = 1000
 TOUCHING = np.ones((3, 3, 3), bool)
 # Distance between neighbouring tiles as a share of the tile: with 0.75, lesions at tiles' edges were lost.

@@ -52,8 +52,7 @@ def toy_settings(epochs=3):
         "features": [4, 8, 8], "convs_encoder": [1, 1, 1], "convs_decoder": [1, 1], "patch": [16, 16, 16], "batch": 2,
         "tile": [16, 16, 16],
     }  # fmt: skip
-    for task in cases.CHANNELS:
-        settings[task] |= {"epochs": epochs, "steps": 2, "validation_steps": 1, "export_every": 1}
+    settings["training"] |= {"epochs": epochs, "steps": 2, "validation_steps": 1, "export_every": 1}
     return settings
 
 
@@ -536,36 +535,26 @@ def test_resegmentation_starts_from_detection_without_an_opinion_about_priors(ki
         assert torch.equal(again.network(image)[0], one)
 
 
-@pytest.mark.parametrize(
-    ("tasks", "start_from", "begins"),
-    [
-        (["detection", "resegmentation"], None, [None, "out/models/detection"]),
-        (["detection", "resegmentation"], "mine", ["mine", "out/models/detection"]),
-        (["resegmentation"], None, ["out/models/detection"]),
-        (["resegmentation"], "mine", ["mine"]),
-    ],
-)
-def test_the_first_network_begins_where_told_and_resegmentation_from_detection(tasks, start_from, begins, monkeypatch):
-    trained = []
-    monkeypatch.setattr(training, "train", lambda task, out, **given: trained.append((task, given["start_from"])))
-    joined, validated = [], []
-    monkeypatch.setattr(training, "detect_without_prior", lambda *folders: joined.append((len(trained), *folders)))
-    monkeypatch.setattr(training, "validate_model", lambda task, *_, **__: validated.append((len(joined), task)))
-    given = start_from and Path(start_from)
-    training.train_all(tasks, "out", settings={}, scans=None, start_from=given, resume=False)
-    assert trained == [(task, begin and Path(begin)) for task, begin in zip(tasks, begins)]
-    # Of two networks, after both are trained and before they are validated.
-    assert joined == [(2, Path("out/models/detection"), Path("out/models/resegmentation"))] * (len(tasks) - 1)
-    assert validated == [(len(tasks) - 1, task) for task in tasks]
+@pytest.mark.parametrize("begin", [None, Path("mine")])
+@pytest.mark.parametrize("tasks", [["detection"], ["resegmentation"], ["detection", "resegmentation"]])
+def test_one_network_is_trained_even_for_both_tasks(tasks, begin, monkeypatch):
+    done = []
+    monkeypatch.setattr(
+        training, "train", lambda task, out, **given: done.append((task, given["start_from"])) or Path(out) / task
+    )
+    monkeypatch.setattr(training, "detect_without_prior", lambda folder, **_: done.append(("derive from", folder)))
+    monkeypatch.setattr(training, "validate_model", lambda task, *_, **__: done.append(("validate", task)))
+    training.train_all(tasks, "out", settings={}, scans=None, start_from=begin, resume=False)
+    derived = [("derive from", Path("out/resegmentation"))] if len(tasks) > 1 else []
+    assert done == [(tasks[-1], begin), *derived, *[("validate", task) for task in tasks]]
 
 
 def test_resegmentation_without_its_prior_becomes_detection(killed_and_resumed, tmp_path):
     detection, resegmentation = tmp_path / "detection", tmp_path / "resegmentation"
-    shutil.copytree(killed_and_resumed.folder, detection)
     training._point_nnunet_at(killed_and_resumed.out, workers=0)
     trainer = training._make_trainer("resegmentation", toy_settings())
     training.export_model(trainer, resegmentation, settings=toy_settings())
-    training.detect_without_prior(detection, resegmentation)
+    assert training.detect_without_prior(resegmentation, settings=toy_settings()) == detection
     pair = [segmentation.read_model(folder) for folder in (detection, resegmentation)]
     found, known = (models.build_network(model) for model in pair)
     for network, model in zip((found, known), pair):
@@ -580,8 +569,28 @@ def test_resegmentation_without_its_prior_becomes_detection(killed_and_resumed, 
     training._start_from(training._make_trainer("detection", toy_settings()), detection)
 
 
-@pytest.mark.parametrize("other", ["sequences", "n_conv_per_stage"])
-def test_a_network_of_other_sequences_or_another_size_is_refused_before_cases_are_made(
+def test_a_wider_network_computes_what_the_one_it_starts_from_did_and_what_is_new_learns(killed_and_resumed):
+    training._point_nnunet_at(killed_and_resumed.out, workers=0)
+    settings = toy_settings()
+    settings["network"]["features"] = [6, 8, 12]
+    trainer = training._make_trainer("resegmentation", settings)
+    training._require_what_fits("resegmentation", killed_and_resumed.folder, settings)
+    training._start_from(trainer, killed_and_resumed.folder)
+    model = segmentation.read_model(killed_and_resumed.folder)
+    narrow = models.build_network(model).eval()
+    narrow.load_state_dict(models.read_weights(model)[0])
+    image, prior = torch.randn(1, 1, 16, 16, 16), (torch.rand(1, 1, 16, 16, 16) > 0.9).float()
+    wide = trainer.network.train()
+    found = wide(torch.cat([image, prior], 1))[0]
+    with torch.no_grad():
+        # The prior reaches channels that nothing listens to yet.
+        assert torch.allclose(found, narrow(image), atol=1e-4)
+    found[:, 1].mean().backward()
+    assert (wide.decoder.seg_layers[-1].weight.grad[1] != 0).all()
+
+
+@pytest.mark.parametrize("other", ["sequences", "n_conv_per_stage", "features_per_stage"])
+def test_a_network_of_other_sequences_or_one_that_does_not_fit_is_refused_before_cases_are_made(
     killed_and_resumed, tmp_path, other
 ):
     settings = toy_settings()
@@ -591,7 +600,11 @@ def test_a_network_of_other_sequences_or_another_size_is_refused_before_cases_ar
         for path in (theirs / "mettrail.json", theirs / "dataset.json"):
             path.write_text(path.read_text().replace("ce-gadolinium_T1w", "T2w"))
     else:
-        settings["network"] = settings["network"] | {"convs_encoder": [2, 1, 1]}
+        name, value = {
+            "n_conv_per_stage": ("convs_encoder", [2, 1, 1]),
+            "features_per_stage": ("features", [4, 8, 7]),
+        }[other]
+        settings["network"] = settings["network"] | {name: value}
     with pytest.raises(InputError, match=f"theirs: {other}"):
         training.train("detection", tmp_path / "out", settings=settings, resume=False, start_from=theirs)
     assert not list((tmp_path / "out").rglob("*.pkl"))
@@ -674,7 +687,7 @@ def test_the_loss_of_each_lesion_counts_at_full_resolution_on_top_of_nnunets_and
     training._point_nnunet_at(killed_and_resumed.out, workers=0)
     settings = toy_settings()
     weighed, plain = (
-        training._make_trainer("detection", settings | {"detection": settings["detection"] | {"each_lesion": weight}})
+        training._make_trainer("detection", settings | {"training": settings["training"] | {"each_lesion": weight}})
         for weight in (2.0, 0.0)
     )
     truth = torch.zeros(1, 1, 16, 16, 16)

@@ -16,6 +16,7 @@ import importlib.metadata
 import json
 import multiprocessing
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -30,7 +31,7 @@ from mettrail.segmentation.crossvalidation import point_nnunet_at
 from mettrail.segmentation.models import (
     LOG,
     PRIOR,
-    build_network,
+    build_from_plans,
     describe_model,
     read_model,
     read_weights,
@@ -38,20 +39,24 @@ from mettrail.segmentation.models import (
 )
 
 LICENCE = "Apache-2.0"
+# nnU-Net's name for the number of channels at each resolution, and the weights that join the decoder to the encoder.
+WIDTH = "features_per_stage"
+_JOINS = re.compile(r"decoder\.stages\.\d+\.convs\.0\.")
 
 
 def train_all(
     tasks: list[str], out: str | Path, *, settings: dict, scans: Path | None, start_from: Path | None, resume: bool
 ) -> None:
-    """Train the networks one after the other, then validate them; see `train` and `validate_model`.
+    """Train a network, or one for both tasks, and validate it; see `train` and `validate_model`.
 
-    Where both are trained, detection is re-segmentation's network in the end; see `detect_without_prior`.
+    For both tasks one network is trained: re-segmentation's, which sees patches without any prior, too. Detection is
+    that network without its prior; see `detect_without_prior`.
 
     Parameters
     ----------
+    tasks : list of str
     start_from : Path, optional
-        Model folder whose weights the first network starts from. When omitted, detection starts from random ones and
-        re-segmentation from the run's own detection.
+        Model folder whose weights training starts from; random ones when omitted.
     scans : Path, optional
         Folder of real heads, which are prepared first; phantoms alone when omitted.
     """
@@ -59,13 +64,9 @@ def train_all(
         root = Path(out).resolve() / "heads"
         prepare(scans, root, heads=settings["heads"], cores=settings["threads"])
         settings["cases"]["backgrounds_root"] = str(root)
-    begins = {"detection": None, "resegmentation": Path(out) / "models" / "detection"}
-    if start_from is not None:
-        begins[tasks[0]] = start_from
-    for task in tasks:
-        train(task, out, settings=settings, resume=resume, start_from=begins[task])
+    trained = train(tasks[-1], out, settings=settings, resume=resume, start_from=start_from)
     if len(tasks) > 1:
-        detect_without_prior(Path(out) / "models" / "detection", Path(out) / "models" / "resegmentation")
+        detect_without_prior(trained, settings=settings)
     for task in tasks:
         validate_model(task, out, settings=settings)
 
@@ -94,7 +95,7 @@ def train(
         either way.
     start_from : Path, optional
         Model folder whose weights training starts from, those of its first fold; it may lack the prior, or have one
-        that is not needed.
+        that is not needed, and be narrower.
     visits_of : function
         See `backgrounds.make_visits`.
 
@@ -106,7 +107,7 @@ def train(
     Raises
     ------
     InputError
-        `start_from` reads other sequences, or is a network of another size.
+        `start_from` reads other sequences, or is a deeper, shallower or wider network.
     """
     out = Path(out).resolve()
     _point_nnunet_at(out, workers=settings["workers"])
@@ -114,9 +115,11 @@ def train(
 
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(settings["seed"])
+    # Patches are all of one size: a GPU's fastest convolutions are worth looking for.
+    torch.backends.cudnn.benchmark = True
 
     if start_from is not None:
-        _require_same_network(task, start_from, settings)
+        _require_what_fits(task, start_from, settings)
     _write_cases(task, out, settings, visits_of)
     trainer = _make_trainer(task, settings)
     saved = [Path(trainer.output_folder) / f"checkpoint_{which}.pth" for which in ("latest", "final")]
@@ -130,7 +133,7 @@ def train(
     model_folder = out / "models" / task
 
     def export(current) -> None:
-        every = settings[task]["export_every"]
+        every = settings["training"]["export_every"]
         if current.current_epoch % every == 0 and current.current_epoch < current.num_epochs:
             export_model(current, model_folder, settings=settings)
 
@@ -189,33 +192,43 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
         trainer.set_deep_supervision_enabled(True)
 
 
-def detect_without_prior(detection: Path, resegmentation: Path) -> None:
+def detect_without_prior(resegmentation: Path, *, settings: dict) -> Path:
     """Make re-segmentation's network, the prior left out, the detection model.
-
-    It goes on from detection, and sees patches without any prior, too: it finds more than what it began from.
 
     Parameters
     ----------
-    detection, resegmentation : Path
-        Model folders. Detection's is written anew, not validated.
+    resegmentation : Path
+        Model folder.
+    settings : dict
+        config/train.yaml.
+
+    Returns
+    -------
+    Path
+        Detection's model folder, beside the other; not validated.
     """
-    ours, theirs = read_model(detection), read_model(resegmentation)
-    network = build_network(ours)
+    theirs = read_model(resegmentation)
+    folder, channels = resegmentation.parent / "detection", cases.CHANNELS["detection"]
+    plans = _make_plans("detection", settings)
+    network = build_from_plans(
+        plans, cases.CONFIGURATION, channels=len(channels), outputs=len(theirs.classes), path=folder
+    )
     network.load_state_dict(_fit(read_weights(theirs)[0], network.state_dict()))
     description = {key: value for key, value in theirs.description.items() if key != "validation"}
-    description |= {key: ours.description[key] for key in ("task", "channels", "normalisation")}
-    description |= {"threshold": 0.5, "confidence": 0.0}
+    description |= {"task": "detection", "channels": list(channels), "threshold": 0.5, "confidence": 0.0}
+    description["normalisation"] = plans["configurations"][cases.CONFIGURATION]["normalization_schemes"]
     description["trained_on"] += "; re-segmentation's network, its prior left out"
     log = resegmentation / LOG
     write_model(
-        detection,
+        folder,
         network,
-        plans=ours.plans,
-        dataset=ours.dataset,
+        plans=plans,
+        dataset=cases.make_dataset_json("detection", cases=theirs.dataset["numTraining"]),
         description=description,
         card=write_card(description, figures=None),
         log=log.read_text() if log.exists() else "",
     )
+    return folder
 
 
 def _name_heads(settings: dict) -> str:
@@ -394,24 +407,27 @@ def _make_trainer(task: str, settings: dict):
     count = 2 * (settings["cases"]["train_seeds"][1] - settings["cases"]["train_seeds"][0] + 1)
     dataset = cases.make_dataset_json(task, cases=count)
     trainer = MettrailTrainer(plans, cases.CONFIGURATION, 0, dataset, choose_device("auto", setting="device"))
-    trainer.configure(**settings[task], synthesis=settings["synthesis"], augmentation=settings["augmentation"])
+    trainer.configure(**settings["training"], synthesis=settings["synthesis"], augmentation=settings["augmentation"])
     trainer.initialize()
-    trainer.print_to_log_file("seed", settings["seed"], "settings", json.dumps(settings[task]))
+    trainer.print_to_log_file("seed", settings["seed"], "settings", json.dumps(settings["training"]))
     return trainer
 
 
-def _require_same_network(task: str, folder: Path, settings: dict) -> None:
-    """Check, before cases are made, that a model's weights can be taken over: its sequences and its size are ours."""
+def _require_what_fits(task: str, folder: Path, settings: dict) -> None:
+    """Check, before cases are made, that a model's weights can be taken over: its sequences are ours, its size fits."""
     model, plans = read_model(folder), _make_plans(task, settings)
     theirs = _describe_network(model.channels, model.plans["configurations"][model.configuration])
     ours = _describe_network(cases.CHANNELS[task], plans["configurations"][cases.CONFIGURATION])
     for what, value in theirs.items():
-        if value != ours[what]:
+        fits = value == ours[what]
+        if what == WIDTH and len(value) == len(ours[what]):
+            fits = all(narrow <= wide for narrow, wide in zip(value, ours[what]))
+        if not fits:
             raise InputError(
                 f"{folder}: {what}",
                 found=str(value),
-                expected=str(ours[what]),
-                advice="Start from a model of the same sequences and size, or from random weights.",
+                expected=str(ours[what]) + (", or fewer" if what == WIDTH else ""),
+                advice="Start from a model of the same sequences and size, or a narrower one, or from random weights.",
             )
 
 
@@ -420,7 +436,7 @@ def _describe_network(channels: Sequence[str], configuration: Mapping) -> dict[s
     given = configuration["architecture"]["arch_kwargs"]
     return {
         "sequences": [name for name in channels if name != PRIOR],
-        **{key: given[key] for key in ("features_per_stage", "n_conv_per_stage", "n_conv_per_stage_decoder")},
+        **{key: given[key] for key in (WIDTH, "n_conv_per_stage", "n_conv_per_stage_decoder")},
     }
 
 
@@ -433,17 +449,27 @@ def _start_from(trainer, folder: Path) -> None:
 
 
 def _fit(theirs: dict, ours: dict) -> dict:
-    """Return another network's weights in the shape of ours.
+    """Return another network's weights in the shape of ours; it computes what it did.
 
-    A prior that it lacks gets zeros, no opinion yet; one that we lack is left out: at 0, its channel adds nothing.
+    What ours has more, a prior or channels within, counts for nothing yet: its weights into what was there are 0. A
+    prior that we lack is left out: at 0, its channel adds nothing.
     """
     import torch
 
-    fitted = dict(ours)
-    for key, value in theirs.items():
-        if value.ndim > 1:
-            value = value[:, : ours[key].shape[1]]
-            missing = ours[key].shape[1] - value.shape[1]
-            value = torch.cat([value, value.new_zeros(value.shape[0], missing, *value.shape[2:])], dim=1)
-        fitted[key] = value
+    fitted = {}
+    for key, old in theirs.items():
+        new = ours[key].cpu().clone()
+        if new.ndim == 1:
+            new[: len(old)] = old
+        else:
+            # (outputs, inputs, ...), but for the convolutions that double the resolution.
+            into, of = (w.transpose(0, 1) if ".transpconvs." in key else w for w in (new, old))
+            inputs = torch.arange(min(into.shape[1], of.shape[1]))
+            if _JOINS.search(key):
+                # Half of them come from below, half from the encoder.
+                half, wider = of.shape[1] // 2, into.shape[1] // 2
+                inputs = torch.cat([inputs[:half], wider + inputs[:half]])
+            into[: len(of)] = 0
+            into[: len(of), inputs] = of[:, : len(inputs)]
+        fitted[key] = new
     return fitted

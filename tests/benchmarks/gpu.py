@@ -1,0 +1,109 @@
+"""The shipped networks on a GPU beside the same on the CPU, and beside nnU-Net's own command with the same weights.
+
+    PYTHONPATH=scripts python tests/benchmarks/gpu.py OUT resources/models SESSIONS
+
+OUT is the held-out cohort as tests/benchmarks/segmentation.py `make` writes it; its first SESSIONS second visits are
+segmented by both networks and fused. Printed: sessions a minute, and which share of the voxels that either device calls
+lesion both do; on the CPU in single precision, too, since in bfloat16 it is the CPU that rounds.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from mettrail import images, segmentation
+from mettrail.segmentation import fusion, prediction
+from mettrail.segmentation.models import POST_CONTRAST, PRIOR, TASKS, read_weights
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from segmentation import CONFIG, path_of
+
+
+def read_session(out, patient):
+    """Return the inputs of a second visit: image, last visit's lesions."""
+    scan = images.read_image(path_of(out, "scans", patient, 2, POST_CONTRAST))
+    return scan, images.read_labels(path_of(out, "priors", patient, 2, "dseg"))
+
+
+def give_channels(task, scan, prior):
+    """Return what a network reads."""
+    known = {PRIOR: np.isin(prior.data, (1, 3)).astype(np.float32)} if task == "resegmentation" else {}
+    return {POST_CONTRAST: scan.data, **known}
+
+
+def segment(networks, scan, prior, device):
+    """Run both networks and fuse; (X, Y, Z) labels."""
+    found = {}
+    for task, model in networks.items():
+        p = prediction.predict_probabilities(
+            model, give_channels(task, scan, prior), mask=None, device=device, threads=torch.get_num_threads()
+        )
+        found[task] = images.Image(p, np.eye(4))
+    fused = fusion.fuse(*found.values(), prior, touch_mm=CONFIG["segment"]["fusion"]["touch_mm"])
+    return fusion.decide_on_grid(fused, scan.grid).data
+
+
+def segment_all(networks, sessions, device):
+    """Segment every session; return the label maps and sessions a minute."""
+    started = time.time()
+    labels = [segment(networks, *session, device) for session in sessions]
+    return labels, 60 * len(sessions) / (time.time() - started)
+
+
+def run_nnunet(networks, sessions, device, folder):
+    """Give the same to nnU-Net's own command, network by network; sessions a minute, its start included."""
+    seconds = 0
+    for task, model in networks.items():
+        given, trained = folder / task / "in", folder / task / "model"
+        (trained / "fold_0").mkdir(parents=True)
+        given.mkdir()
+        for name in ("dataset.json", "plans.json"):
+            (trained / name).write_bytes((model.folder / name).read_bytes())
+        checkpoint = {
+            "network_weights": read_weights(model)[0],
+            "init_args": {"configuration": model.configuration},
+            "trainer_name": nnUNetTrainer.__name__,
+            "inference_allowed_mirroring_axes": None,
+        }
+        torch.save(checkpoint, trained / "fold_0/checkpoint_final.pth")
+        for number, session in enumerate(sessions):
+            for channel, array in enumerate(give_channels(task, *session).values()):
+                images.write_image(given / f"case{number:02d}_{channel:04d}.nii.gz", array, np.eye(4))
+        begin = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as main; main()"
+        given = ["-i", given, "-o", folder / task / "out", "-m", trained, "-f", "0", "--disable_tta", "-device", device]
+        started = time.time()
+        subprocess.run([sys.executable, "-c", begin, *map(str, given)], check=True, capture_output=True)
+        seconds += time.time() - started
+    return 60 * len(sessions) / seconds
+
+
+def agree(ours, theirs):
+    """Return the share of the voxels called lesion (1 or 3) by either that both call so."""
+    pairs = [[np.isin(labels, (1, 3)) for labels in pair] for pair in zip(ours, theirs)]
+    return sum((a & b).sum() for a, b in pairs) / sum((a | b).sum() for a, b in pairs)
+
+
+def main(out, models, count, device="cuda"):
+    """Print the comparison."""
+    networks = {task: segmentation.read_model(Path(models) / task) for task in TASKS}
+    patients = sorted(path.name[4:] for path in (Path(out) / "priors").iterdir())[: int(count)]
+    sessions = [read_session(out, patient) for patient in patients]
+    segment(networks, *sessions[0], device)
+    ours, rate = segment_all(networks, sessions, device)
+    print(f"{device}: {rate:.1f} sessions a minute, both networks and fusion", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        rate = run_nnunet(networks, sessions, device, Path(folder))
+    print(f"nnU-Net's command on {device}: {rate:.1f} sessions a minute, both networks", flush=True)
+    for precision in ("bfloat16, if it has it", "single precision"):
+        if precision == "single precision":
+            prediction.has_bfloat16 = lambda _: False
+        theirs, rate = segment_all(networks, sessions, "cpu")
+        print(f"cpu, {torch.get_num_threads()} threads, {precision}: {rate:.1f} sessions a minute", flush=True)
+        print(f"  of the voxels that either calls lesion both do: {agree(ours, theirs):.2%}", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

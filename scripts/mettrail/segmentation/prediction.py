@@ -198,15 +198,21 @@ def weigh_voxels(whole: np.ndarray, *, threshold: float, known: np.ndarray | Non
     conviction = np.zeros(whole.shape, np.float32)
     for level in (threshold, *(level for level in LEVELS if level > threshold)):
         pieces, count = ndimage.label(whole >= level, TOUCHING)
-        means = np.r_[1.0, ndimage.mean(whole, pieces, np.arange(1, count + 1))]
-        for large in np.flatnonzero(np.bincount(pieces.ravel())[1:] > WEIGHED_VOX) + 1:
-            means[large] = np.partition(whole[pieces == large], -WEIGHED_VOX)[-WEIGHED_VOX:].mean()
-        scaled = 1 - (1 - means) * (1 - threshold) / (1 - level)
+        if count == 0:
+            break
+        numbers = np.arange(1, count + 1)
+        means = ndimage.labeled_comprehension(whole, pieces, numbers, _mean_of_surest, np.float64, 0)
+        scaled = 1 - (1 - np.r_[1.0, means]) * (1 - threshold) / (1 - level)
         if level == threshold and known is not None and known.any():
             scaled[np.unique(pieces[ndimage.binary_dilation(known, iterations=KNOWN_VOX)])] = np.inf
         scaled[0] = 0
         np.maximum(conviction, scaled[pieces], out=conviction)
     return conviction
+
+
+def _mean_of_surest(probabilities: np.ndarray) -> float:
+    count = min(WEIGHED_VOX, len(probabilities))
+    return np.partition(probabilities, -count)[-count:].mean()
 
 
 def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:

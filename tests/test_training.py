@@ -745,6 +745,22 @@ def test_validation_counts_lesions_found_missed_and_false():
     assert figures["false pieces per session"] == 1
 
 
+def test_thresholds_are_chosen_for_lesions_and_volumes_alike():
+    def row(found, false, volume_error):
+        return {
+            "sessions": 10, "lesions": 100, "found": found, "false pieces per session": false / 10,
+            "their median volume error": volume_error, "their median absolute volume error": abs(volume_error),
+        }  # fmt: skip
+
+    large, apt = (0.2, 0.5), (0.5, 0.6)
+    # Two lesions more are not worth volumes a twentieth too large; ten are.
+    assert validation.choose({large: row(92, 8, 0.05), apt: row(90, 8, 0.01)}) == apt
+    assert validation.choose({large: row(92, 8, 0.05), apt: row(80, 8, 0.01)}) == large
+    # Of equal volumes, lesions found count as much as false pieces; without large lesions, they alone do.
+    assert validation.choose({large: row(92, 8, 0.01), apt: row(92, 9, -0.01)}) == large
+    assert validation.choose({large: row(0, 0, np.nan), apt: row(50, 8, np.nan)}) == apt
+
+
 def test_a_lesion_that_is_hardly_touched_is_missed_and_what_touches_it_is_false():
     instances = numbered(((20, 20, 20), 5))
     for radius, found in ((3.2, True), (2.9, False)):

@@ -757,7 +757,10 @@ def test_thresholds_are_chosen_for_lesions_and_volumes_alike():
     assert validation.choose({large: row(92, 8, 0.05), apt: row(90, 8, 0.01)}) == apt
     assert validation.choose({large: row(92, 8, 0.05), apt: row(72, 8, 0.01)}) == large
     # Of equal volumes, lesions found count as much as false pieces; without large lesions, they alone do.
-    assert validation.choose({large: row(92, 8, 0.01), apt: row(92, 9, -0.01)}) == large
+    assert validation.choose({large: row(92, 8, 0.01), apt: row(92, 12, -0.01)}) == large
+    # Of what a hundred lesions cannot tell apart, the one with fewer false pieces.
+    assert validation.choose({large: row(92, 8, 0.01), apt: row(91, 7, 0.01)}) == apt
+    assert validation.choose({large: row(92, 8, 0.01), apt: row(90, 7, 0.01)}) == large
     assert validation.choose({large: row(0, 0, np.nan), apt: row(50, 8, np.nan)}) == apt
 
 

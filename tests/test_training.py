@@ -683,6 +683,19 @@ def test_what_lies_beside_a_lesion_is_spilled_not_false_and_slivers_are_neither(
     assert float(loss(_outputs(torch.full_like(beside, -8.0)), truth)) == 0
 
 
+def test_patches_of_a_batch_do_not_touch():
+    truth = torch.zeros(2, 1, 16, 16, 16)
+    truth[0, 0, 12:, 4:8, 4:8] = 1
+    truth[1, 0, :4, 4:8, 4:8] = 1
+    seen = torch.full((2, 16, 16, 16), -8.0)
+    # False pieces, too, at the end of one patch and the beginning of the next; and half of one lesion.
+    seen[0, 14:, 11:14, 11:14] = seen[1, :2, 11:14, 11:14] = seen[0, 12:14, 4:8, 4:8] = 8
+    loss = EachLesionLoss(lesion_labels=[1, 3])
+    alone = [float(loss(_outputs(seen[i : i + 1]), truth[i : i + 1])) for i in range(2)]
+    assert float(loss(_outputs(seen), truth)) == pytest.approx(np.mean(alone), rel=1e-5)
+    assert alone[0] != pytest.approx(alone[1], rel=0.1)
+
+
 def test_the_loss_of_each_lesion_counts_at_full_resolution_on_top_of_nnunets_and_teaches(killed_and_resumed):
     training._point_nnunet_at(killed_and_resumed.out, workers=0)
     settings = toy_settings()

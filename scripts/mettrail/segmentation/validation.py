@@ -21,6 +21,7 @@ FALSE_MM3 = 10
 SMALL_MM = 5.0
 LARGE_ML = 0.5
 TOUCH_MM = 3
+# F1 less the error of volumes: one lesion of 161 makes such a difference, whichever it happens to be.
 EQUAL = 0.005
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 CONFIDENCES = (0.0, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95)

@@ -4,8 +4,8 @@
 
 OUT is the held-out cohort as tests/benchmarks/segmentation.py `make` writes it; its first SESSIONS second visits are
 segmented by both networks and fused. Printed: sessions a minute, and which share of the voxels that either device calls
-lesion both do; on the CPU in single precision, too, since in bfloat16 it is the CPU that rounds. nnU-Net's command takes
-the tile of the plans, which is the patch of training; ours is larger.
+lesion both do; on the CPU in single precision, too, since in bfloat16 it is the CPU that rounds. nnU-Net's command
+takes the tile of the plans, which is the patch of training; ours is larger.
 """
 
 import subprocess

@@ -13,8 +13,8 @@ if __name__ == "__main__":
     parser.add_argument(
         "--scans", type=Path, help="real heads, see resources/training/README.md; phantoms alone if omitted"
     )
-    parser.add_argument("--task", choices=("detection", "resegmentation"), help="both, one after the other, if omitted")
-    parser.add_argument("--start-from", type=Path, help="model folder whose weights the first network starts from")
+    parser.add_argument("--task", choices=("detection", "resegmentation"), help="one network for both, if omitted")
+    parser.add_argument("--start-from", type=Path, help="model folder whose weights training starts from")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     arguments = parser.parse_args()
     tasks = [arguments.task] if arguments.task else ["detection", "resegmentation"]

@@ -819,3 +819,14 @@ def test_sessions_without_lesions_can_be_scored():
     figures = validation.summarise([validation.score(*called, nothing, nothing, owners=nothing)])
     assert figures["lesions"] == 0
     assert figures["false pieces per session"] == 0
+
+
+def test_the_thresholds_with_fewest_mistakes_are_chosen_then_those_with_the_right_volume():
+    def row(found, false, volume):
+        return {"sessions": 10, "lesions": 20, "found": found, "false pieces per session": false,
+                "their median volume error": volume, "their median absolute volume error": 0.05}  # fmt: skip
+
+    noisy, shy, good = row(20, 3, 0), row(10, 0, 0), row(20, 0.1, 0.2)
+    assert validation.choose({(0.3, 0): noisy, (0.5, 0): good, (0.5, 0.9): shy}) == (0.5, 0)
+    small, right, large = row(20, 0, -0.1), row(20, 0, -0.02), row(20, 0, 0.08)
+    assert validation.choose({(0.4, 0.8): large, (0.5, 0.8): right, (0.6, 0.8): small}) == (0.5, 0.8)

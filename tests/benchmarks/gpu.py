@@ -18,21 +18,15 @@ import numpy as np
 import torch
 from mettrail import images, segmentation
 from mettrail.segmentation import fusion, prediction
-from mettrail.segmentation.models import POST_CONTRAST, PRIOR, TASKS, read_weights
+from mettrail.segmentation.models import POST_CONTRAST, TASKS, read_weights
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from segmentation import CONFIG, path_of
+from segmentation import CONFIG, give_channels, path_of
 
 
 def read_session(out, patient):
     """Return the inputs of a second visit: image, last visit's lesions."""
     scan = images.read_image(path_of(out, "scans", patient, 2, POST_CONTRAST))
     return scan, images.read_labels(path_of(out, "priors", patient, 2, "dseg"))
-
-
-def give_channels(task, scan, prior):
-    """Return what a network reads."""
-    known = {PRIOR: np.isin(prior.data, (1, 3)).astype(np.float32)} if task == "resegmentation" else {}
-    return {POST_CONTRAST: scan.data, **known}
 
 
 def segment(networks, scan, prior, device):
@@ -74,9 +68,10 @@ def run_nnunet(networks, sessions, device, folder):
             for channel, array in enumerate(give_channels(task, *session).values()):
                 images.write_image(given / f"case{number:02d}_{channel:04d}.nii.gz", array, np.eye(4))
         begin = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as main; main()"
-        given = ["-i", given, "-o", folder / task / "out", "-m", trained, "-f", "0", "--disable_tta", "-device", device]
+        where = ["-i", given, "-o", folder / task / "out", "-m", trained]
+        how = ["-f", "0", "--disable_tta", "-device", device]
         started = time.time()
-        subprocess.run([sys.executable, "-c", begin, *map(str, given)], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-c", begin, *where, *how], check=True, capture_output=True)
         seconds += time.time() - started
     return 60 * len(sessions) / seconds
 
@@ -98,9 +93,11 @@ def main(out, models, count, device="cuda"):
     with tempfile.TemporaryDirectory() as folder:
         rate = run_nnunet(networks, sessions, device, Path(folder))
     print(f"nnU-Net's command on {device}: {rate:.1f} sessions a minute, both networks", flush=True)
-    for precision in ("bfloat16, if it has it", "single precision"):
-        if precision == "single precision":
-            prediction.has_bfloat16 = lambda _: False
+    for precision, has_bfloat16 in (
+        ("bfloat16, if it has it", prediction.has_bfloat16),
+        ("single precision", lambda _: False),
+    ):
+        prediction.has_bfloat16 = has_bfloat16
         theirs, rate = segment_all(networks, sessions, "cpu")
         print(f"cpu, {torch.get_num_threads()} threads, {precision}: {rate:.1f} sessions a minute", flush=True)
         print(f"  of the voxels that either calls lesion both do: {agree(ours, theirs):.2%}", flush=True)

@@ -101,6 +101,12 @@ def make(out, root):
     print(spread.round(2).to_string())
 
 
+def give_channels(task, scan, before):
+    """Return what a network reads: the scan and, for re-segmentation, last visit's lesions; both are images."""
+    known = {PRIOR: np.isin(before.data, (1, 3)).astype(np.float32)} if task == "resegmentation" else {}
+    return {POST_CONTRAST: scan.data, **known}
+
+
 def predict(out, models, task):
     """Write a network's probabilities of every session it is for, its thresholds not applied."""
     model = dataclasses.replace(segmentation.read_model(Path(models) / task), threshold=0.5, confidence=0.0)
@@ -112,9 +118,8 @@ def predict(out, models, task):
         if written.exists() or (task == "resegmentation" and not before.exists()):
             continue
         started = time.time()
-        channels = {POST_CONTRAST: images.read_image(scan).data}
-        if task == "resegmentation":
-            channels[PRIOR] = np.isin(images.read_labels(before).data, (1, 3)).astype(np.float32)
+        prior = images.read_labels(before) if task == "resegmentation" else None
+        channels = give_channels(task, images.read_image(scan), prior)
         # The scan is 0 outside the mask as it was grown for it.
         p = prediction.predict_probabilities(model, channels, mask=None, device="auto", threads=THREADS)
         images.write_probabilities(written, p, np.eye(4))

@@ -313,8 +313,8 @@ def _paint_sinus(image, labels, edge, white, rng, given) -> None:
 def _paint_tube(image, labels, centre, white, rng, given) -> None:
     radius = _draw_size(given["radius_mm"], rng)
     along, across, other = np.linalg.qr(rng.standard_normal((3, 3)))[0].T.astype(np.float32)
-    z, y, x = np.ogrid[tuple(slice(-c, n - c) for c, n in zip(centre.astype(np.float32), image.shape))]
-    run, sideways, up = (a * z + b * y + c * x for a, b, c in (along, across, other))
+    away = _offsets(image.shape, centre)
+    run, sideways, up = away @ along, away @ across, away @ other
     bend, twist = rng.uniform(-0.015, 0.015, 2)
     wave, phase = rng.uniform(0, 2.5), rng.uniform(0, 6.3)
     sideways = sideways - bend * run**2 - wave * np.sin(run / rng.uniform(4, 9) + phase)

@@ -55,6 +55,7 @@ def train_all(
     Parameters
     ----------
     tasks : list of str
+        ``detection``, ``resegmentation``, or both in this order.
     start_from : Path, optional
         Model folder whose weights training starts from; random ones when omitted.
     scans : Path, optional

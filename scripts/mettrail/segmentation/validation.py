@@ -159,7 +159,8 @@ def choose(figures: dict[tuple[float, float], dict[str, float]]) -> tuple[float,
         return 0.0 if np.isnan(error) else error
 
     worth = {key: f1(row) - volume_error(row) for key, row in figures.items()}
-    equals = [key for key in worth if worth[key] >= max(worth.values()) - EQUAL]
+    best = max(worth.values())
+    equals = [key for key in worth if worth[key] >= best - EQUAL]
     return min(equals, key=lambda key: (figures[key]["false pieces per session"], -worth[key]))
 
 

@@ -131,8 +131,8 @@ def test_the_dataset_is_indexed_again_only_when_it_changed(tmp_path, monkeypatch
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
     index(bids, tmp_path / "out")
     calls = []
-    original = cohort._find_scans
-    monkeypatch.setattr(cohort, "_find_scans", lambda folder: calls.append(folder) or original(folder))
+    original = cohort.scans.find_scans
+    monkeypatch.setattr(cohort.scans, "find_scans", lambda folder: calls.append(folder) or original(folder))
     index(bids, tmp_path / "out")
     assert not calls
     write_bids(bids, {"A": {"2": [CE]}})

@@ -1,0 +1,34 @@
+"""From a BIDS folder to the cohort table: which scan is whose, dates, tables of people, one row per session."""
+
+from mettrail.cohort.earlier import Settled, find_overrides, find_registries
+from mettrail.cohort.index import index_cohort, load_cohort
+from mettrail.cohort.order import order_sessions
+from mettrail.cohort.people import read_participants
+from mettrail.cohort.table import (
+    CLINICAL,
+    columns,
+    describe_problems,
+    describe_sessions,
+    list_problems,
+    name_priors,
+    read_cohort,
+    without_unfinished,
+)
+
+__all__ = [
+    "CLINICAL",
+    "Settled",
+    "columns",
+    "describe_problems",
+    "describe_sessions",
+    "find_overrides",
+    "find_registries",
+    "index_cohort",
+    "list_problems",
+    "load_cohort",
+    "name_priors",
+    "order_sessions",
+    "read_cohort",
+    "read_participants",
+    "without_unfinished",
+]

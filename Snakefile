@@ -28,12 +28,15 @@ rule all:
     default_target: True
     input:
         rules.report.output,
-        expand(rules.report_patient.output.page, sub=PATIENTS),
 
 
 onstart:
     start_run()
 
 
+onsuccess:
+    end_run(succeeded=True)
+
+
 onerror:
-    finish_others()
+    end_run(succeeded=False)

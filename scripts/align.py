@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import brain, images, joblog
+from mettrail import brain, images, jobs
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
+with jobs.job(snakemake) as output:
     head = images.read_image(snakemake.input.image)
     mask = images.read_mask(snakemake.input.mask)
     stripped = brain.apply_mask(head, mask, grow_mm=snakemake.params.grow_mm)
-    images.write_image(snakemake.output.image, stripped.data, stripped.affine)
+    images.write_image(output.image, stripped.data, stripped.affine)

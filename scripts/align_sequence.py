@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import brain, images, joblog, transforms, visits
+from mettrail import brain, images, jobs, transforms, visits
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
+with jobs.job(snakemake) as output:
     moving = images.read_image(snakemake.input.image)
     reference = images.read_image(snakemake.input.reference)
     mask = images.read_mask(snakemake.input.mask)
@@ -16,5 +16,5 @@ with joblog.to(snakemake.log[0]):
     )
     moved = transforms.apply(moving, reference.grid, affine=transform.affine)
     stripped = brain.apply_mask(moved, mask, grow_mm=snakemake.params.grow_mm)
-    images.write_image(snakemake.output.image, stripped.data, stripped.affine)
-    transforms.write_affine(snakemake.output.affine, transform.affine)
+    images.write_image(output.image, stripped.data, stripped.affine)
+    transforms.write_affine(output.affine, transform.affine)

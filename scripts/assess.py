@@ -2,26 +2,39 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import cohort, joblog, matching, rano, tables
+from mettrail import cohort, jobs, matching, rano, tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
-    registries = [matching.read_registry(path) for path in snakemake.input.registries]
-    sessions = cohort.describe_sessions(snakemake.params.sessions, registries)
-    overrides, frozen = snakemake.input.get("overrides"), snakemake.input.get("frozen")
-    lesions, sessions, patient = rano.assess_patient(
-        tables.read_tsvs(snakemake.input.tables),
-        sessions,
-        snakemake.params.participant,
-        rano=snakemake.params.rano,
-        volume=snakemake.params.volume,
-        overrides=tables.read_text(overrides) if overrides else None,
-        overrides_source=overrides or "",
-        frozen=tables.read_table(frozen, "lesions") if frozen else None,
-        config_hash=snakemake.params.config_hash,
-    )
-    tables.write_table(lesions, snakemake.output.lesions, "lesions")
-    tables.write_table(sessions, snakemake.output.sessions, "sessions")
-    tables.write_table(patient, snakemake.output.patient, "patients")
+with jobs.job(snakemake, failable=("tables", "registries")) as output:
+    failures = jobs.failures_in(snakemake.input.registries)
+    rows = cohort.mark_failed(snakemake.params.sessions, failures)
+    done = [not jobs.explain(path) for path in snakemake.input.registries]
+
+    def _assess(rows, done):
+        registries = [matching.read_registry(p) for p, ok in zip(snakemake.input.registries, done) if ok]
+        matching.require_settings(registries, snakemake.params.matching_hash)
+        overrides, frozen = snakemake.input.get("overrides"), snakemake.input.get("frozen")
+        return rano.assess_patient(
+            tables.read_tsvs([path for path, ok in zip(snakemake.input.tables, done) if ok]),
+            cohort.describe_sessions(rows, registries),
+            snakemake.params.participant,
+            rano=snakemake.params.rano,
+            volume=snakemake.params.volume,
+            overrides=tables.read_text(overrides) if overrides and any(done) else None,
+            overrides_source=overrides or "",
+            frozen=tables.read_table(frozen, "lesions") if frozen and any(done) else None,
+            config_hash=snakemake.params.config_hash,
+        )
+
+    try:
+        found = _assess(rows, done)
+    except Exception as err:
+        # The patient stays in the tables: every session not evaluable, with the reason.
+        failure = output.record(err)
+        found = _assess(cohort.mark_failed(rows, [failure]), [False] * len(done))
+    lesions, sessions, patient = found
+    tables.write_table(lesions, output.lesions, "lesions")
+    tables.write_table(sessions, output.sessions, "sessions")
+    tables.write_table(patient, output.patient, "patients")

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import bias, images, joblog
+from mettrail import bias, images, jobs
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
+with jobs.job(snakemake) as output:
     head = images.read_image(snakemake.input.image)
     corrected = bias.correct_bias(head, threads=snakemake.threads, **snakemake.params.settings)
-    images.write_image(snakemake.output.image, corrected.data, corrected.affine)
+    images.write_image(output.image, corrected.data, corrected.affine)

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import joblog, weights
+from mettrail import jobs, weights
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
-    weights.fetch_weights("hd-bet", snakemake.params.registry, snakemake.output.weights)
+with jobs.job(snakemake, passes_on=False, in_place=True) as output:
+    weights.fetch_weights("hd-bet", snakemake.params.registry, output.weights)

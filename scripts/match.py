@@ -2,20 +2,23 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, joblog, lesions, matching, sidecars, tables, transforms
+from mettrail import images, jobs, lesions, matching, sidecars, tables, transforms
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
+with jobs.job(snakemake, failable=("registry", "reference")) as output:
+    quality = sidecars.read_json(snakemake.input.quality)
     session = matching.describe_session(
         snakemake.params.session,
         totals=sidecars.read_json(snakemake.input.totals),
-        quality=sidecars.read_json(snakemake.input.quality),
+        quality=quality,
         reference=snakemake.params.reference,
-        reference_session=snakemake.params.reference_session,
+        reference_session=quality["reference_session"],
     )
-    before = matching.read_registry(snakemake.input.registry, session) if snakemake.input.get("registry") else None
+    earlier = jobs.complete(snakemake.input.get("registry", []))
+    before = matching.read_registry(earlier[-1], session) if earlier else None
+    space = snakemake.input.reference[snakemake.params.reference_sessions.index(quality["reference_session"])]
 
     def _read_scan():
         tissue = images.read_labels(snakemake.input.tissue, images.TISSUE_LABELS)
@@ -28,7 +31,7 @@ with joblog.to(snakemake.log[0]):
         tables.read_tsv(snakemake.input.table),
         before,
         session=session,
-        grid=images.read_image(snakemake.input.reference).grid,
+        grid=images.read_image(space).grid,
         world=transforms.read_affine(snakemake.input.affine),
         read_scan=_read_scan,
         measure=snakemake.params.measure,
@@ -36,7 +39,7 @@ with joblog.to(snakemake.log[0]):
         config_hash=snakemake.params.config_hash,
         **snakemake.params.settings,
     )
-    tables.write_tsv(tracks, snakemake.output.table)
-    tables.write_tsv(matching.name_tracks(matches), snakemake.output.names)
-    images.write_labels(snakemake.output.labels, matching.relabel_tracks(instances.data, matches), instances.affine)
-    matching.write_registry(registry, snakemake.output.registry)
+    tables.write_tsv(tracks, output.table)
+    tables.write_tsv(matching.name_tracks(matches), output.names)
+    images.write_labels(output.labels, matching.relabel_tracks(instances.data, matches), instances.affine)
+    matching.write_registry(registry, output.registry)

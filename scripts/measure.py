@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, joblog, lesions, sidecars, tables
+from mettrail import images, jobs, lesions, sidecars, tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
+with jobs.job(snakemake) as output:
     tissue = images.read_labels(snakemake.input.labels, images.TISSUE_LABELS)
     brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
     evidence = lesions.Evidence(
@@ -22,6 +22,6 @@ with joblog.to(snakemake.log[0]):
         evidence=evidence,
         **snakemake.params.measure,
     )
-    images.write_labels(snakemake.output.labels, instances, tissue.affine)
-    tables.write_tsv(table, snakemake.output.table)
-    sidecars.write_json(totals, snakemake.output.totals)
+    images.write_labels(output.labels, instances, tissue.affine)
+    tables.write_tsv(table, output.table)
+    sidecars.write_json(totals, output.totals)

@@ -2,16 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, joblog, transforms
+from mettrail import images, jobs, sidecars, transforms
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
-    labels = images.read_labels(snakemake.input.labels, images.TISSUE_LABELS)
+with jobs.job(snakemake, failable=("labels",)) as output:
+    prior = sidecars.read_json(snakemake.input.quality)["prior_session"]
+    path = snakemake.input.labels[snakemake.params.earlier.index(prior)]
+    if jobs.explain(path):
+        raise jobs.Skip(f"{prior}, the session before, has no lesion labels: this one is read like a first session")
+    labels = images.read_labels(path, images.TISSUE_LABELS)
     grid = images.read_image(snakemake.input.image).grid
     affine = transforms.read_affine(snakemake.input.affine)
     warp = transforms.read_warp(snakemake.input.warp)
     moved = transforms.warp_labels(labels, grid, affine=affine, warp=warp)
     print(f"lesions kept by one voxel: {moved.rescued}; lesions outside the field of view: {moved.outside}")
-    images.write_labels(snakemake.output.labels, moved.image.data, moved.image.affine)
+    images.write_labels(output.labels, moved.image.data, moved.image.affine)

@@ -2,20 +2,21 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, joblog, sidecars, transforms, visits
+from mettrail import images, jobs, sidecars, transforms, visits
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
-    fixed, moving = (images.read_image(path) for path in (snakemake.input.fixed, snakemake.input.moving))
+with jobs.job(snakemake, failable=("moving", "moving_mask")) as output:
+    last = jobs.first_complete(snakemake.input.moving, snakemake.input.moving_mask, last=True)
+    fixed, moving = (images.read_image(path) for path in (snakemake.input.fixed, snakemake.input.moving[last]))
     fixed_mask, moving_mask = (
-        images.read_mask(path) for path in (snakemake.input.fixed_mask, snakemake.input.moving_mask)
+        images.read_mask(path) for path in (snakemake.input.fixed_mask, snakemake.input.moving_mask[last])
     )
     transform, moved, quality = visits.register_visits(
         fixed, moving, fixed_mask, moving_mask, threads=snakemake.threads, **snakemake.params.settings
     )
-    transforms.write_affine(snakemake.output.affine, transform.affine)
-    transforms.write_warp(snakemake.output.warp, transform.warp)
-    images.write_image(snakemake.output.moved, moved.data, moved.affine)
-    sidecars.write_json(quality, snakemake.output.quality)
+    transforms.write_affine(output.affine, transform.affine)
+    transforms.write_warp(output.warp, transform.warp)
+    images.write_image(output.moved, moved.data, moved.affine)
+    sidecars.write_json(quality | {"prior_session": snakemake.params.earlier[last]}, output.quality)

@@ -2,18 +2,19 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, joblog, sidecars, transforms, visits
+from mettrail import images, jobs, sidecars, transforms, visits
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
-    fixed, moving = (images.read_image(path) for path in (snakemake.input.fixed, snakemake.input.moving))
+with jobs.job(snakemake, failable=("fixed", "fixed_mask")) as output:
+    first = jobs.first_complete(snakemake.input.fixed, snakemake.input.fixed_mask)
+    fixed, moving = (images.read_image(path) for path in (snakemake.input.fixed[first], snakemake.input.moving))
     fixed_mask, moving_mask = (
-        images.read_mask(path) for path in (snakemake.input.fixed_mask, snakemake.input.moving_mask)
+        images.read_mask(path) for path in (snakemake.input.fixed_mask[first], snakemake.input.moving_mask)
     )
     affine, quality = visits.register_reference(
         fixed, moving, fixed_mask, moving_mask, threads=snakemake.threads, **snakemake.params.settings
     )
-    transforms.write_affine(snakemake.output.affine, affine)
-    sidecars.write_json(quality, snakemake.output.quality)
+    transforms.write_affine(output.affine, affine)
+    sidecars.write_json(quality | {"reference_session": snakemake.params.reference_sessions[first]}, output.quality)

@@ -5,45 +5,48 @@ from typing import TYPE_CHECKING
 
 import mettrail
 import yaml
-from mettrail import cohort, figures, joblog, report, sidecars, tables
+from mettrail import cohort, figures, jobs, report, results, sidecars, tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 FILES = [f"{name}.{kind}" for name in ("lesions", "sessions", "patients") for kind in ("csv", "json")]
 
-with joblog.to(snakemake.log[0]):
+with jobs.job(snakemake, failable=("pages", "lesions", "sessions", "patients"), passes_on=False) as output:
     settings = snakemake.params.settings
-    lesions = tables.read_tables(snakemake.input.lesions, "lesions")
-    sessions = tables.read_tables(snakemake.input.sessions, "sessions")
-    patients = tables.read_tables(snakemake.input.patients, "patients")
-    tables.write_csv_mirror(lesions, snakemake.output.lesions, "lesions")
-    tables.write_csv_mirror(sessions, snakemake.output.sessions, "sessions")
-    tables.write_csv_mirror(patients, snakemake.output.patients, "patients")
-    tables.write_table(patients, snakemake.output.participants, "patients")
+    lesions, sessions, patients = (
+        tables.read_tables(jobs.complete(snakemake.input[kind]), kind) for kind in ("lesions", "sessions", "patients")
+    )
+    tables.write_csv_mirror(lesions, output.lesions, "lesions")
+    tables.write_csv_mirror(sessions, output.sessions, "sessions")
+    tables.write_csv_mirror(patients, output.patients, "patients")
+    tables.write_table(patients, output.participants, "patients")
     sidecars.describe_dataset(
-        Path(snakemake.output.description).parent,
+        snakemake.params.out,
+        output.description,
         version=mettrail.__version__,
         config_hash=snakemake.params.config_hash,
     )
     figures.draw_cohort(
         patients,
         sessions,
-        snakemake.output.figure,
+        output.figure,
         pr_fraction=settings["rano"]["pr"],
         pd_fraction=settings["rano"]["pd"],
     )
+    problems = cohort.list_problems(snakemake.params.sessions) + jobs.read_failures(snakemake.params.out)
+    problems += results.remove_pages_of_others(snakemake.params.out, list(patients["participant_id"]))
     page = report.cohort_page(
         patients,
         sessions,
         lesions,
-        cohort.list_problems(snakemake.params.sessions),
-        figures={"cohort": Path(snakemake.output.figure)},
+        problems,
+        figures={"cohort": Path(output.figure)},
         links={name: f"tables/{name}" for name in FILES} | {"cohort.tsv": "cohort.tsv"},
-        pages={participant: f"{participant}.html" for participant in patients["participant_id"]},
+        pages={Path(page).stem: Path(page).name for page in jobs.complete(snakemake.input.pages)},
         captions=report.read_captions(snakemake.params.captions, settings),
         settings=yaml.safe_dump(settings, sort_keys=False),
         settings_hash=snakemake.params.config_hash,
         version=mettrail.__version__,
     )
-    Path(snakemake.output.page).write_text(page, encoding="utf-8")
+    Path(output.page).write_text(page, encoding="utf-8")

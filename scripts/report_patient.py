@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mettrail
-from mettrail import cohort, figures, joblog, report, tables
+from mettrail import cohort, figures, jobs, report, tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
+with jobs.job(snakemake, failable=("pictures", "brains", "registrations")) as output:
     participant, rano = f"sub-{snakemake.wildcards.sub}", snakemake.params.settings["rano"]
     lesions = tables.read_table(snakemake.input.lesions, "lesions")
     sessions = tables.read_table(snakemake.input.sessions, "sessions")
@@ -17,7 +17,7 @@ with joblog.to(snakemake.log[0]):
     figures.draw_trajectories(
         lesions,
         sessions,
-        snakemake.output.figure,
+        output.figure,
         pr_fraction=rano["pr"],
         pd_fraction=rano["pd"],
         pd_abs_mm=rano["pd_abs_mm"],
@@ -29,15 +29,15 @@ with joblog.to(snakemake.log[0]):
         lesions,
         sessions,
         patient.iloc[0],
-        {"trajectories": Path(snakemake.output.figure), "sessions": report.group_pictures(pictures)},
+        {"trajectories": Path(output.figure), "sessions": report.group_pictures(jobs.complete(pictures))},
         links={
             "cohort": "index.html",
             "Lesions over time": f"{participant}/{participant}_desc-lesions_trajectories.tsv",
             "Sessions": f"{participant}/{participant}_sessions.tsv",
         },
-        problems=cohort.list_problems(snakemake.params.sessions),
+        problems=cohort.list_problems(snakemake.params.sessions) + jobs.read_failures(snakemake.params.out),
         captions=report.read_captions(snakemake.params.captions, snakemake.params.settings),
         settings_hash=snakemake.params.config_hash,
         version=mettrail.__version__,
     )
-    Path(snakemake.output.page).write_text(page, encoding="utf-8")
+    Path(output.page).write_text(page, encoding="utf-8")

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mettrail import images, joblog, segmentation
+from mettrail import images, jobs, segmentation
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
+with jobs.job(snakemake) as output:
     model = segmentation.read_model(Path(snakemake.input.model[0]).parent)
     mask = images.read_mask(snakemake.input.mask)
     channels = segmentation.read_channels(
@@ -20,4 +20,4 @@ with joblog.to(snakemake.log[0]):
     probabilities = segmentation.predict_probabilities(
         model, channels, mask=mask.data, device=snakemake.params.device, threads=snakemake.threads
     )
-    images.write_probabilities(snakemake.output.probabilities, probabilities, mask.affine)
+    images.write_probabilities(output.probabilities, probabilities, mask.affine)

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, joblog, segmentation, sidecars, tables
+from mettrail import images, jobs, segmentation, sidecars, tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
+with jobs.job(snakemake, skippable=("known", "prior")) as output:
     raw = images.read_image(snakemake.input.raw)
     if snakemake.input.get("given"):
         labels = images.read_labels(snakemake.input.given, images.TISSUE_LABELS)
@@ -15,15 +15,16 @@ with joblog.to(snakemake.log[0]):
         pieces, evidence = segmentation.evidence_of_people(labels)
     else:
         detection = images.read_probabilities(snakemake.input.detection) if snakemake.input.get("detection") else None
-        known = images.read_probabilities(snakemake.input.known) if snakemake.input.get("known") else None
-        prior = images.read_labels(snakemake.input.prior) if snakemake.input.get("prior") else None
+        known, prior = (jobs.given(snakemake.input.get(name)) for name in ("known", "prior"))
+        known = images.read_probabilities(known) if known else None
+        prior = images.read_labels(prior) if prior else None
         fused = segmentation.apply_rule(detection, known, prior, **snakemake.params.fusion)
         sensitive = images.read_probabilities(snakemake.input.sensitive) if snakemake.input.get("sensitive") else None
         fused = segmentation.add_candidates(fused, detection, sensitive, level=snakemake.params.candidate_level)
         labels = segmentation.decide_on_grid(fused, raw.grid)
         networks = {"detection": detection, "resegmentation": known}
         pieces, evidence = segmentation.gather_evidence(labels, fused, networks, limits=snakemake.params.confidence)
-    images.write_labels(snakemake.output.labels, labels.data, raw.affine)
-    images.write_labels(snakemake.output.pieces, pieces.data, raw.affine)
-    tables.write_tsv(evidence, snakemake.output.evidence)
-    sidecars.write_json(sidecars.TISSUE | {"Manual": bool(snakemake.input.get("given"))}, snakemake.output.sidecar)
+    images.write_labels(output.labels, labels.data, raw.affine)
+    images.write_labels(output.pieces, pieces.data, raw.affine)
+    tables.write_tsv(evidence, output.evidence)
+    sidecars.write_json(sidecars.TISSUE | {"Manual": bool(snakemake.input.get("given"))}, output.sidecar)

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import joblog, sensitivity, tables
+from mettrail import jobs, sensitivity, tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
-    responses = tables.read_tsvs(snakemake.input.responses, text=["value"])
+with jobs.job(snakemake, failable=("responses",), passes_on=False) as output:
+    responses = tables.read_tsvs(jobs.complete(snakemake.input.responses), text=["value"])
     rows = sensitivity.summarise(responses, snakemake.params.config)
-    tables.write_csv_mirror(tables.make_table(rows, "sensitivity"), snakemake.output.table, "sensitivity")
+    tables.write_csv_mirror(tables.make_table(rows, "sensitivity"), output.table, "sensitivity")

@@ -2,29 +2,32 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, joblog, sensitivity, tables
+from mettrail import cohort, images, jobs, sensitivity, sidecars, tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
-    reference, overrides = snakemake.input.get("reference"), snakemake.input.get("overrides")
+FILES = ("labels", "masks", "pieces", "evidence", "qualities", "affines")
+
+with jobs.job(snakemake, failable=(*FILES, "reference")) as output:
+    files = {name: snakemake.input[name] for name in FILES}
+    rows = cohort.mark_failed(
+        snakemake.params.sessions, [why for paths in files.values() for why in jobs.failures_in(paths)]
+    )
+    whole = jobs.complete_positions(*files.values())
+    files = {name: [paths[n] for n in whole] for name, paths in files.items()}
+    space = sidecars.read_json(files["qualities"][0])["reference_session"] if whole else "n/a"
+    overrides = snakemake.input.get("overrides")
     responses = sensitivity.vary_patient(
-        sensitivity.read_visits(
-            snakemake.params.sessions,
-            labels=snakemake.input.labels,
-            masks=snakemake.input.masks,
-            pieces=snakemake.input.pieces,
-            evidence=snakemake.input.evidence,
-            qualities=snakemake.input.qualities,
-            affines=snakemake.input.affines,
-        ),
-        snakemake.params.sessions,
+        sensitivity.read_visits(rows, **files),
+        rows,
         snakemake.params.participant,
         config=snakemake.params.config,
         values=snakemake.params["values"],
-        grid=images.read_image(reference).grid if reference else None,
-        reference_session=snakemake.params.reference_session,
+        grid=images.read_image(snakemake.input.reference[snakemake.params.reference_sessions.index(space)]).grid
+        if whole
+        else None,
+        reference_session=space,
         overrides=tables.read_text(overrides) if overrides else None,
     )
-    tables.write_tsv(responses, snakemake.output.responses)
+    tables.write_tsv(responses, output.responses)

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import brain, images, joblog, sidecars
+from mettrail import brain, images, jobs, sidecars
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
+with jobs.job(snakemake) as output:
     head = images.read_image(snakemake.input.image)
     mask, quality = brain.extract_brain(head, threads=snakemake.threads, **snakemake.params.settings)
-    images.write_labels(snakemake.output.mask, mask.data, mask.affine)
-    sidecars.write_json(quality, snakemake.output.quality)
+    images.write_labels(output.mask, mask.data, mask.affine)
+    sidecars.write_json(quality, output.quality)

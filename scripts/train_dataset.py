@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import joblog
+from mettrail import jobs
 from mettrail.segmentation import dataset
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with joblog.to(snakemake.log[0]):
+with jobs.job(snakemake, passes_on=False, in_place=True) as output:
     dataset.write_dataset(
         snakemake.params.sessions,
-        snakemake.output.raw,
+        output.raw,
         channels=snakemake.params.channels,
         **snakemake.params.settings,
     )

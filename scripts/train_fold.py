@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mettrail import joblog, sidecars
+from mettrail import jobs, sidecars
 from mettrail.segmentation import crossvalidation
 
 if TYPE_CHECKING:
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 # nnU-Net starts processes that import this file again.
 if __name__ == "__main__":
-    with joblog.to(snakemake.log[0]):
+    with jobs.job(snakemake, passes_on=False, in_place=True) as output:
         summary = crossvalidation.train_fold(
-            Path(snakemake.output.summary).parents[1],
+            Path(output.summary).parents[1],
             trainer=snakemake.wildcards.trainer,
             fold=int(snakemake.wildcards.fold),
             threads=snakemake.threads,
             save_probabilities=snakemake.params.save_probabilities,
             **snakemake.params.settings,
         )
-        sidecars.write_json(summary, snakemake.output.summary)
+        sidecars.write_json(summary, output.summary)

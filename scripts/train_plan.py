@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mettrail import joblog
+from mettrail import jobs
 from mettrail.segmentation import crossvalidation
 
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # nnU-Net starts processes that import this file again.
 if __name__ == "__main__":
-    with joblog.to(snakemake.log[0]):
+    with jobs.job(snakemake, passes_on=False, in_place=True) as output:
         crossvalidation.plan_dataset(
-            Path(snakemake.output.preprocessed).parents[1], threads=snakemake.threads, **snakemake.params.settings
+            Path(output.preprocessed).parents[1], threads=snakemake.threads, **snakemake.params.settings
         )

@@ -14,7 +14,7 @@ import yaml
 from conftest import write_bids
 
 ROOT = Path(__file__).parents[1]
-PROFILE = ROOT / "workflow" / "profiles" / "slurm"
+PROFILE = ROOT / "profiles" / "slurm"
 CE = "ce-gadolinium_T1w"
 TOOLS = ("slurmctld", "slurmd", "sbatch", "munged")
 
@@ -152,7 +152,7 @@ def test_a_cluster_finds_what_a_workstation_finds(slurm, tmp_path):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings))
     how = ("--snakefile", ROOT / "Snakefile", "--configfile", "mine.yaml", "--config")
     snakemake(
-        "--workflow-profile", ROOT / "workflow/profiles/default", "--cores", "2", *how, "out=local",
+        "--workflow-profile", ROOT / "profiles/default", "--cores", "2", *how, "out=local",
         cwd=tmp_path, timeout=1200,
     )  # fmt: skip
     text = on_slurm(*how, "out=cluster", cwd=tmp_path, timeout=2400)

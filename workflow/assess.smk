@@ -25,6 +25,7 @@ rule assess:
         rano=config["rano"],
         volume=config["volume"],
         config_hash=settings.config_hash(config),
+        matching_hash=MATCHING_HASH,
         source=source_digest("assess.py"),
     script:
         "../scripts/assess.py"

@@ -1,12 +1,10 @@
 """The cohort, path builders and input functions. No rules, no science."""
 
 import functools
-import shlex
-import subprocess
+import itertools
 import sys
 from pathlib import Path
 
-import pandas as pd
 from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.basedir)
@@ -16,26 +14,38 @@ if sys.version_info[:2] not in ((3, 11), (3, 12)):
     )
 
 from mettrail import cohort as cohorts
-from mettrail import joblog, provenance, settings
+from mettrail import jobs, provenance, results, settings
 from mettrail.errors import InputError
 from mettrail.segmentation import choice, fusion, models, prediction
 from mettrail.segmentation import dataset as datasets
 
+# A dry run writes nothing. Jobs read what the main process has left, and write nothing but their outputs.
+WRITES = workflow.is_main_process and not workflow.output_settings.dryrun
+# Weights are fetched before there is a dataset.
+FETCHES = workflow.is_main_process and "fetch" in sys.argv[1:]
+
 try:
     SCHEMA = ROOT / "workflow" / "schemas" / "config.yaml"
     settings.read_numbers(config, SCHEMA)
+    if FETCHES:
+        config["bids"] = config["bids"] or str(ROOT)
+        config["out"] = config["out"] or str(ROOT / "resources" / "weights")
     settings.check_config(config, SCHEMA)
     OUT = Path(config["out"])
-    # Only the main process looks at the dataset; jobs read the table it has left.
-    COHORT = (
-        cohorts.load_cohort(
-            Path(config["bids"]), OUT, **settings.index_settings(config)
+    if not FETCHES:
+        results.check_place(config)
+    OWNER = results.lock(OUT) if WRITES and not FETCHES else None
+    if FETCHES:
+        COHORT = cohorts.empty(config["sequences"])
+    elif workflow.is_main_process:
+        COHORT = cohorts.load_cohort(
+            Path(config["bids"]),
+            OUT,
+            keep=WRITES and not OWNER,
+            **settings.index_settings(config),
         )
-        if workflow.is_main_process
-        else cohorts.read_cohort(OUT / "cohort.tsv")
-    )
-    # Sessions that failed in the first pass are taken out in the second (see finish_others).
-    COHORT = cohorts.without_unfinished(COHORT, config.get("unfinished"))
+    else:
+        COHORT = cohorts.read_cohort(OUT / "cohort.tsv")
     REFERENCE = config["reference"]
     SEQUENCES = [name for name in config["sequences"] if name != REFERENCE]
     COHORT, MODELS = choice.choose_models(
@@ -55,6 +65,11 @@ except InputError as err:
 
 SESSIONS = {(row["sub"], row["ses"]): row for row in COHORT.to_dict("records")}
 PATIENTS = list(PARTICIPANTS)
+# By patient, in order of time.
+ROWS = {
+    sub: list(rows)
+    for sub, rows in itertools.groupby(SESSIONS.values(), key=lambda row: row["sub"])
+}
 
 
 TRAINING = f"{OUT}/train/task-{config['train']['task']}"
@@ -130,43 +145,63 @@ def prior_of(wildcards):
     return None if prior == "n/a" else prior
 
 
-def of_prior(path):
-    """A file of the last visit, for what only follow-ups have."""
+def earlier_sessions(wildcards):
+    """The usable visits before this one, as ``ses-1``, in order of time."""
+    before = usable_sessions(wildcards.sub)
+    before = before[: before.index(wildcards.ses)] if wildcards.ses in before else []
+    return [f"ses-{ses}" for ses in before]
+
+
+def of_earlier(path):
+    """A file of each usable visit before this one; the last that did not fail is the prior."""
 
     def find(wildcards):
         if not prior_of(wildcards):
             raise WorkflowError(
                 f"sub-{wildcards.sub}_ses-{wildcards.ses} is the first usable visit: it has no prior."
             )
-        return path.format(sub=wildcards.sub, ses=prior_of(wildcards))
+        return of_earlier_if_any(path)(wildcards)
 
     return find
 
 
-def of_prior_if_any(path):
-    """A file of the last visit; nothing on a first one."""
-    return lambda wildcards: of_prior(path)(wildcards) if prior_of(wildcards) else []
+def of_earlier_if_any(path):
+    """The same; nothing on a first visit."""
+    return lambda wildcards: [
+        path.format(sub=wildcards.sub, ses=name.removeprefix("ses-"))
+        for name in earlier_sessions(wildcards)
+    ]
 
 
-def of_first(path):
-    """A file of the patient's first visit, whose space is the patient's reference space."""
-
-    return lambda wildcards: path.format(
-        sub=wildcards.sub, ses=reference_session(wildcards).removeprefix("ses-")
-    )
-
-
-def of_first_if_any(path):
-    """The same; nothing where no visit is usable."""
-    return lambda wildcards: (
-        of_first(path)(wildcards) if usable_sessions(wildcards.sub) else []
-    )
-
-
-def reference_session(wildcards):
-    """The visit whose space is the patient's: the first usable one, or what an earlier run has settled on."""
+def reference_sessions(wildcards):
+    """The visits whose space may be the patient's: the first that did not fail, or what an earlier run has settled on."""
     settled = FROZEN.get(wildcards.sub)
-    return settled.reference if settled else f"ses-{usable_sessions(wildcards.sub)[0]}"
+    if settled:
+        return [settled.reference]
+    return [*earlier_sessions(wildcards), f"ses-{wildcards.ses}"]
+
+
+def of_reference(path):
+    """A file of each visit whose space may be the patient's."""
+    return lambda wildcards: [
+        path.format(sub=wildcards.sub, ses=name.removeprefix("ses-"))
+        for name in reference_sessions(wildcards)
+    ]
+
+
+def space_sessions(wildcards):
+    """The same for the patient as a whole."""
+    settled = FROZEN.get(wildcards.sub)
+    sessions = [f"ses-{ses}" for ses in usable_sessions(wildcards.sub)]
+    return [settled.reference] if settled and sessions else sessions
+
+
+def of_space(path):
+    """A file of each visit whose space may be the patient's; nothing where no visit is usable."""
+    return lambda wildcards: [
+        path.format(sub=wildcards.sub, ses=name.removeprefix("ses-"))
+        for name in space_sessions(wildcards)
+    ]
 
 
 def frozen_registries(wildcards):
@@ -195,11 +230,7 @@ def of_all(path):
 
 
 def usable_sessions(sub):
-    return [
-        row["ses"]
-        for row in SESSIONS.values()
-        if row["sub"] == sub and row["usable"] == "true"
-    ]
+    return [row["ses"] for row in ROWS[sub] if row["usable"] == "true"]
 
 
 def sequences_for(task, path):
@@ -310,7 +341,7 @@ def session_row(wildcards):
 
 def patient_rows(wildcards):
     """The patient's rows of the cohort table: small, so that another patient's new visit reruns nothing here."""
-    return [row for row in SESSIONS.values() if row["sub"] == wildcards.sub]
+    return ROWS[wildcards.sub]
 
 
 def participant(wildcards):
@@ -369,47 +400,48 @@ TRAINING_SETTINGS = {
         "priors",
     )
 }
+# Of what a registry of lesions depends on.
+MATCHING_HASH = settings.digest(
+    {key: config[key] for key in ("instances", "measure", "match")}
+)
 CAPTIONS = str(ROOT / "workflow" / "report")
 GPU = 1 if config["segment"]["device"] == "cuda" else 0
 
-# ------------------------------------------------------------------------------------------------------------ failures
+# ----------------------------------------------------------------------------------------------------------------- a run
+
+# All that results depend on, for results whose making Snakemake does not remember.
+FACTS = {
+    "settings": settings.without_places(config),
+    "code": provenance.project_digest(ROOT),
+    "sessions": list(SESSIONS.values()),
+    "participants": PARTICIPANTS,
+}
+if WRITES and not OWNER and not FETCHES:
+    jobs.forget(OUT)
+    results.recall(OUT, FACTS)
 
 
 def start_run():
-    """Say what is wrong with the dataset; forget what failed in earlier runs, for it is tried again."""
-    if config.get("unfinished"):
-        return
+    """Say what is wrong with the dataset, and who makes results here already."""
+    if OWNER:
+        raise WorkflowError(
+            f"\n{OUT}: {OWNER} is writing here. Wait for it, or stop it, or name another folder: out=FOLDER."
+        )
     for line in cohorts.describe_problems(COHORT.to_dict("records")):
         print(line, file=sys.stderr)
-    joblog.clear_failures(OUT)
+    jobs.announce_run(workflow.execution_settings.retries)
 
 
-def finish_others():
-    """Run once more without the sessions that failed: their patients' other visits and the tables still get made.
-
-    The failed sessions are in the tables as not evaluable, with the reason; the exit status stays that of the first pass.
-    """
-    if getattr(workflow.scheduler, "_user_kill", None):
-        return  # stopped by the user: nothing failed
-    known = config.get("unfinished")
-    before = len(pd.read_csv(known, sep="\t")) if known else 0
-    failures = joblog.read_failures(OUT)
-    for line in joblog.describe_failures(failures):
+def end_run(succeeded):
+    """Say what failed, make it ready to be tried again, and see that the exit status tells."""
+    jobs.settle(OUT)
+    lines = jobs.describe_failures(jobs.read_failures(OUT))
+    for line in lines:
         print(line, file=sys.stderr)
-    if len(failures) <= before:
-        return
-    unfinished = OUT / "logs" / "unfinished.tsv"
-    pd.DataFrame(failures).to_csv(unfinished, sep="\t", index=False, na_rep="n/a")
-    if any(flag.split("=")[0] in ("-d", "--directory") for flag in sys.argv):
-        # Paths on the command line are relative to a folder that has been left.
-        print(
-            f"To finish the rest, add --config unfinished={unfinished}", file=sys.stderr
+    if succeeded and not lines:
+        results.settle_state(OUT)
+    results.unlock()
+    if succeeded and lines:
+        raise WorkflowError(
+            f"{len(lines)} failed; the rest of the cohort is finished: {OUT}/index.html. The same command tries again."
         )
-        return
-    print(
-        f"Finishing the rest without {unfinished}; the same command tries again.",
-        file=sys.stderr,
-    )
-    again = settings.with_config(sys.argv[1:], f"unfinished={unfinished}")
-    lock = [] if "--nolock" in again else ["--nolock"]
-    subprocess.run([sys.executable, "-m", "snakemake", *again, *lock])

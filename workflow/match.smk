@@ -6,8 +6,8 @@ rule match:
         totals=rules.measure.output.totals,
         affine=rules.register_reference.output.affine,
         quality=rules.register_reference.output.quality,
-        reference=of_first(rules.align.output.image),
-        registry=of_prior_if_any(REGISTRY),
+        reference=of_reference(rules.align.output.image),
+        registry=of_earlier_if_any(REGISTRY),
         frozen=frozen_registries,
         tissue=LESIONS,
         mask=rules.strip.output.mask,
@@ -31,12 +31,10 @@ rule match:
     params:
         session=session_row,
         reference=REFERENCE,
-        reference_session=reference_session,
+        reference_sessions=reference_sessions,
         settings=config["match"],
         measure=settings.measure_settings(config),
-        config_hash=settings.digest(
-            {key: config[key] for key in ("instances", "measure", "match")}
-        ),
+        config_hash=MATCHING_HASH,
         source=source_digest("match.py"),
     script:
         "../scripts/match.py"

@@ -1,10 +1,11 @@
 rule propagate:
     """The last visit's lesions in this session's space, resampled once; none loses its last voxel."""
     input:
-        labels=of_prior(LESIONS),
+        labels=of_earlier(LESIONS),
         image=rules.align.output.image,
         affine=rules.register.output.affine,
         warp=rules.register.output.warp,
+        quality=rules.register.output.quality,
     output:
         labels=ses_file("res-1mm_desc-prior_dseg.nii.gz"),
     log:
@@ -18,6 +19,7 @@ rule propagate:
         mem_mb=memory_mb(3000),
         runtime=10,
     params:
+        earlier=earlier_sessions,
         source=source_digest("propagate.py"),
     script:
         "../scripts/propagate.py"

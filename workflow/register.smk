@@ -3,8 +3,8 @@ rule register:
     input:
         fixed=rules.align.output.image,
         fixed_mask=rules.strip.output.mask,
-        moving=of_prior(rules.align.output.image),
-        moving_mask=of_prior(rules.strip.output.mask),
+        moving=of_earlier(rules.align.output.image),
+        moving_mask=of_earlier(rules.strip.output.mask),
     output:
         affine=ses_file("from-prior_to-session_mode-image_desc-affine_xfm.txt"),
         warp=ses_file("from-prior_to-session_mode-image_desc-warp_xfm.nii.gz"),
@@ -24,6 +24,7 @@ rule register:
         runtime=60,
     params:
         settings=config["register"],
+        earlier=earlier_sessions,
         source=source_digest("register.py"),
     script:
         "../scripts/register.py"
@@ -32,8 +33,8 @@ rule register:
 rule register_reference:
     """This session rigidly to the patient's reference space: the first visit's, never re-picked, never chained."""
     input:
-        fixed=of_first(rules.align.output.image),
-        fixed_mask=of_first(rules.strip.output.mask),
+        fixed=of_reference(rules.align.output.image),
+        fixed_mask=of_reference(rules.strip.output.mask),
         moving=rules.align.output.image,
         moving_mask=rules.strip.output.mask,
     output:
@@ -51,6 +52,7 @@ rule register_reference:
         runtime=30,
     params:
         settings=settings.rigid_settings(config),
+        reference_sessions=reference_sessions,
         source=source_digest("register_reference.py"),
     script:
         "../scripts/register_reference.py"

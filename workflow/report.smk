@@ -51,6 +51,7 @@ rule report_patient:
         mem_mb=memory_mb(1000),
         runtime=10,
     params:
+        out=str(OUT),
         sessions=patient_rows,
         settings=settings.without_places(config),
         config_hash=settings.config_hash(config),
@@ -66,6 +67,7 @@ rule report:
         lesions=expand(rules.assess.output.lesions, sub=PATIENTS),
         sessions=expand(rules.assess.output.sessions, sub=PATIENTS),
         patients=expand(rules.assess.output.patient, sub=PATIENTS),
+        pages=expand(rules.report_patient.output.page, sub=PATIENTS),
     output:
         lesions=f"{OUT}/tables/lesions.csv",
         sessions=f"{OUT}/tables/sessions.csv",
@@ -85,6 +87,7 @@ rule report:
         mem_mb=memory_mb(2000),
         runtime=15,
     params:
+        out=str(OUT),
         sessions=list(SESSIONS.values()),
         settings=settings.without_places(config),
         config_hash=settings.config_hash(config),

@@ -7,7 +7,7 @@ rule sensitivity_patient:
         evidence=of_all(rules.segment_fuse.output.evidence),
         affines=of_all(rules.register_reference.output.affine),
         qualities=of_all(rules.register_reference.output.quality),
-        reference=of_first_if_any(rules.align.output.image),
+        reference=of_space(rules.align.output.image),
         overrides=overrides_of,
     output:
         responses=sub_file("desc-sensitivity_responses.tsv"),
@@ -24,9 +24,7 @@ rule sensitivity_patient:
     params:
         sessions=patient_rows,
         participant=participant,
-        reference_session=lambda wildcards: (
-            reference_session(wildcards) if usable_sessions(wildcards.sub) else "n/a"
-        ),
+        reference_sessions=space_sessions,
         config={
             key: config[key]
             for key in ("reference", "instances", "measure", "match", "rano", "volume")

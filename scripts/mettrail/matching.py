@@ -582,6 +582,24 @@ def read_registry(path: str | Path, session: Mapping | None = None) -> dict:
     return registry
 
 
+def require_settings(registries: Sequence[Mapping], config_hash: str) -> None:
+    """Refuse registries that were made with other settings than those of this run.
+
+    Raises
+    ------
+    InputError
+    """
+    for registry in registries:
+        if registry.get("config_hash") not in (None, config_hash):
+            raise InputError(
+                "{participant_id}, registry of lesions".format(**registry),
+                found=f"made with the settings {registry['config_hash']}",
+                expected=f"the settings of this run, {config_hash}",
+                advice="Run again with --forcerun measure match.",
+                reason="other_settings",
+            )
+
+
 def write_registry(registry: dict, path: str | Path) -> None:
     """Write a registry as JSON, always the same bytes for the same content."""
     path = Path(path)

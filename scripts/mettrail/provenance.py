@@ -28,6 +28,13 @@ def source_digest(script: Path) -> str:
     return hashlib.sha256("".join(seen[path] for path in sorted(seen)).encode()).hexdigest()[:16]
 
 
+def project_digest(root: Path) -> str:
+    """Return a digest of all code that makes results: rules, scripts, library."""
+    code = [_read_module(path)[0] for path in sorted((root / "scripts").rglob("*.py"))]
+    rules = [path.read_text() for path in [root / "Snakefile", *sorted((root / "workflow").glob("*.smk"))]]
+    return hashlib.sha256("".join(code + rules).encode()).hexdigest()[:16]
+
+
 @cache
 def _read_module(path: Path) -> tuple[str, list[Path]]:
     tree = ast.parse(path.read_text())

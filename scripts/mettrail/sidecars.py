@@ -44,13 +44,15 @@ def read_json(path: str | Path) -> dict:
     return json.loads(Path(path).read_text())
 
 
-def describe_dataset(folder: str | Path, *, version: str, config_hash: str) -> None:
+def describe_dataset(folder: str | Path, path: str | Path, *, version: str, config_hash: str) -> None:
     """Write dataset_description.json, .bidsignore and inherited sidecars of the results, a BIDS derivatives dataset.
 
     Parameters
     ----------
     folder : path
         Top of the results.
+    path : path
+        Where dataset_description.json is written.
     version, config_hash : str
         Of the program and of the settings, for GeneratedBy.
     """
@@ -60,7 +62,7 @@ def describe_dataset(folder: str | Path, *, version: str, config_hash: str) -> N
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "mettrail", "Version": version, "Description": f"settings {config_hash}"}],
     }
-    write_json(description, Path(folder) / "dataset_description.json")
+    write_json(description, path)
     for name, facts in _INHERITED.items():
         # BIDS refuses a sidecar nothing inherits from.
         if next(Path(folder).glob(f"sub-*/ses-*/anat/*_{name.replace('_', '*_')}.nii.gz"), None):

@@ -9,10 +9,11 @@ from mettrail.cohort.table import (
     columns,
     describe_problems,
     describe_sessions,
+    empty,
     list_problems,
+    mark_failed,
     name_priors,
     read_cohort,
-    without_unfinished,
 )
 
 __all__ = [
@@ -21,14 +22,15 @@ __all__ = [
     "columns",
     "describe_problems",
     "describe_sessions",
+    "empty",
     "find_overrides",
     "find_registries",
     "index_cohort",
     "list_problems",
     "load_cohort",
+    "mark_failed",
     "name_priors",
     "order_sessions",
     "read_cohort",
     "read_participants",
-    "without_unfinished",
 ]

@@ -24,7 +24,7 @@ from mettrail.errors import InputError
 LABEL = re.compile(r"^[a-zA-Z0-9]+$")
 
 
-def load_cohort(bids: Path, out: Path, **settings) -> pd.DataFrame:
+def load_cohort(bids: Path, out: Path, *, keep: bool = True, **settings) -> pd.DataFrame:
     """Return the cohort table, made anew only where the dataset or the settings have changed.
 
     Parameters

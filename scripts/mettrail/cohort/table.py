@@ -34,30 +34,32 @@ def exclude(row: dict, reason: str, detail: str) -> None:
         row |= {"usable": "false", "reason": reason, "detail": " ".join(detail.split())}
 
 
+def empty(sequences: list[str]) -> pd.DataFrame:
+    """Return a cohort table of nobody."""
+    return pd.DataFrame(columns=columns(sequences), dtype=str)
+
+
 def read_cohort(path: Path) -> pd.DataFrame:
     """Read a cohort table as text; missing is ``n/a``."""
     return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
 
 
-def without_unfinished(table: pd.DataFrame, unfinished: str | None) -> pd.DataFrame:
-    """Return the cohort without sessions whose jobs failed: not usable, with the reason; priors named anew.
+def mark_failed(rows: list[dict], failures: list) -> list[dict]:
+    """Return rows of the cohort table in which sessions whose jobs failed are not usable, with the reason.
 
     Parameters
     ----------
-    table : cohort table
-    unfinished : path of a TSV with columns sub, ses, stage, reason, detail, log; None for none
+    rows : list of dict
+    failures : list of `jobs.NoResult`
+        One without a session is of all sessions of the patient.
     """
-    if not unfinished:
-        return table
-    failures = pd.read_csv(unfinished, sep="\t", dtype=str, keep_default_na=False)
-    table = table.copy()
-    for failure in failures.to_dict("records"):
-        mine = (table["sub"] == failure["sub"]) & (table["usable"] == "true")
-        if failure["ses"] != "n/a":
-            mine &= table["ses"] == failure["ses"]
-        detail = f"{failure['detail']} (log: {failure['log']})"
-        table.loc[mine, ["usable", "reason", "detail"]] = ["false", f"failed_{failure['stage']}", detail]
-    return name_priors(table)
+    marked = [dict(row) for row in rows]
+    for failure in failures:
+        for row in marked:
+            if row["sub"] == failure.sub and failure.ses in (None, row["ses"]):
+                detail = f"{failure.detail} (log: {failure.log})"
+                exclude(row, f"failed_{failure.stage}", detail)
+    return marked
 
 
 def name_priors(table: pd.DataFrame) -> pd.DataFrame:

@@ -72,6 +72,14 @@ def apply_rule(
     rule : {'parallel', 'detection', 'resegmentation', 'propagation'}
     """
     if rule == "detection" or (known is None and prior is None):
+        if detection is None:
+            raise InputError(
+                "segment: fusion",
+                found="no earlier session that can be used",
+                expected=f"one, for the rule {rule}",
+                advice="See why the sessions before failed, or take the rule parallel.",
+                reason="no_prior",
+            )
         return detection
     if rule == "resegmentation":
         return known

@@ -1,0 +1,228 @@
+"""The results folder: where it may lie, who may write to it, and whether what lies there is known to be up to date."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import sys
+import uuid
+from datetime import datetime
+from pathlib import Path
+
+from mettrail.errors import InputError
+
+# Folders of a dataset that are read back as scans by nobody: results may lie in them.
+_BESIDE_THE_SCANS = ("derivatives", "sourcedata", "code")
+_held = []
+
+
+def check_place(config: dict) -> None:
+    """Refuse a results folder that overwrites what is given, or whose files would be read back as scans.
+
+    Links count as what they point to.
+
+    Parameters
+    ----------
+    config : dict
+        ``out``, ``bids``, ``labels.folder``, ``overrides``, ``frozen``.
+
+    Raises
+    ------
+    InputError
+    """
+    out, bids = _real(config["out"]), _real(config["bids"])
+    places = {
+        "bids": config["bids"],
+        "labels.folder": config["labels"]["folder"],
+        "overrides": config["overrides"],
+        "frozen": config["frozen"],
+    }
+    for name, place in places.items():
+        if place and _real(place) == out:
+            raise _bad_place(config, f"the same folder as {name}", "a folder of its own")
+    if out.is_relative_to(bids) and out.relative_to(bids).parts[0] not in _BESIDE_THE_SCANS:
+        raise _bad_place(
+            config, f"a folder within the dataset {config['bids']}", "a folder outside, or in derivatives/"
+        )
+    if bids.is_relative_to(out):
+        raise _bad_place(config, f"a folder that holds the dataset {config['bids']}", "a folder outside of it")
+    if out.exists() and not out.is_dir():
+        raise _bad_place(config, "a file", "a folder")
+
+
+def _bad_place(config: dict, found: str, expected: str) -> InputError:
+    return InputError(
+        f"config: out = {config['out']}",
+        found=found,
+        expected=expected,
+        advice="Name another folder: out=FOLDER. Nothing was written.",
+        reason="bad_place",
+    )
+
+
+def _real(place) -> Path:
+    return Path(os.path.realpath(str(place)))
+
+
+# -------------------------------------------------------------------------------------------------------- one at a time
+
+
+def lock(out: str | Path) -> str | None:
+    """Take the results folder for this process, until it ends in whatever way.
+
+    The operating system keeps the lock, so that a killed run leaves none. Locks of Snakemake that a killed run has left
+    in the working folder are removed, and that is said.
+
+    Returns
+    -------
+    str or None
+        Who has it, and since when; None where it is ours now.
+    """
+    path = Path(out) / "logs" / "lock.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return _describe_owner(path)
+    except OSError as err:
+        print(
+            f"{out}: this file system has no locks ({err}). See that no two runs write here at once.", file=sys.stderr
+        )
+    killed = _describe_owner(path)
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
+    file.truncate(0)
+    file.write(json.dumps(owner | {"folder": str(Path.cwd())}))
+    file.flush()
+    _held.append(file)
+    if _remove_dead_locks(Path(out)):
+        print(f"{out}: {killed or 'an earlier run'} was stopped and left a lock, which is removed.", file=sys.stderr)
+    return None
+
+
+def unlock() -> None:
+    """Give the folder back: nothing was killed."""
+    while _held:
+        file = _held.pop()
+        file.truncate(0)
+        file.close()
+
+
+def _describe_owner(path: Path) -> str:
+    try:
+        owner = json.loads(path.read_text())
+        return "the run of {since} (process {pid} on {host}, in {folder})".format(**owner)
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _remove_dead_locks(out: Path) -> int:
+    """Remove Snakemake's locks on these results: whoever is alive and writes them would hold ours."""
+    removed = 0
+    for path in Path(".snakemake", "locks").glob("*.lock"):
+        names = path.read_text().splitlines()
+        if any(_real(name).is_relative_to(_real(out)) for name in names[:50] + names[-50:]):
+            path.unlink()
+            removed += 1
+    return removed
+
+
+# --------------------------------------------------------------------------------------------------------- up to date?
+
+
+def recall(out: str | Path, facts: object) -> None:
+    """Make results old that nobody can tell to be up to date, so that they are made again.
+
+    Snakemake remembers in the working folder what its files were made of. Results that come from elsewhere (a copied
+    folder, another working folder, another spelling of the path, a lost ``.snakemake``) are kept if they were complete
+    and the facts are the same as now.
+
+    Parameters
+    ----------
+    out : path
+    facts : object
+        All that results depend on and Snakemake would notice: settings, code, the cohort table. Written as JSON.
+    """
+    out = Path(out)
+    kept = _read_state(out)
+    now = {"memory": [_token(), str(out)], "facts": _digest(facts)}
+    old = sorted(path for path in out.glob("sub-*/**/*") if path.is_file())
+    unknown = kept.get("memory") != now["memory"]
+    if old and unknown and not (kept.get("complete") and kept.get("facts") == now["facts"]):
+        for path in [*old, *out.glob("tables/*"), *out.glob("*.html")]:
+            os.utime(path, (0, 0))
+        print(
+            f"{out}: these results were made from another folder, or Snakemake's memory of them (.snakemake) is gone, "
+            "and settings, code or data were others then: all are made again.",
+            file=sys.stderr,
+        )
+    same = kept.get("facts") == now["facts"]
+    _write_state(out, now | {"complete": bool(same and kept.get("complete"))})
+
+
+def settle_state(out: str | Path) -> None:
+    """Note that all results are complete, by the facts that `recall` was given."""
+    _write_state(Path(out), _read_state(Path(out)) | {"complete": True})
+
+
+def _token() -> str:
+    """Return the name of Snakemake's memory in this working folder: a new one where the memory is new."""
+    path = Path(".snakemake", "mettrail.json")
+    try:
+        return json.loads(path.read_text())["token"]
+    except (OSError, ValueError, KeyError):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"token": uuid.uuid4().hex}))
+        return json.loads(path.read_text())["token"]
+
+
+def _digest(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _read_state(out: Path) -> dict:
+    try:
+        return json.loads((out / "logs" / "state.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_state(out: Path, state: dict) -> None:
+    path = out / "logs" / "state.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(state))
+    fresh.replace(path)
+
+
+def remove_pages_of_others(out: str | Path, participants: list[str]) -> list[dict]:
+    """Remove pages and pictures of patients that are no longer in the dataset, and list whose results remain.
+
+    Results themselves are not deleted here: a misspelt folder would cost days.
+
+    Returns
+    -------
+    list of dict
+        As `cohort.list_problems`.
+    """
+    out, known = Path(out), set(participants)
+    for path in [*out.glob("sub-*.html"), *out.glob("figures/sub-*")]:
+        if path.name.split("_")[0].split(".")[0] not in known:
+            path.unlink()
+    gone = sorted(path.name for path in out.glob("sub-*") if path.is_dir() and path.name not in known)
+    return [
+        {
+            "sub": name,
+            "ses": None,
+            "stage": "doubt",
+            "reason": "not_in_dataset",
+            "detail": f"{out}/{name} holds results of a patient who is no longer in the dataset. Delete it, or bring "
+            "the scans back.",
+            "log": "",
+        }
+        for name in gone
+    ]

@@ -1,0 +1,171 @@
+"""Jobs that fail and runs that are killed: the rest is finished, nothing is half, and the same command goes on.
+
+    python tests/test_reliability.py KILLS
+
+kills a run as often as that, and holds its results against those of a run that was left alone.
+"""
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from plums import ROOT, add_visit, command, plum, run, start_dataset, table_of
+
+# Python's own start-up puts this in the way of every job: those that are named fail, or are killed, once begun.
+SABOTAGE = """
+import contextlib, os, sys
+if "SABOTAGE" in os.environ and any(".snakemake/scripts" in word for word in sys.orig_argv):
+    from pathlib import Path
+    from mettrail import jobs
+    kept = jobs.job
+    @contextlib.contextmanager
+    def job(snakemake, **how):
+        with kept(snakemake, **how) as output:
+            log = Path(snakemake.log[0])
+            told = f"{log.parent.name}/{log.stem}" in os.environ["SABOTAGE"].split()
+            if told and log.parent.name == "assess":
+                from mettrail import rano
+                assess = rano.assess_patient
+                def fail_once(*given, **how):
+                    rano.assess_patient = assess
+                    raise RuntimeError("sabotage")
+                rano.assess_patient = fail_once
+            elif told:
+                raise RuntimeError("sabotage")
+            if f"{log.parent.name}/{log.stem}:kill" in os.environ["SABOTAGE"].split():
+                os.kill(os.getpid(), 9)
+            yield output
+    jobs.job = job
+"""
+# Each stage of a visit, and the visit at which it fails, in a patient of its own.
+STAGES = {
+    "debias": 1, "strip": 2, "align": 1, "register": 2, "register_reference": 2, "propagate": 2, "segment": 1,
+    "segment_known": 2, "segment_fuse": 1, "measure": 2, "match": 1, "report_session": 2,
+}  # fmt: skip
+# Visits without masks, which the networks read.
+UNDRAWN = {"register": (2,), "propagate": (2,), "segment": (1,), "segment_known": (2,)}
+OF_PATIENTS = ("assess", "report_patient")
+
+
+def patient_of(stage):
+    return stage.replace("_", "")
+
+
+@pytest.fixture(scope="module")
+def sabotaged(tmp_path_factory):
+    """A run in which each stage fails once, each in a patient of its own; in two patients nothing does."""
+    folder = tmp_path_factory.mktemp("sabotage")
+    start_dataset(folder)
+    for n, name in enumerate(["well", "fine", *STAGES, *OF_PATIENTS]):
+        for ses, diameter in ((1, 12), (2, 10)):
+            scan, labels = plum(100 + 10 * n + ses, [((8, 4, 2), diameter)])
+            add_visit(folder, patient_of(name), str(ses), scan, None if ses in UNDRAWN.get(name, ()) else labels)
+    (folder / "sitecustomize.py").write_text(SABOTAGE)
+    words = [f"{stage}/sub-{patient_of(stage)}_ses-{ses}" for stage, ses in STAGES.items()]
+    words += [f"{stage}/sub-{patient_of(stage)}" for stage in OF_PATIENTS]
+    words = [f"{word}:kill" if "measure" in word else word for word in words]
+    env = {"SABOTAGE": " ".join(words), "PYTHONPATH": f"{folder}:{ROOT}/scripts"}
+    return folder, run(folder, env=env)
+
+
+def test_a_job_of_every_stage_fails_and_one_pass_finishes_the_rest(sabotaged):
+    folder, done = sabotaged
+    assert done.returncode == 1
+    assert done.stderr.count("Job stats:") + done.stdout.count("Job stats:") == 1, "one pass"
+    assert "Traceback" not in done.stdout + done.stderr
+    sessions = table_of(folder, "sessions").set_index(["participant_id", "session_id"])
+    out = dict.fromkeys(sessions.index)
+    for stage, ses in STAGES.items():
+        if stage != "report_session":
+            out["sub-" + patient_of(stage), f"ses-{ses}"] = f"failed_{stage}"
+    out["sub-assess", "ses-1"] = out["sub-assess", "ses-2"] = "failed_assess"
+    assert {key: reason if isinstance(reason, str) else None for key, reason in sessions["ne_reason"].items()} == out
+    assert len(table_of(folder, "patients")) == len(STAGES) + len(OF_PATIENTS) + 2
+    for stage in [*STAGES, *OF_PATIENTS]:
+        assert f"FAILED {stage} of sub-{patient_of(stage)}" in done.stderr
+        assert f"failed {stage}" in (folder / "out/index.html").read_text().replace("_", " ")
+    pages = {path.name for path in (folder / "out").glob("sub-*.html")}
+    assert len(pages) == len(STAGES) + 3, "all but the one that failed"
+
+
+def test_nothing_that_stands_in_for_an_output_stays(sabotaged):
+    folder, _ = sabotaged
+    files = [path for path in (folder / "out").rglob("*") if path.is_file()]
+    assert not [path for path in files if path.read_bytes()[:10] == b"mettrail: "]
+    assert not list((folder / "out").rglob(".unfinished*"))
+
+
+def test_the_next_run_tries_what_failed_again_and_nothing_is_left_of_it(sabotaged):
+    folder, _ = sabotaged
+    untouched = {path: path.stat().st_mtime_ns for path in (folder / "out/sub-well").rglob("*") if path.is_file()}
+    done = run(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert table_of(folder, "sessions")["evaluable"].all()
+    assert "failed" not in (folder / "out/index.html").read_text().replace("What was left out, failed", "")
+    assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
+    assert "Nothing to be done" in run(folder).stdout
+
+
+def digests(folder):
+    """Digests of all results; not of logs, times, and lock files."""
+    out = folder / "out"
+    files = [path for path in sorted(out.rglob("*")) if path.is_file()]
+    files = [path for path in files if path.relative_to(out).parts[0] not in ("logs", "benchmarks")]
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def make_two(folder):
+    folder.mkdir()
+    start_dataset(folder)
+    for n, sub in enumerate("AB"):
+        for ses, diameter in ((1, 12), (2, 8)):
+            add_visit(folder, sub, str(ses), *plum(300 + 10 * n + ses, [((8, 4, 2), diameter)]))
+    return folder
+
+
+def kill_and_repeat(folder, kills, rng, *, longest_s):
+    """Type the same command again and again, killed at random moments; at last let it be. Returns how that went."""
+    killed = 0
+    while killed < kills:
+        process = subprocess.Popen(
+            command(folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            process.wait(timeout=rng.uniform(2, longest_s))
+        except subprocess.TimeoutExpired:
+            # Every other time its jobs are killed with it, else they find out by themselves.
+            (os.kill if killed % 2 else os.killpg)(process.pid, signal.SIGKILL)
+            process.wait()
+            killed += 1
+        else:
+            assert process.returncode == 0
+            shutil.rmtree(folder / "out")
+    return run(folder)
+
+
+def compare_after_kills(folder, kills, seed, *, longest_s):
+    """Return what differs between results of a killed run and of one that was left alone; nothing should."""
+    killed, left_alone = make_two(folder / "killed"), make_two(folder / "left_alone")
+    assert run(left_alone).returncode == 0
+    done = kill_and_repeat(killed, kills, random.Random(seed), longest_s=longest_s)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours, theirs = digests(killed), digests(left_alone)
+    return sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+
+
+def test_after_kills_the_same_command_goes_on_to_the_same_results(tmp_path):
+    assert compare_after_kills(tmp_path, kills=5, seed=int(time.time()), longest_s=12) == []
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        differing = compare_after_kills(Path(folder), int(sys.argv[1]), seed=1, longest_s=25)
+        print(f"{sys.argv[1]} kills; files that differ: {differing or 'none'}")

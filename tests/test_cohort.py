@@ -10,15 +10,20 @@ from mettrail.errors import InputError
 CE = "ce-gadolinium_T1w"
 
 
-def index(bids, out, **changes):
+def load(bids, out, **changes):
     settings = {
         "reference": CE,
         "sequences": ["T1w", "T2w", "FLAIR"],
         "labels_folder": "",
         "labels_sessions": [],
+        "labels_scheme": "mettrail",
         "edits": "",
     }
-    return cohort.load_cohort(bids, out, **(settings | changes)).set_index(["sub", "ses"])
+    return cohort.load_cohort(bids, out, **(settings | changes))
+
+
+def index(bids, out, **changes):
+    return load(bids, out, **changes).sessions.set_index(["sub", "ses"])
 
 
 def dated(**days):
@@ -132,7 +137,7 @@ def test_the_dataset_is_indexed_again_only_when_it_changed(tmp_path, monkeypatch
     index(bids, tmp_path / "out")
     calls = []
     original = cohort.scans.find_scans
-    monkeypatch.setattr(cohort.scans, "find_scans", lambda folder: calls.append(folder) or original(folder))
+    monkeypatch.setattr(cohort.scans, "find_scans", lambda *given: calls.append(given) or original(*given))
     index(bids, tmp_path / "out")
     assert not calls
     write_bids(bids, {"A": {"2": [CE]}})
@@ -146,7 +151,7 @@ def test_a_failed_visit_steps_aside_for_the_others(tmp_path):
     failures = tmp_path / "unfinished.tsv"
     row = {"sub": "A", "ses": "2", "stage": "strip", "reason": "error", "detail": "x", "log": "strip.log"}
     pd.DataFrame([row]).to_csv(failures, sep="\t", index=False)
-    table = cohort.without_unfinished(cohort.read_cohort(tmp_path / "out" / "cohort.tsv"), str(failures))
+    table = cohort.without_unfinished(cohort.read_cohort(tmp_path / "out").sessions, str(failures))
     table = table.set_index(["sub", "ses"])
     assert table.loc[("A", "2"), ["usable", "reason"]].tolist() == ["false", "failed_strip"]
     assert table.loc[("A", "3"), "prior"] == "1"
@@ -160,7 +165,7 @@ def test_the_start_of_treatment_is_put_on_the_visits_time_axis(tmp_path):
     (bids / "participants.tsv").write_text("participant_id\ttreatment_start_date\nsub-A\t2021-01-15\nsub-B\tn/a\n")
     table = index(bids, tmp_path / "out")
     assert table["treatment_start_day"].tolist() == ["14", "14", "0", "n/a"]
-    people = cohort.read_participants(bids, cohort.read_cohort(tmp_path / "out" / "cohort.tsv"))
+    people = cohort.read_cohort(tmp_path / "out").participants
     assert people["A"]["treatment_start_day"] == "14"
     assert people["C"] == {"participant_id": "sub-C", "treatment_start_day": "n/a"}
 
@@ -264,7 +269,7 @@ def test_readers_tables_are_found_and_must_be_of_the_cohort(tmp_path):
 
 def test_labels_that_are_none_of_ours_take_out_their_visit_alone(tmp_path):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
-    for ses, label in (("1", 3), ("2", 4)):
+    for ses, label in (("1", 1), ("2", 4)):
         data = np.full((9, 10, 11), label, np.uint8)
         write_scan(tmp_path / f"masks/sub-A/ses-{ses}/anat/sub-A_ses-{ses}_dseg.nii.gz", data)
     table = index(bids, tmp_path / "out", labels_folder=str(tmp_path / "masks"))

@@ -26,16 +26,16 @@ try:
     settings.read_numbers(config, SCHEMA)
     settings.check_config(config, SCHEMA)
     OUT = Path(config["out"])
-    # Only the main process looks at the dataset; jobs read the table it has left.
-    COHORT = (
+    # Only the main process looks at the dataset; jobs read what it has left.
+    FOUND = (
         cohorts.load_cohort(
             Path(config["bids"]), OUT, **settings.index_settings(config)
         )
         if workflow.is_main_process
-        else cohorts.read_cohort(OUT / "cohort.tsv")
+        else cohorts.read_cohort(OUT)
     )
     # Sessions that failed in the first pass are taken out in the second (see finish_others).
-    COHORT = cohorts.without_unfinished(COHORT, config.get("unfinished"))
+    COHORT = cohorts.without_unfinished(FOUND.sessions, config.get("unfinished"))
     REFERENCE = config["reference"]
     SEQUENCES = [name for name in config["sequences"] if name != REFERENCE]
     COHORT, MODELS = choice.choose_models(
@@ -45,7 +45,7 @@ try:
         reference=REFERENCE,
         sequences=SEQUENCES,
     )
-    PARTICIPANTS = cohorts.read_participants(Path(config["bids"]), COHORT)
+    PARTICIPANTS = FOUND.participants
     OVERRIDES = cohorts.find_overrides(
         Path(config["overrides"] or config["bids"]), list(PARTICIPANTS)
     )
@@ -55,6 +55,10 @@ except InputError as err:
 
 SESSIONS = {(row["sub"], row["ses"]): row for row in COHORT.to_dict("records")}
 PATIENTS = list(PARTICIPANTS)
+# By patient, in order of time: to search all sessions for each of them takes minutes in a large cohort.
+VISITS = {}
+for row in SESSIONS.values():
+    VISITS.setdefault(row["sub"], []).append(row)
 
 
 TRAINING = f"{OUT}/train/task-{config['train']['task']}"
@@ -195,11 +199,8 @@ def of_all(path):
 
 
 def usable_sessions(sub):
-    return [
-        row["ses"]
-        for row in SESSIONS.values()
-        if row["sub"] == sub and row["usable"] == "true"
-    ]
+    """The patient's visits that can be used, in order of time."""
+    return [row["ses"] for row in VISITS.get(sub, []) if row["usable"] == "true"]
 
 
 def sequences_for(task, path):
@@ -269,6 +270,7 @@ def training_sessions(wildcards):
                 for name, path in training_images(row).items()
             },
             "labels": row["labels"],
+            "scheme": config["labels"]["scheme"],
             "prior": training_prior(row),
         }
         for row in sessions_to_train_on()
@@ -310,7 +312,7 @@ def session_row(wildcards):
 
 def patient_rows(wildcards):
     """The patient's rows of the cohort table: small, so that another patient's new visit reruns nothing here."""
-    return [row for row in SESSIONS.values() if row["sub"] == wildcards.sub]
+    return VISITS.get(wildcards.sub, [])
 
 
 def participant(wildcards):
@@ -379,7 +381,7 @@ def start_run():
     """Say what is wrong with the dataset; forget what failed in earlier runs, for it is tried again."""
     if config.get("unfinished"):
         return
-    for line in cohorts.describe_problems(COHORT.to_dict("records")):
+    for line in cohorts.describe_problems(COHORT.to_dict("records"), FOUND.not_used):
         print(line, file=sys.stderr)
     joblog.clear_failures(OUT)
 

@@ -11,7 +11,7 @@ from mettrail import provenance
 from mettrail.cohort.table import exclude, write_whole
 from mettrail.drawn import read_drawn
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.images import read_grid, read_image, require_magnitudes, require_whole
+from mettrail.images import read_grid, read_image, require_magnitudes
 
 # Threads that read; what they do is mostly unpacking, which lets others run.
 READERS = 4
@@ -86,7 +86,6 @@ def _list_files(row: dict, bids: Path, sequences: list[str], scheme) -> dict[str
 def _check_file(path: Path, on_grid_of: Path | None, scheme) -> dict | None:
     """Return what is wrong with a scan, or with a mask on the grid of its scan."""
     try:
-        require_whole(path)
         if on_grid_of is None:
             require_magnitudes(read_image(path))
         else:

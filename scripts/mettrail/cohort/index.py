@@ -68,13 +68,20 @@ def load_cohort(bids: Path, out: Path, *, keep: bool = True, **settings) -> Coho
     if found is None:
         found = index_cohort(bids, listing, memory=memory / "checks.jsonl", keep=keep, **settings)
     if keep:
-        rows = found.sessions.to_dict("records")
-        contents = {"format": FORMAT, "state": state, "columns": list(found.sessions), "sessions": rows}
-        contents |= {"participants": found.participants, "not_used": found.not_used}
-        write_whole(Path(out) / "cohort.tsv", as_tsv(rows, list(found.sessions)))
-        write_whole(Path(out) / "not_used.tsv", as_tsv(found.not_used, NOT_USED))
-        write_whole(_place(out), json.dumps(contents, indent=0))
+        _keep(out, state, found)
     return found
+
+
+def _keep(out: Path, state: str, found: Cohort) -> None:
+    names, rows = list(found.sessions), found.sessions.to_numpy().tolist()
+    kept = {"format": FORMAT, "state": state, "columns": names, "sessions": rows}
+    kept |= {"participants": found.participants, "not_used": found.not_used}
+    write_whole(_place(out), json.dumps(kept))
+    # For people to read; somebody may have taken them away.
+    write_whole(Path(out) / "cohort.tsv", as_tsv([names, *rows]))
+    write_whole(
+        Path(out) / "not_used.tsv", as_tsv([NOT_USED, *([item[key] for key in NOT_USED] for item in found.not_used)])
+    )
 
 
 def read_cohort(out: Path) -> Cohort:

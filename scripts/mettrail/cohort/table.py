@@ -66,7 +66,7 @@ def leave_unused(what: str, sub: str, reason: str, detail: str) -> dict:
     return {key: _in_one_line(text) for key, text in texts.items()}
 
 
-def make_sessions(rows: list[dict], names: list[str]) -> pd.DataFrame:
+def make_sessions(rows: list, names: list[str]) -> pd.DataFrame:
     """Return rows as a table of text."""
     return pd.DataFrame(rows, columns=names).astype("str")
 
@@ -84,9 +84,9 @@ def write_whole(path: Path, text: str) -> None:
         part.unlink(missing_ok=True)
 
 
-def as_tsv(rows: Iterable[dict], names: list[str]) -> str:
-    """Return rows of text as a TSV."""
-    return "".join("\t".join(cells) + "\n" for cells in [names, *([row[name] for name in names] for row in rows)])
+def as_tsv(rows: Iterable[Iterable[str]]) -> str:
+    """Return rows of text, the header first, as a TSV."""
+    return "".join("\t".join(cells) + "\n" for cells in rows)
 
 
 def _in_one_line(text: str) -> str:

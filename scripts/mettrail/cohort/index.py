@@ -15,9 +15,10 @@ import pandas as pd
 
 from mettrail.cohort import scans as scan_files
 from mettrail.cohort.check import check_files, fingerprint
+from mettrail.cohort.earlier import read_edits
 from mettrail.cohort.masks import find_given_labels
-from mettrail.cohort.order import order_visits, read_time
-from mettrail.cohort.people import read_people, read_session_info
+from mettrail.cohort.order import add_doubts, order_visits, read_time
+from mettrail.cohort.people import SessionInfo, read_people, read_session_info
 from mettrail.cohort.table import CLINICAL, IDENTITY, columns, exclude, read_cohort
 from mettrail.errors import InputError
 
@@ -97,34 +98,39 @@ def index_cohort(
             expected="a BIDS dataset (sub-*/ses-*/anat/*_T1w.nii.gz)",
             advice="Point bids= at the folder that holds the participants' folders.",
         )
+    people = read_people(bids, subjects)
     rows = []
     for sub in subjects:
-        info = read_session_info(bids, sub)
+        scans_of = {s["ses"]: s["path"] for s in scans if s["sub"] == sub and s["role"] == reference}
+        try:
+            info, bad_table = read_session_info(bids, sub, scans_of), ""
+        except InputError as err:
+            if err.reason != "bad_table":
+                raise
+            # A malformed table takes out its own patient, and nobody else.
+            info = SessionInfo()
+            bad_table = f"{err.what}: found {err.found}; expected {err.expected}. {err.advice}"
         folders = [p.name[4:] for p in (bids / f"sub-{sub}").glob("ses-*") if p.is_dir()]
         found = {s["ses"] for s in scans if s["sub"] == sub}
-        for ses in sorted(found | set(folders) | set(info)):
-            rows.append(
-                _session_row(sub, ses, scans, reference, sequences, info.get(ses, {}), labels_folder, labels_sessions)
-            )
+        for ses in sorted(found | set(folders) | set(info.rows) | set(info.out)):
+            row = _session_row(sub, ses, scans, reference, sequences, info, labels_folder, labels_sessions)
+            if bad_table:
+                row |= {"usable": "false", "reason": "bad_table", "detail": bad_table}
+            rows.append(row)
     check_files(bids, rows, sequences, checks_path)
     table = pd.DataFrame(rows, columns=[*columns(sequences), "time"])
     table = _apply_edits(table, edits)
-    return order_visits(table, read_people(bids))[columns(sequences)]
+    return add_doubts(order_visits(table, people.rows), people.doubts)[columns(sequences)]
 
 
 def _session_row(sub, ses, scans, reference, sequences, info, labels_folder, labels_sessions) -> dict:
     row = dict.fromkeys([*columns(sequences), "time"], "n/a")
     row |= {"sub": sub, "ses": ses, "usable": "true", "flags": ""}
-    row |= {key: info[key] for key in CLINICAL if info.get(key, "n/a") not in ("", "n/a")}
-    try:
-        row["time"] = read_time(info)
-    except ValueError as err:
-        where = f"sub-{sub}/sub-{sub}_sessions.tsv, ses-{ses}"
-        exclude(
-            row,
-            "bad_date",
-            f"{where}: found {err}; correct it (a shifted date is fine if order and distances are true).",
-        )
+    given = info.rows.get(ses, {})
+    row |= {key: given[key] for key in CLINICAL if key in given}
+    row["time"] = read_time(given)
+    if ses in info.out:
+        exclude(row, *info.out[ses])
     flags = []
     if not LABEL.match(sub) or not LABEL.match(ses):
         exclude(row, "bad_label", f"labels sub-{sub}, ses-{ses}: only letters and digits are allowed")
@@ -153,7 +159,10 @@ def _session_row(sub, ses, scans, reference, sequences, info, labels_folder, lab
             )
     if labels_folder and (not labels_sessions or {ses, f"ses-{ses}", f"sub-{sub}_ses-{ses}"} & set(labels_sessions)):
         find_given_labels(row, Path(labels_folder), required=bool(labels_sessions))
-    row["flags"] = ";".join(flags)
+    doubts = info.doubts.get(ses, [])
+    row["flags"] = ";".join(dict.fromkeys([*flags, *(flag for flag, _ in doubts)]))
+    if doubts and row["usable"] == "true":
+        row["detail"] = " ".join(sentence for _, sentence in doubts)
     return row
 
 
@@ -168,8 +177,8 @@ def _listing_digest(bids: Path, settings: dict) -> dict:
                 parts.append(str(path))
             elif path.name.endswith((".nii", ".nii.gz", ".tsv")):
                 parts.append(fingerprint(path))
-    if settings["edits"]:
-        parts.append(Path(settings["edits"]).read_text())
+    if settings["edits"] and Path(settings["edits"]).is_file():
+        parts.append(Path(settings["edits"]).read_bytes().hex())
     return {"bids": str(bids), "sha256": hashlib.sha256("\n".join(parts).encode()).hexdigest()}
 
 
@@ -177,24 +186,13 @@ def _apply_edits(table: pd.DataFrame, edits: str) -> pd.DataFrame:
     """Let the corrections made by people win."""
     if not edits:
         return table
-    path = Path(edits)
-    if not path.exists():
-        raise InputError(path, found="no such file", expected="a TSV", advice="Correct index.edits or leave it empty.")
-    changes = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    if list(changes.columns) != ["sub", "ses", "column", "value"]:
-        raise InputError(
-            path,
-            found=f"columns {list(changes.columns)}",
-            expected="sub, ses, column, value",
-            advice="Correct the header.",
-        )
     allowed = set(table.columns) - {*IDENTITY, "order", "prior", "time", "detail", "treatment_start_day"}
-    for edit in changes.to_dict("records"):
-        sub, ses = edit["sub"].removeprefix("sub-"), edit["ses"].removeprefix("ses-")
+    for edit in read_edits(Path(edits)):
+        sub, ses = edit["sub"], edit["ses"]
         mine = (table["sub"] == sub) & (table["ses"] == ses)
         if not mine.any() or edit["column"] not in allowed:
             raise InputError(
-                path,
+                f"{edits}, line {edit['line']}",
                 found=f"sub-{sub} ses-{ses}, column {edit['column']!r}",
                 expected=f"a session of the dataset and one of the columns {sorted(allowed)}",
                 advice="Correct the line.",
@@ -205,7 +203,7 @@ def _apply_edits(table: pd.DataFrame, edits: str) -> pd.DataFrame:
         if edit["column"] == "reference":
             table.loc[mine, ["usable", "reason", "detail"]] = ["true", "n/a", "n/a"]
         if edit["column"] == "usable" and edit["value"] == "false" and (table.loc[mine, "reason"] == "n/a").all():
-            table.loc[mine, ["reason", "detail"]] = ["excluded_by_reader", f"taken out in {path}"]
+            table.loc[mine, ["reason", "detail"]] = ["excluded_by_reader", f"taken out in {edits}"]
     return table
 
 

@@ -52,7 +52,7 @@ def test_a_participant_is_known_with_and_without_sub(bids, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["1", "001", "sub-1", "SUB-01", "Sub-001", "sub01", "sub_01", '"sub-01"', "sub-01\u200b"]
+    "name", ["1", "001", "sub-1", "SUB-01", "Sub-001", "sub01", "sub_01", "1.0", '"sub-01"', "sub-01\u200b"]
 )
 def test_a_participant_who_is_nearly_somebody_is_asked_for(bids, name):
     about_people(bids, f"participant_id\ttreatment_start_day\nsub-02\tn/a\n{name}\t7\n")

@@ -151,8 +151,8 @@ def read_session_info(bids: Path, sub: str, reference_scans: Mapping[str, str]) 
     """
     info, folder = SessionInfo(), bids / f"sub-{sub}"
     sessions = {path.name[4:] for path in folder.glob("ses-*") if path.is_dir()} | set(reference_scans)
-    # What is not about one session is said of the first.
-    first = min(sessions, default="1")
+    # What is not about one session is said of the first that can be read.
+    first = min((ses for ses, scan in reference_scans.items() if scan != MISSING), default=min(sessions, default="1"))
     path = folder / f"sub-{sub}_sessions.tsv"
     if is_given(path):
         _read_sessions(info, path, sub, sessions, first)
@@ -246,6 +246,7 @@ def _read_scan_times(
         reference = reference_scans.get(ses, MISSING)
         row = info.rows.get(ses, {})
         untimed = all(row.get(column, MISSING) == MISSING for column in TIMES)
+        given = row.get("acq_time", MISSING)
         times, bad = _times_of(table, f"ses-{ses}", reference)
         shown = path.relative_to(bids)
         if untimed and bad:
@@ -258,16 +259,12 @@ def _read_scan_times(
         elif untimed and reference != MISSING and not _rows_of(table, f"ses-{ses}", reference):
             found = f"{shown}: no row whose filename is {Path(reference).name}; the date of the scan is not known."
             info.doubt(ses, "scan_not_listed", found)
-        elif (
-            times
-            and row.get("acq_time", MISSING)[:10] not in {MISSING, *(time[:10] for time in times)}
-            and not disagrees
-        ):
+        elif times and not disagrees and given[:10] not in {MISSING, *(time[:10] for time in times)}:
             disagrees = True
             info.doubt(
                 ses, "dates_disagree",
-                f"{shown} has acq_time {min(times)}, sessions.tsv {row['acq_time']}; the latter is used, here and for "
-                "this patient's other sessions.",
+                f"{shown} has acq_time {min(times)}, sessions.tsv {given}; the latter is used, here and for this "
+                "patient's other sessions.",
             )  # fmt: skip
 
 
@@ -347,16 +344,16 @@ def _tables_by_another_name(folder: Path, what: str) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.is_file()
-        and re.fullmatch(rf"(.*_)?{what}.*", path.name.lower())
+        if re.fullmatch(rf"(.*_)?{what}.*", path.name.lower())
         and not path.name.startswith(".")
         and path.suffix != ".json"
+        and path.is_file()
     )
 
 
 def _near(label: str) -> str:
-    """Return a form in which names are alike that differ in case, leading zeros and signs between."""
-    bare = re.sub(r"^[^a-z0-9]*(sub|ses)([^a-z0-9]+|(?=\d))", "", label.lower())
+    """Return a form in which names are alike that differ in case, leading zeros and signs between (``1.0`` is 1)."""
+    bare = re.sub(r"^[^a-z0-9]*(sub|ses)([^a-z0-9]+|(?=\d))|\.0+$", "", label.lower())
     return re.sub(r"\d+", lambda digits: digits[0].lstrip("0") or "0", re.sub("[^a-z0-9]", "", bare))
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import cohort, joblog, matching, rano, tables
+from mettrail import cohort, joblog, matching, rano, tables, tsv
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -17,7 +17,7 @@ with joblog.to(snakemake.log[0]):
         snakemake.params.participant,
         rano=snakemake.params.rano,
         volume=snakemake.params.volume,
-        overrides=tables.read_text(overrides) if overrides else None,
+        overrides=tsv.read_frame(overrides) if overrides else None,
         overrides_source=overrides or "",
         frozen=tables.read_table(frozen, "lesions") if frozen else None,
         config_hash=snakemake.params.config_hash,

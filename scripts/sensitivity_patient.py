@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, joblog, sensitivity, tables
+from mettrail import images, joblog, sensitivity, tables, tsv
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -25,6 +25,6 @@ with joblog.to(snakemake.log[0]):
         values=snakemake.params["values"],
         grid=images.read_image(reference).grid if reference else None,
         reference_session=snakemake.params.reference_session,
-        overrides=tables.read_text(overrides) if overrides else None,
+        overrides=tsv.read_frame(overrides) if overrides else None,
     )
     tables.write_tsv(responses, snakemake.output.responses)

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
 from mettrail import provenance
 from mettrail.cohort import masks as mask_files
-from mettrail.cohort import people as tables_of_people
 from mettrail.cohort import scans as scan_files
 from mettrail.cohort.check import check_files, describe
-from mettrail.cohort.order import order_visits, read_time
+from mettrail.cohort.earlier import read_edits
+from mettrail.cohort.order import add_doubts, order_visits, read_time
+from mettrail.cohort.people import SessionInfo, complete_participants, read_people, read_session_info
 from mettrail.cohort.table import (
     CLINICAL,
     IDENTITY,
@@ -214,7 +212,7 @@ def index_cohort(
             expected="a BIDS dataset (sub-*/ses-*/anat/*_T1w.nii.gz)",
             advice="Point bids= at the folder that holds the participants' folders.",
         )
-    people = _read_people(bids, [sub for sub in patients if scan_files.LABEL.fullmatch(sub)])
+    people = read_people(bids, patients)
     rows = []
     for sub in patients:
         rows += _patient_rows(bids, sub, found, roles)
@@ -222,24 +220,28 @@ def index_cohort(
     if labels_folder or labels_sessions:
         not_used += _give_masks(rows, Path(labels_folder), listing.labels, labels_sessions)
     # Files that a reader names are opened like all others; what else a reader says is the last word.
-    files, changes = ("reference", *sequences, "labels"), _read_edits(edits)
+    files, changes = ("reference", *sequences, "labels"), read_edits(Path(edits)) if edits else []
     _apply_edits(rows, [change for change in changes if change["column"] in files], edits)
     check_files(bids, rows, sequences, scheme=labels_scheme, memory=memory, keep=keep)
     _apply_edits(rows, [change for change in changes if change["column"] not in files], edits)
-    table = order_visits(make_sessions(rows, [*names, "time"]), people.rows)[names].astype("str")
-    return Cohort(table, _participants(table, people.rows), not_used)
+    table = add_doubts(order_visits(make_sessions(rows, [*names, "time"]), people.rows), people.doubts)
+    table = table[names].astype("str")
+    named = table[table["sub"].str.fullmatch(scan_files.LABEL.pattern).astype(bool)]
+    return Cohort(table, complete_participants(people.rows, named), not_used)
 
 
 def _patient_rows(bids: Path, sub: str, found: scan_files.Found, roles: list[str]) -> list[dict]:
     """Return a row for each session of a patient that has a folder, scans, or a line in a table."""
-    mine, trouble, info = found.scans.get(sub, {}), None, _Info()
+    mine, trouble, info = found.scans.get(sub, {}), None, SessionInfo()
     if not scan_files.LABEL.fullmatch(sub):
         trouble = ("bad_label", f"the folder sub-{sub}: {BAD_LABEL}")
     else:
         references = {ses: [scan.path for scan in scans if scan.role == roles[0]] for ses, scans in mine.items()}
         try:
-            info = _read_session_info(bids, sub, {ses: paths[0] for ses, paths in references.items() if paths})
+            info = read_session_info(bids, sub, {ses: paths[0] for ses, paths in references.items() if paths})
         except InputError as err:
+            if err.reason != "bad_table":
+                raise
             # A malformed table takes out its own patient, and nobody else.
             trouble = (err.reason, describe(err))
     return [
@@ -251,8 +253,7 @@ def _patient_rows(bids: Path, sub: str, found: scan_files.Found, roles: list[str
 def _session_row(sub, ses, scans, found, roles, info, trouble) -> dict:
     row = dict.fromkeys([*columns(roles[1:]), "time"], "n/a") | {"sub": sub, "ses": ses, "usable": "true"}
     given = info.rows.get(ses, {})
-    row |= {key: given[key] for key in CLINICAL if given.get(key, "n/a") not in ("", "n/a")}
-    row["time"] = given.get("time", "n/a")
+    row |= {key: given[key] for key in CLINICAL if key in given} | {"time": read_time(given)}
     if trouble:
         exclude(row, *trouble)
     if not scan_files.LABEL.fullmatch(ses):
@@ -318,38 +319,7 @@ def _give_masks(rows: list[dict], folder: Path, entries: list[scan_files.Entry],
     return not_used
 
 
-def _participants(table: pd.DataFrame, rows: dict[str, dict]) -> dict[str, dict]:
-    """Return, per patient whose label can be used, the row of participants.tsv with the day treatment began."""
-    days: dict[str, str] = {}
-    for sub, day in zip(table["sub"], table["treatment_start_day"]):
-        if days.get(sub, "n/a") == "n/a" and scan_files.LABEL.fullmatch(sub):
-            days[sub] = day
-    return {
-        sub: rows.get(sub, {}) | {"participant_id": f"sub-{sub}", "treatment_start_day": day}
-        for sub, day in sorted(days.items())
-    }
-
-
 # ------------------------------------------------------------------------------------------------ corrections by people
-
-
-def _read_edits(edits: str) -> list[dict]:
-    """Read the corrections: sub, ses, column, value."""
-    if not edits:
-        return []
-    path = Path(edits)
-    if not path.is_file():
-        raise InputError(path, found="no such file", expected="a TSV", advice="Correct index.edits or leave it empty.")
-    changes = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    if list(changes.columns) != ["sub", "ses", "column", "value"]:
-        raise InputError(
-            path,
-            found=f"columns {list(changes.columns)}",
-            expected="sub, ses, column, value",
-            advice="Correct the header.",
-        )
-    changes["sub"], changes["ses"] = changes["sub"].str.removeprefix("sub-"), changes["ses"].str.removeprefix("ses-")
-    return changes.to_dict("records")
 
 
 def _apply_edits(rows: list[dict], changes: list[dict], edits: str) -> None:
@@ -358,58 +328,17 @@ def _apply_edits(rows: list[dict], changes: list[dict], edits: str) -> None:
     allowed = set(rows[0] if rows else ()) - {*IDENTITY, "order", "prior", "time", "detail", "treatment_start_day"}
     for edit in changes:
         row, column, value = sessions.get((edit["sub"], edit["ses"])), edit["column"], edit["value"]
-        number = _as_number(value) if column == "days" else 0.0
-        if row is None or column not in allowed or not math.isfinite(number):
+        if row is None or column not in allowed:
             raise InputError(
-                edits,
-                found=f"sub-{edit['sub']} ses-{edit['ses']}, column {column!r}, value {value!r}",
-                expected=f"a session of the dataset, one of the columns {sorted(allowed)}, and a number for days",
+                f"{edits}, line {edit['line']}",
+                found=f"sub-{edit['sub']} ses-{edit['ses']}, column {column!r}",
+                expected=f"a session of the dataset and one of the columns {sorted(allowed)}",
                 advice="Correct the line.",
             )
         row[column] = value
         if column == "days":
-            row["time"] = f"day:{number}"
+            row["time"] = f"day:{float(value)}"
         if column == "reference" and row["reason"] in ("ambiguous_scan", "no_contrast", "no_reference"):
             row |= {"usable": "true", "reason": "n/a", "detail": "n/a"}
         if column == "usable" and value == "false" and row["reason"] == "n/a":
             row |= {"reason": "excluded_by_reader", "detail": f"taken out in {edits}"}
-
-
-def _as_number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-# -------------------------------------------------------------------------------------------- the seam to cohort/people
-
-
-@dataclass
-class _Info:
-    rows: dict[str, dict] = field(default_factory=dict)
-    doubts: dict[str, list] = field(default_factory=dict)
-    out: dict[str, tuple] = field(default_factory=dict)
-
-
-@dataclass
-class _People:
-    rows: dict[str, dict]
-    not_used: list[dict] = field(default_factory=list)
-    doubts: dict[str, list] = field(default_factory=dict)
-
-
-def _read_people(bids: Path, patients: list[str]) -> _People:  # noqa: ARG001
-    return _People(tables_of_people.read_people(bids))
-
-
-def _read_session_info(bids: Path, sub: str, reference_scans: dict[str, str]) -> _Info:  # noqa: ARG001
-    info = _Info(tables_of_people.read_session_info(bids, sub))
-    for ses, given in info.rows.items():
-        try:
-            given["time"] = read_time(given)
-        except ValueError as err:
-            where = f"sub-{sub}/sub-{sub}_sessions.tsv, ses-{ses}"
-            advice = "correct it (a shifted date is fine if order and distances are true)."
-            info.out[ses] = ("bad_date", f"{where}: found {err}; {advice}")
-    return info

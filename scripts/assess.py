@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import cohort, jobs, matching, rano, tables
+from mettrail import cohort, jobs, matching, rano, tables, tsv
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -22,7 +22,7 @@ with jobs.job(snakemake, failable=("tables", "registries")) as output:
             snakemake.params.participant,
             rano=snakemake.params.rano,
             volume=snakemake.params.volume,
-            overrides=tables.read_text(overrides) if overrides and any(done) else None,
+            overrides=tsv.read_frame(overrides) if overrides and any(done) else None,
             overrides_source=overrides or "",
             frozen=tables.read_table(frozen, "lesions") if frozen and any(done) else None,
             config_hash=snakemake.params.config_hash,

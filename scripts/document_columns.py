@@ -1,9 +1,14 @@
-"""Write the columns of the final tables into the README, from their one list: `python scripts/document_columns.py`."""
+"""Write what code lists once into the documentation: `python scripts/document_columns.py`.
+
+The columns of the final tables go into README.md, the words of people's tables into config/README.md.
+"""
 
 from pathlib import Path
 
-from mettrail import tables
+from mettrail import tables, vocabulary
 
 if __name__ == "__main__":
-    readme = Path(__file__).parents[1] / "README.md"
+    root = Path(__file__).parents[1]
+    readme, settings = root / "README.md", root / "config" / "README.md"
     readme.write_text(tables.renew_markdown(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    settings.write_text(vocabulary.renew_markdown(settings.read_text(encoding="utf-8")), encoding="utf-8")

@@ -35,6 +35,7 @@ with jobs.job(snakemake, failable=("pages", "lesions", "sessions", "patients"), 
         pd_fraction=settings["rano"]["pd"],
     )
     problems = cohort.list_problems(snakemake.params.sessions) + jobs.read_failures(snakemake.params.out)
+    problems += cohort.list_not_used(snakemake.params.not_used)
     problems += results.remove_pages_of_others(snakemake.params.out, list(patients["participant_id"]))
     page = report.cohort_page(
         patients,

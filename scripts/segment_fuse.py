@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, jobs, segmentation, sidecars, tables
+from mettrail import drawn, images, jobs, segmentation, sidecars, tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 with jobs.job(snakemake, skippable=("known", "prior")) as output:
     raw = images.read_image(snakemake.input.raw)
     if snakemake.input.get("given"):
-        labels = images.read_labels(snakemake.input.given, images.TISSUE_LABELS)
+        labels = drawn.read_drawn(snakemake.input.given, snakemake.params.scheme)
         images.require_same_grid(raw, labels)
         pieces, evidence = segmentation.evidence_of_people(labels)
     else:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import cohort, images, jobs, sensitivity, sidecars, tables
+from mettrail import cohort, images, jobs, sensitivity, sidecars, tables, tsv
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -28,6 +28,6 @@ with jobs.job(snakemake, failable=(*FILES, "reference")) as output:
         if whole
         else None,
         reference_session=space,
-        overrides=tables.read_text(overrides) if overrides else None,
+        overrides=tsv.read_frame(overrides) if overrides else None,
     )
     tables.write_tsv(responses, output.responses)

@@ -1,3 +1,7 @@
+import gzip
+import tracemalloc
+import zlib
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -5,6 +9,7 @@ from conftest import write_scan
 from mettrail import images
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
+from scipy import ndimage
 
 
 def test_a_scan_comes_back_as_it_was_written(tmp_path, oblique_affine):
@@ -116,3 +121,201 @@ def test_half_a_voxel_beyond_the_outermost_centres_is_still_in_view(shift):
     assert images.resample(labels, Grid((4, 5, 6), affine), order=0).data.all()
     affine[:3, 3] = 0.7 * np.sign(shift)
     assert images.resample(labels, Grid((4, 5, 6), affine), order=0).data.sum() == 3 * 4 * 5
+
+
+def tamper(path, **fields):
+    """Change numbers of a header in place, compressed or not, and nothing else."""
+    packed = path.suffix == ".gz"
+    raw = bytearray(gzip.decompress(path.read_bytes()) if packed else path.read_bytes())
+    header = nib.Nifti1Header(bytes(raw[:348]), check=False)
+    for name, value in fields.items():
+        name, _, place = name.partition("__")
+        if place:
+            header[name][int(place)] = value
+        else:
+            header[name] = value
+    raw[:348] = header.binaryblock
+    path.write_bytes(gzip.compress(bytes(raw)) if packed else bytes(raw))
+    return path
+
+
+def of_kind(dtype):
+    return lambda path: write_scan(path, np.ones((5, 6, 7), dtype))
+
+
+def of_shape(*shape):
+    return lambda path: write_scan(path, np.random.default_rng(0).random(shape, dtype=np.float32))
+
+
+def of_spacing(*spacing):
+    return lambda path: write_scan(path, affine=np.diag([*spacing, 1.0]))
+
+
+def changed(**fields):
+    return lambda path: tamper(write_scan(path), **fields)
+
+
+def as_bytes(change):
+    def make(path):
+        write_scan(path)
+        path.write_bytes(change(path.read_bytes()))
+
+    return make
+
+
+def flip_checksum(raw):
+    return raw[:-8] + bytes([raw[-8] ^ 1]) + raw[-7:]
+
+
+def flip_a_voxel(raw):
+    """Flip bits of stored data, as a bad disk does: gzip alone notices, and only at the end."""
+    inside = bytearray(gzip.decompress(raw))
+    inside[400] ^= 0xFF
+    stored = zlib.compressobj(0, zlib.DEFLATED, 31)
+    good, bad = (stored.copy() for _ in range(2))
+    packed = good.compress(bytes(inside)) + good.flush()
+    return packed[:-8] + (bad.compress(gzip.decompress(raw)) + bad.flush())[-8:]
+
+
+def link_to(target):
+    def make(path):
+        path.symlink_to(target)
+
+    return make
+
+
+RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "said"),
+    [
+        pytest.param(as_bytes(lambda raw: raw[: len(raw) // 2]), "unreadable", "cut short", id="cut short"),
+        pytest.param(as_bytes(flip_checksum), "unreadable", "CRC", id="checksum"),
+        pytest.param(as_bytes(flip_a_voxel), "unreadable", "CRC", id="flipped bits"),
+        pytest.param(as_bytes(lambda raw: b""), "unreadable", "an empty file", id="empty"),
+        pytest.param(as_bytes(lambda raw: b"<html>404</html>"), "unreadable", "not compressed", id="web page"),
+        pytest.param(as_bytes(gzip.decompress), "unreadable", "not compressed although", id="not compressed"),
+        pytest.param(as_bytes(lambda raw: gzip.compress(b"x" * 900)), "unreadable", "begin like NIfTI", id="no NIfTI"),
+        pytest.param(as_bytes(lambda raw: b"../../.git/annex/objects/x"), "unreadable", "datalad get", id="pointer"),
+        pytest.param(as_bytes(lambda raw: b"version https://git-lfs.g"), "unreadable", "git lfs pull", id="lfs"),
+        pytest.param(link_to("nowhere"), "unreadable", "datalad get", id="dangling"),
+        pytest.param(link_to("a.nii.gz"), "unreadable", "damaged|link", id="link to itself"),
+        pytest.param(lambda path: path.mkdir(), "unreadable", "a folder", id="folder"),
+        pytest.param(changed(dim__1=-9), "unreadable", "impossible dimensions", id="negative dimension"),
+        pytest.param(changed(dim__0=0), "unreadable", "impossible dimensions", id="no dimensions"),
+        pytest.param(changed(dim__0=99), "unreadable", "impossible dimensions", id="99 dimensions"),
+        pytest.param(changed(dim__1=32000, dim__2=32000), "unreadable", "promises", id="absurd dimensions"),
+        pytest.param(changed(dim__1=20), "unreadable", "cut short", id="more voxels than data"),
+        pytest.param(changed(dim__3=5), "unreadable", "more than the header", id="fewer voxels than data"),
+        pytest.param(changed(datatype=999), "bad_datatype", "999", id="unknown datatype"),
+        pytest.param(changed(datatype=4), "bad_datatype", "32 bits", id="wrong datatype"),
+        pytest.param(changed(magic=b"ni1"), "unreadable", "half of a pair", id="half of a pair"),
+        pytest.param(changed(magic=b""), "unreadable", "without NIfTI's mark", id="analyze"),
+        pytest.param(of_kind(np.complex64), "bad_datatype", "complex", id="complex"),
+        pytest.param(of_kind(RGB), "bad_datatype", "colours", id="colours"),
+        pytest.param(of_shape(5, 6, 7, 2), "not_3d", "4-D", id="two volumes"),
+        pytest.param(of_shape(5, 6, 1, 1, 3), "not_3d", "5-D", id="vectors"),
+        pytest.param(of_shape(9, 10), "not_3d", "2-D", id="a picture"),
+        pytest.param(of_shape(9, 10, 1), "too_few_slices", "9x10x1", id="one slice"),
+        pytest.param(of_spacing(1000, 1000, 1000), "bad_spacing", "1e\\+03", id="1000 mm"),
+        pytest.param(of_spacing(1, 1, 0.01), "bad_spacing", "0.01", id="0.01 mm"),
+        pytest.param(changed(pixdim__3=0), "bad_spacing", "1x1x0", id="no spacing"),
+        pytest.param(changed(pixdim__3=np.nan), "bad_spacing", "nan", id="spacing is no number"),
+        pytest.param(changed(sform_code=0, qform_code=0), "no_orientation", "which side", id="no codes"),
+        pytest.param(changed(srow_x=0), "bad_affine", "without volume", id="flat"),
+        pytest.param(changed(srow_x=np.nan), "bad_affine", "without volume", id="affine is no number"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_refused_in_words(tmp_path, make, reason, said):
+    path = tmp_path / "a.nii.gz"
+    make(path)
+    with pytest.raises(InputError, match=said) as caught:
+        images.read_image(path)
+    assert caught.value.reason == reason
+    assert "a.nii.gz" in caught.value.what
+    with pytest.raises(InputError):
+        images.read_labels(path)
+
+
+def test_a_file_without_compression_is_measured_too(tmp_path):
+    path = write_scan(tmp_path / "a.nii")
+    assert images.read_image(path).data.shape == (9, 10, 11)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="promises"):
+        images.read_image(path)
+    write_scan(tmp_path / "b.nii.gz").rename(path)
+    with pytest.raises(InputError, match=r"must end in \.nii\.gz"):
+        images.read_image(path)
+
+
+def test_absurd_dimensions_take_no_memory(tmp_path):
+    path = tamper(write_scan(tmp_path / "a.nii.gz"), dim__1=1000, dim__2=100)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="promises"):
+        images.read_image(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e6
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("dtype", ["int16", ">i2", "uint8", "float64"])
+def test_every_storage_is_read_as_nibabel_reads_it(tmp_path, oblique_affine, kind, name, dtype):
+    data = np.random.default_rng(2).integers(0, 200, (5, 6, 7)).astype(dtype)
+    img = kind(data, oblique_affine, kind.header_class(endianness=">") if dtype == ">i2" else None)
+    img.header.set_slope_inter(0.5, 3)
+    nib.save(img, tmp_path / name)
+    found = images.read_image(tmp_path / name)
+    expected = nib.load(tmp_path / name)
+    assert found.data.dtype == np.float32
+    np.testing.assert_allclose(found.data, expected.get_fdata(), rtol=1e-6)
+    np.testing.assert_array_equal(found.affine, expected.affine)
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7, 1), (5, 6, 7, 1, 1)])
+def test_a_file_of_one_volume_is_3d(tmp_path, shape):
+    path = write_scan(tmp_path / "a.nii.gz", np.arange(210, dtype=np.float32).reshape(shape))
+    assert images.read_image(path).data.shape == (5, 6, 7)
+    assert images.read_labels(path).data.shape == (5, 6, 7)
+    assert images.read_grid(path).shape == (5, 6, 7)
+
+
+def head(rng):
+    """A bright ball in the dark, with noise."""
+    x, y, z = np.indices((24, 24, 24)) - 11.5
+    return np.where(x**2 + y**2 + z**2 < 81, 400 + 60 * rng.standard_normal((24, 24, 24)), 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        (lambda d: d, False),
+        (lambda d: np.where(d > 0, (d - 400) / 60, 0), True),
+        (lambda d: d - 1024, True),
+        (lambda d: (d - d.mean()) / d.std(), True),
+        (lambda d: ndimage.zoom(d, 1.3, order=3), False),
+        (lambda d: d + 4 * np.random.default_rng(1).standard_normal(d.shape), False),
+        (lambda d: np.where(np.random.default_rng(1).random(d.shape) < 0.001, -400, d), False),
+    ],
+    ids=["magnitudes", "z-scored brain", "offset", "z-scored", "rings", "noise around 0", "a few voxels"],
+)
+def test_tissue_below_0_is_refused_and_ringing_is_not(change, refused):
+    image = Image(change(head(np.random.default_rng(0))).astype(np.float32), np.eye(4), "a.nii.gz")
+    if refused:
+        with pytest.raises(InputError, match="below 0") as caught:
+            images.require_magnitudes(image)
+        assert caught.value.reason == "negative_values"
+    else:
+        images.require_magnitudes(image)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "origin", "one"),
+    [(1.00001, 0, True), (1, 0.01, True), (1.0001, 0, True), (1.01, 0, False), (1, 0.3, False), (-1, 0, False)],
+)
+def test_grids_are_one_within_a_fraction_of_a_voxel(spacing, origin, one):
+    other = np.diag([spacing, 1, 1, 1.0])
+    other[0, 3] = origin
+    assert Grid((256, 256, 160), np.eye(4)).matches(Grid((256, 256, 160), other)) == one

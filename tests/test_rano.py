@@ -1173,25 +1173,6 @@ def test_a_recorded_status_wins_over_scores():
     assert last(sessions, "clinical_status") == "stable"
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "said"),
-    [
-        ("dexamethasone_equiv_mg_per_day", "4 mg", "a number, 0 at least"),
-        ("dexamethasone_equiv_mg_per_day", "-4", "a number, 0 at least"),
-        ("steroid_status", "tapered", "decreased"),
-        ("clinical_status", "bad", "improved, stable, worse"),
-        ("clinical_tumour_related", "maybe", "true, false"),
-        ("kps", "good", "a number"),
-    ],
-)
-def test_what_cannot_be_read_in_the_sessions_table_is_named(column, value, said):
-    with pytest.raises(InputError) as error:
-        assess({"L001": [20, 20]}, columns={"participant_id": "sub-1", column: [None, value]})
-    assert f"sub-1_sessions.tsv, {column} of ses-1" in str(error.value)
-    assert repr(value) in error.value.found
-    assert said in error.value.expected
-
-
 # --- Readers ------------------------------------------------------------------------------------------------------
 
 

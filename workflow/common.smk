@@ -1,7 +1,6 @@
 """The cohort, path builders and input functions. No rules, no science."""
 
 import functools
-import itertools
 import sys
 from pathlib import Path
 
@@ -36,16 +35,17 @@ try:
         results.check_place(config)
     OWNER = results.lock(OUT) if WRITES and not FETCHES else None
     if FETCHES:
-        COHORT = cohorts.empty(config["sequences"])
+        FOUND = cohorts.empty(config["sequences"])
     elif workflow.is_main_process:
-        COHORT = cohorts.load_cohort(
+        FOUND = cohorts.load_cohort(
             Path(config["bids"]),
             OUT,
             keep=WRITES and not OWNER,
             **settings.index_settings(config),
         )
     else:
-        COHORT = cohorts.read_cohort(OUT / "cohort.tsv")
+        FOUND = cohorts.read_cohort(OUT)
+    COHORT = FOUND.sessions
     REFERENCE = config["reference"]
     SEQUENCES = [name for name in config["sequences"] if name != REFERENCE]
     COHORT, MODELS = choice.choose_models(
@@ -55,7 +55,7 @@ try:
         reference=REFERENCE,
         sequences=SEQUENCES,
     )
-    PARTICIPANTS = cohorts.read_participants(Path(config["bids"]), COHORT)
+    PARTICIPANTS = FOUND.participants
     OVERRIDES = cohorts.find_overrides(
         Path(config["overrides"] or config["bids"]), list(PARTICIPANTS)
     )
@@ -65,11 +65,10 @@ except InputError as err:
 
 SESSIONS = {(row["sub"], row["ses"]): row for row in COHORT.to_dict("records")}
 PATIENTS = list(PARTICIPANTS)
-# By patient, in order of time.
-ROWS = {
-    sub: list(rows)
-    for sub, rows in itertools.groupby(SESSIONS.values(), key=lambda row: row["sub"])
-}
+# By patient, in order of time: to search all sessions for each of them takes minutes in a large cohort.
+VISITS = {}
+for row in SESSIONS.values():
+    VISITS.setdefault(row["sub"], []).append(row)
 
 
 TRAINING = f"{OUT}/train/task-{config['train']['task']}"
@@ -230,7 +229,8 @@ def of_all(path):
 
 
 def usable_sessions(sub):
-    return [row["ses"] for row in ROWS[sub] if row["usable"] == "true"]
+    """The patient's visits that can be used, in order of time."""
+    return [row["ses"] for row in VISITS.get(sub, []) if row["usable"] == "true"]
 
 
 def sequences_for(task, path):
@@ -300,6 +300,7 @@ def training_sessions(wildcards):
                 for name, path in training_images(row).items()
             },
             "labels": row["labels"],
+            "scheme": config["labels"]["scheme"],
             "prior": training_prior(row),
         }
         for row in sessions_to_train_on()
@@ -341,7 +342,7 @@ def session_row(wildcards):
 
 def patient_rows(wildcards):
     """The patient's rows of the cohort table: small, so that another patient's new visit reruns nothing here."""
-    return ROWS[wildcards.sub]
+    return VISITS.get(wildcards.sub, [])
 
 
 def participant(wildcards):
@@ -427,7 +428,7 @@ def start_run():
         raise WorkflowError(
             f"\n{OUT}: {OWNER} is writing here. Wait for it, or stop it, or name another folder: out=FOLDER."
         )
-    for line in cohorts.describe_problems(COHORT.to_dict("records")):
+    for line in cohorts.describe_problems(COHORT.to_dict("records"), FOUND.not_used):
         print(line, file=sys.stderr)
     jobs.announce_run(workflow.execution_settings.retries)
 

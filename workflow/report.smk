@@ -89,6 +89,7 @@ rule report:
     params:
         out=str(OUT),
         sessions=list(SESSIONS.values()),
+        not_used=FOUND.not_used,
         settings=settings.without_places(config),
         config_hash=settings.config_hash(config),
         captions=CAPTIONS,

@@ -96,6 +96,7 @@ rule segment_fuse:
         fusion=config["segment"]["fusion"],
         confidence=config["segment"]["confidence"],
         candidate_level=candidate_level,
+        scheme=config["labels"]["scheme"],
         source=source_digest("segment_fuse.py"),
     script:
         "../scripts/segment_fuse.py"

@@ -5,22 +5,39 @@ World coordinates are RAS+ millimetres throughout, arrays are (X, Y, Z) in the f
 
 from __future__ import annotations
 
+import gzip
+import math
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from scipy import ndimage
 
 from mettrail.errors import GridMismatchError, InputError
 
 ENHANCING, EDEMA, NECROSIS = 1, 2, 3
 TISSUE_LABELS = (0, ENHANCING, EDEMA, NECROSIS)
-# Affines of one scan written by two programs differ in the last digits of float32.
-AFFINE_TOLERANCE_MM = 1e-3
+# Two programs write one grid with other last digits (a spacing of 1.00001 beside 1); nobody draws this finely.
+GRID_TOLERANCE_VOX = 0.05
 # Angles between array axes and their sheared counterparts that resampling would silently distort.
 MAX_SHEAR = 1e-3
 MAX_FORM_DISAGREEMENT_MM = 1.0
+# No scan of a head has voxels smaller or larger than this; a header in metres or micrometres has.
+SPACING_MM = (0.1, 20.0)
+MIN_SLICES = 3
+# gzip never makes a file smaller than by this factor (a property of deflate): a header that claims more is wrong.
+MAX_COMPRESSION = 1100
+# Interpolation rings: a few voxels lie a little below 0. More or deeper ones are tissue (see `require_magnitudes`).
+RINGING = 0.2
+MAX_NEGATIVE = 0.01
+_KINDS = {
+    length.to_bytes(4, order): (kind, {"little": "<", "big": ">"}[order])
+    for length, kind in ((348, nib.Nifti1Header), (540, nib.Nifti2Header))
+    for order in ("little", "big")
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,8 @@ class Grid:
             return False
         corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
         corners[:, :3] *= np.array(self.shape) - 1
-        return bool(np.abs((self.affine - other.affine) @ corners.T).max() < AFFINE_TOLERANCE_MM)
+        apart = np.linalg.solve(self.affine, (self.affine - other.affine) @ corners.T)
+        return bool(np.abs(apart).max() < GRID_TOLERANCE_VOX)
 
     def crop(self, box: tuple[slice, slice, slice]) -> Grid:
         """Return the grid of ``array[box]``; slices with a start and a stop within the shape."""
@@ -100,10 +118,10 @@ def read_image(path: str | Path) -> Image:
     Raises
     ------
     InputError
-        Not a readable NIfTI, not 3-D, not finite, all one value, sheared, or two affines that disagree.
+        Not a whole NIfTI file, not one volume of real numbers, not finite, all one value, or without a sound place in
+        the world.
     """
-    img, affine = _open(path)
-    data = np.asarray(img.dataobj, dtype=np.float32)
+    data, affine = _read(path, np.float32)
     if not np.isfinite(data).all():
         bad = int((~np.isfinite(data)).sum())
         raise InputError(
@@ -124,6 +142,49 @@ def read_image(path: str | Path) -> Image:
     return Image(data, affine, str(path))
 
 
+def read_grid(path: str | Path) -> Grid:
+    """Read the grid of a scan from its header alone.
+
+    Raises
+    ------
+    InputError
+        As `read_image`, for what a header can show.
+    """
+    with _opened(path) as stream:
+        header = _read_header(Path(path), stream)
+    return Grid(_shape(header)[:3], _find_affine(path, header))
+
+
+def require_magnitudes(image: Image) -> None:
+    """Refuse a scan whose tissue lies below 0.
+
+    The bias correction sets what is below 0 to 0 and takes logarithms of the rest: a z-scored scan would lose half of
+    its brain there, one stored with an offset of -1024 nearly all of it. What counts is therefore how much of what is
+    not background lies clearly below 0: more than 1 % of the voxels that are not 0, lower than minus 20 % of the
+    brightness (99th percentile of magnitudes). Cubic interpolation rings beside edges: over real heads and brains it
+    leaves 0.03 % so deep, and 0.2 % where a brain was cut out sharply before.
+
+    Raises
+    ------
+    InputError
+        Says how much.
+    """
+    data = image.data
+    if data.min() >= 0:
+        return
+    signal = data[data != 0]
+    depth = RINGING * np.percentile(np.abs(signal), 99)
+    share = float((signal < -depth).mean())
+    if share > MAX_NEGATIVE:
+        raise InputError(
+            image.path or "scan",
+            found=f"{share:.0%} of the voxels that are not 0 lie below 0, down to {float(data.min()):g}",
+            expected="magnitudes: background near 0, tissue above it",
+            advice="Give the scan as the scanner made it, not z-scored or with an offset.",
+            reason="negative_values",
+        )
+
+
 def read_labels(path: str | Path, allowed: tuple[int, ...] | None = None) -> Image:
     """Read a label map as unsigned integers.
 
@@ -138,8 +199,7 @@ def read_labels(path: str | Path, allowed: tuple[int, ...] | None = None) -> Ima
     InputError
         Not readable, not 3-D, fractions, negative numbers, or values that are not allowed.
     """
-    img, affine = _open(path)
-    raw = np.asanyarray(img.dataobj)
+    raw, affine = _read(path)
     data = np.rint(raw)
     if not np.isfinite(raw).all() or np.abs(raw - data).max(initial=0) > 1e-3 or data.min(initial=0) < 0:
         raise InputError(
@@ -157,7 +217,7 @@ def read_labels(path: str | Path, allowed: tuple[int, ...] | None = None) -> Ima
                 path,
                 found=f"labels {strange}",
                 expected=f"only {list(allowed)} (1 enhancing, 2 edema, 3 necrosis)",
-                advice="Relabel the map; BraTS writes 1 and 3 the other way round.",
+                advice="Relabel the map.",
                 reason="bad_labels",
             )
     return Image(data, affine, str(path))
@@ -263,45 +323,132 @@ def resample(image: Image, grid: Grid, *, order: int = 1, world: np.ndarray | No
     return Image(out, grid.affine)
 
 
-def _open(path: str | Path):
-    """Open a 3-D NIfTI and settle on one affine."""
+def _read(path: str | Path, dtype=None) -> tuple[np.ndarray, np.ndarray]:
+    """Read the voxels of one 3-D volume to the end of the file, and settle on one affine.
+
+    To the end, because gzip's checksum stands there: whoever stops at the last voxel takes flipped bits for tissue.
+    The header is taken as it was written: nibabel, when it opens a file, turns a voxel size of 0 into 1 mm, silently.
+    """
+    with _opened(path) as stream:
+        header = _read_header(Path(path), stream)
+        affine = _find_affine(path, header)
+        spec = (_shape(header), header.get_data_dtype(), int(header["vox_offset"]), *header.get_slope_inter())
+        data = np.asanyarray(ArrayProxy(stream, spec), dtype)
+        more = 0
+        while block := stream.read(1 << 20):
+            more += len(block)
+    width, height, *_ = data.shape
+    if more >= width * height * header.get_data_dtype().itemsize:
+        raise _unreadable(path, f"{more} bytes more than the header promises: dimensions or datatype are wrong")
+    return data.reshape(data.shape[:3]), affine
+
+
+@contextmanager
+def _opened(path: str | Path):
+    """Open a file for reading, unpacked; whatever is wrong with it becomes one kind of error."""
     try:
-        img = nib.load(path)
-    except (OSError, nib.filebasedimages.ImageFileError, EOFError, ValueError) as err:
+        with gzip.open(path, "rb") if _is_gzip(path) else Path(path).open("rb") as stream:
+            yield stream
+    except InputError:
+        raise
+    except Exception as err:  # damaged files make gzip, nibabel and numpy stumble in many ways that all mean the same
+        raise _unreadable(path, _what_else(Path(path)) or f"a file that is damaged or cut short ({err})") from err
+
+
+def _read_header(path: Path, stream):
+    """Read a header and return it, if what it says can be true of a 3-D volume of real numbers."""
+    # The first number is the length of the header, in either byte order.
+    raw = stream.read(348)
+    kind, order = _KINDS.get(raw[:4], (None, ""))
+    raw += stream.read(192) if kind is nib.Nifti2Header else b""
+    if kind is None or len(raw) < kind.template_dtype.itemsize:
+        raise _unreadable(path, _what_else(path) or "a file that does not begin like NIfTI")
+    header = kind(raw, order, check=False)
+    if not header["magic"].item().startswith((b"n+1", b"n+2")):
+        raise _unreadable(path, "a header without NIfTI's mark, or one half of a pair of files (.hdr, .img)")
+    _require_sound_numbers(path, header)
+    shape = _shape(header)
+    shown = "x".join(map(str, shape)) or "none"
+    if not 1 <= header["dim"][0] <= 7 or min(shape) < 1 or not header["vox_offset"] >= len(raw):
+        raise _unreadable(path, f"impossible dimensions ({shown})")
+    wanted = int(header["vox_offset"]) + math.prod(shape) * header.get_data_dtype().itemsize
+    size = path.stat().st_size
+    if wanted > size * (MAX_COMPRESSION if _is_gzip(path) else 1):
+        raise _unreadable(path, f"a header that promises {shown} voxels, {wanted} bytes, in a file of {size} bytes")
+    if len(shape) < 3 or max(shape[3:], default=1) > 1:
         raise InputError(
             path,
-            found=f"no readable image ({err})",
-            expected="a NIfTI file",
-            advice="Check the path and that the file was copied whole.",
-            reason="unreadable",
-        ) from err
-    if len(img.shape) != 3:
-        shape = "x".join(map(str, img.shape))
-        raise InputError(
-            path,
-            found=f"a {len(img.shape)}-D file ({shape})",
-            expected="3-D",
+            found=f"a {len(shape)}-D file ({shown})",
+            expected="one 3-D volume",
             advice="Split it and keep the volume that is meant.",
             reason="not_3d",
         )
-    affine = np.asarray(img.affine, float)
-    _require_sound_affine(path, img, affine)
-    return img, affine
+    return header
 
 
-def _require_sound_affine(path, img, affine: np.ndarray) -> None:
-    """Refuse sheared grids and headers whose qform and sform point to different places."""
+def _shape(header) -> tuple[int, ...]:
+    return tuple(int(n) for n in header["dim"][1 : 1 + max(0, min(7, int(header["dim"][0])))])
+
+
+def _find_affine(path: str | Path, header) -> np.ndarray:
+    """Return where the voxels lie, if the header says so without doubt."""
+    shape = _shape(header)[:3]
+    again = "Convert the scan from DICOM again."
+    if header["qform_code"] <= 0 and header["sform_code"] <= 0:
+        raise InputError(
+            path,
+            found="neither a qform nor an sform code: which side is left is not said",
+            expected="a position in space",
+            advice=f"{again} Where the position is known, set the codes (fslorient, nifti_tool).",
+            reason="no_orientation",
+        )
+    pixdim = np.asarray(header["pixdim"][1:4], float)
+    if not np.isfinite(pixdim).all() or (pixdim == 0).any():
+        found = "x".join(f"{n:g}" for n in pixdim)
+        raise InputError(
+            path,
+            found=f"voxels of {found} mm (pixdim)",
+            expected="three lengths in mm",
+            advice=again,
+            reason="bad_spacing",
+        )
+    try:
+        affine = np.asarray(header.get_best_affine(), float)
+    except ValueError as err:
+        affine = np.full((4, 4), np.nan)
+        again = f"{again} ({err})"
     axes = affine[:3, :3]
     spacing = np.linalg.norm(axes, axis=0)
-    if not np.isfinite(affine).all() or (spacing < 1e-6).any():
+    if not np.isfinite(affine).all() or (spacing < 1e-6).any() or abs(np.linalg.det(axes / spacing)) < 1e-6:
         raise InputError(
             path,
             found="an affine without volume",
             expected="three axes of positive length in mm",
-            advice="Convert the scan from DICOM again.",
+            advice=again,
             reason="bad_affine",
         )
-    unit = axes / spacing
+    if spacing.min() < SPACING_MM[0] * 0.999 or spacing.max() > SPACING_MM[1] * 1.001:
+        raise InputError(
+            path,
+            found=f"voxels of {'x'.join(f'{n:.3g}' for n in spacing)} mm",
+            expected=f"{SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm along every axis",
+            advice="Is the header in metres or micrometres? " + again,
+            reason="bad_spacing",
+        )
+    if min(shape) < MIN_SLICES:
+        raise InputError(
+            path,
+            found=f"{'x'.join(map(str, shape))} voxels",
+            expected=f"a volume of at least {MIN_SLICES} slices",
+            advice="Convert all slices of the series into one file.",
+            reason="too_few_slices",
+        )
+    _require_one_place(path, header, shape, axes / spacing)
+    return affine
+
+
+def _require_one_place(path, header, shape, unit: np.ndarray) -> None:
+    """Refuse sheared grids and headers whose qform and sform point to different places."""
     shear = np.abs(unit.T @ unit - np.eye(3)).max()
     if shear > MAX_SHEAR:
         raise InputError(
@@ -311,11 +458,13 @@ def _require_sound_affine(path, img, affine: np.ndarray) -> None:
             advice="Convert the scan again, or resample it onto a rectangular grid.",
             reason="sheared",
         )
-    header = img.header
-    if hasattr(header, "get_qform") and header["qform_code"] > 0 and header["sform_code"] > 0:
-        corner = np.append(np.array(img.shape) - 1, 1)
-        apart = np.abs(header.get_qform() @ corner - header.get_sform() @ corner).max()
-        if apart > MAX_FORM_DISAGREEMENT_MM:
+    if header["qform_code"] > 0 and header["sform_code"] > 0:
+        corner = np.append(np.array(shape) - 1, 1)
+        try:
+            apart = np.abs(header.get_qform() @ corner - header.get_sform() @ corner).max()
+        except ValueError:  # a quaternion that turns nothing
+            apart = np.inf
+        if not apart <= MAX_FORM_DISAGREEMENT_MM:
             raise InputError(
                 path,
                 found=f"qform and sform that disagree by {apart:.1f} mm",
@@ -323,6 +472,74 @@ def _require_sound_affine(path, img, affine: np.ndarray) -> None:
                 advice="Find out which is right and set both to it (nifti_tool or fslorient).",
                 reason="ambiguous_affine",
             )
+
+
+def _require_sound_numbers(path, header) -> None:
+    """Refuse voxels that are not one real number each."""
+    try:
+        dtype = header.get_data_dtype()
+    except Exception:  # a code that nibabel does not know
+        raise InputError(
+            path,
+            found=f"voxels of an unknown kind (datatype {int(header['datatype'])})",
+            expected="one real number per voxel",
+            advice="Convert the scan from DICOM again.",
+            reason="bad_datatype",
+        ) from None
+    if dtype.kind not in "iufb" or not dtype.itemsize:
+        kind = "colours (RGB)" if dtype.names else "complex numbers" if dtype.kind == "c" else f"voxels of {dtype}"
+        raise InputError(
+            path,
+            found=kind,
+            expected="one real number per voxel",
+            advice="Export the magnitude image, not a picture of it, a phase or raw data.",
+            reason="bad_datatype",
+        )
+    if int(header["bitpix"]) not in (0, dtype.itemsize * 8):
+        raise InputError(
+            path,
+            found=f"voxels of {dtype} that take {int(header['bitpix'])} bits",
+            expected="a datatype and a size that agree",
+            advice="Convert the scan from DICOM again.",
+            reason="bad_datatype",
+        )
+
+
+def _what_else(path: Path) -> str:
+    """Say what a file is that is no NIfTI, where that is known."""
+    if path.is_symlink() and not path.exists():
+        return f"a link to a file that is not there ({path.readlink()}); with DataLad: datalad get"
+    if path.is_dir():
+        return "a folder"
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(200)
+    except OSError:
+        return ""
+    if not start:
+        return "an empty file"
+    # git-annex and git-lfs leave a line of text in the place of content that has not been fetched.
+    if b"annex/objects" in start or start.startswith(b"version https://git-lfs"):
+        return "the address of a file that has not been fetched (datalad get, git lfs pull)"
+    if start[:2] == b"\x1f\x8b" and not _is_gzip(path):
+        return "a compressed file; its name must end in .nii.gz"
+    if _is_gzip(path) and start[:2] != b"\x1f\x8b":
+        return "a file that is not compressed although its name ends in .gz"
+    return ""
+
+
+def _unreadable(path, found: str) -> InputError:
+    return InputError(
+        path,
+        found=found,
+        expected="a whole NIfTI file",
+        advice="Check the path and that the file was copied whole.",
+        reason="unreadable",
+    )
+
+
+def _is_gzip(path: str | Path) -> bool:
+    return Path(path).suffix.lower() == ".gz"
 
 
 def _write(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from mettrail import tables
+from mettrail import tables, vocabulary
 from mettrail.errors import InputError
 
 NA = "n/a"  # nothing to judge: no targets, no other lesions
@@ -723,7 +723,6 @@ class Overrides:
     resected_day: Mapping = field(default_factory=dict)
 
 
-_YES = {"true": True, "false": False, "1": True, "0": False}
 _NEW_STATUSES = ("definite", "equivocal", "confirmed", "rejected")
 # What a reader may decide, what the value must be, and whether it is about a lesion, a session, or a lesion at one.
 OVERRIDES = {
@@ -743,7 +742,8 @@ def read_overrides(table: pd.DataFrame | None, *, source: str = "overrides") -> 
     Parameters
     ----------
     table : DataFrame or None
-        Text columns ``session_id``, ``track_id``, ``field`` and ``value``: see `OVERRIDES`. Others are not read.
+        Text columns ``session_id``, ``track_id``, ``field`` and ``value``: see `OVERRIDES`. Others are not read. The
+        index says in which line of the file a row stands.
     source : str
         Name of the file, for messages.
 
@@ -759,20 +759,20 @@ def read_overrides(table: pd.DataFrame | None, *, source: str = "overrides") -> 
     lacking = {"session_id", "track_id", "field", "value"} - set(table.columns)
     if lacking:
         raise _bad_override(source, f"columns {', '.join(table.columns)}", "session_id, track_id, field, value")
-    for number, row in enumerate(table.to_dict("records"), start=1):
-        where = f"{source}, row {number}"
-        name, value = _value(row, "field"), _value(row, "value")
+    for line, row in zip(table.index, table.to_dict("records")):
+        where = f"{source}, line {line}"
+        name, value = str(_value(row, "field", "")).lower(), _value(row, "value")
         if name not in OVERRIDES:
             raise _bad_override(where, f"field {name}", f"one of {', '.join(OVERRIDES)}")
         expected, about = OVERRIDES[name]
-        key = tuple(_value(row, column) for column in about)
+        key = tuple(_named(column, _value(row, column)) for column in about)
         if None in key:
             raise _bad_override(where, f"{name} without {' and '.join(about)}", "what it is about")
         if key in found[name]:
             raise _bad_override(where, f"a second {name} for {' '.join(key)}", "one decision")
         try:
             found[name][key] = _read_decision(name, value)
-        except (KeyError, ValueError, TypeError) as error:
+        except ValueError as error:
             raise _bad_override(where, f"{name} = {value}", expected) from error
 
     def of_tracks(name):
@@ -789,17 +789,18 @@ def read_overrides(table: pd.DataFrame | None, *, source: str = "overrides") -> 
     )
 
 
+def _named(column, value):
+    """Give sessions their full name, as people write them with and without ``ses-``."""
+    return f"ses-{value.removeprefix('ses-')}" if column == "session_id" and value else value
+
+
 def _read_decision(name, value):
+    text = str(value)
     if name in ("exclude", "tsm", "nontarget_pd"):
-        return _YES[str(value).lower()]
+        return vocabulary.read_word(text) == "true"
     if name == "new_status":
-        if value not in _NEW_STATUSES:
-            raise ValueError(value)
-        return value
-    number = float(value)
-    if not math.isfinite(number) or (name == "ld_mm" and number < 0):
-        raise ValueError(value)
-    return number
+        return vocabulary.read_word(text, dict.fromkeys(_NEW_STATUSES, ()))
+    return float(vocabulary.read_number(text, least=0 if name == "ld_mm" else -math.inf))
 
 
 def _bad_override(where, found, expected):
@@ -865,39 +866,8 @@ def _value(row, name, default=None):
     return default if not isinstance(value, str) and pd.isna(value) else value
 
 
-def _number(row, name, *, least=-math.inf):
-    value = _value(row, name, math.nan)
-    try:
-        number = float(value)
-        if math.isinf(number) or number < least:
-            raise ValueError(value)
-    except ValueError as error:
-        kind = "a number" if least < 0 else f"a number, {least} at least,"
-        raise _bad_cell(row, name, f"{kind} or {tables.MISSING}") from error
-    return number
-
-
-def _level(row, name, levels):
-    value = _value(row, name)
-    if value is not None and str(value).lower() not in levels:
-        raise _bad_cell(row, name, f"{', '.join(levels)} or {tables.MISSING}")
-    return None if value is None else str(value).lower()
-
-
-def _bad_cell(row, name, expected):
-    who, session = row.get("participant_id", "a patient"), row.get("session_id")
-    where = f"{name} of {row['track_id']} at {session}" if "track_id" in row else f"participants.tsv, {name} of {who}"
-    if name == "treatment_start_day":
-        expected += "; or treatment_start_date as an ISO 8601 date"
-    if session and "track_id" not in row:
-        where = f"{who}_sessions.tsv, {name} of {session}"
-    return InputError(
-        where,
-        found=repr(row[name]),
-        expected=expected,
-        advice="Correct it in the dataset and run again: only the response is computed anew.",
-        reason="bad_table",
-    )
+def _number(row, name):
+    return float(_value(row, name, math.nan))
 
 
 def _flags(row):
@@ -1250,7 +1220,7 @@ def _doubt_days(now, clinic, rano):
 def _clinic(sessions, participant, baseline, *, rano):
     """Steroids, clinical status and immunotherapy of each session."""
     base = sessions[0 if baseline is None else baseline] if sessions else {}
-    doses = [_number(s, "dexamethasone_equiv_mg_per_day", least=0) for s in sessions]
+    doses = [_number(s, "dexamethasone_equiv_mg_per_day") for s in sessions]
     base_dose = doses[0 if baseline is None else baseline] if sessions else math.nan
     under = "immunotherapy" in str(_value(participant, "treatment_type", "")).split(";")
     start = _number(participant, "immunotherapy_start_day")
@@ -1258,13 +1228,11 @@ def _clinic(sessions, participant, baseline, *, rano):
         start = _number(participant, "treatment_start_day")
     found = []
     for s, dose in zip(sessions, doses):
-        steroids = _level(s, "steroid_status", tables.levels("sessions", "steroid_status"))
-        clinical = _level(s, "clinical_status", tables.levels("sessions", "clinical_status"))
+        steroids, clinical = _value(s, "steroid_status"), _value(s, "clinical_status")
         if clinical is None:
-            scores = [_number(row, name, least=0) for name in ("kps", "ecog") for row in (s, base)]
+            scores = [_number(row, name) for name in ("kps", "ecog") for row in (s, base)]
             clinical = performance_status(*scores)
-        unrelated = _level(s, "clinical_tumour_related", _YES) in ("false", "0")
-        if clinical == "worse" and unrelated:
+        if clinical == "worse" and _value(s, "clinical_tumour_related") == "false":
             clinical = "stable"
         since = _number(s, "days") - start
         found.append(
@@ -1322,7 +1290,7 @@ def assess_patient(
     ------
     InputError
         Columns lacking, rows of a session that the patient does not have, a merge into an unknown lesion, a reader's
-        decision about a lesion or a session that is not there, or a value of the dataset's tables that cannot be read.
+        decision about a lesion or a session that is not there.
     """
     decided = read_overrides(overrides, source=overrides_source)
     who = participant["participant_id"]

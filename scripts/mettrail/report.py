@@ -353,7 +353,7 @@ def _to_check(lesions, sessions, problems, participant):
         place = f"ses-{_plain(p['ses'])}" if _text(p.get("ses")) else participant
         anchor = _tag("a", place, href=f"#{place}") if place in seen else place
         failures.append((anchor, *_stopped(p)))
-    failed = {f"ses-{_plain(p.get('ses'))}" for p in problems if p.get("stage") != "doubt"}
+    failed = {f"ses-{_plain(p.get('ses'))}" for p in problems if p.get("stage") not in ("doubt", "not used")}
     remarkable = list(_worth_a_look(lesions))
     for s in sessions:
         name = s["session_id"]
@@ -624,7 +624,7 @@ def _cohort_facts(patients, sessions, lesions, problems):
 
     not_evaluable = sum(_truth(s.get("evaluable")) is False for s in sessions)
     progressed = sum(_truth(p.get("progressed")) is True for p in patients)
-    n_failed = sum(p.get("stage") != "doubt" for p in problems)
+    n_failed = sum(p.get("stage") not in ("doubt", "not used") for p in problems)
     return _facts(
         (
             "Best response CR or PR",

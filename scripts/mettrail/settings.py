@@ -97,6 +97,7 @@ def index_settings(config: dict) -> dict:
         "sequences": config["sequences"],
         "labels_folder": config["labels"]["folder"],
         "labels_sessions": [str(ses) for ses in config["labels"]["sessions"]],
+        "labels_scheme": config["labels"]["scheme"],
         "edits": config["index"]["edits"],
     }
 

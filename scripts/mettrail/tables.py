@@ -899,11 +899,6 @@ def read_tsv(path: Path, *, text: Iterable[str] = ()) -> pd.DataFrame:
     )
 
 
-def read_text(path: Path) -> pd.DataFrame:
-    """Read a TSV made by people: every column as text, ``n/a`` and empty fields missing."""
-    return _read_text(Path(path), separator="\t", missing=MISSING).replace("", None)
-
-
 def read_tsvs(paths: Iterable[Path], *, text: Iterable[str] = ()) -> pd.DataFrame:
     """Read tables between stages as one, in the order given; those without rows still give their columns."""
     parts = [read_tsv(path, text=text) for path in paths]

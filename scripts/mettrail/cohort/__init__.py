@@ -1,23 +1,25 @@
 """From a BIDS folder to the cohort table: which scan is whose, dates, tables of people, one row per session."""
 
 from mettrail.cohort.earlier import Settled, find_overrides, find_registries
-from mettrail.cohort.index import index_cohort, load_cohort
+from mettrail.cohort.index import index_cohort, load_cohort, read_cohort
 from mettrail.cohort.order import order_sessions
 from mettrail.cohort.people import read_participants
 from mettrail.cohort.table import (
     CLINICAL,
+    Cohort,
     columns,
     describe_problems,
     describe_sessions,
     empty,
+    list_not_used,
     list_problems,
     mark_failed,
     name_priors,
-    read_cohort,
 )
 
 __all__ = [
     "CLINICAL",
+    "Cohort",
     "Settled",
     "columns",
     "describe_problems",
@@ -26,6 +28,7 @@ __all__ = [
     "find_overrides",
     "find_registries",
     "index_cohort",
+    "list_not_used",
     "list_problems",
     "load_cohort",
     "mark_failed",

@@ -3,61 +3,139 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mettrail.cohort.table import exclude
-from mettrail.errors import InputError
-from mettrail.images import TISSUE_LABELS, read_image, read_labels, require_same_grid
+from mettrail import provenance
+from mettrail.cohort.table import exclude, write_whole
+from mettrail.drawn import read_drawn
+from mettrail.errors import GridMismatchError, InputError
+from mettrail.images import read_grid, read_image, require_magnitudes
+
+# Threads that read; what they do is mostly unpacking, which lets others run.
+READERS = 4
 
 
-def check_files(bids: Path, rows: list[dict], sequences: list[str], checks_path: Path) -> None:
-    """Open every file that would be used; remember the outcome by name, size and time."""
-    memory = json.loads(checks_path.read_text()) if checks_path.exists() else {}
-    jobs = {}
-    for row in rows:
-        if row["usable"] != "true":
-            continue
-        for key in ["reference", *sequences]:
-            if row[key] != "n/a":
-                jobs[fingerprint(bids / row[key])] = (bids / row[key], None)
-        if row["labels"] != "n/a":
-            labels, scan = Path(row["labels"]), bids / row["reference"]
-            jobs[fingerprint(labels) + " on " + fingerprint(scan)] = (labels, scan)
-    new = {key: job for key, job in jobs.items() if key not in memory}
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        memory |= dict(zip(new, pool.map(lambda job: _check_file(*job), new.values())))
-    for row in rows:
-        if row["usable"] != "true":
-            continue
-        keys = {key: fingerprint(bids / row[key]) for key in ["reference", *sequences] if row[key] != "n/a"}
-        if row["labels"] != "n/a":
-            keys["labels"] = fingerprint(Path(row["labels"])) + " on " + keys["reference"]
-        for key, mark in keys.items():
-            problem = memory[mark]
-            if problem and key in ("reference", "labels"):
+def check_files(
+    bids: Path, rows: list[dict], sequences: list[str], *, scheme: str | Mapping, memory: Path, keep: bool
+) -> None:
+    """Open every file that would be used; take out sessions, or sequences of them, that could not be.
+
+    Parameters
+    ----------
+    bids : Path
+    rows : list of dict
+        Of the cohort table; changed in place.
+    sequences : list of str
+        Columns beside the reference.
+    scheme : str or mapping
+        What the numbers in masks mean.
+    memory : Path
+        Where the outcome is remembered by name, size and time of the file, a line each, as it comes: an index of many
+        scans that is stopped goes on where it was.
+    keep : bool
+        Whether to remember.
+    """
+    usable = [(row, _list_files(row, bids, sequences, scheme)) for row in rows if row["usable"] == "true"]
+    wanted = {key: job for _, files in usable for key, job in files.values()}
+    code = provenance.source_digest(Path(__file__))
+    known = {key: problem for key, problem in _read_memory(memory, code) if key in wanted}
+    new = {key: job for key, job in wanted.items() if key not in known}
+    if keep and new:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(max_workers=READERS) as pool:
+        outcomes = zip(new, pool.map(lambda job: _check_file(*job), new.values()))
+        if keep and new:
+            with memory.open("a") as file:
+                # What a kill has cut short stays a line of its own.
+                file.write("\n")
+                for key, problem in outcomes:
+                    file.write(_as_line(code, key, problem))
+                    file.flush()
+                    known[key] = problem
+        else:
+            known |= dict(outcomes)
+    for row, files in usable:
+        for column, (key, _) in files.items():
+            problem = known[key]
+            if problem and column in ("reference", "labels"):
                 exclude(row, problem["reason"], problem["detail"])
             elif problem:
                 # A session does not fall for a sequence it can be read without.
-                row[key] = "n/a"
-                row["flags"] = ";".join(filter(None, [row["flags"], f"{key}_{problem['reason']}"]))
-    checks_path.parent.mkdir(parents=True, exist_ok=True)
-    checks_path.write_text(json.dumps({key: memory[key] for key in jobs}, indent=0))
+                row[column] = "n/a"
+                row["flags"] = ";".join(filter(None, [row["flags"], f"{column}_{problem['reason']}"]))
+    if keep:
+        write_whole(memory, "".join(_as_line(code, key, known[key]) for key in sorted(known)))
 
 
-def _check_file(path: Path, on_grid_of: Path | None) -> dict | None:
+def _list_files(row: dict, bids: Path, sequences: list[str], scheme) -> dict[str, tuple[str, tuple]]:
+    """Return, for each column with a file, what tells its state and what there is to check."""
+    files = {}
+    for column in ["reference", *sequences]:
+        if row[column] != "n/a":
+            path = bids / row[column]
+            files[column] = (fingerprint(path), (path, None, scheme))
+    if row["labels"] != "n/a":
+        path, scan = Path(row["labels"]), bids / row["reference"]
+        key = f"{fingerprint(path)} on {files['reference'][0]} as {json.dumps(scheme)}"
+        files["labels"] = (key, (path, scan, scheme))
+    return files
+
+
+def _check_file(path: Path, on_grid_of: Path | None, scheme) -> dict | None:
+    """Return what is wrong with a scan, or with a mask on the grid of its scan."""
     try:
         if on_grid_of is None:
-            read_image(path)
+            require_magnitudes(read_image(path))
         else:
-            require_same_grid(read_image(on_grid_of), read_labels(path, TISSUE_LABELS))
+            # A scan without a sound grid is out for that, whatever its mask says.
+            grid, mask = read_grid(on_grid_of), read_drawn(path, scheme)
+            if not grid.matches(mask.grid):
+                raise GridMismatchError(
+                    f"{on_grid_of} and {path}",
+                    found=f"{grid} and {mask.grid}, or the same voxels at different places",
+                    expected="one voxel grid",
+                    advice="Resample the mask onto the scan with nearest neighbour before giving it.",
+                    reason="grid_mismatch",
+                )
     except InputError as err:
-        detail = f"{err.what}: found {err.found}; expected {err.expected}. {err.advice}"
-        return {"reason": err.reason, "detail": detail}
+        return {"reason": err.reason, "detail": describe(err)}
+    except Exception as err:
+        # One strange file must not stop the others; it is named, and so is what we did not think of.
+        return {
+            "reason": "unreadable",
+            "detail": f"{path}: found {type(err).__name__}: {err}; expected a readable scan.",
+        }
     return None
+
+
+def describe(err: InputError) -> str:
+    """Return an error in one line."""
+    return f"{err.what}: found {err.found}; expected {err.expected}. {err.advice}"
 
 
 def fingerprint(path: Path) -> str:
     """Tell a state of a file by its path, size and time."""
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except OSError:
+        return f"{path} is not there"
     return f"{path} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def _read_memory(path: Path, code: str) -> Iterator[tuple[str, dict | None]]:
+    """Yield what is remembered of checks by the same code; lines cut short count for nothing."""
+    if not path.exists():
+        return
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            kept = json.loads(line)
+            if kept["code"] == code:
+                yield kept["file"], kept["problem"]
+        except (ValueError, KeyError, TypeError):
+            continue
+
+
+def _as_line(code: str, key: str, problem: dict | None) -> str:
+    return json.dumps({"code": code, "file": key, "problem": problem}) + "\n"

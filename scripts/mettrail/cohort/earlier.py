@@ -6,7 +6,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from mettrail import rano, vocabulary
 from mettrail.errors import InputError
+from mettrail.tables import MISSING
+from mettrail.tsv import bad_table, is_given, read_frame, read_table
+
+EDITS = ("sub", "ses", "column", "value")
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,12 @@ def find_registries(folder: str, out: Path) -> dict[str, Settled]:
 
 
 def find_overrides(folder: Path, patients: list[str]) -> dict[str, str]:
-    """Return the readers' tables (``sub-A/sub-A_desc-lesions_overrides.tsv``) by patient.
+    """Return the readers' tables (``sub-A/sub-A_desc-lesions_overrides.tsv``) by patient, each read once.
 
     Raises
     ------
     InputError
-        No such folder, or a table of a patient that is not in the cohort.
+        No such folder, a table by another name, one of a patient that is not in the cohort, or one that makes no sense.
     """
     if not folder.is_dir():
         raise InputError(
@@ -63,10 +68,18 @@ def find_overrides(folder: Path, patients: list[str]) -> dict[str, str]:
             expected="a folder with sub-A/sub-A_desc-lesions_overrides.tsv",
             advice="Correct overrides, or leave it empty: tables beside the scans are found by themselves.",
         )
-    paths = {
-        path.name.split("_")[0].removeprefix("sub-"): path for path in folder.glob("sub-*/*_desc-lesions_overrides.tsv")
-    }
-    for sub, path in paths.items():
+    found = {}
+    for path in sorted([*folder.glob("*overrides.*"), *folder.glob("sub-*/*overrides.*")]):
+        if path.name.startswith(".") or path.suffix not in (".tsv", ".csv", ".txt", ".xlsx"):
+            continue
+        sub = path.parent.name.removeprefix("sub-")
+        if path.parent == folder or path.name != f"sub-{sub}_desc-lesions_overrides.tsv":
+            raise InputError(
+                path,
+                found="a reader's table by another name",
+                expected="sub-A/sub-A_desc-lesions_overrides.tsv, A being the patient",
+                advice="Correct its name, or take it away.",
+            )
         if sub not in patients:
             raise InputError(
                 path,
@@ -74,4 +87,45 @@ def find_overrides(folder: Path, patients: list[str]) -> dict[str, str]:
                 expected=f"a patient of the cohort: {', '.join(f'sub-{each}' for each in patients)}",
                 advice="Correct its name, or take it away.",
             )
-    return {sub: str(path) for sub, path in paths.items()}
+        # What is wrong with it is said now, and not by the last job but one.
+        rano.read_overrides(read_frame(path), source=str(path))
+        found[sub] = str(path)
+    return found
+
+
+def read_edits(path: Path) -> list[dict]:
+    """Read the corrections of the cohort table: sub, ses, column and value of each, and its line.
+
+    Raises
+    ------
+    InputError
+        No such file, a table that is malformed, a value that does not fit its column, two values for one cell.
+    """
+    if not is_given(path):
+        raise InputError(path, found="no such file", expected="a TSV", advice="Correct index.edits or leave it empty.")
+    table = read_table(path, needed=EDITS)
+    edits = {}
+    for line, row in zip(table.lines, table.rows):
+        sub, ses = row["sub"].removeprefix("sub-"), row["ses"].removeprefix("ses-")
+        column, value = row["column"], row["value"]
+        key, where = (sub, ses, column), f"{path}, line {line}"
+        try:
+            if column == "usable":
+                value = vocabulary.read_word(value)
+            elif column == "days":
+                value = vocabulary.read_number(value)
+            elif vocabulary.is_missing(value):
+                value = MISSING
+            else:
+                value = vocabulary.read_cell(column, value)
+        except ValueError as err:
+            raise bad_table(where, found=f"{column} {value!r}", expected=str(err), advice="Correct the value.") from err
+        if edits.get(key, {"value": value})["value"] != value:
+            raise bad_table(
+                where,
+                found=f"a second {column} for sub-{sub} ses-{ses}, after line {edits[key]['line']}",
+                expected="one",
+                advice="Keep the line that is meant.",
+            )
+        edits[key] = {"sub": sub, "ses": ses, "column": column, "value": value, "line": line}
+    return list(edits.values())

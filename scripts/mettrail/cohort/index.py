@@ -1,83 +1,156 @@
 """From a BIDS folder to the cohort table: one row per session, in order of time, each naming its prior session.
 
-The table is made once and kept beside the results; it is made again when the folder's listing has changed. Every scan
-is opened here, so that one nobody could use never reaches a job, and its session is in the table with the reason.
+The table is made once and kept beside the results; it is made again when the dataset's listing, the settings or the
+code have changed. Every scan is opened here, so that one nobody could use never reaches a job, and its session is in
+the table with the reason.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
+from mettrail import provenance
+from mettrail.cohort import masks as mask_files
 from mettrail.cohort import scans as scan_files
-from mettrail.cohort.check import check_files, fingerprint
-from mettrail.cohort.masks import find_given_labels
-from mettrail.cohort.order import order_visits, read_time
-from mettrail.cohort.people import read_people, read_session_info
-from mettrail.cohort.table import CLINICAL, IDENTITY, columns, exclude, read_cohort
+from mettrail.cohort.check import check_files, describe
+from mettrail.cohort.earlier import read_edits
+from mettrail.cohort.order import add_doubts, order_visits, read_time
+from mettrail.cohort.people import SessionInfo, complete_participants, read_people, read_session_info
+from mettrail.cohort.table import (
+    CLINICAL,
+    IDENTITY,
+    NOT_USED,
+    Cohort,
+    as_tsv,
+    columns,
+    exclude,
+    make_sessions,
+    write_whole,
+)
+from mettrail.drawn import read_scheme
 from mettrail.errors import InputError
 
-LABEL = re.compile(r"^[a-zA-Z0-9]+$")
+# The layout of what is kept: another one counts as none.
+FORMAT = 1
+BAD_LABEL = "a label may hold letters and digits only (BIDS also allows +). Rename the folder and the files in it."
 
 
-def load_cohort(bids: Path, out: Path, *, keep: bool = True, **settings) -> pd.DataFrame:
-    """Return the cohort table, made anew only where the dataset or the settings have changed.
+def load_cohort(bids: Path, out: Path, *, keep: bool = True, **settings) -> Cohort:
+    """Return what a dataset holds, made anew only where the dataset, the settings or the code have changed.
 
     Parameters
     ----------
     bids, out : Path
-        The dataset, and the results folder where ``cohort.tsv`` and what is needed to know its age are kept.
+        The dataset, and the results folder where the index is kept: ``cohort.tsv`` and ``not_used.tsv`` to be read by
+        people, and ``logs/index`` for the next time.
+    keep : bool
+        Write these; False writes nothing at all.
     **settings
         As for `index_cohort`.
 
-    Returns
-    -------
-    table : one row per session, all columns text; missing is ``n/a``.
+    Raises
+    ------
+    InputError
+        What has to be mended before anything can run.
     """
-    table_path, memory = out / "cohort.tsv", out / "logs" / "index"
-    listing_path = memory / "listing.json"
-    listing = _listing_digest(bids, settings)
-    if table_path.exists() and listing_path.exists() and json.loads(listing_path.read_text()) == listing:
-        return read_cohort(table_path)
-    table = index_cohort(bids, checks_path=memory / "checks.json", **settings)
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(table_path, sep="\t", index=False)
-    listing_path.write_text(json.dumps(listing))
-    return read_cohort(table_path)
+    bids, memory = Path(bids), Path(out) / "logs" / "index"
+    _require_folder(bids)
+    listing = list_files(bids, settings["labels_folder"])
+    state = _digest(bids, listing, settings)
+    kept = _read_kept(out)
+    found = kept[1] if kept and kept[0] == state else None
+    if found is None:
+        found = index_cohort(bids, listing, memory=memory / "checks.jsonl", keep=keep, **settings)
+    if keep:
+        _keep(out, state, found)
+    return found
 
 
-def index_cohort(
-    bids: Path,
-    *,
-    reference: str,
-    sequences: list[str],
-    labels_folder: str,
-    labels_sessions: list[str],
-    edits: str,
-    checks_path: Path,
-) -> pd.DataFrame:
-    """Index a BIDS dataset, check every scan, order the visits.
+def _keep(out: Path, state: str, found: Cohort) -> None:
+    names, rows = list(found.sessions), found.sessions.to_numpy().tolist()
+    kept = {"format": FORMAT, "state": state, "columns": names, "sessions": rows}
+    kept |= {"participants": found.participants, "not_used": found.not_used}
+    write_whole(_place(out), json.dumps(kept))
+    # For people to read; somebody may have taken them away.
+    write_whole(Path(out) / "cohort.tsv", as_tsv([names, *rows]))
+    write_whole(
+        Path(out) / "not_used.tsv", as_tsv([NOT_USED, *([item[key] for key in NOT_USED] for item in found.not_used)])
+    )
 
-    Parameters
-    ----------
-    bids : Path
-        Folder of the dataset.
-    reference : str
-        The image lesions are measured on, e.g. ``ce-gadolinium_T1w``; ``T1w`` means one without contrast agent.
-    sequences : list of str
-        Other images, e.g. ``["T1w", "T2w", "FLAIR"]``.
-    labels_folder, labels_sessions : str, list of str
-        Derivatives folder with masks drawn by people, and the sessions to take (``01``, ``sub-A_ses-01``); empty: all.
-    edits : str
-        TSV with columns sub, ses, column, value: corrections by people, applied last.
-    checks_path : Path
-        Where the outcome of opening each file is remembered by name, size and time.
+
+def read_cohort(out: Path) -> Cohort:
+    """Return what `load_cohort` has kept.
+
+    Raises
+    ------
+    InputError
+        Nothing was kept, or it is damaged.
     """
-    bids = Path(bids)
+    kept = _read_kept(out)
+    if kept is None:
+        raise InputError(
+            _place(out),
+            found="no index of the dataset, or a damaged one",
+            expected="what the main process has left there",
+            advice="Start snakemake again; it makes a new one.",
+        )
+    return kept[1]
+
+
+def _place(out: Path) -> Path:
+    return Path(out) / "logs" / "index" / "cohort.json"
+
+
+def _read_kept(out: Path) -> tuple[str, Cohort] | None:
+    """Return the state a kept index is of, and the index; None where there is none, or not a whole one."""
+    try:
+        kept = json.loads(_place(out).read_text(encoding="utf-8"))
+        if kept["format"] != FORMAT:
+            return None
+        sessions = make_sessions(kept["sessions"], kept["columns"])
+        return kept["state"], Cohort(sessions, kept["participants"], kept["not_used"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+# ------------------------------------------------------------------------------------------------------- what there is
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a dataset and of the folder of masks."""
+
+    bids: list[scan_files.Entry]
+    labels: list[scan_files.Entry] = field(default_factory=list)
+
+
+def list_files(bids: Path, labels_folder: str) -> Listing:
+    """List everything the index depends on."""
+    endings = (*scan_files.SCAN_ENDINGS, *scan_files.TABLES)
+    labels = mask_files.list_masks(Path(labels_folder)) if labels_folder else []
+    return Listing(scan_files.walk(bids, endings=endings, skip=scan_files.BESIDE), labels)
+
+
+def _digest(bids: Path, listing: Listing, settings: dict) -> str:
+    """Tell the state of everything the index depends on."""
+    edits = Path(settings["edits"]) if settings["edits"] else None
+    parts = [
+        str(bids.absolute()),
+        json.dumps(settings, sort_keys=True, default=str),
+        # Made by other code, an index is not trusted.
+        provenance.source_digest(Path(__file__)),
+        edits.read_text(errors="replace") if edits and edits.is_file() else "",
+        *("\t".join(entry) for entry in listing.bids),
+        *("\t".join(entry) for entry in listing.labels),
+    ]
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
+
+
+def _require_folder(bids: Path) -> None:
     if not bids.is_dir():
         raise InputError(
             bids or "config: bids",
@@ -85,56 +158,115 @@ def index_cohort(
             expected="a BIDS dataset",
             advice="Give it on the command line: --config bids=FOLDER out=FOLDER",
         )
-    scans = scan_files.find_scans(bids)
-    wanted = [reference, *[s for s in sequences if s != reference]]
-    sequences = wanted[1:]
-    subjects = sorted({s["sub"] for s in scans} | {p.name[4:] for p in bids.glob("sub-*") if p.is_dir()})
+
+
+# ----------------------------------------------------------------------------------------------------------- the index
+
+
+def index_cohort(
+    bids: Path,
+    listing: Listing,
+    *,
+    reference: str,
+    sequences: list[str],
+    labels_folder: str,
+    labels_sessions: list[str],
+    labels_scheme: str | Mapping,
+    edits: str,
+    memory: Path,
+    keep: bool,
+) -> Cohort:
+    """Index a BIDS dataset, check every scan, order the visits.
+
+    Parameters
+    ----------
+    bids : Path
+        Folder of the dataset.
+    listing : Listing
+        Its files, and those of the folder of masks.
+    reference : str
+        The image lesions are measured on, e.g. ``ce-gadolinium_T1w``; ``T1w`` means one without contrast agent.
+    sequences : list of str
+        Other images, e.g. ``["T1w", "T2w", "FLAIR"]``.
+    labels_folder, labels_sessions : str, list of str
+        Folder with masks drawn by people, and the sessions to take (``01``, ``sub-A_ses-01``); empty: all.
+    labels_scheme : str or mapping
+        What the numbers in them mean, see `drawn.read_scheme`.
+    edits : str
+        TSV with columns sub, ses, column, value: corrections by people; they win.
+    memory : Path
+        Where the outcome of opening each file is remembered.
+    keep : bool
+        Whether to remember.
+    """
+    read_scheme(labels_scheme)
+    roles = [reference, *[s for s in sequences if s != reference]]
+    sequences, names = roles[1:], columns(roles[1:])
+    found = scan_files.find_scans(bids, listing.bids, roles)
+    patients = sorted(found.sessions)
     # A dataset may hold nobody yet; a folder that is no dataset is a mistake.
-    if not subjects and not (bids / "dataset_description.json").exists():
+    if not patients and not (bids / "dataset_description.json").exists():
         raise InputError(
             bids,
             found="no sub-* folder and no dataset_description.json",
             expected="a BIDS dataset (sub-*/ses-*/anat/*_T1w.nii.gz)",
             advice="Point bids= at the folder that holds the participants' folders.",
         )
+    people = read_people(bids, patients)
     rows = []
-    for sub in subjects:
-        info = read_session_info(bids, sub)
-        folders = [p.name[4:] for p in (bids / f"sub-{sub}").glob("ses-*") if p.is_dir()]
-        found = {s["ses"] for s in scans if s["sub"] == sub}
-        for ses in sorted(found | set(folders) | set(info)):
-            rows.append(
-                _session_row(sub, ses, scans, reference, sequences, info.get(ses, {}), labels_folder, labels_sessions)
-            )
-    check_files(bids, rows, sequences, checks_path)
-    table = pd.DataFrame(rows, columns=[*columns(sequences), "time"])
-    table = _apply_edits(table, edits)
-    return order_visits(table, read_people(bids))[columns(sequences)]
+    for sub in patients:
+        rows += _patient_rows(bids, sub, found, roles)
+    not_used = [*found.not_used, *people.not_used]
+    if labels_folder or labels_sessions:
+        not_used += _give_masks(rows, Path(labels_folder), listing.labels, labels_sessions)
+    # Files that a reader names are opened like all others; what else a reader says is the last word.
+    files, changes = ("reference", *sequences, "labels"), read_edits(Path(edits)) if edits else []
+    _apply_edits(rows, [change for change in changes if change["column"] in files], edits)
+    check_files(bids, rows, sequences, scheme=labels_scheme, memory=memory, keep=keep)
+    _apply_edits(rows, [change for change in changes if change["column"] not in files], edits)
+    table = add_doubts(order_visits(make_sessions(rows, [*names, "time"]), people.rows), people.doubts)
+    table = table[names].astype("str")
+    named = table[table["sub"].str.fullmatch(scan_files.LABEL.pattern).astype(bool)]
+    return Cohort(table, complete_participants(people.rows, named), not_used)
 
 
-def _session_row(sub, ses, scans, reference, sequences, info, labels_folder, labels_sessions) -> dict:
-    row = dict.fromkeys([*columns(sequences), "time"], "n/a")
-    row |= {"sub": sub, "ses": ses, "usable": "true", "flags": ""}
-    row |= {key: info[key] for key in CLINICAL if info.get(key, "n/a") not in ("", "n/a")}
-    try:
-        row["time"] = read_time(info)
-    except ValueError as err:
-        where = f"sub-{sub}/sub-{sub}_sessions.tsv, ses-{ses}"
-        exclude(
-            row,
-            "bad_date",
-            f"{where}: found {err}; correct it (a shifted date is fine if order and distances are true).",
-        )
+def _patient_rows(bids: Path, sub: str, found: scan_files.Found, roles: list[str]) -> list[dict]:
+    """Return a row for each session of a patient that has a folder, scans, or a line in a table."""
+    mine, trouble, info = found.scans.get(sub, {}), None, SessionInfo()
+    if not scan_files.LABEL.fullmatch(sub):
+        trouble = ("bad_label", f"the folder sub-{sub}: {BAD_LABEL}")
+    else:
+        references = {ses: [scan.path for scan in scans if scan.role == roles[0]] for ses, scans in mine.items()}
+        try:
+            info = read_session_info(bids, sub, {ses: paths[0] for ses, paths in references.items() if paths})
+        except InputError as err:
+            if err.reason != "bad_table":
+                raise
+            # A malformed table takes out its own patient, and nobody else.
+            trouble = (err.reason, describe(err))
+    return [
+        _session_row(sub, ses, mine.get(ses, []), found, roles, info, trouble)
+        for ses in sorted({*mine, *found.sessions[sub], *info.rows, *info.out}) or ["1"]
+    ]
+
+
+def _session_row(sub, ses, scans, found, roles, info, trouble) -> dict:
+    row = dict.fromkeys([*columns(roles[1:]), "time"], "n/a") | {"sub": sub, "ses": ses, "usable": "true"}
+    given = info.rows.get(ses, {})
+    row |= {key: given[key] for key in CLINICAL if key in given} | {"time": read_time(given)}
+    if trouble:
+        exclude(row, *trouble)
+    if not scan_files.LABEL.fullmatch(ses):
+        exclude(row, "bad_label", f"the folder or line ses-{ses} of sub-{sub}: {BAD_LABEL}")
+    if ses in info.out:
+        exclude(row, *info.out[ses])
     flags = []
-    if not LABEL.match(sub) or not LABEL.match(ses):
-        exclude(row, "bad_label", f"labels sub-{sub}, ses-{ses}: only letters and digits are allowed")
-    mine = [s for s in scans if s["sub"] == sub and s["ses"] == ses]
-    for role in [reference, *sequences]:
-        paths = [s["path"] for s in mine if s["role"] == role]
-        key = "reference" if role == reference else role
+    for role in roles:
+        paths = [scan.path for scan in scans if scan.role == role]
+        key = "reference" if role == roles[0] else role
         if len(paths) == 1:
             row[key] = paths[0]
-        elif len(paths) > 1 and role == reference:
+        elif len(paths) > 1 and key == "reference":
             exclude(
                 row,
                 "ambiguous_scan",
@@ -143,72 +275,70 @@ def _session_row(sub, ses, scans, reference, sequences, info, labels_folder, lab
             )
         elif len(paths) > 1:
             flags.append(f"{role}_ambiguous")
-        elif role == reference:
-            roles = sorted({s["role"] for s in mine}) or ["nothing"]
+        elif key == "reference":
             exclude(
-                row,
-                "no_contrast" if role.startswith("ce-") else "no_reference",
-                f"no {role} among the scans of sub-{sub}_ses-{ses} (found: {', '.join(roles)}); expected one "
-                f"sub-{sub}_ses-{ses}_{role}.nii.gz. Add it, or set `reference` to a sequence the dataset has.",
+                row, "no_contrast" if role.startswith("ce-") else "no_reference", _say_missing(row, scans, found, role)
             )
-    if labels_folder and (not labels_sessions or {ses, f"ses-{ses}", f"sub-{sub}_ses-{ses}"} & set(labels_sessions)):
-        find_given_labels(row, Path(labels_folder), required=bool(labels_sessions))
-    row["flags"] = ";".join(flags)
+    doubts = info.doubts.get(ses, [])
+    row["flags"] = ";".join(dict.fromkeys([*flags, *(flag for flag, _ in doubts)]))
+    if doubts and row["usable"] == "true":
+        row["detail"] = " ".join(sentence for _, sentence in doubts)
     return row
 
 
-def _listing_digest(bids: Path, settings: dict) -> dict:
-    """Tell the state of everything the index depends on."""
-    # Written by other code, a table is not trusted: a change of this module makes it again.
-    parts = [repr(sorted(settings.items())), _own_code()]
-    folders = [Path(bids)] + ([Path(settings["labels_folder"])] if settings["labels_folder"] else [])
-    for folder in folders:
-        for path in sorted([*folder.glob("participants.tsv"), *folder.glob("sub-*"), *folder.glob("sub-*/**/*")]):
-            if path.is_dir():
-                parts.append(str(path))
-            elif path.name.endswith((".nii", ".nii.gz", ".tsv")):
-                parts.append(fingerprint(path))
-    if settings["edits"]:
-        parts.append(Path(settings["edits"]).read_text())
-    return {"bids": str(bids), "sha256": hashlib.sha256("\n".join(parts).encode()).hexdigest()}
+def _say_missing(row: dict, scans, found: scan_files.Found, role: str) -> str:
+    """Say that a session has no reference scan, what it has, and what in its folder was not taken."""
+    name = f"sub-{row['sub']}_ses-{row['ses']}"
+    roles = sorted({scan.role for scan in scans}) or ["nothing"]
+    left = ", ".join(f"{item['what']} ({item['reason']})" for item in found.left_in(row["sub"], row["ses"])[:3])
+    return (
+        f"no {role} among the scans of {name} (found: {', '.join(roles)}); expected one {name}_{role}.nii.gz. "
+        "Add it, or set `reference` to a sequence the dataset has." + (f" Not taken: {left}." if left else "")
+    )
 
 
-def _apply_edits(table: pd.DataFrame, edits: str) -> pd.DataFrame:
-    """Let the corrections made by people win."""
-    if not edits:
-        return table
-    path = Path(edits)
-    if not path.exists():
-        raise InputError(path, found="no such file", expected="a TSV", advice="Correct index.edits or leave it empty.")
-    changes = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    if list(changes.columns) != ["sub", "ses", "column", "value"]:
+def _give_masks(rows: list[dict], folder: Path, entries: list[scan_files.Entry], entries_of: list[str]) -> list[dict]:
+    """Give each session the mask that a person drew, if it is to be taken; return what is not used."""
+    if not str(folder) or folder == Path():
         raise InputError(
-            path,
-            found=f"columns {list(changes.columns)}",
-            expected="sub, ses, column, value",
-            advice="Correct the header.",
+            "config: labels.sessions",
+            found=f"{len(entries_of)} sessions, and labels.folder is empty",
+            expected="the folder with their masks",
+            advice="Name it in labels.folder, or leave labels.sessions empty.",
         )
-    allowed = set(table.columns) - {*IDENTITY, "order", "prior", "time", "detail", "treatment_start_day"}
-    for edit in changes.to_dict("records"):
-        sub, ses = edit["sub"].removeprefix("sub-"), edit["ses"].removeprefix("ses-")
-        mine = (table["sub"] == sub) & (table["ses"] == ses)
-        if not mine.any() or edit["column"] not in allowed:
+    sessions: dict[str, list[str]] = {}
+    for row in rows:
+        if row["reason"] != "bad_label":
+            sessions.setdefault(row["sub"], []).append(row["ses"])
+    masks, not_used = mask_files.find_masks(folder, entries, sessions)
+    chosen = mask_files.choose_sessions(entries_of, sessions)
+    for row in rows:
+        session = row["sub"], row["ses"]
+        if not entries_of or session in chosen:
+            mask_files.give_mask(row, masks.get(session, []), folder=str(folder), required=bool(entries_of))
+    return not_used
+
+
+# ------------------------------------------------------------------------------------------------ corrections by people
+
+
+def _apply_edits(rows: list[dict], changes: list[dict], edits: str) -> None:
+    """Let the corrections made by people win."""
+    sessions = {(row["sub"], row["ses"]): row for row in rows if row["reason"] != "bad_label"}
+    allowed = set(rows[0] if rows else ()) - {*IDENTITY, "order", "prior", "time", "detail", "treatment_start_day"}
+    for edit in changes:
+        row, column, value = sessions.get((edit["sub"], edit["ses"])), edit["column"], edit["value"]
+        if row is None or column not in allowed:
             raise InputError(
-                path,
-                found=f"sub-{sub} ses-{ses}, column {edit['column']!r}",
+                f"{edits}, line {edit['line']}",
+                found=f"sub-{edit['sub']} ses-{edit['ses']}, column {column!r}",
                 expected=f"a session of the dataset and one of the columns {sorted(allowed)}",
                 advice="Correct the line.",
             )
-        table.loc[mine, edit["column"]] = edit["value"]
-        if edit["column"] == "days":
-            table.loc[mine, "time"] = f"day:{float(edit['value'])}"
-        if edit["column"] == "reference":
-            table.loc[mine, ["usable", "reason", "detail"]] = ["true", "n/a", "n/a"]
-        if edit["column"] == "usable" and edit["value"] == "false" and (table.loc[mine, "reason"] == "n/a").all():
-            table.loc[mine, ["reason", "detail"]] = ["excluded_by_reader", f"taken out in {path}"]
-    return table
-
-
-def _own_code() -> str:
-    """Return the code of this package: written by other code, a table is not trusted and is made again."""
-    return "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("*.py")))
+        row[column] = value
+        if column == "days":
+            row["time"] = f"day:{float(value)}"
+        if column == "reference" and row["reason"] in ("ambiguous_scan", "no_contrast", "no_reference"):
+            row |= {"usable": "true", "reason": "n/a", "detail": "n/a"}
+        if column == "usable" and value == "false" and row["reason"] == "n/a":
+            row |= {"reason": "excluded_by_reader", "detail": f"taken out in {edits}"}

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
+from datetime import time as clock
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
 
-from mettrail.cohort.people import read_session_info
+from mettrail.cohort.people import TIMES, SessionInfo, read_session_info
 from mettrail.errors import InputError
+from mettrail.tables import MISSING
 
-SINCE_TREATMENT = "days_from_treatment"
-DAY_COLUMNS = ["days_from_baseline", SINCE_TREATMENT]
+DAYS_PER_YEAR = 365.25
+# Nobody is followed for so long. BIDS lets people shift dates to before 1925, and some shift only part of them.
+GAP_YEARS = 50
+# What participants.tsv says of the time of treatment.
+TREATMENT = ("treatment_start_day", "treatment_start_date", "immunotherapy_start_day")
 
 
 def order_sessions(bids: Path | None, sub: str, sessions: Iterable[str]) -> tuple[list[str], bool]:
@@ -29,145 +35,205 @@ def order_sessions(bids: Path | None, sub: str, sessions: Iterable[str]) -> tupl
     Raises
     ------
     InputError
-        A date or a day that cannot be read.
+        A date or a day that cannot be read, a table that is malformed, a word that is not in the vocabulary.
     """
-    try:
-        info = read_session_info(Path(bids), sub) if bids else {}
-        times = {ses: read_time(info.get(ses, {})) for ses in sessions}
-    except ValueError as err:
-        raise InputError(
-            Path(bids) / f"sub-{sub}",
-            found=str(err),
-            expected="dates or days that can be read",
-            advice="Correct it in the sessions' table.",
-        ) from err
-    dated = len({time.partition(":")[0] for time in times.values()}) == 1 and "n/a" not in times.values()
+    sessions = list(sessions)
+    info = read_session_info(Path(bids), sub, dict.fromkeys(sessions, MISSING)) if bids else SessionInfo()
+    for ses in sessions:
+        if ses in info.out:
+            raise InputError(
+                Path(bids) / f"sub-{sub}",
+                found=info.out[ses][1],
+                expected="dates or days that can be read",
+                advice="Correct it in the sessions' table.",
+            )
+    times = {ses: read_time(info.rows.get(ses, {})) for ses in sessions}
+    dated = len({time.partition(":")[0] for time in times.values()}) == 1 and MISSING not in times.values()
     return sorted(times, key=lambda ses: (_time(times[ses]) if dated else 0, _natural(ses))), dated
 
 
 def order_visits(table: pd.DataFrame, participants: dict[str, dict]) -> pd.DataFrame:
     """Put each patient's visits in order of time, number them, count days and name each one's prior."""
-    patients = []
-    for sub, visits in table.groupby("sub", sort=True):
-        visits = visits.copy()
+    rows = []
+    for sub, visits in groupby(sorted(table.to_dict("records"), key=itemgetter("sub")), key=itemgetter("sub")):
+        visits = sorted(visits, key=lambda row: _natural(row["ses"]))
+        participant = participants.get(sub, {})
         # Visits that are left out anyway may lack a date; they come last.
-        counted = visits[(visits["usable"] == "true") | (visits["time"] != "n/a")]
-        kinds = {time.partition(":")[0] for time in counted["time"]}
+        counted = [row for row in visits if row["usable"] == "true" or row["time"] != MISSING]
+        kinds = {row["time"].partition(":")[0] for row in counted}
         if kinds in ({"date"}, {"day"}, {"treatment"}):
-            visits["_time"] = [_time(time) for time in visits["time"]]
-            visits = visits.sort_values(["_time", "ses"], na_position="last")
-            first = visits["_time"].iloc[0]
-            visits["days"] = [_day(time, first) for time in visits["_time"]]
+            visits.sort(key=lambda row: (row["time"] == MISSING, _time(row["time"])))
+            for row in visits:
+                row["days"] = _day(_time(row["time"]), _time(visits[0]["time"]))
             _flag_same_dates(visits)
-            visits["treatment_start_day"] = "0" if kinds == {"treatment"} else "n/a"
-            if kinds != {"treatment"}:
-                _place_treatment(visits, participants.get(sub, {}), first)
+            torn = _flag_gaps(visits)
+            start = _place_treatment(visits, participant, kinds.pop())
+            for row in visits:
+                row["treatment_start_day"] = MISSING if torn else start
         else:
             # One undated visit makes the order of all of them a guess.
-            visits = visits.sort_values("ses", key=lambda labels: labels.map(_natural))
-            undated = [f"ses-{ses}" for ses, time in zip(counted["ses"], counted["time"]) if time == "n/a"]
+            undated = [f"ses-{row['ses']}" for row in counted if row["time"] == MISSING]
             found = f"no acq_time for {', '.join(undated)}" if undated else "dates for some visits and days for others"
             why = (
                 f"sub-{sub}/sub-{sub}_sessions.tsv: {found}; expected acq_time, or days_from_baseline, for every "
                 "session. Visits are taken in the order of their labels, and no response can be confirmed."
             )
-            for number, index in enumerate(visits.index):
-                _notice(visits, index, "no_dates", "" if number else why)
-        visits["order"] = [str(n) for n in range(1, len(visits) + 1)]
-        usable = [ses if ok == "true" else None for ses, ok in zip(visits["ses"], visits["usable"])]
-        visits["prior"] = [next((s for s in reversed(usable[:n]) if s), "n/a") for n in range(len(usable))]
-        visits["flags"] = [flags or "n/a" for flags in visits["flags"]]
-        patients.append(visits)
-    return pd.concat(patients, ignore_index=True) if patients else table
+            for row in visits:
+                _notice(row, "no_dates", why if row is _first_used(visits) else "")
+            unused = [name for name in TREATMENT if participant.get(name, MISSING) != MISSING]
+            if unused:
+                _notice(
+                    _first_used(visits), "treatment_date_unused",
+                    f"participants.tsv: {', '.join(unused)} cannot be used without dates of the visits. The first "
+                    "evaluable visit is taken for the baseline.",
+                )  # fmt: skip
+        prior = MISSING
+        for number, row in enumerate(visits, start=1):
+            row |= {"order": str(number), "prior": prior, "flags": row["flags"] or MISSING}
+            prior = row["ses"] if row["usable"] == "true" else prior
+        rows += visits
+    return pd.DataFrame(rows, columns=table.columns)
 
 
 def read_time(info: dict) -> str:
     """Return ``date:ISO``, ``day:N`` or ``treatment:N`` (days since its start), or n/a where none is given.
 
-    Raises
-    ------
-    ValueError
-        Says what was found and expected.
+    Parameters
+    ----------
+    info : dict
+        A row of `people.SessionInfo`: its cells are canonical.
     """
-    acq = info.get("acq_time", "n/a")
-    if acq not in ("", "n/a"):
-        try:
-            return "date:" + datetime.fromisoformat(acq.removesuffix("Z")).replace(tzinfo=None).isoformat()
-        except ValueError as err:
-            raise ValueError(f"acq_time {acq!r}, expected an ISO 8601 time, e.g. 2019-03-12T00:00:00") from err
-    for column in DAY_COLUMNS:
-        day = info.get(column, "n/a")
-        if day not in ("", "n/a"):
-            number = _number(day)
-            if not math.isfinite(number):
-                raise ValueError(f"{column} {day!r}, expected a number of days")
-            return f"{'treatment' if column == SINCE_TREATMENT else 'day'}:{number}"
-    return "n/a"
+    for column, kind in zip(TIMES, ("date", "day", "treatment")):
+        given = info.get(column, MISSING)
+        if given != MISSING:
+            return f"{kind}:{given if kind == 'date' else float(given)}"
+    return MISSING
 
 
-def _notice(visits: pd.DataFrame, index: int, flag: str, detail: str) -> None:
+def add_doubts(table: pd.DataFrame, doubts: Mapping[str, list[tuple[str, str]]]) -> pd.DataFrame:
+    """Return a table of ordered visits with what is doubtful about patients said of the first visit that is used."""
+    rows = table.to_dict("records")
+    for sub, given in doubts.items():
+        for flag, sentence in given:
+            _notice(_first_used([row for row in rows if row["sub"] == sub]), flag, sentence)
+    return pd.DataFrame(rows, columns=table.columns)
+
+
+def _notice(row: dict, flag: str, detail: str) -> None:
     """Flag a visit, and say why unless it is left out for another reason."""
-    visits.loc[index, "flags"] = ";".join(filter(None, [visits.loc[index, "flags"], flag]))
-    if visits.loc[index, "usable"] == "true":
-        said = visits.loc[index, "detail"]
-        visits.loc[index, "detail"] = " ".join([said if said != "n/a" else "", detail]).strip() or "n/a"
+    flags = [each for each in row["flags"].split(";") if each not in ("", MISSING)]
+    row["flags"] = ";".join(dict.fromkeys([*flags, flag]))
+    if row["usable"] == "true":
+        said = row["detail"] if row["detail"] != MISSING else ""
+        row["detail"] = f"{said} {detail}".strip() or MISSING
 
 
-def _flag_same_dates(visits: pd.DataFrame) -> None:
-    same = visits["_time"].notna() & visits["_time"].duplicated(keep=False)
-    for _, of in visits[same].groupby("_time"):
-        names = " and ".join(f"ses-{ses}" for ses in of["ses"])
-        for index in of.index:
+def _first_used(visits: list[dict]) -> dict:
+    """Return the first visit that is used, or the first one where none is: there it is read."""
+    return next((row for row in visits if row["usable"] == "true"), visits[0])
+
+
+def _flag_same_dates(visits: list[dict]) -> None:
+    for _, same in groupby((row for row in visits if row["days"] != MISSING), key=itemgetter("days")):
+        of = list(same)
+        if len(of) == 1:
+            continue
+        times = {_time(row["time"]) for row in of}
+        # Midnight is what stands for a time that is not known.
+        timed = len(times) == len(of) and all(isinstance(time, date) and time.time() != clock() for time in times)
+        names = " and ".join(f"ses-{row['ses']}" for row in of)
+        for row in of:
             _notice(
-                visits, index, "same_date",
-                f"{names} have one date; expected a time of its own for each. They are taken in the order of their "
-                "labels: correct acq_time, or leave one out (index.edits, usable = false).",
+                row, "same_date",
+                f"{names} have one date; expected one visit a day. They are taken in the order of their "
+                f"{'times of day' if timed else 'labels'}: correct acq_time, or leave one out (index.edits, usable = "
+                "false).",
             )  # fmt: skip
 
 
-def _place_treatment(visits: pd.DataFrame, row: dict, first) -> None:
-    """Put the start of treatment on the time axis of the visits: a day as given, or counted from a date."""
-    day, start = (row.get(name) or "n/a" for name in ("treatment_start_day", "treatment_start_date"))
-    if day == "n/a" and start != "n/a":
-        if isinstance(first, date):
-            try:
-                day = str((date.fromisoformat(start[:10]) - first.date()).days)
-            except ValueError:
-                day = start  # the response names it, when it needs it
-        else:
+def _flag_gaps(visits: list[dict]) -> bool:
+    """Flag visits decades after the one before, and say whether there are any."""
+    found = False
+    for before, after in pairwise(row for row in visits if row["days"] != MISSING):
+        years = (float(after["days"]) - float(before["days"])) / DAYS_PER_YEAR
+        if years > GAP_YEARS:
+            found = True
             _notice(
-                visits, visits.index[0], "treatment_date_unused",
-                f"participants.tsv: treatment_start_date {start}, but the visits have days and no dates; expected "
-                "treatment_start_day. The first evaluable visit is taken for the baseline.",
+                after if after["usable"] == "true" else _first_used(visits), "date_gap",
+                f"ses-{after['ses']} is {years:.0f} years after ses-{before['ses']}; expected dates that are all "
+                "shifted by the same, or none. Days of treatment are not used.",
             )  # fmt: skip
-    visits["treatment_start_day"] = day
-    start_day, first_day = (_number(value) for value in (day, visits["days"].iloc[0]))
-    if start_day < first_day:
+    return found
+
+
+def _place_treatment(visits: list[dict], participant: dict, kind: str) -> str:
+    """Return the day on which treatment began, on the time axis of ordered visits; n/a where it is not known.
+
+    Parameters
+    ----------
+    visits : list of dict
+    participant : dict
+        A row of participants.tsv.
+    kind : str
+        What the visits have: ``date``, ``day`` or ``treatment`` (days since it began).
+    """
+    day, start, immunotherapy = (participant.get(name, MISSING) for name in TREATMENT)
+    at, why, counted = _first_used(visits), "the visits are counted from its start, day 0", MISSING
+    if kind == "treatment":
+        counted = "0"
+    elif kind == "date" and start != MISSING:
+        counted = str((datetime.fromisoformat(start).date() - _time(visits[0]["time"]).date()).days)
+        why = f"treatment_start_date {start[:10]} is day {counted}"
+    elif start != MISSING and day == MISSING:
         _notice(
-            visits, visits.index[0], "treatment_before_scans",
-            f"participants.tsv: treatment started {first_day - start_day:g} days before the first scan; expected a "
-            "scan before it. The first evaluable visit is taken for the baseline: correct the date if that is wrong.",
+            at, "treatment_date_unused",
+            f"participants.tsv: treatment_start_date {start[:10]}, but the visits have days and no dates; expected "
+            "treatment_start_day. The first evaluable visit is taken for the baseline.",
         )  # fmt: skip
+    taken = counted if kind == "treatment" or day == MISSING else day
+    if MISSING not in (day, counted) and float(day) != float(counted):
+        _notice(
+            at, "treatment_date_unused",
+            f"participants.tsv: treatment_start_day {day}, but {why}; expected the same. Day {taken} is taken.",
+        )  # fmt: skip
+    start_is_near = _is_near(visits, at, "treatment_start_day", taken)
+    if not _is_near(visits, at, "immunotherapy_start_day", immunotherapy) or not start_is_near:
+        return MISSING
+    before = float(visits[0]["days"]) - float(taken if taken != MISSING else "inf")
+    if before > 0 and kind != "treatment":
+        _notice(
+            at, "treatment_before_scans",
+            f"participants.tsv: treatment started {before:g} days before the first scan; expected a scan before it. "
+            "The first evaluable visit is taken for the baseline: correct the date if that is wrong.",
+        )  # fmt: skip
+    return taken
+
+
+def _is_near(visits: list[dict], at: dict, name: str, day: str) -> bool:
+    """Whether a day is within decades of a visit; say so where it is not."""
+    if day == MISSING:
+        return True
+    years = min(abs(float(day) - float(row["days"])) for row in visits if row["days"] != MISSING) / DAYS_PER_YEAR
+    if years > GAP_YEARS:
+        _notice(
+            at, "date_gap",
+            f"participants.tsv: {name}, day {day}, is {years:.0f} years from the nearest visit; expected dates of "
+            "treatment and of scans that are shifted by the same. Days of treatment are not used.",
+        )  # fmt: skip
+    return years <= GAP_YEARS
 
 
 def _time(text: str):
     kind, _, value = text.partition(":")
-    return None if text == "n/a" else datetime.fromisoformat(value) if kind == "date" else float(value)
+    return None if text == MISSING else datetime.fromisoformat(value) if kind == "date" else float(value)
 
 
 def _day(time, first) -> str:
-    if pd.isna(time):
-        return "n/a"
+    if time is None:
+        return MISSING
     return str((time.date() - first.date()).days) if isinstance(first, date) else f"{time:g}"
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def _natural(label: str) -> list:
     """Sort key that puts 2 before 10."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", label) if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", label) if part]

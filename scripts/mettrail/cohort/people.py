@@ -2,65 +2,369 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from mettrail import vocabulary
 from mettrail.errors import InputError
+from mettrail.tables import MISSING
+from mettrail.tsv import Table, is_given, read_table
+
+# What says when a visit was, the first to be asked first.
+TIMES = ("acq_time", "days_from_baseline", "days_from_treatment")
 
 
-def read_session_info(bids: Path, sub: str) -> dict[str, dict]:
-    """Read sub-*_sessions.tsv, and acq_time from the sessions' scans.tsv where it is missing there."""
-    info: dict[str, dict] = {}
-    path = bids / f"sub-{sub}" / f"sub-{sub}_sessions.tsv"
-    if path.exists():
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-        if "session_id" not in table:
+@dataclass(frozen=True)
+class People:
+    """What participants.tsv says.
+
+    Parameters
+    ----------
+    rows : dict
+        Label to the cells of the row: all columns, those of the vocabulary in its words, ``n/a`` where a cell is
+        missing or cannot be read.
+    not_used : list of dict
+        Rows for nobody, with what, sub, reason and detail.
+    doubts : dict
+        Label to flags and sentences about cells that are not used.
+    """
+
+    rows: dict[str, dict[str, str]] = field(default_factory=dict)
+    not_used: list[dict[str, str]] = field(default_factory=list)
+    doubts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What the tables of a patient's sessions say.
+
+    Parameters
+    ----------
+    rows : dict
+        Label to the cells of the row, as in `People`; acq_time from scans.tsv where sessions.tsv has no time.
+    doubts : dict
+        Label to flags and sentences.
+    out : dict
+        Label to the reason and the detail for which a session cannot be used.
+    """
+
+    rows: dict[str, dict[str, str]] = field(default_factory=dict)
+    doubts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    out: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def doubt(self, ses: str, flag: str, sentence: str) -> None:
+        """Note what is doubtful about a session."""
+        self.doubts.setdefault(ses, []).append((flag, sentence))
+
+
+def read_people(bids: Path, subjects: Iterable[str]) -> People:
+    """Read participants.tsv; nothing is in the result where there is none.
+
+    Parameters
+    ----------
+    bids : Path
+    subjects : iterable of str
+        Labels of the dataset's folders.
+
+    Raises
+    ------
+    InputError
+        A table that is malformed, two rows for one participant, a name that is nearly one of the dataset's (``1`` for
+        ``sub-01``), a word that is not in the vocabulary.
+    """
+    path, subjects = bids / "participants.tsv", set(subjects)
+    people = People()
+    if not is_given(path):
+        for other in _tables_by_another_name(bids, "participants"):
+            found = f"{other.name} is not read; expected participants.tsv, a text separated by tabs."
+            people.not_used.append(_not_used(other.name, MISSING, "wrong_name", found))
+        return people
+    known = vocabulary.of_table("participants")
+    table = read_table(path, needed=["participant_id"], known=known)
+    names = [row["participant_id"].removeprefix("sub-").strip() for row in table.rows]
+    words, without_row = _Words(path), subjects - set(names)
+    for line, name, row in zip(table.lines, names, table.rows):
+        if name in people.rows:
             raise InputError(
-                path,
-                found=f"columns {list(table.columns)}",
-                expected="a column session_id",
-                advice="Name the sessions in a column session_id (ses-01, …), as BIDS asks.",
+                f"{path}, lines {table.lines[names.index(name)]} and {line}",
+                found=f"more than one row for sub-{name}",
+                expected="one row per participant",
+                advice="Keep the row that is meant.",
+                reason="duplicate_row",
             )
-        for row in table.to_dict("records"):
-            info[str(row["session_id"]).removeprefix("ses-")] = row
-    for scans in (bids / f"sub-{sub}").glob("ses-*/*_scans.tsv"):
-        table = pd.read_csv(scans, sep="\t", dtype=str, keep_default_na=False)
-        if "acq_time" in table and len(table):
-            info.setdefault(scans.parent.name[4:], {}).setdefault("acq_time", table["acq_time"].iloc[0])
-    return info
-
-
-def read_people(bids: Path) -> dict[str, dict]:
-    """Return the rows of participants.tsv by label; empty where there is none."""
-    path = bids / "participants.tsv"
-    if not path.exists():
-        return {}
-    participants = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    if "participant_id" not in participants:
-        raise InputError(
-            path,
-            found=f"columns {list(participants.columns)}",
-            expected="a column participant_id",
-            advice="Name the participants (sub-01, …) in a column participant_id, as BIDS asks.",
+        if name in subjects:
+            cells, doubts = words.judge(row, known, line, f"sub-{name}")
+            people.rows[name] = cells | {"participant_id": f"sub-{name}"}
+            if doubts:
+                people.doubts[name] = doubts
+            continue
+        near = sorted(sub for sub in without_row if _near(sub) == _near(name))
+        if near:
+            raise InputError(
+                f"{path}, line {line}",
+                found=f"participant_id {row['participant_id']!r}, of whom the dataset has no folder",
+                expected=f"did you mean {' or '.join(f'sub-{sub}' for sub in near)}?",
+                advice="Write the name of the folder.",
+                reason="unknown_participant",
+            )
+        found = f"a row for {row['participant_id']!r}, of whom the dataset has no folder; the row is not used."
+        people.not_used.append(
+            _not_used(f"participants.tsv, line {line}", name or MISSING, "nobody", f"participants.tsv: {found}")
         )
-    names = participants["participant_id"].astype(str).str.removeprefix("sub-")
-    twice = sorted(set(names[names.duplicated()]))
-    if twice:
-        raise InputError(
-            path,
-            found=f"more than one row for {', '.join(f'sub-{sub}' for sub in twice)}",
-            expected="one row per participant",
-            advice="Keep the row that is meant.",
-        )
-    return dict(zip(names, participants.to_dict("records")))
+    words.require_known()
+    return people
 
 
 def read_participants(bids: Path, table: pd.DataFrame) -> dict[str, dict]:
     """Return, per patient of the cohort table, the row of participants.tsv (little in it where there is none)."""
-    rows = read_people(bids)
+    return complete_participants(read_people(bids, set(table["sub"])).rows, table)
+
+
+def complete_participants(rows: Mapping[str, dict], table: pd.DataFrame) -> dict[str, dict]:
+    """Return, per patient of the cohort table, the row of `People` with the day treatment began on its time axis."""
     out = {}
     for sub, visits in table.groupby("sub", sort=True):
-        days = [day for day in visits["treatment_start_day"] if day != "n/a"]
-        out[sub] = rows.get(sub, {}) | {"participant_id": f"sub-{sub}", "treatment_start_day": (days or ["n/a"])[0]}
+        days = [day for day in visits["treatment_start_day"] if day != MISSING]
+        out[sub] = rows.get(sub, {}) | {"participant_id": f"sub-{sub}", "treatment_start_day": (days or [MISSING])[0]}
+        # Nobody knows where a day lies on a time axis that jumps by a century (see `order.order_visits`).
+        if any("date_gap" in flags.split(";") for flags in visits.get("flags", ())):
+            out[sub]["immunotherapy_start_day"] = MISSING
     return out
+
+
+def read_session_info(bids: Path, sub: str, reference_scans: Mapping[str, str]) -> SessionInfo:
+    """Read a patient's sessions.tsv, and the dates of scans.tsv for sessions that have none there.
+
+    Parameters
+    ----------
+    bids : Path
+    sub : str
+    reference_scans : mapping
+        Session to its reference scan, relative to the dataset. The date of a session without one is that of its first
+        anatomical scan.
+
+    Raises
+    ------
+    InputError
+        With the reason ``bad_table``: one of the patient's tables is malformed. With another: a word that is not in
+        the vocabulary.
+    """
+    info, folder = SessionInfo(), bids / f"sub-{sub}"
+    sessions = {path.name[4:] for path in folder.glob("ses-*") if path.is_dir()} | set(reference_scans)
+    # What is not about one session is said of the first that can be read.
+    first = min((ses for ses, scan in reference_scans.items() if scan != MISSING), default=min(sessions, default="1"))
+    path = folder / f"sub-{sub}_sessions.tsv"
+    if is_given(path):
+        _read_sessions(info, path, sub, sessions, first)
+    else:
+        for other in _tables_by_another_name(folder, "sessions"):
+            found = f"sub-{sub}/{other.name} is not read; expected sub-{sub}_sessions.tsv, a text separated by tabs."
+            info.doubt(first, "table_not_read", found)
+    _read_scan_times(info, bids, sub, sessions, reference_scans)
+    return info
+
+
+def _read_sessions(info: SessionInfo, path: Path, sub: str, sessions: set[str], first: str) -> None:
+    known = vocabulary.of_table("sessions")
+    table = read_table(path, needed=["session_id"], known=known)
+    shown, words = f"sub-{sub}/{path.name}", _Words(path)
+    written = [row["session_id"].removeprefix("ses-").strip() for row in table.rows]
+    labels = [_recognise(name, written, sessions) for name in written]
+    for line, name, label, row in zip(table.lines, written, labels, table.rows):
+        if vocabulary.is_missing(name) and name not in sessions:
+            info.doubt(first, "row_not_used", f"{shown}, line {line}: no session_id; the row is not used.")
+            continue
+        if label != name:
+            said = (
+                f"{shown}, line {line}: session_id {row['session_id']!r} is taken for ses-{label}; expected its name."
+            )
+            info.doubt(label, "session_name", said)
+        cells, doubts = words.judge(row, [c for c in known if c not in TIMES], line, f"ses-{label}")
+        bad_date = _judge_times(cells, doubts, f"{shown}, line {line}, ses-{label}")
+        if label in info.rows and cells | {"session_id": ""} != info.rows[label] | {"session_id": ""}:
+            same = ", ".join(str(n) for n, other in zip(table.lines, labels) if other == label)
+            found = f"{shown}: lines {same} are about ses-{label} and differ; expected one. Keep the one that is meant."
+            info.out[label] = ("duplicate_row", found)
+            continue
+        if label in info.rows:
+            info.doubt(label, "row_twice", f"{shown}, line {line}: a second row for ses-{label} that says the same.")
+            continue
+        info.rows[label] = cells | {"session_id": f"ses-{label}"}
+        for doubt in doubts:
+            info.doubt(label, *doubt)
+        if bad_date:
+            info.out[label] = ("bad_date", bad_date)
+    words.require_known()
+
+
+def _recognise(name: str, written: list[str], sessions: set[str]) -> str:
+    """Return the session that a name in a table means: itself, or the only one it is nearly (``1`` for ``01``)."""
+    if name in sessions:
+        return name
+    near = [ses for ses in sessions if _near(ses) == _near(name)]
+    alike = {other for other in written if _near(other) == _near(name)}
+    return near[0] if len(near) == 1 and alike == {name} else name
+
+
+def _judge_times(cells: dict[str, str], doubts: list[tuple[str, str]], where: str) -> str:
+    """Put what says when a visit was into canonical form; return why the visit has no place in time, or ``""``."""
+    bad, timed = "", False
+    for column in TIMES:
+        try:
+            cells[column] = vocabulary.read_cell(column, cells.get(column, MISSING))
+        except ValueError as err:
+            found = f"{where}: found {column} {_show(cells[column])}, expected {err}"
+            cells[column] = MISSING
+            if timed:
+                doubts.append(("bad_cell", f"{found}; the cell is not used."))
+            else:
+                bad = bad or f"{found}; correct it (a shifted date is fine if order and distances are true)."
+        timed = timed or cells[column] != MISSING
+    if bad:
+        # A visit that is out anyway must not bring a second time axis in.
+        cells |= dict.fromkeys(TIMES, MISSING)
+    return bad
+
+
+def _read_scan_times(
+    info: SessionInfo, bids: Path, sub: str, sessions: set[str], reference_scans: Mapping[str, str]
+) -> None:
+    """Take the dates of sessions that have no time yet from scans.tsv; hold the other dates against it."""
+    disagrees = False
+    folder = bids / f"sub-{sub}"
+    for ses in sorted(sessions):
+        path = folder / f"ses-{ses}" / f"sub-{sub}_ses-{ses}_scans.tsv"
+        path = path if is_given(path) else folder / f"sub-{sub}_scans.tsv"
+        if not is_given(path):
+            for other in _tables_by_another_name(folder / f"ses-{ses}", "scans"):
+                found = f"{other.relative_to(bids)} is not read; expected sub-{sub}_ses-{ses}_scans.tsv."
+                info.doubt(ses, "table_not_read", found)
+            continue
+        table = read_table(path, needed=["filename"], known=["acq_time"])
+        if "acq_time" not in table.columns or ses in info.out:
+            continue
+        reference = reference_scans.get(ses, MISSING)
+        row = info.rows.get(ses, {})
+        untimed = all(row.get(column, MISSING) == MISSING for column in TIMES)
+        given = row.get("acq_time", MISSING)
+        times, bad = _times_of(table, f"ses-{ses}", reference)
+        shown = path.relative_to(bids)
+        if untimed and bad:
+            info.out[ses] = ("bad_date", f"{shown}, {bad}; correct it.")
+        elif untimed and len(times) > 1 and reference != MISSING:
+            found = f"{shown}: rows of {reference} with different acq_time; expected one. None of them is used."
+            info.doubt(ses, "scan_listed_twice", found)
+        elif untimed and times:
+            info.rows[ses] = row | {"acq_time": min(times)}
+        elif untimed and reference != MISSING and not _rows_of(table, f"ses-{ses}", reference):
+            found = f"{shown}: no row whose filename is {Path(reference).name}; the date of the scan is not known."
+            info.doubt(ses, "scan_not_listed", found)
+        elif times and not disagrees and given[:10] not in {MISSING, *(time[:10] for time in times)}:
+            disagrees = True
+            info.doubt(
+                ses, "dates_disagree",
+                f"{shown} has acq_time {min(times)}, sessions.tsv {given}; the latter is used, here and for this "
+                "patient's other sessions.",
+            )  # fmt: skip
+
+
+def _rows_of(table: Table, session: str, reference: str) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a session's reference scan, or without one those of its anatomical scans, with their lines."""
+    found = []
+    for line, row in zip(table.lines, table.rows):
+        # Relative to the folder of the table, as BIDS asks; some write it relative to the patient's or the dataset's.
+        parts = PurePosixPath(row["filename"].replace("\\", "/").lstrip("/")).parts
+        if reference != MISSING:
+            mine = bool(parts) and PurePosixPath(reference).parts[-len(parts) :] == parts
+        else:
+            mine = "anat" in parts[-2:-1] and (
+                session in parts or f"_{session}_" in parts[-1] or "_ses-" not in parts[-1]
+            )
+        if mine:
+            found.append((line, row))
+    return found
+
+
+def _times_of(table: Table, session: str, reference: str) -> tuple[set[str], str]:
+    """Return the times in a session's rows of scans.tsv, and what is wrong with the first that cannot be read."""
+    times, bad = set(), ""
+    for line, row in _rows_of(table, session, reference):
+        try:
+            times.add(vocabulary.read_cell("acq_time", row["acq_time"]))
+        except ValueError as err:
+            bad = bad or f"line {line}: found acq_time {_show(row['acq_time'])}, expected {err}"
+    return times - {MISSING}, bad
+
+
+class _Words:
+    """Judges the cells of one file, and gathers the words nobody knows, to name them all at once."""
+
+    def __init__(self, path: Path):
+        self.path, self.found, self.expected = path, [], {}
+
+    def judge(
+        self, row: dict[str, str], columns: Iterable[str], line: int, who: str
+    ) -> tuple[dict[str, str], list[tuple[str, str]]]:
+        """Return the cells in canonical form, and doubts about those that cannot be read."""
+        cells = {name: MISSING if vocabulary.is_missing(text) else text for name, text in row.items()}
+        doubts = []
+        for name in columns:
+            if name not in cells:
+                continue
+            try:
+                cells[name] = vocabulary.read_cell(name, cells[name])
+            except vocabulary.UnknownWordError as err:
+                self.found.append(f"line {line} ({who}): {name} {_show(cells[name])}")
+                self.expected[name] = str(err)
+                cells[name] = MISSING
+            except ValueError as err:
+                where = f"{self.path.name}, line {line}, {who}"
+                said = f"{where}: found {name} {_show(cells[name])}, expected {err}; the cell is not used."
+                doubts.append(("bad_cell", said))
+                cells[name] = MISSING
+        return cells, doubts
+
+    def require_known(self) -> None:
+        """Refuse the file if it has words whose effect on the response cannot be told."""
+        if self.found:
+            more = f"; and {len(self.found) - 5} more" if len(self.found) > 5 else ""
+            raise InputError(
+                self.path,
+                found="; ".join(self.found[:5]) + more,
+                expected="; ".join(f"{name}: {words}" for name, words in self.expected.items()),
+                advice="Write one of these words, or n/a where it is not known.",
+                reason="unknown_word",
+            )
+
+
+def _tables_by_another_name(folder: Path, what: str) -> list[Path]:
+    """List files that look as if they were meant for a table that is not there."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if re.fullmatch(rf"(.*_)?{what}.*", path.name.lower())
+        and not path.name.startswith(".")
+        and path.suffix != ".json"
+        and path.is_file()
+    )
+
+
+def _near(label: str) -> str:
+    """Return a form in which names are alike that differ in case, leading zeros and signs between (``1.0`` is 1)."""
+    bare = re.sub(r"^[^a-z0-9]*(sub|ses)([^a-z0-9]+|(?=\d))|\.0+$", "", label.lower())
+    return re.sub(r"\d+", lambda digits: digits[0].lstrip("0") or "0", re.sub("[^a-z0-9]", "", bare))
+
+
+def _show(text: str) -> str:
+    """Quote a cell so that it fits into a sentence."""
+    return repr(text if len(text) <= 60 else f"{text[:60]}…")
+
+
+def _not_used(what: str, sub: str, reason: str, detail: str) -> dict[str, str]:
+    return {"what": what, "sub": sub, "reason": reason, "detail": detail}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +21,29 @@ CLINICAL = [
     "ecog",
     "clinical_tumour_related",
 ]
+NOT_USED = ["what", "sub", "reason", "detail"]
+# So many files with one reason are named one by one; of more, the first ones.
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What a dataset gives a run.
+
+    Parameters
+    ----------
+    sessions : table
+        One row per session, all columns text (see `columns`); missing is ``n/a``.
+    participants : dict
+        The row of participants.tsv by label, for every patient whose label can be used; always has participant_id and
+        treatment_start_day.
+    not_used : list of dict
+        What was given and is not used: what, sub, reason, detail (see `leave_unused`).
+    """
+
+    sessions: pd.DataFrame
+    participants: dict[str, dict] = field(default_factory=dict)
+    not_used: list[dict] = field(default_factory=list)
 
 
 def columns(sequences: list[str]) -> list[str]:
@@ -34,14 +60,43 @@ def exclude(row: dict, reason: str, detail: str) -> None:
         row |= {"usable": "false", "reason": reason, "detail": " ".join(detail.split())}
 
 
-def empty(sequences: list[str]) -> pd.DataFrame:
-    """Return a cohort table of nobody."""
-    return pd.DataFrame(columns=columns(sequences), dtype=str)
+def empty(sequences: list[str]) -> Cohort:
+    """Return a cohort of nobody."""
+    return Cohort(make_sessions([], columns(sequences)), {}, [])
 
 
-def read_cohort(path: Path) -> pd.DataFrame:
-    """Read a cohort table as text; missing is ``n/a``."""
-    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+def leave_unused(what: str, sub: str, reason: str, detail: str) -> dict:
+    """Say that something given is not used: what (a path, or a file and its line), whose it seems to be, and why."""
+    texts = {"what": what, "sub": sub or "n/a", "reason": reason, "detail": detail}
+    return {key: _in_one_line(text) for key, text in texts.items()}
+
+
+def make_sessions(rows: list, names: list[str]) -> pd.DataFrame:
+    """Return rows as a table of text."""
+    return pd.DataFrame(rows, columns=names).astype("str")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it, so that no half of it is ever read; nothing where it is the same."""
+    if path.exists() and path.read_bytes() == text.encode():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(text.encode())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def as_tsv(rows: Iterable[Iterable[str]]) -> str:
+    """Return rows of text, the header first, as a TSV."""
+    return "".join("\t".join(cells) + "\n" for cells in rows)
+
+
+def _in_one_line(text: str) -> str:
+    """Spell out what would break a line of a table: names of files may hold tabs, newlines and bytes of no alphabet."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def mark_failed(rows: list[dict], failures: list) -> list[dict]:
@@ -64,13 +119,13 @@ def mark_failed(rows: list[dict], failures: list) -> list[dict]:
 
 def name_priors(table: pd.DataFrame) -> pd.DataFrame:
     """Return a cohort table in which each visit names the last usable one before it; rows in order of time."""
-    table = table.copy()
-    for _, visits in table.groupby("sub"):
-        last = "n/a"
-        for index, row in visits.iterrows():
-            table.loc[index, "prior"] = last
-            last = row["ses"] if row["usable"] == "true" else last
-    return table
+    last: dict[str, str] = {}
+    priors = []
+    for sub, ses, usable in zip(table["sub"], table["ses"], table["usable"]):
+        priors.append(last.get(sub, "n/a"))
+        if usable == "true":
+            last[sub] = ses
+    return table.assign(prior=pd.Series(priors, index=table.index, dtype="str"))
 
 
 def describe_sessions(rows: list[dict], registries: list[dict]) -> pd.DataFrame:
@@ -106,12 +161,33 @@ def describe_sessions(rows: list[dict], registries: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(sessions).convert_dtypes()
 
 
-def describe_problems(rows: list[dict]) -> list[str]:
-    """Return `list_problems` as lines to print."""
-    return [
+def describe_problems(rows: list[dict], not_used: Iterable[dict] = ()) -> list[str]:
+    """Return `list_problems`, and what was given and is not used, as lines to print."""
+    lines = [
         f"{'DOUBT' if p['stage'] == 'doubt' else 'LEFT OUT'} {p['sub']}_ses-{p['ses']}: {p['reason']}: {p['detail']}"
         for p in list_problems(rows)
     ]
+    return lines + [f"NOT USED {p['detail']}" for p in list_not_used(not_used)]
+
+
+def list_not_used(not_used: Iterable[dict]) -> list[dict]:
+    """Return what was given and is not used as problems, see `list_problems`; many of one kind as one."""
+    by_reason: dict[str, list[dict]] = {}
+    for item in not_used:
+        by_reason.setdefault(item["reason"], []).append(item)
+    problems = []
+    for reason, items in by_reason.items():
+        if len(items) <= NAMED:
+            said = [(item["sub"], f"{item['what']}: {reason}: {item['detail']}") for item in items]
+        else:
+            names = ", ".join(item["what"] for item in items[:NAMED])
+            said = [("n/a", f"{len(items)} times {reason}: {names}, … (all: not_used.tsv): {items[0]['detail']}")]
+        problems += [
+            {"sub": "" if sub == "n/a" else f"sub-{sub}", "ses": None, "stage": "not used", "reason": reason,
+             "detail": detail, "log": ""}
+            for sub, detail in said
+        ]  # fmt: skip
+    return problems
 
 
 def list_problems(rows: list[dict]) -> list[dict]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mettrail.drawn import read_drawn
 from mettrail.errors import InputError
 from mettrail.images import (
     EDEMA,
@@ -196,8 +197,8 @@ def write_dataset(
     Parameters
     ----------
     sessions : list of dict
-        ``sub``, ``ses``; ``images``: channel -> file; ``labels``: file, on the raw scan's grid; ``prior``: file, or
-        None where the session has no earlier one with masks.
+        ``sub``, ``ses``; ``images``: channel -> file; ``labels``: file, on the raw scan's grid; ``scheme``: what its
+        numbers mean (`drawn.read_scheme`); ``prior``: file, or None where the session has no earlier one with masks.
     folder : path
         ``nnUNet_raw/DATASET``; images stay where they are.
     task : str
@@ -222,7 +223,7 @@ def write_dataset(
         images = {name: read_image(path) for name, path in session["images"].items()}
         first = images[channels[0]]
         require_same_grid(*images.values())
-        labels = resample(read_labels(session["labels"], TISSUE_LABELS), first.grid, order=0).data
+        labels = resample(read_drawn(session["labels"], session["scheme"]), first.grid, order=0).data
         label_file = folder / "labelsTr" / f"{case}.nii.gz"
         arrays = [as_task_labels(labels, kind)]
         write_labels(label_file, arrays[0], first.affine)

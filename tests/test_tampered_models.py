@@ -13,7 +13,7 @@ import pytest
 import torch
 from mettrail import segmentation
 from mettrail.errors import ModelError
-from mettrail.segmentation import cases, models
+from mettrail.segmentation import architectures, cases, models
 from safetensors.torch import load_file, save_file
 
 PLANS, DATASET, DESCRIPTION = "plans.json", "dataset.json", "mettrail.json"
@@ -43,7 +43,7 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "m"
     plans, dataset = cases.make_plans("detection", **NETWORK), cases.make_dataset_json("detection", cases=2)
     torch.manual_seed(1)
-    network = models.build_from_plans(plans, CONFIGURATION, channels=1, outputs=4, path=folder)
+    network = architectures.build_from_plans(plans, CONFIGURATION, channels=1, outputs=4, path=folder)
     description = {
         "task": "detection", "input": "brain", "channels": ["ce-gadolinium_T1w"], "configuration": CONFIGURATION,
         "spacing_mm": [1, 1, 1], "normalisation": ["ZScoreNormalization"], "mirror_axes": [], "tile": None,
@@ -242,6 +242,8 @@ TAMPERED = {
     "torch.hub behind a module": (built("mettrail.segmentation.losses.torch.hub.load", **HUB_ARGUMENTS), PLANS),
     "os.system behind torch.nn": (
         built(nonlin="torch.nn.modules.module.warnings.os.system", nonlin_kwargs=SING), PLANS),
+    "os.system through torch itself": (
+        built(nonlin="torch.nn.modules.module.torch.os.system", nonlin_kwargs=SING), PLANS),
     "os.system as the network": (built("torch.nn.modules.module.warnings.os.system", **SING), PLANS),
     "a process as the network": (built("subprocess.check_call", args="touch canary", shell=True), PLANS),
     "a module of the folder": (built("hubconf.network"), PLANS),

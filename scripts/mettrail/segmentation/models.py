@@ -144,13 +144,14 @@ def read_model(folder: str | Path) -> Model:
     _check_hashes(folder, description["sha256"], content, weights)
     dataset = contract.parse(folder / DATASET, content[DATASET], contract.DATASET_SCHEMA, advice=COPY)
     dataset = {key: dataset[key] for key in contract.DATASET_SCHEMA["properties"] if key in dataset}
+    _check_channels(folder, description, dataset)
     plans = contract.settle_plans(
         folder / PLANS,
         contract.parse(folder / PLANS, content[PLANS], contract.PLANS_SCHEMA, advice=COPY),
         description["configuration"],
         channels=len(description["channels"]),
     )
-    _check_against_nnunet(folder, description, dataset, plans)
+    _check_plans(folder, description, plans)
     tile = description["tile"]
     return Model(
         folder=folder,
@@ -434,7 +435,7 @@ def _check_description(path: Path, description: dict) -> None:
         refuse(f"confidence {description['confidence']}", "a probability, or 0 to call every piece a lesion")
 
 
-def _check_against_nnunet(folder: Path, description: dict, dataset: dict, plans: dict) -> None:
+def _check_channels(folder: Path, description: dict, dataset: dict) -> None:
     channels = description["channels"]
     names = dataset.get("channel_names", dataset.get("modality", {}))
     declared = [str(names[number]) for number in sorted(names, key=int)]
@@ -455,7 +456,10 @@ def _check_against_nnunet(folder: Path, description: dict, dataset: dict, plans:
             advice="Name them in the order the network was trained with, or correct the names in dataset.json.",
             reason="bad_model",
         )
-    configuration = plans["configurations"][description["configuration"]]
+
+
+def _check_plans(folder: Path, description: dict, plans: dict) -> None:
+    channels, configuration = description["channels"], plans["configurations"][description["configuration"]]
     tile = description["tile"] or configuration["patch_size"]
     if any(axis >= len(tile) for axis in description["mirror_axes"]):
         raise contract.refusal(

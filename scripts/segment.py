@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 with joblog.to(snakemake.log[0]):
     model = segmentation.read_model(Path(snakemake.input.model[0]).parent)
-    mask = images.read_mask(snakemake.input.mask)
+    within = images.grow_mask(images.read_mask(snakemake.input.mask), grow_mm=snakemake.params.grow_mm)
     channels = segmentation.read_channels(
         model,
         reference=(snakemake.params.reference, snakemake.input.reference),
@@ -18,6 +18,6 @@ with joblog.to(snakemake.log[0]):
         prior=snakemake.input.get("prior"),
     )
     probabilities = segmentation.predict_probabilities(
-        model, channels, mask=mask.data, device=snakemake.params.device, threads=snakemake.threads
+        model, channels, within=within.data, device=snakemake.params.device, threads=snakemake.threads
     )
-    images.write_probabilities(snakemake.output.probabilities, probabilities, mask.affine)
+    images.write_probabilities(snakemake.output.probabilities, probabilities, within.affine)

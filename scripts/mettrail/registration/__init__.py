@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from mettrail import transforms
 from mettrail.errors import InputError
-from mettrail.images import Grid, Image, require_same_grid
+from mettrail.images import Grid, Image, grow_mask, require_same_grid
 from mettrail.transforms import Transform, Warp
 
 STAGES = ("rigid", "affine", "deformable")
@@ -249,8 +249,8 @@ def _prepare(image: Image, mask: Image | None, grow_mm: float) -> tuple[Image, I
     box = tuple(slice(max(s.start - m, 0), min(s.stop + m, n)) for s, m, n in zip(found, margin, image.data.shape))
     affine = image.grid.crop(box).affine
     data, inside = image.data[box].astype(np.float32), content[box]
-    if mask is not None and grow_mm > 0:
-        inside = ndimage.distance_transform_edt(~inside, sampling=image.spacing_mm) <= grow_mm
+    if mask is not None:
+        inside = grow_mask(Image(inside, affine), grow_mm=grow_mm).data
     # Vessels and lesions far brighter than tissue would leave tissue few histogram bins.
     low, high = min(data.min(), 0.0), np.percentile(data[inside], 99.8)
     data = np.clip((data - low) / max(high - low, 1e-6), 0, 1) * 1000

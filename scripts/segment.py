@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 with jobs.job(snakemake) as output:
     model = segmentation.read_model(Path(snakemake.input.model[0]).parent)
-    mask = images.read_mask(snakemake.input.mask)
+    within = images.grow_mask(images.read_mask(snakemake.input.mask), grow_mm=snakemake.params.grow_mm)
     channels = segmentation.read_channels(
         model,
         reference=(snakemake.params.reference, snakemake.input.reference),
@@ -18,6 +18,6 @@ with jobs.job(snakemake) as output:
         prior=snakemake.input.get("prior"),
     )
     probabilities = segmentation.predict_probabilities(
-        model, channels, mask=mask.data, device=snakemake.params.device, threads=snakemake.threads
+        model, channels, within=within.data, device=snakemake.params.device, threads=snakemake.threads
     )
-    images.write_probabilities(output.probabilities, probabilities, mask.affine)
+    images.write_probabilities(output.probabilities, probabilities, within.affine)

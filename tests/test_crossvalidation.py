@@ -537,7 +537,7 @@ def test_segment_takes_the_model_as_it_is(trained):
     session = write_cohort(trained.folder / "new")[1]
     channels = {name: images.read_image(path).data for name, path in session["images"].items()}
     channels["prior"] = (images.read_labels(session["prior"]).data > 0).astype(np.float32)
-    found = segmentation.predict_probabilities(model, channels, mask=None, device="cpu", threads=1)
+    found = segmentation.predict_probabilities(model, channels, within=None, device="cpu", threads=1)
     assert found.shape == (30, 34, 26, 4)
     assert np.allclose(found.sum(-1), 1, atol=1e-3)
     brain = (channels[CE] != 0) | (channels["T2w"] != 0)
@@ -545,7 +545,7 @@ def test_segment_takes_the_model_as_it_is(trained):
     assert found[brain][:, 1:].max() > 0.1
     del channels["prior"]
     with pytest.raises(ModelError, match="prior"):
-        segmentation.predict_probabilities(model, channels, mask=None, device="cpu", threads=1)
+        segmentation.predict_probabilities(model, channels, within=None, device="cpu", threads=1)
 
 
 def test_zeros_stand_for_an_optional_sequence_that_a_session_lacks(trained):
@@ -556,7 +556,7 @@ def test_zeros_stand_for_an_optional_sequence_that_a_session_lacks(trained):
     alone = segmentation.read_channels(model, **read)
     assert set(alone) == {CE, "prior"}
     both = segmentation.read_channels(model, **read, sequences=[session["images"]["T2w"]])
-    settings = {"mask": None, "device": "cpu", "threads": 1}
+    settings = {"within": None, "device": "cpu", "threads": 1}
     given = segmentation.predict_probabilities(model, both | {"T2w": np.zeros_like(alone[CE])}, **settings)
     assert np.array_equal(segmentation.predict_probabilities(model, alone, **settings), given)
     assert not np.array_equal(segmentation.predict_probabilities(model, both, **settings), given)

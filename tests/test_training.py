@@ -1,6 +1,7 @@
 """Training: priors good and bad, cases in nnU-Net's format, resuming after a kill, and what validation counts."""
 
 import copy
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -599,6 +600,9 @@ def test_a_network_of_other_sequences_or_one_that_does_not_fit_is_refused_before
     if other == "sequences":
         for path in (theirs / "mettrail.json", theirs / "dataset.json"):
             path.write_text(path.read_text().replace("ce-gadolinium_T1w", "T2w"))
+        description = json.loads((theirs / "mettrail.json").read_text())
+        description["sha256"]["dataset.json"] = hashlib.sha256((theirs / "dataset.json").read_bytes()).hexdigest()
+        (theirs / "mettrail.json").write_text(json.dumps(description))
     else:
         name, value = {
             "n_conv_per_stage": ("convs_encoder", [2, 1, 1]),

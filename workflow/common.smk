@@ -352,9 +352,11 @@ def participant(wildcards):
 # ---------------------------------------------------------------------------------------------------------- provenance
 
 
-def source_digest(script):
-    """Digest of a script and of the library modules it uses: results are never stale."""
-    return provenance.source_digest(ROOT / "scripts" / script)
+def source_digest(script, *data):
+    """Digest of a script, the library modules it uses and the project's files it reads: results are never stale."""
+    return provenance.source_digest(
+        ROOT / "scripts" / script, data=[Path(path) for path in data]
+    )
 
 
 def model_of(wildcards, task):
@@ -405,6 +407,7 @@ TRAINING_SETTINGS = {
 MATCHING_HASH = settings.digest(
     {key: config[key] for key in ("instances", "measure", "match")}
 )
+REGISTRY_OF_WEIGHTS = str(ROOT / "resources" / "weights.yaml")
 CAPTIONS = str(ROOT / "workflow" / "report")
 GPU = 1 if config["segment"]["device"] == "cuda" else 0
 

@@ -13,7 +13,7 @@ rule fetch:
         mem_mb=1000,
         runtime=60,
     params:
-        registry=str(ROOT / "resources" / "weights.yaml"),
-        source=source_digest("fetch.py"),
+        registry=REGISTRY_OF_WEIGHTS,
+        source=source_digest("fetch.py", REGISTRY_OF_WEIGHTS),
     script:
         "../scripts/fetch.py"

@@ -56,7 +56,7 @@ rule report_patient:
         settings=settings.without_places(config),
         config_hash=settings.config_hash(config),
         captions=CAPTIONS,
-        source=source_digest("report_patient.py"),
+        source=source_digest("report_patient.py", CAPTIONS),
     script:
         "../scripts/report_patient.py"
 
@@ -93,6 +93,6 @@ rule report:
         settings=settings.without_places(config),
         config_hash=settings.config_hash(config),
         captions=CAPTIONS,
-        source=source_digest("report.py"),
+        source=source_digest("report.py", CAPTIONS),
     script:
         "../scripts/report.py"

@@ -20,6 +20,7 @@ rule segment:
         gpu=GPU,
     params:
         device=config["segment"]["device"],
+        grow_mm=config["strip"]["grow_mm"],
         reference=REFERENCE,
         source=source_digest("segment.py"),
     script:
@@ -42,6 +43,7 @@ use rule segment as segment_sensitive with:
         benchmark_file("segment_sensitive")
     params:
         device=config["segment"]["device"],
+        grow_mm=config["strip"]["grow_mm"],
         reference=REFERENCE,
         source=source_digest("segment.py"),
 
@@ -61,6 +63,7 @@ use rule segment as segment_known with:
         benchmark_file("segment_known")
     params:
         device=config["segment"]["device"],
+        grow_mm=config["strip"]["grow_mm"],
         reference=REFERENCE,
         source=source_digest("segment.py"),
 

@@ -20,7 +20,7 @@ from mettrail import transforms
 from mettrail.bias import foreground
 from mettrail.devices import choose_device
 from mettrail.errors import InputError
-from mettrail.images import Grid, Image, canonical_grid, read_image, require_same_grid, resample
+from mettrail.images import Grid, Image, canonical_grid, grow_mask, read_image, require_same_grid, resample
 from mettrail.registration import bin_edges, find_start, mutual_information, register
 from mettrail.transforms import Transform, Warp
 
@@ -147,10 +147,8 @@ def apply_mask(image: Image, mask: Image, *, grow_mm: float) -> Image:
         The two are not on one grid.
     """
     require_same_grid(image, mask)
-    near = mask.data > 0
-    if grow_mm > 0:
-        near = ndimage.distance_transform_edt(~near, sampling=mask.spacing_mm) <= grow_mm
-    return image.like(np.where(near, image.data, 0).astype(np.float32))
+    near = grow_mask(mask, grow_mm=grow_mm)
+    return image.like(np.where(near.data, image.data, 0).astype(np.float32))
 
 
 def _by_atlas(head: Image, *, threads: int) -> tuple[Image, float]:
@@ -192,7 +190,7 @@ def _by_atlas(head: Image, *, threads: int) -> tuple[Image, float]:
     )
     mask = np.zeros(head.data.shape, bool)
     inside = _tidy(weight.data > 0.5)
-    mask[box] = ndimage.distance_transform_edt(~inside, sampling=head.spacing_mm) <= _EDGE_MM
+    mask[box] = grow_mask(Image(inside, head.grid.crop(box).affine), grow_mm=_EDGE_MM).data
     return Image(mask, head.affine), fit
 
 
@@ -242,8 +240,8 @@ def _find_scale(atlas: Image, head: Image, atlas_brain: Image, upper: Image, sta
     taken for cortex. Points beyond the edge, where the atlas is 0 and the head is fluid and bone, tell the size.
     """
     smooth = head.like(ndimage.gaussian_filter(head.data, 1.0))
-    rim = ndimage.distance_transform_edt(~atlas_brain.data, sampling=atlas_brain.spacing_mm) <= _RIM_MM
-    voxels = np.argwhere(rim[::2, ::2, ::2]) * 2
+    rim = grow_mask(atlas_brain, grow_mm=_RIM_MM)
+    voxels = np.argwhere(rim.data[::2, ::2, ::2]) * 2
     points = transforms.map_points(voxels, affine=atlas.affine)
     centre = points.mean(axis=0)
     edges = bin_edges(smooth.data[upper.data])
@@ -295,8 +293,8 @@ def _invert(found: Transform, grid: Grid, brain: Image) -> tuple[Warp, np.ndarra
     """Return warp (on a coarse grid of the head) and affine that take points of the head to points of the atlas."""
     inverse = transforms.invert(found.affine)
     coarse = canonical_grid(grid, spacing_mm=_INVERSE_MM)
-    around = ndimage.distance_transform_edt(~brain.data, sampling=brain.spacing_mm) <= _REACH_MM
-    near = transforms.apply(brain.like(around), coarse, affine=inverse, interpolation="nearest").data > 0
+    around = grow_mask(brain, grow_mm=_REACH_MM)
+    near = transforms.apply(around, coarse, affine=inverse, interpolation="nearest").data > 0
     points = transforms.map_points(np.argwhere(near), affine=coarse.affine)
     there = transforms.unmap_points(points, affine=found.affine, warp=found.warp)
     vectors = np.zeros((*coarse.shape, 3), np.float32)

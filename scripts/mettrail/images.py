@@ -22,6 +22,8 @@ ENHANCING, EDEMA, NECROSIS = 1, 2, 3
 TISSUE_LABELS = (0, ENHANCING, EDEMA, NECROSIS)
 # Two programs write one grid with other last digits (a spacing of 1.00001 beside 1); nobody draws this finely.
 GRID_TOLERANCE_VOX = 0.05
+# A distance of just as much as asked for is no further, whatever the last digit of the affine.
+_ROUNDING_MM = 1e-6
 # Angles between array axes and their sheared counterparts that resampling would silently distort.
 MAX_SHEAR = 1e-3
 MAX_FORM_DISAGREEMENT_MM = 1.0
@@ -274,6 +276,32 @@ def require_same_grid(*images: Image) -> None:
                 advice="Resample the second onto the first (labels with nearest neighbour) before giving it.",
                 reason="grid_mismatch",
             )
+
+
+def grow_mask(mask: Image, *, grow_mm: float) -> Image:
+    """Add to a mask all that is no further from it than `grow_mm`: the one margin around brains.
+
+    Parameters
+    ----------
+    mask : Image of bool
+    grow_mm : float
+        Euclidean, between the centres of voxels.
+
+    Examples
+    --------
+    >>> point = Image(np.zeros((7, 7, 7), bool), np.diag([1.0, 1.0, 2.0, 1.0]))
+    >>> point.data[3, 3, 3] = True
+    >>> [int(grow_mask(point, grow_mm=d).data.sum()) for d in (0, 1, 1.5, 2)]
+    [1, 5, 9, 15]
+    """
+    near = mask.data > 0
+    if grow_mm > 0 and near.any():
+        # Nothing further away than this can be reached.
+        margin = np.ceil(grow_mm / np.array(mask.spacing_mm)).astype(int)
+        found = ndimage.find_objects(near.astype(np.uint8))[0]
+        box = tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(found, margin))
+        near[box] = ndimage.distance_transform_edt(~near[box], sampling=mask.spacing_mm) <= grow_mm + _ROUNDING_MM
+    return mask.like(near)
 
 
 def canonical_grid(grid: Grid, *, spacing_mm: float = 1.0) -> Grid:

@@ -1,54 +1,75 @@
 """Which code a result depends on.
 
-Snakemake reruns a job when its script has changed, not when a module the script imports has. The digest of all of them,
-given as a parameter, closes that gap. Comments, docstrings and layout do not count.
+Snakemake reruns a job when its script has changed, not when a module the script imports has, or a file of the project
+that it reads. The digest of all of them, given as a parameter, closes that gap. Comments, docstrings and layout do not
+count. Imports are found wherever they stand, within functions too; what is imported by a name that is no literal would
+not be, so the library does not do that (tests/test_provenance.py).
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent
 
 
-def source_digest(script: Path) -> str:
-    """Return a digest of a script's code and of every mettrail module it imports, however far down."""
+def source_digest(script: Path, *, data: Iterable[Path] = ()) -> str:
+    """Return a digest of a script's code and of every mettrail module it imports, however far down.
+
+    Parameters
+    ----------
+    script : Path
+    data : paths
+        Files, and folders with all that is in them, of the project that the script reads.
+    """
     seen: dict[Path, str] = {}
     waiting = [Path(script)]
     while waiting:
         path = waiting.pop()
         if path in seen:
             continue
-        code, imports = _read_module(path)
-        seen[path] = code
-        waiting += imports
-    return hashlib.sha256("".join(seen[path] for path in sorted(seen)).encode()).hexdigest()[:16]
+        seen[path], names = _read_code(path.read_text(encoding="utf-8"))
+        waiting += [file for name in names for file in _files_of(LIBRARY, name)]
+    digest = hashlib.sha256("".join(seen[path] for path in sorted(seen)).encode())
+    for path in data:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes() if file.is_file() else b"")
+    return digest.hexdigest()[:16]
 
 
 def project_digest(root: Path) -> str:
     """Return a digest of all code that makes results: rules, scripts, library."""
-    code = [_read_module(path)[0] for path in sorted((root / "scripts").rglob("*.py"))]
+    code = [_read_code(path.read_text(encoding="utf-8"))[0] for path in sorted((root / "scripts").rglob("*.py"))]
     rules = [path.read_text() for path in [root / "Snakefile", *sorted((root / "workflow").glob("*.smk"))]]
     return hashlib.sha256("".join(code + rules).encode()).hexdigest()[:16]
 
 
 @cache
-def _read_module(path: Path) -> tuple[str, list[Path]]:
-    tree = ast.parse(path.read_text())
+def _read_code(text: str) -> tuple[str, frozenset[str]]:
+    """Return a module's code without what does not count, and the names it imports."""
+    tree = ast.parse(text)
     names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *[f"{node.module}.{alias.name}" for alias in node.names]]
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    files = []
-    for name in names:
-        if name.split(".")[0] == "mettrail":
-            place = LIBRARY.joinpath(*name.split(".")[1:])
-            files += [p for p in (place.with_suffix(".py"), place / "__init__.py") if p.exists()]
-    return ast.dump(tree), files
+    return ast.dump(tree), frozenset(name for name in names if name.split(".")[0] == "mettrail")
+
+
+@cache
+def _files_of(library: Path, name: str) -> list[Path]:
+    """Return the files that are run when a module of the library is imported: its own and those of its packages.
+
+    The library's own ``__init__`` has the version and nothing else: it counts where it is asked for by name.
+    """
+    parts = name.split(".")[1:]
+    places = [library.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py") if file.exists()]
+    return files or [library / "__init__.py"]

@@ -34,7 +34,7 @@ def segment(networks, scan, prior, device):
     found = {}
     for task, model in networks.items():
         p = prediction.predict_probabilities(
-            model, give_channels(task, scan, prior), mask=None, device=device, threads=torch.get_num_threads()
+            model, give_channels(task, scan, prior), within=None, device=device, threads=torch.get_num_threads()
         )
         found[task] = images.Image(p, np.eye(4))
     fused = fusion.fuse(*found.values(), prior, touch_mm=CONFIG["segment"]["fusion"]["touch_mm"])

@@ -121,7 +121,7 @@ def predict(out, models, task):
         prior = images.read_labels(before) if task == "resegmentation" else None
         channels = give_channels(task, images.read_image(scan), prior)
         # The scan is 0 outside the mask as it was grown for it.
-        p = prediction.predict_probabilities(model, channels, mask=None, device="auto", threads=THREADS)
+        p = prediction.predict_probabilities(model, channels, within=None, device="auto", threads=THREADS)
         images.write_probabilities(written, p, np.eye(4))
         print(task, patient, visit, f"{time.time() - started:.0f} s", flush=True)
 
@@ -171,7 +171,8 @@ def score_real(root, models):
         for background in backgrounds.find_backgrounds(Path(root), **given):
             (head,) = backgrounds.make_visits(background)
             channels = {POST_CONTRAST: head.image}
-            p = prediction.predict_probabilities(model, channels, mask=head.brain, device="auto", threads=THREADS)
+            within = images.grow_mask(images.read_mask(background.mask), grow_mm=CONFIG["strip"]["grow_mm"])
+            p = prediction.predict_probabilities(model, channels, within=within.data, device="auto", threads=THREADS)
             _, pieces = validation.call_lesions(p)
             true = head.instances > 0
             sizes = np.bincount(pieces.ravel())

@@ -7,8 +7,8 @@ greedy or ANTs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 
 import numpy as np
 from scipy import ndimage, optimize
@@ -16,11 +16,10 @@ from scipy.spatial.transform import Rotation
 
 from mettrail import transforms
 from mettrail.errors import InputError
-from mettrail.images import Grid, Image, require_same_grid
+from mettrail.images import Grid, Image, grow_mask, require_same_grid
 from mettrail.transforms import Transform, Warp
 
 STAGES = ("rigid", "affine", "deformable")
-ENGINES = ("greedy", "ants")
 # Beyond the mask, so that metric windows and smoothing do not meet the border.
 _MARGIN_MM = 12.0
 # The search for a start works on points this far apart.
@@ -97,11 +96,11 @@ def register(
     if stage not in STAGES:
         raise ValueError(f"stage is {stage!r}, not one of {STAGES}")
     if engine not in ENGINES:
-        raise ValueError(f"engine is {engine!r}, not one of {ENGINES}")
+        raise ValueError(f"engine is {engine!r}, not one of {tuple(ENGINES)}")
     fixed_small, fixed_brain, box = _prepare(fixed, fixed_mask, mask_grow_mm)
     moving_small, moving_brain, _ = _prepare(moving, moving_mask, mask_grow_mm)
     start = find_start(fixed_small, moving_small, fixed_brain, moving_brain) if initial is None else initial
-    affine, warp = import_module(f"mettrail.registration.{engine}").run(
+    affine, warp = ENGINES[engine]()(
         fixed_small,
         moving_small,
         fixed_mask=None if fixed_mask is None else fixed_brain,
@@ -113,6 +112,22 @@ def register(
         **(greedy if engine == "greedy" else ants),
     )
     return Transform(affine, None if warp is None else _on_whole_grid(warp, fixed.grid, box))
+
+
+def _load_greedy() -> Callable:
+    from mettrail.registration.greedy import run
+
+    return run
+
+
+def _load_ants() -> Callable:
+    from mettrail.registration.ants import run
+
+    return run
+
+
+# Each is imported when it is first asked for: ANTs takes seconds.
+ENGINES = {"greedy": _load_greedy, "ants": _load_ants}
 
 
 def find_start(fixed: Image, moving: Image, fixed_mask: Image, moving_mask: Image) -> np.ndarray:
@@ -234,8 +249,8 @@ def _prepare(image: Image, mask: Image | None, grow_mm: float) -> tuple[Image, I
     box = tuple(slice(max(s.start - m, 0), min(s.stop + m, n)) for s, m, n in zip(found, margin, image.data.shape))
     affine = image.grid.crop(box).affine
     data, inside = image.data[box].astype(np.float32), content[box]
-    if mask is not None and grow_mm > 0:
-        inside = ndimage.distance_transform_edt(~inside, sampling=image.spacing_mm) <= grow_mm
+    if mask is not None:
+        inside = grow_mask(Image(inside, affine), grow_mm=grow_mm).data
     # Vessels and lesions far brighter than tissue would leave tissue few histogram bins.
     low, high = min(data.min(), 0.0), np.percentile(data[inside], 99.8)
     data = np.clip((data - low) / max(high - low, 1e-6), 0, 1) * 1000

@@ -24,9 +24,10 @@ import numpy as np
 
 from mettrail.devices import choose_device
 from mettrail.errors import InputError
+from mettrail.segmentation.architectures import build_from_plans
 from mettrail.segmentation.cases import CONFIGURATION
 from mettrail.segmentation.dataset import TASKS
-from mettrail.segmentation.models import PRIOR, Model, build_from_plans, read_checkpoint, write_model
+from mettrail.segmentation.models import PRIOR, Model, read_checkpoint, write_model
 
 PLANS = "mettrailPlans"
 # What nnU-Net's dataset.json must say of a model; the rest is about the data it was trained on.

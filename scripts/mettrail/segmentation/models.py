@@ -27,18 +27,21 @@
      "confidence": 0.85,                               conviction (`prediction.weigh_voxels`) below which a voxel
                                                        is none, unless it lies at a lesion of the prior
      "candidate_threshold": 0.2,                       detection, may be left out: from here on, a candidate
-     "sha256": {"fold_0/weights.safetensors": "..."},
+     "sha256": {"dataset.json": "...", "plans.json": "...", "fold_0/weights.safetensors": "..."},
      "trained_on": "...", "licence": "..."}
 
-The network need not be a U-Net. ``plans.json`` names its class and arguments, beside which it is given
-``input_channels``, ``num_classes`` and ``deep_supervision``; it turns (B, channels, Z, Y, X) into (B, classes, Z, Y, X)
-logits. A second path for the prior, a classifier before a segmenter, slices taken seven at a time: its own affair.
+The network need not be a U-Net. ``plans.json`` names its class, one of those in `architectures`, and its arguments; it
+turns (B, channels, Z, Y, X) into (B, classes, Z, Y, X) logits. A second path for the prior, a classifier before a
+segmenter, slices taken seven at a time: its own affair.
+
+A folder runs no code. What its files name is looked up in tables, what they number has limits (`contract`), checkpoints
+are read as numbers alone, and every file but the card and the log is one whose SHA-256 mettrail.json states.
 
 A channel is optional where the network was trained with zeros in its place (Andrearczyk et al., Sci Rep 2024, for T2w).
 The prior is one binary channel, label 1 or 3 of the last visit, nearest neighbour throughout and never normalised.
 ``dataset.json`` names its labels ``background``, ``enhancing``, ``edema``, ``necrosis`` (any of the last three may be
 absent; ``lesion`` stands for ``enhancing``). A folder that nnU-Net trained on NIfTI files becomes a model by adding a
-``mettrail.json``.
+``mettrail.json``; with an empty ``sha256``, the message says what to write there.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,9 +59,13 @@ from pathlib import Path
 import numpy as np
 
 from mettrail.errors import ModelError
+from mettrail.segmentation import contract
+from mettrail.segmentation.architectures import build_from_plans
+from mettrail.segmentation.contract import DATASET, PLANS
 
 DESCRIPTION = "mettrail.json"
 LOG = "training.log"
+COPY = "Copy it from nnU-Net's results folder."
 TASKS = ("detection", "resegmentation")
 POST_CONTRAST = "ce-gadolinium_T1w"
 IMAGES = (POST_CONTRAST, "T1w", "T2w", "FLAIR")
@@ -75,8 +83,6 @@ REQUIRED = (
     "task", "input", "channels", "configuration", "spacing_mm", "normalisation", "mirror_axes", "tile", "threshold",
     "confidence", "sha256", "trained_on", "licence",
 )  # fmt: skip
-# Packages that a model's network may come from.
-NETWORKS = ("dynamic_network_architectures.", "mettrail.segmentation.")
 WEIGHTS = ("weights.safetensors", "checkpoint_final.pth")
 
 
@@ -133,11 +139,19 @@ def read_model(folder: str | Path) -> Model:
     """
     folder = Path(folder)
     description = read_description(folder)
-    dataset = _read_json(folder / "dataset.json", advice="Copy it from nnU-Net's results folder.")
-    plans = _read_json(folder / "plans.json", advice="Copy it from nnU-Net's results folder.")
-    _check_against_nnunet(folder, description, dataset, plans)
+    content = {name: contract.read_file(folder, name, advice=COPY) for name in (DATASET, PLANS)}
     weights = _find_weights(folder)
-    _check_hashes(folder, description["sha256"], weights)
+    _check_hashes(folder, description["sha256"], content, weights)
+    dataset = contract.parse(folder / DATASET, content[DATASET], contract.DATASET_SCHEMA, advice=COPY)
+    dataset = {key: dataset[key] for key in contract.DATASET_SCHEMA["properties"] if key in dataset}
+    _check_channels(folder, description, dataset)
+    plans = contract.settle_plans(
+        folder / PLANS,
+        contract.parse(folder / PLANS, content[PLANS], contract.PLANS_SCHEMA, advice=COPY),
+        description["configuration"],
+        channels=len(description["channels"]),
+    )
+    _check_plans(folder, description, plans)
     tile = description["tile"]
     return Model(
         folder=folder,
@@ -145,7 +159,7 @@ def read_model(folder: str | Path) -> Model:
         input=description["input"],
         channels=tuple(description["channels"]),
         optional_channels=tuple(description.get("optional_channels", ())),
-        classes=_read_classes(folder / "dataset.json", dataset),
+        classes=_read_classes(folder / DATASET, dataset),
         configuration=description["configuration"],
         mirror_axes=tuple(description["mirror_axes"]),
         tile=tuple(tile) if tile else None,
@@ -176,7 +190,9 @@ def read_description(folder: str | Path) -> dict:
             "scripts/train.py.",
             reason="no_model",
         )
-    description = _read_json(folder / DESCRIPTION, advice="Write one beside dataset.json; models.py shows it.")
+    advice = "Write one beside dataset.json; models.py shows it."
+    content = contract.read_file(folder, DESCRIPTION, advice=advice)
+    description = contract.parse(folder / DESCRIPTION, content, contract.DESCRIPTION_SCHEMA, advice=advice)
     _check_description(folder / DESCRIPTION, description)
     return description
 
@@ -218,50 +234,16 @@ def build_network(model: Model):
     Raises
     ------
     ModelError
-        The plans name an architecture that is not installed, or something that is no network.
+        See `architectures.build_from_plans`.
     """
     return build_from_plans(
-        model.plans, model.configuration, channels=len(model.channels), outputs=len(model.classes), path=model.folder
+        model.plans,
+        model.configuration,
+        channels=len(model.channels),
+        outputs=len(model.classes),
+        path=model.folder,
+        tile=model.tile,
     )
-
-
-def build_from_plans(plans: dict, configuration: str, *, channels: int, outputs: int, path: Path):
-    """Build nnU-Net's network of a configuration; see `build_network`."""
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    manager = PlansManager(copy.deepcopy(plans)).get_configuration(configuration)
-    parts = [manager.network_arch_init_kwargs[name] for name in manager.network_arch_init_kwargs_req_import]
-    # nnU-Net calls whatever the plans name: a model folder must not be able to run anything but networks.
-    strange = [part for part in parts if part is not None and not part.startswith("torch.nn.")]
-    if not manager.network_arch_class_name.startswith(NETWORKS):
-        strange.insert(0, manager.network_arch_class_name)
-    if strange:
-        raise ModelError(
-            path / "plans.json",
-            found=f"an architecture made of {', '.join(strange)}",
-            expected=f"a class of {' or '.join(name.rstrip('.') for name in NETWORKS)}, with parts of torch.nn",
-            advice="If you trust where it comes from, put the class into mettrail/segmentation and name that.",
-            reason="unsafe_model",
-        )
-    try:
-        return get_network_from_plans(
-            manager.network_arch_class_name,
-            manager.network_arch_init_kwargs,
-            manager.network_arch_init_kwargs_req_import,
-            channels,
-            outputs,
-            allow_init=True,
-            deep_supervision=False,
-        )
-    except (ImportError, TypeError) as err:
-        raise ModelError(
-            path / "plans.json",
-            found=f"an architecture that cannot be built ({err})",
-            expected="one of the package dynamic_network_architectures",
-            advice="Install the package that the model was trained with.",
-            reason="bad_model",
-        ) from err
 
 
 def read_weights(model: Model) -> list[dict]:
@@ -272,26 +254,34 @@ def read_weights(model: Model) -> list[dict]:
     ModelError
         A checkpoint that holds more than numbers, or weights that do not fit the plans.
     """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model
+
     network = build_network(model)
     states = []
     for path in model.weights:
         try:
             if path.suffix == ".safetensors":
-                from safetensors.torch import load_model
-
                 load_model(network, path)
             else:
                 network.load_state_dict(read_checkpoint(path))
-        except (RuntimeError, KeyError) as err:
-            raise ModelError(
+        except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError) as err:
+            raise contract.refusal(
                 path,
-                found=f"weights that do not fit plans.json ({str(err).splitlines()[0]})",
-                expected="weights of the network that plans.json describes",
-                advice="Copy dataset.json, plans.json and the folds from one and the same nnU-Net results folder. "
+                f"weights that do not fit plans.json ({str(err).splitlines()[0]})",
+                "weights of the network that plans.json describes",
+                "Copy dataset.json, plans.json and the folds from one and the same nnU-Net results folder. "
                 "Networks that a trainer class builds beside the plans are not supported.",
-                reason="bad_model",
             ) from err
         states.append({key: value.detach().clone() for key, value in network.state_dict().items()})
+        if not all(torch.isfinite(value).all() for value in states[-1].values()):
+            raise contract.refusal(
+                path,
+                "weights that are not all finite numbers",
+                "weights of a training that converged",
+                "Train it again: such a network finds nothing.",
+            )
     return states
 
 
@@ -337,9 +327,10 @@ def write_model(
         (fresh / name).parent.mkdir(parents=True)
         each = copy.deepcopy(each).cpu()
         save_model(each.half() if half else each, fresh / name)
-        hashes[name] = hashlib.sha256((fresh / name).read_bytes()).hexdigest()
-    (fresh / "dataset.json").write_text(_as_json(dataset))
-    (fresh / "plans.json").write_text(_as_json(plans))
+        hashes[name] = contract.digest((fresh / name).read_bytes())
+    for name, content in ((DATASET, dataset), (PLANS, plans)):
+        (fresh / name).write_text(_as_json(content), encoding="utf-8")
+        hashes[name] = contract.digest((fresh / name).read_bytes())
     (fresh / DESCRIPTION).write_text(_as_json({**description, "sha256": hashes}))
     (fresh / "README.md").write_text(card)
     if log:
@@ -387,29 +378,16 @@ def read_checkpoint(path: Path) -> dict:
     try:
         with torch.serialization.safe_globals(numbers):
             return torch.load(path, map_location="cpu", weights_only=True)["network_weights"]
-    except Exception as err:
-        if "weights_only" not in str(err).lower() and "weightsunpickler" not in str(err).lower():
-            raise
-        raise ModelError(
+    except Exception as err:  # whatever a broken or hostile file makes torch raise
+        refused = "weights_only" in str(err).lower() or "weightsunpickler" in str(err).lower()
+        what = "a checkpoint that holds more than numbers" if refused else "no checkpoint of nnU-Net"
+        raise contract.refusal(
             path,
-            found=f"a checkpoint that holds more than numbers ({str(err).splitlines()[0][:200]})",
-            expected="network weights and nnU-Net's own log",
-            advice="If you trust where it comes from, load it with torch once and save it again with "
+            f"{what} ({type(err).__name__}: {(str(err).splitlines() or [''])[0]})",
+            "network weights and nnU-Net's own log",
+            "If you trust where it comes from, load it with torch once and save it again with "
             "only {'network_weights': ...}.",
-            reason="unsafe_model",
-        ) from err
-
-
-def _read_json(path: Path, *, advice: str) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as err:
-        raise ModelError(
-            path,
-            found="no such file" if not path.exists() else f"not JSON ({err})",
-            expected=f"{path.name} of a model folder",
-            advice=advice,
-            reason="bad_model",
+            reason="unsafe_model" if refused else "bad_model",
         ) from err
 
 
@@ -439,6 +417,8 @@ def _check_description(path: Path, description: dict) -> None:
             f"optional_channels {optional} of {', '.join(description['channels'])}",
             "some of the images among its channels, and not all of them",
         )
+    if description["tile"] and math.prod(description["tile"]) > contract.LARGEST_TILE_VOX:
+        refuse(f"tile {description['tile']}", f"at most {contract.LARGEST_TILE_VOX:,} voxels")
     if not np.allclose(description["spacing_mm"], 1.0):
         refuse(f"spacing_mm {description['spacing_mm']}", "[1, 1, 1]: images are given at 1 mm")
     if not 0 < float(description["threshold"]) < 1:
@@ -455,7 +435,7 @@ def _check_description(path: Path, description: dict) -> None:
         refuse(f"confidence {description['confidence']}", "a probability, or 0 to call every piece a lesion")
 
 
-def _check_against_nnunet(folder: Path, description: dict, dataset: dict, plans: dict) -> None:
+def _check_channels(folder: Path, description: dict, dataset: dict) -> None:
     channels = description["channels"]
     names = dataset.get("channel_names", dataset.get("modality", {}))
     declared = [str(names[number]) for number in sorted(names, key=int)]
@@ -476,23 +456,20 @@ def _check_against_nnunet(folder: Path, description: dict, dataset: dict, plans:
             advice="Name them in the order the network was trained with, or correct the names in dataset.json.",
             reason="bad_model",
         )
-    configurations = plans.get("configurations", {})
-    if description["configuration"] not in configurations:
-        raise ModelError(
-            folder / DESCRIPTION,
-            found=f"configuration {description['configuration']!r}",
-            expected=f"one of plans.json: {', '.join(configurations)}",
-            advice="Name the configuration the folds were trained with.",
-            reason="bad_model",
-        )
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    configuration = PlansManager(copy.deepcopy(plans)).get_configuration(description["configuration"])
-    schemes = list(configuration.normalization_schemes)
+
+def _check_plans(folder: Path, description: dict, plans: dict) -> None:
+    channels, configuration = description["channels"], plans["configurations"][description["configuration"]]
+    tile = description["tile"] or configuration["patch_size"]
+    if any(axis >= len(tile) for axis in description["mirror_axes"]):
+        raise contract.refusal(
+            folder / DESCRIPTION, f"mirror_axes {description['mirror_axes']}", f"axes of a tile {tile}", "Correct it."
+        )
+    schemes = configuration["normalization_schemes"]
     wrong = schemes != list(description["normalisation"])
     if wrong or any(n == PRIOR and s != "NoNormalization" for n, s in zip(channels, schemes)):
         raise ModelError(
-            folder / "plans.json",
+            folder / PLANS,
             found=f"normalisation {', '.join(schemes)} for {', '.join(channels)}",
             expected=f"{', '.join(description['normalisation'])} as mettrail.json says, and none for a prior",
             advice="Name the prior `noNorm` in nnU-Net's dataset.json before planning and training.",
@@ -502,7 +479,8 @@ def _check_against_nnunet(folder: Path, description: dict, dataset: dict, plans:
 
 def _read_classes(path: Path, dataset: dict) -> tuple[int, ...]:
     labels = dataset.get("labels", {})
-    known = all(name in CLASSES for name in labels) and all(isinstance(n, int) for n in labels.values())
+    known = all(name in CLASSES for name in labels) and all(type(n) is int for n in labels.values())
+    known = known and len({CLASSES[name] for name in labels}) == len(labels)
     if not known or sorted(labels.values()) != list(range(len(labels))) or labels.get("background") != 0:
         raise ModelError(
             path,
@@ -518,8 +496,8 @@ def _read_classes(path: Path, dataset: dict) -> tuple[int, ...]:
 def _find_weights(folder: Path) -> tuple[Path, ...]:
     found = []
     for fold in sorted(folder.glob("fold_*")):
-        present = [fold / name for name in WEIGHTS if (fold / name).exists()]
-        found += present[:1]
+        present = [fold / name for name in WEIGHTS if (fold / name).exists() or (fold / name).is_symlink()]
+        found += [contract.require_inside(folder, path, advice=COPY) for path in present[:1]]
     if not found:
         raise ModelError(
             folder,
@@ -531,17 +509,21 @@ def _find_weights(folder: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _check_hashes(folder: Path, hashes: dict[str, str], weights: tuple[Path, ...]) -> None:
+def _check_hashes(folder: Path, hashes: dict[str, str], content: dict[str, bytes], weights: tuple[Path, ...]) -> None:
+    """Refuse a folder whose files are not those, all of those and no others, that its mettrail.json was written for."""
+    found = {name: contract.digest(each) for name, each in content.items()}
     for path in weights:
-        name = path.relative_to(folder).as_posix()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if hashes.get(name) != digest:
+        with path.open("rb") as file:
+            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    for name in sorted(found.keys() | hashes.keys()):
+        if found.get(name) != hashes.get(name):
+            here = ", ".join(f'"{name}": "{digest}"' for name, digest in found.items())
             raise ModelError(
-                path,
-                found=f"sha256 {digest}",
+                folder / name,
+                found=f"sha256 {found[name]}" if name in found else "no such file",
                 expected=hashes.get(name, "a sha256 of this file in mettrail.json"),
-                advice="The file was changed or copied in part: get it again. If it is meant, write its sha256 into "
-                "mettrail.json.",
+                advice="The file was changed or copied in part: get it again. If the folder is your own and as it "
+                f'should be, write into its mettrail.json: "sha256": {{{here}}}',
                 reason="bad_model",
             )
 

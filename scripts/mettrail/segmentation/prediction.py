@@ -15,8 +15,6 @@ from mettrail.errors import InputError
 from mettrail.segmentation.cases import from_nnunet, to_nnunet
 from mettrail.segmentation.models import PRIOR, Model, build_network, read_weights, require_channels
 
-# The same as strip.grow_mm.
-GROW_MM = 3
 # A piece this near to the prior (at 1 mm) is at a known lesion.
 KNOWN_VOX = 3
 # Where a piece is weighed again, beside the model's own threshold.
@@ -32,7 +30,7 @@ def predict_probabilities(
     model: Model,
     channels: dict[str, np.ndarray],
     *,
-    mask: np.ndarray | None,
+    within: np.ndarray | None,
     device: str,
     threads: int,
     mirror: bool | None = None,
@@ -43,11 +41,12 @@ def predict_probabilities(
     ----------
     model : Model
     channels : name -> (X, Y, Z) array
-        RAS, 1 mm, one grid: images as they are in the working folder (0 outside the brain mask grown by 3 mm for a
-        model with input ``brain``), ``prior`` as a binary mask (label 1 or 3 of the last visit). More than the model
+        RAS, 1 mm, one grid: images as they are in the working folder (0 outside the grown brain mask for a model with
+        input ``brain``), ``prior`` as a binary mask (label 1 or 3 of the last visit). More than the model
         needs is no harm; zeros stand for an optional channel that is missing.
-    mask : (X, Y, Z) bool, optional
-        Brain mask; more than 3 mm beyond it everything is background. Wherever an image is not 0 when omitted.
+    within : (X, Y, Z) bool, optional
+        The brain mask, grown as it was for the images (`images.grow_mask`): beyond it everything is background.
+        Wherever an image is not 0 when omitted.
     device : str
         ``cpu``, ``cuda`` or ``auto`` (cuda where there is one).
     threads : int
@@ -81,13 +80,13 @@ def predict_probabilities(
     require_channels(model, channels)
     nothing = np.zeros(np.shape(next(iter(channels.values()))), np.float32)
     arrays = [np.asarray(channels.get(name, nothing), np.float32) for name in model.channels]
-    _check_arrays(model, arrays, mask)
+    _check_arrays(model, arrays, within)
     probabilities = np.zeros((*arrays[0].shape, 4), np.float32)
     probabilities[..., 0] = 1
     # nnU-Net crops to what is not zero in any channel; a prior beyond the images must not widen that.
     seen = np.logical_or.reduce([a != 0 for name, a in zip(model.channels, arrays) if name != PRIOR])
-    if mask is not None and model.input == "brain":
-        seen &= grow_mask(mask)
+    if within is not None and model.input == "brain":
+        seen &= within
     if not seen.any():
         return probabilities
     box = ndimage.find_objects(seen.astype(np.uint8))[0]
@@ -95,8 +94,8 @@ def predict_probabilities(
     arrays = [np.where(seen, a[box], 0) for a in arrays]
     # Holes are dark tissue that happens to be exactly 0.
     inside = ndimage.binary_fill_holes(seen)
-    if mask is not None:
-        inside &= grow_mask(mask[box])
+    if within is not None:
+        inside &= within[box]
 
     manager = PlansManager(_plans_with_tile(model))
     configuration = manager.get_configuration(model.configuration)
@@ -124,11 +123,6 @@ def predict_probabilities(
     known = arrays[model.channels.index(PRIOR)] > 0 if PRIOR in model.channels else None
     probabilities[box] = settle(within, threshold=model.threshold, confidence=model.confidence, known=known)
     return probabilities
-
-
-def grow_mask(mask: np.ndarray) -> np.ndarray:
-    """Grow a 1 mm brain mask by 3 mm: dura and the mask's own errors; networks saw as much in training."""
-    return ndimage.binary_dilation(mask, iterations=GROW_MM)
 
 
 def settle(
@@ -325,8 +319,8 @@ def _plans_with_tile(model: Model) -> dict:
     return plans
 
 
-def _check_arrays(model: Model, arrays: list[np.ndarray], mask: np.ndarray | None) -> None:
-    shapes = {a.shape for a in arrays} | ({mask.shape} if mask is not None else set())
+def _check_arrays(model: Model, arrays: list[np.ndarray], within: np.ndarray | None) -> None:
+    shapes = {a.shape for a in arrays} | ({within.shape} if within is not None else set())
     if len(shapes) > 1:
         raise InputError(
             f"channels of {model.folder}",

@@ -26,12 +26,12 @@ import numpy as np
 from mettrail.devices import choose_device
 from mettrail.errors import InputError
 from mettrail.segmentation import cases, validation
+from mettrail.segmentation.architectures import build_from_plans
 from mettrail.segmentation.backgrounds import Painted, find_backgrounds, make_visits, prepare
 from mettrail.segmentation.crossvalidation import point_nnunet_at
 from mettrail.segmentation.models import (
     LOG,
     PRIOR,
-    build_from_plans,
     describe_model,
     read_model,
     read_weights,

@@ -38,7 +38,7 @@ def predict_held_out(model: Model, folder: Path, *, threads: int) -> Iterator[tu
         known = Path(folder) / f"{model.task}-{weights}-tile{tile}-step{TILE_STEP:g}" / path.name
         if not known.exists():
             channels = {model.channels[0]: case["image"], PRIOR: case["prior"].astype(np.float32)}
-            found = predict_probabilities(model, channels, mask=None, device="auto", threads=threads)
+            found = predict_probabilities(model, channels, within=None, device="auto", threads=threads)
             known.parent.mkdir(exist_ok=True)
             np.savez_compressed(known, p=np.rint(found * 255).astype(np.uint8))
         with np.load(known) as stored:

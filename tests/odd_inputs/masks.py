@@ -6,8 +6,7 @@ import shutil
 import numpy as np
 
 from odd_inputs.making import SHAPE, affine_of, case, lesion, not_used, refused, save, session_out, used
-from odd_inputs.scans import dtype as _dtype
-from odd_inputs.scans import flip_bits, structured
+from odd_inputs.scans import affine, dtype, flip_bits, structured, voxels
 
 MASK = "sub-01_ses-02_dseg.nii.gz"
 ALL = ("01", "02", "03")
@@ -51,12 +50,7 @@ def scheme(value, change=None):
     return disturb
 
 
-def drawn(change):
-    """The mask of the second session as `change` makes it."""
-    return lambda c: save(c.mask(), change(lesion()))
-
-
-def redrawn(how):
+def on_mask(how):
     """A hand for scans, on the mask of the second session."""
 
     def disturb(c):
@@ -66,6 +60,11 @@ def redrawn(how):
         c.scan = old
 
     return disturb
+
+
+def drawn(change):
+    """The mask of the second session as `change` makes it."""
+    return on_mask(voxels(change))
 
 
 def numbers(**new):
@@ -103,21 +102,25 @@ def edema_far_away(labels):
     return labels
 
 
-def grid(affine=None, data=None):
-    return lambda c: save(c.mask(), lesion() if data is None else data, affine)
-
-
 def shifted(mm):
-    place = affine_of()
-    place[2, 3] += mm
-    return place
+    def change(place):
+        place[2, 3] += mm
+
+    return on_mask(affine(change))
 
 
-def flipped():
+def stretched(factor):
+    def change(place):
+        place[:3, :3] *= factor
+
+    return on_mask(affine(change))
+
+
+def flipped(c):
     """The same mask at the same place, stored from left to right."""
     place = affine_of()
     place[0, 0], place[0, 3] = -1, place[0, 3] + SHAPE[0] - 1
-    return grid(place, lesion()[::-1].copy())
+    save(c.mask(), lesion()[::-1].copy(), place)
 
 
 def no_codes(c):
@@ -259,15 +262,15 @@ ROWS = [
                    lambda t: [*t, t[1].replace("ses-01", "ses-1").replace("01-10", "06-10")]), sessions("1")(c)],
         used(sessions=["1"], labels="given"), gone=("02", "03")),
     # The grid.
-    row("another shape", "user", grid(data=lesion()[:-1]), bad(reasons=("grid_mismatch",))),
-    row("5 mm away", "user", grid(shifted(5)), bad(reasons=("grid_mismatch",))),
-    row("half a voxel away", "Slicer", grid(shifted(0.5)), bad(reasons=("grid_mismatch",))),
-    row("a spacing of 1.00001", "ITK-SNAP", grid(affine_of(1.00001)), used(quiet=True)),
-    row("a shift by rounding", "ITK", grid(shifted(1e-4)), used(quiet=True)),
-    row("stored from the other side", "ITK", flipped(), bad(reasons=("grid_mismatch",)), used()),
+    row("another shape", "user", drawn(lambda m: m[:-1]), bad(reasons=("grid_mismatch",))),
+    row("5 mm away", "user", shifted(5), bad(reasons=("grid_mismatch",))),
+    row("half a voxel away", "Slicer", shifted(0.5), bad(reasons=("grid_mismatch",))),
+    row("a spacing of 1.00001", "ITK-SNAP", stretched(1.00001), used(quiet=True)),
+    row("a shift by rounding", "ITK", shifted(1e-4), used(quiet=True)),
+    row("stored from the other side", "ITK", flipped, bad(reasons=("grid_mismatch",)), used()),
     row("no place at all", "BraTS", no_codes, bad(reasons=("grid_mismatch", "no_orientation", "bad_labels")), used()),
-    row("four dimensions, one volume", "Slicer", grid(data=lesion()[..., None]), used(quiet=True)),
-    row("two volumes, one a label", "Slicer", grid(data=np.stack([lesion() == 1, lesion() == 2], -1).astype(np.uint8)),
+    row("four dimensions, one volume", "Slicer", drawn(lambda m: m[..., None]), used(quiet=True)),
+    row("two volumes, one a label", "Slicer", drawn(lambda m: np.stack([m == 1, m == 2], -1).astype(np.uint8)),
          bad(reasons=("not_3d", "grid_mismatch", "bad_labels"))),
     # The file.
     row("cut short", "gzip", lambda c: c.write(c.mask(), c.mask().read_bytes()[:200]),
@@ -277,9 +280,9 @@ ROWS = [
     row("empty file", "filesystem", lambda c: c.write(c.mask(), b""), bad(reasons=("unreadable", "bad_labels"))),
     row("not fetched", "annex", lambda c: [c.mask().unlink(), c.mask().symlink_to("../gone.nii.gz")],
          bad(reasons=("unreadable", "dangling_link", "bad_labels"))),
-    row("colours", "Slicer", redrawn(structured("RGB")), bad(reasons=("bad_datatype", "bad_labels"))),
-    row("floating point", "FSL", redrawn(_dtype("float32")), used(quiet=True)),
-    row("64-bit integers", "ITK-SNAP", redrawn(_dtype("int64")), used(), bad()),
+    row("colours", "Slicer", on_mask(structured("RGB")), bad(reasons=("bad_datatype", "bad_labels"))),
+    row("floating point", "FSL", on_mask(dtype("float32")), used(quiet=True)),
+    row("64-bit integers", "ITK-SNAP", on_mask(dtype("int64")), used(), bad()),
     # Numbers.
     row("nothing drawn", "user", drawn(np.zeros_like), used(quiet=True)),
     row("0 and 1 alone", "user", drawn(lambda m: (m == 1).astype(np.uint8)), used(quiet=True)),

@@ -35,7 +35,7 @@ def voxels(change, affine=None):
 
 def affine(change):
     def disturb(c, role=CE):
-        place = affine_of()
+        place = nib.load(c.scan(role)).affine.copy()
         change(place)
         c.image(c.scan(role), affine=place)
 

@@ -75,7 +75,8 @@ def anat(ses, role=CE):
 
 def dates_in_scans(c, name=anat):
     """The dates are in scans.tsv; the first row there is another scan's, of another day."""
-    for ses, day in {"01": "2031-01-10", "02": "2031-03-11", "03": "2031-05-11"}.items():
+    days = {"01": "2031-01-10", "02": "2031-03-11", "03": "2031-05-11"}
+    for ses, day in [(s, d) for s, d in days.items() if c.scan(ses=s).exists()]:
         other = (anat(ses, "T2w"), "2030-12-24T08:00:00")
         scans_table(c, ses, other, (name(ses), f"{day}T09:30:00"))
 

@@ -177,6 +177,10 @@ def sheared(a):
     a[0, 1] = 0.3
 
 
+def rounded(a):
+    a[0, 1], a[1, 1] = 2e-5, 1.00002
+
+
 def left_handed(a):
     a[0] *= -1
 
@@ -328,6 +332,7 @@ ROWS = [
     case("the affine is nothing but 0", "NIfTI", header(srow_x=[0] * 4, srow_y=[0] * 4, srow_z=[0] * 4),
          out("bad_affine", "bad_spacing", "no_orientation")),
     case("the affine is sheared", "dcm2niix", affine(sheared), out("sheared")),
+    case("the affine is sheared by rounding", "ITK", affine(rounded), used(quiet=True)),
     case("left-handed", "dcm2niix", affine(left_handed), used(quiet=True)),
     case("ten kilometres away", "NIfTI", affine(far_away), used(), out("bad_affine")),
     # Another sequence, or none.

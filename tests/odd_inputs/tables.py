@@ -139,6 +139,8 @@ ROWS = [
          refused(TABLE, "sub_01"), not_used("nobody", "sub_01", treatment_start_day="n/a")),
     case("a row for nobody", "user", text("P", lambda t: t + "sub-99\tn/a\tn/a\tsrs\tlung\n"),
          not_used("nobody", ("sub-99", "line 5"))),
+    case("no row is anybody's", "user", text("P", lambda t: t.replace("sub-0", "CQ")), refused(TABLE, "CQ1"),
+         not_used("nobody", "CQ1", treatment_start_day="n/a"), gone=("02", "03")),
     case("a row nearly somebody's who has one", "user", text("P", lambda t: t + "sub-001\tn/a\tn/a\tsrs\tlung\n"),
          not_used("nobody", "sub-001"), refused(TABLE, "sub-001")),
     case("two rows for one patient", "user", text("P", lambda t: t + "sub-01\t2031-02-15\tn/a\twbrt\tlung\n"),

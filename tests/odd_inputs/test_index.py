@@ -1,11 +1,13 @@
 """Every row of the collection through the index; settings and places through what reads them."""
 
+import contextlib
 import copy
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -211,6 +213,24 @@ def kept_and_said(c, found):
     assert again.participants == found.participants
 
 
+@contextlib.contextmanager
+def watched(folder, seconds=20):
+    """Nobody waits for a pipe: after a while it is closed from here, and that is a failure."""
+    pipes, waited = [path for path in folder.rglob("*") if path.is_fifo()], []
+
+    def release():
+        for path in pipes:
+            with contextlib.suppress(OSError):
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+                waited.append(path.name)
+
+    timer = threading.Timer(seconds, release)
+    timer.start()
+    yield
+    timer.cancel()
+    assert not waited, f"the run waits for a pipe: {waited}"
+
+
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
 def test_a_row_comes_out_as_it_should(row, undisturbed, tmp_path):
     root, bases = undisturbed
@@ -221,10 +241,11 @@ def test_a_row_comes_out_as_it_should(row, undisturbed, tmp_path):
         row.later(c)
     before = listing(c.root)
     found = error = None
-    try:
-        found = index(c, row.masks)
-    except InputError as caught:
-        error = caught
+    with watched(c.root):
+        try:
+            found = index(c, row.masks)
+        except InputError as caught:
+            error = caught
     after = {path: what for path, what in listing(c.root).items() if not path.startswith(str(c.out))}
     out_before = {path for path in before if path.startswith(str(c.out))}
     before = {path: what for path, what in before.items() if path not in out_before and path != str(c.out)}

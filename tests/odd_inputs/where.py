@@ -357,7 +357,8 @@ ROWS += [
          not_used("not_a_bids_name", "T1w_Tilt_1"), session_out("02", "ambiguous_scan", "T1w_Tilt_1")),
     case("dcm2niix added a letter", "dcm2niix", named(NAME.replace("T1w", "T1wa")),
          session_out(**gone_02, says="T1wa")),
-    case("dcm2niix added the echo", "dcm2niix", named(NAME.replace("T1w", "T1w_e2")), session_out(**gone_02, says="T1w_e2")),
+    case("dcm2niix added the echo", "dcm2niix", named(NAME.replace("T1w", "T1w_e2")),
+         session_out(**gone_02, says="T1w_e2")),
     case("straight from dcm2niix, its own name", "dcm2niix", named("0041_t1_mprage_sag_p2_iso_20310311100000_5.nii.gz"),
          session_out(**gone_02, says="0041_t1_mprage")),
     # Names within anat.

@@ -114,6 +114,7 @@ def test_a_killed_job_says_so_and_leaves_no_half_file(tmp_path):
     why = jobs.explain(mask_of(tmp_path))
     assert why.reason == "killed"
     assert "SIGKILL" in why.detail
+    assert [path.name for path in mask_of(tmp_path).parent.iterdir()] == ["mask.nii.gz"]
 
 
 @pytest.mark.parametrize(("work", "statuses"), [("raise OSError('disk')", [1, 1, 0]), (BADLY, [0])])

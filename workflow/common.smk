@@ -413,16 +413,18 @@ GPU = 1 if config["segment"]["device"] == "cuda" else 0
 
 # ----------------------------------------------------------------------------------------------------------------- a run
 
-# All that results depend on, for results whose making Snakemake does not remember.
-FACTS = {
-    "settings": settings.without_places(config),
-    "code": provenance.project_digest(ROOT),
-    "sessions": list(SESSIONS.values()),
-    "participants": PARTICIPANTS,
-}
 if WRITES and not OWNER and not FETCHES:
     jobs.forget(OUT)
-    results.recall(OUT, FACTS)
+    # All that results depend on, for results whose making Snakemake does not remember.
+    results.recall(
+        OUT,
+        {
+            "settings": settings.without_places(config),
+            "code": provenance.project_digest(ROOT),
+            "sessions": list(SESSIONS.values()),
+            "participants": PARTICIPANTS,
+        },
+    )
 
 
 def start_run():

@@ -308,6 +308,8 @@ def _work_in_a_child(record: _Record, passes_on: bool) -> None:
         os.waitpid(child, 0)
         os._exit(_STOPPED if isinstance(err, KeyboardInterrupt) else 1)
     if os.WIFSIGNALED(status):
+        for output in record.outputs:
+            _remove_leftovers(Path(output))
         name = signal.Signals(os.WTERMSIG(status)).name
         killed = f"the job was stopped from outside by {name}, which mostly means that memory ran out; see its log"
         os._exit(record.fail(killed, passes_on))
@@ -359,12 +361,17 @@ def _stage(outputs: dict[str, str]) -> dict[str, str]:
     staged = {}
     for name, path in outputs.items():
         path = Path(path)
-        for old in path.parent.glob(f"{_STAGED}-{path.name}-*"):
-            shutil.rmtree(old, ignore_errors=True)
+        _remove_leftovers(path)
         folder = path.parent / f"{_STAGED}-{path.name}-{os.getpid()}"
         folder.mkdir(parents=True)
         staged[name] = str(folder / path.name)
     return staged
+
+
+def _remove_leftovers(output: Path) -> None:
+    """Remove what a killed job has written of an output."""
+    for old in output.parent.glob(f"{_STAGED}-{output.name}-*"):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _publish(staged) -> None:

@@ -75,9 +75,17 @@ def test_a_row_for_nobody_is_listed_and_nothing_changes(bids, tmp_path):
     assert (index(bids, tmp_path / "out")["flags"] == "n/a").all()
 
 
-def test_a_table_of_participants_by_another_name_is_listed(bids):
-    (bids / "participants.csv").write_text("participant_id,age\nsub-01,61\n")
-    assert [row["what"] for row in people.read_people(bids, ["01"]).not_used] == ["participants.csv"]
+@pytest.mark.parametrize("name", ["participants.csv", "participants.xlsx", "Participants.tsv", "participants.tsv.txt"])
+def test_a_table_of_participants_by_another_name_is_refused(bids, tmp_path, name):
+    (bids / name).write_text("participant_id\tage\nsub-01\t61\n")
+    with pytest.raises(InputError, match=name):
+        index(bids, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["participants.json", "participants_2019.tsv", "._participants.csv"])
+def test_what_is_no_table_of_participants_is_left_alone(bids, name):
+    (bids / name).write_text("{}")
+    assert people.read_people(bids, ["01"]) == people.People()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,8 @@ def test_a_table_of_participants_by_another_name_is_listed(bids):
         ("participant_id\ttreatment_start_date\nsub-01\t2021-01-15\nsub-02\n", "line 3"),
         ("participant_id,treatment_start_date\nsub-01,2021-01-15\n", "participants.tsv"),
         ("participant_id\tsplit\nsub-01\ttrain\n01\ttest\n", "lines 2 and 3"),
-        ("name\tage\nsub-01\t61\n", "participants.tsv"),
+        ("name\tage\nsub-01\t61\n", "line 1"),
+        ("participant_id\ttreatment_start_data\nsub-01\t2021-01-15\n", "line 1"),
         ("", "participants.tsv"),
     ],
 )
@@ -396,6 +405,7 @@ def test_dates_a_century_apart_are_said_and_no_treatment_is_placed(bids, tmp_pat
     assert table.loc["01", "treatment_start_day"].tolist() == [day] * 2
     if at:
         assert "years" in detail(table, ses=at)
+        assert at == "02" or start in detail(table)
         assert cohort.read_participants(bids, table.reset_index())["01"]["immunotherapy_start_day"] == "n/a"
 
 
@@ -405,7 +415,7 @@ def test_a_day_that_is_a_date_in_a_spreadsheets_count_is_not_used(bids, tmp_path
     table = index(bids, tmp_path / "out")
     assert flags(table) == ["date_gap"]
     assert table.loc[("01", "01"), "treatment_start_day"] == "n/a"
-    assert f"{column}, day 44211" in detail(table)
+    assert f"{column} 44211 is" in detail(table)
 
 
 @pytest.mark.parametrize(

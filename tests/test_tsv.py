@@ -72,7 +72,9 @@ def test_a_column_is_known_in_any_spelling(tmp_path, header):
         ("name,age\nA,61\n", "table.tsv", "separated by commas"),
         ("name;age\nA;61\n", "table.tsv", "separated by semicolons"),
         ("name   age\nA   61\n", "table.tsv", "separated by blanks"),
-        ("age\tnote\n61\tx\n", "table.tsv", "columns age, note"),
+        ("age\tnote\n61\tx\n", "line 1", "columns age, note"),
+        ("# exported by hand\nname\tage\nA\t61\n", "line 1", "columns # exported by hand"),
+        ("# exported by hand\nA\n", "line 1", "columns # exported by hand"),
         ("", "table.tsv", "an empty file"),
         (" \n\t\n", "table.tsv", "an empty file"),
         (b"name\tage\nA\t6\x001\n", "table.tsv", "zero bytes"),
@@ -88,6 +90,19 @@ def test_what_could_be_read_wrongly_is_refused_by_line(tmp_path, data, where, fo
     assert error.value.what.endswith(where)
     assert found in error.value.found
     assert error.value.reason == "bad_table"
+
+
+@pytest.mark.parametrize("name", ["treatment_start_data", "treatmnt_start_date", "treatment_start_dates"])
+def test_a_column_that_is_nearly_a_known_one_is_asked_for(tmp_path, name):
+    with pytest.raises(InputError, match=r"did you mean treatment_start_date\?") as error:
+        read(tmp_path, f"name\t{name}\nA\t2031-01-15\n", known=["treatment_start_date"])
+    assert error.value.reason == "unknown_column"
+
+
+@pytest.mark.parametrize("name", ["treatment_end_date", "treatment_stop_date", "treatment_start_date_2", "start_date"])
+def test_other_columns_are_left_alone(tmp_path, name):
+    header = f"name\t{name}" + "\ttreatment_start_date" * name.endswith("_2")
+    assert name in read(tmp_path, f"{header}\n", known=["treatment_start_date"]).columns
 
 
 def test_a_table_that_is_no_file_is_said_to_be_none(tmp_path):

@@ -81,7 +81,7 @@ def test_what_is_no_number_or_date_says_what_was_expected(column, text, expected
 @pytest.mark.parametrize(
     ("column", "text"),
     [
-        ("contrast", "maybe"), ("contrast", '"false"'), ("contrast", "-"), ("image_quality", "3"),
+        ("contrast", "maybe"), ("contrast", "post"), ("contrast", '"false"'), ("contrast", "-"), ("image_quality", "3"),
         ("treatment_type", "pembro"), ("treatment_type", "srs;magic"), ("steroid_status", "yes"),
         ("clinical_status", "bad"), ("clinical_tumour_related", "maybe"), ("split", "both"),
     ],

@@ -8,6 +8,7 @@ cells as the header.
 from __future__ import annotations
 
 import codecs
+import difflib
 import os
 import re
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ import pandas as pd
 
 from mettrail.errors import InputError
 
+# From which likeness on a name is a slip of the pen: treatment_start_data, but not treatment_end_date.
+MISSPELT = 0.9
 SAVE_AS = "Save it again as text separated by tabs, in UTF-8."
 
 
@@ -60,7 +63,8 @@ def read_table(path: Path, *, needed: Iterable[str] = (), known: Iterable[str] =
     ------
     InputError
         With the reason ``bad_table``: no text, other separators than tabs, a row with more or fewer cells than the
-        header, two columns of one name or one without any, a column that is needed and lacks.
+        header, two columns of one name or one without any, a column that is needed and lacks. With the reason
+        ``unknown_column``: a name that is nearly that of a known column, which the table does not have.
     """
     path = Path(path)
     text = _decode(path).lstrip("\ufeff")
@@ -73,6 +77,16 @@ def read_table(path: Path, *, needed: Iterable[str] = (), known: Iterable[str] =
     header_line, header = lines.pop(0)
     needed = list(needed)
     _require_tabs(path, header, needed)
+    where = f"{path}, line {header_line}"
+    columns = _name_columns(where, header, [*needed, *known])
+    lacking = [name for name in needed if name not in columns]
+    if lacking:
+        raise bad_table(
+            where,
+            found=f"columns {', '.join(filter(None, columns))}",
+            expected=f"a column {' and a column '.join(lacking)}",
+            advice="Name the columns in the first line.",
+        )
     for number, cells in lines:
         if len(cells) != len(header):
             tab = len(cells) > len(header) and not any(cells[len(header) :])
@@ -82,15 +96,15 @@ def read_table(path: Path, *, needed: Iterable[str] = (), known: Iterable[str] =
                 expected=f"{len(header)}, as in the header: {', '.join(header)}",
                 advice="Take away the tab at its end." if tab else "Put one tab between two cells; n/a where empty.",
             )
-    columns = _name_columns(f"{path}, line {header_line}", header, lines, [*needed, *known])
-    lacking = [name for name in needed if name not in columns]
-    if lacking:
-        raise bad_table(
-            path,
-            found=f"columns {', '.join(filter(None, columns))}",
-            expected=f"a column {' and a column '.join(lacking)}",
-            advice="Name the columns in the first line.",
-        )
+    for n, name in enumerate(columns):
+        if not name and any(cells[n] for _, cells in lines):
+            raise bad_table(
+                where,
+                found=f"no name for column {n + 1}",
+                expected="a name for each column",
+                advice="Name it, or take out the tab that is too many.",
+            )
+    # Spreadsheets leave empty columns without a name.
     rows = [{name: cell for name, cell in zip(columns, cells) if name} for _, cells in lines]
     return Table([name for name in columns if name], rows, [number for number, _ in lines])
 
@@ -143,28 +157,34 @@ def _require_tabs(path: Path, header: list[str], needed: list[str]) -> None:
     if len(header) > 1 or header[0] in needed:
         return
     for sign, name in ((";", "semicolons"), (",", "commas"), (" ", "blanks"), ("|", "bars")):
-        if sign in header[0]:
+        names = header[0].split(sign)
+        # Blanks may as well be those of a sentence.
+        if len(names) > 1 and (sign in ";," or set(needed) & set(names)):
             raise bad_table(path, found=f"columns separated by {name}", expected="tabs", advice=SAVE_AS)
 
 
-def _name_columns(where: str, header: list[str], lines: list, known: list[str]) -> list[str]:
-    """Give columns the names we know them by; an empty column, as spreadsheets leave them, has none."""
+def _name_columns(where: str, header: list[str], known: list[str]) -> list[str]:
+    """Give columns the names we know them by."""
     spelt = {_fold(name): name for name in known}
     columns = [spelt.get(_fold(name), name) for name in header]
     for n, name in enumerate(columns):
-        if not name and any(cells[n] for _, cells in lines):
-            raise bad_table(
-                where,
-                found=f"no name for column {n + 1}",
-                expected="a name for each column",
-                advice="Name it, or take out the tab that is too many.",
-            )
         if name and name in columns[:n]:
             raise bad_table(
                 where,
                 found=f"more than one column {name}",
                 expected="one",
                 advice="Keep the one that is meant.",
+            )
+    absent = [name for name in known if name not in columns]
+    for name in columns:
+        meant = difflib.get_close_matches(name, absent, n=1, cutoff=MISSPELT) if name not in known else []
+        if meant:
+            raise InputError(
+                where,
+                found=f"a column {name}, which nothing reads",
+                expected=f"did you mean {meant[0]}?",
+                advice="Correct its name, or call it something else.",
+                reason="unknown_column",
             )
     return columns
 

@@ -68,8 +68,8 @@ COLUMNS = {
     "contrast": Cell(
         "sessions", "`false`: no contrast agent was given; the session is not evaluable", "word",
         {
-            "true": (*BOOLEAN["true"], "given", "with", "post"),
-            "false": (*BOOLEAN["false"], "not given", "none", "without", "pre"),
+            "true": (*BOOLEAN["true"], "given", "with"),
+            "false": (*BOOLEAN["false"], "not given", "none", "without"),
         },
     ),
     "dexamethasone_equiv_mg_per_day": Cell("sessions", "steroid dose, mg per day", "number", least=0),

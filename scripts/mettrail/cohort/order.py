@@ -196,8 +196,9 @@ def _place_treatment(visits: list[dict], participant: dict, kind: str) -> str:
             at, "treatment_date_unused",
             f"participants.tsv: treatment_start_day {day}, but {why}; expected the same. Day {taken} is taken.",
         )  # fmt: skip
-    start_is_near = _is_near(visits, at, "treatment_start_day", taken)
-    if not _is_near(visits, at, "immunotherapy_start_day", immunotherapy) or not start_is_near:
+    written = f"treatment_start_day {day}" if day != MISSING else f"treatment_start_date {start[:10]}"
+    start_is_near = _is_near(visits, at, written, taken)
+    if not _is_near(visits, at, f"immunotherapy_start_day {immunotherapy}", immunotherapy) or not start_is_near:
         return MISSING
     before = float(visits[0]["days"]) - float(taken if taken != MISSING else "inf")
     if before > 0 and kind != "treatment":
@@ -209,7 +210,7 @@ def _place_treatment(visits: list[dict], participant: dict, kind: str) -> str:
     return taken
 
 
-def _is_near(visits: list[dict], at: dict, name: str, day: str) -> bool:
+def _is_near(visits: list[dict], at: dict, written: str, day: str) -> bool:
     """Whether a day is within decades of a visit; say so where it is not."""
     if day == MISSING:
         return True
@@ -217,8 +218,8 @@ def _is_near(visits: list[dict], at: dict, name: str, day: str) -> bool:
     if years > GAP_YEARS:
         _notice(
             at, "date_gap",
-            f"participants.tsv: {name}, day {day}, is {years:.0f} years from the nearest visit; expected dates of "
-            "treatment and of scans that are shifted by the same. Days of treatment are not used.",
+            f"participants.tsv: {written} is {years:.0f} years from the nearest visit; expected dates of treatment and "
+            "of scans that are shifted by the same. Days of treatment are not used.",
         )  # fmt: skip
     return years <= GAP_YEARS
 

@@ -73,15 +73,21 @@ def read_people(bids: Path, subjects: Iterable[str]) -> People:
     Raises
     ------
     InputError
-        A table that is malformed, two rows for one participant, a name that is nearly one of the dataset's (``1`` for
-        ``sub-01``), a word that is not in the vocabulary.
+        A table that is malformed or has another name, two rows for one participant, a name that is nearly one of the
+        dataset's (``1`` for ``sub-01``), a word that is not in the vocabulary.
     """
     path, subjects = bids / "participants.tsv", set(subjects)
     people = People()
     if not is_given(path):
-        for other in _tables_by_another_name(bids, "participants"):
-            found = f"{other.name} is not read; expected participants.tsv, a text separated by tabs."
-            people.not_used.append(_not_used(other.name, MISSING, "wrong_name", found))
+        others = [other for other in _tables_by_another_name(bids, "participants") if "_" not in other.name]
+        if others:
+            raise InputError(
+                others[0],
+                found="a table of participants by another name",
+                expected="participants.tsv, a text separated by tabs",
+                advice="Save it so, or take it away.",
+                reason="wrong_name",
+            )
         return people
     known = vocabulary.of_table("participants")
     table = read_table(path, needed=["participant_id"], known=known)

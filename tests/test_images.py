@@ -1,4 +1,5 @@
 import gzip
+import os
 import tracemalloc
 import zlib
 
@@ -202,6 +203,7 @@ RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
         pytest.param(link_to("nowhere"), "unreadable", "datalad get", id="dangling"),
         pytest.param(link_to("a.nii.gz"), "unreadable", "damaged|link", id="link to itself"),
         pytest.param(lambda path: path.mkdir(), "unreadable", "a folder", id="folder"),
+        pytest.param(os.mkfifo, "unreadable", "a pipe", id="pipe"),
         pytest.param(changed(dim__1=-9), "unreadable", "impossible dimensions", id="negative dimension"),
         pytest.param(changed(dim__0=0), "unreadable", "impossible dimensions", id="no dimensions"),
         pytest.param(changed(dim__0=99), "unreadable", "impossible dimensions", id="99 dimensions"),

@@ -375,6 +375,8 @@ def _read(path: str | Path, dtype=None) -> tuple[np.ndarray, np.ndarray]:
 def _opened(path: str | Path):
     """Open a file for reading, unpacked; whatever is wrong with it becomes one kind of error."""
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise OSError("no file to read from")  # whoever opens a pipe waits for ever
         with gzip.open(path, "rb") if _is_gzip(path) else Path(path).open("rb") as stream:
             yield stream
     except InputError:
@@ -539,6 +541,8 @@ def _what_else(path: Path) -> str:
         return f"a link to a file that is not there ({path.readlink()}); with DataLad: datalad get"
     if path.is_dir():
         return "a folder"
+    if path.exists() and not path.is_file():
+        return "a pipe or a device"
     try:
         with path.open("rb") as stream:
             start = stream.read(200)

@@ -41,16 +41,23 @@ def check_place(config: dict) -> None:
         "frozen": config["frozen"],
     }
     for name, place in places.items():
-        if place and _real(place) == out:
-            raise _bad_place(config, f"the same folder as {name}", "a folder of its own")
+        if place and (_real(place) == out or _is_of_a_patient(out, _real(place))):
+            raise _bad_place(config, f"a folder of {name} = {place}", "a folder of its own")
     if out.is_relative_to(bids) and out.relative_to(bids).parts[0] not in _BESIDE_THE_SCANS:
         raise _bad_place(
             config, f"a folder within the dataset {config['bids']}", "a folder outside, or in derivatives/"
         )
     if bids.is_relative_to(out):
         raise _bad_place(config, f"a folder that holds the dataset {config['bids']}", "a folder outside of it")
+    for patient in bids.glob("sub-*"):
+        if patient.is_symlink() and _real(patient).is_relative_to(out):
+            raise _bad_place(config, f"a folder that holds scans, by the link {patient}", "a folder without scans")
     if out.exists() and not out.is_dir():
         raise _bad_place(config, "a file", "a folder")
+
+
+def _is_of_a_patient(out: Path, place: Path) -> bool:
+    return out.is_relative_to(place) and out != place and out.relative_to(place).parts[0].startswith("sub-")
 
 
 def _bad_place(config: dict, found: str, expected: str) -> InputError:

@@ -87,23 +87,7 @@ def read_table(path: Path, *, needed: Iterable[str] = (), known: Iterable[str] =
             expected=f"a column {' and a column '.join(lacking)}",
             advice="Name the columns in the first line.",
         )
-    for number, cells in lines:
-        if len(cells) != len(header):
-            tab = len(cells) > len(header) and not any(cells[len(header) :])
-            raise bad_table(
-                f"{path}, line {number}",
-                found=f"{len(cells)} cells" + (", the last of them empty" if tab else ""),
-                expected=f"{len(header)}, as in the header: {', '.join(header)}",
-                advice="Take away the tab at its end." if tab else "Put one tab between two cells; n/a where empty.",
-            )
-    for n, name in enumerate(columns):
-        if not name and any(cells[n] for _, cells in lines):
-            raise bad_table(
-                where,
-                found=f"no name for column {n + 1}",
-                expected="a name for each column",
-                advice="Name it, or take out the tab that is too many.",
-            )
+    _require_cells(path, where, columns, lines)
     # Spreadsheets leave empty columns without a name.
     rows = [{name: cell for name, cell in zip(columns, cells) if name} for _, cells in lines]
     return Table([name for name in columns if name], rows, [number for number, _ in lines])
@@ -187,6 +171,27 @@ def _name_columns(where: str, header: list[str], known: list[str]) -> list[str]:
                 reason="unknown_column",
             )
     return columns
+
+
+def _require_cells(path: Path, where: str, columns: list[str], lines: list[tuple[int, list[str]]]) -> None:
+    """Refuse rows that have more or fewer cells than the header, and cells under no name."""
+    for number, cells in lines:
+        if len(cells) != len(columns):
+            tab = len(cells) > len(columns) and not any(cells[len(columns) :])
+            raise bad_table(
+                f"{path}, line {number}",
+                found=f"{len(cells)} cells" + (", the last of them empty" if tab else ""),
+                expected=f"{len(columns)}, as in the header: {', '.join(columns)}",
+                advice="Take away the tab at its end." if tab else "Put one tab between two cells; n/a where empty.",
+            )
+    for n, name in enumerate(columns):
+        if not name and any(cells[n] for _, cells in lines):
+            raise bad_table(
+                where,
+                found=f"no name for column {n + 1}",
+                expected="a name for each column",
+                advice="Name it, or take out the tab that is too many.",
+            )
 
 
 def _fold(name: str) -> str:

@@ -196,7 +196,10 @@ def _place_treatment(visits: list[dict], participant: dict, kind: str) -> str:
             at, "treatment_date_unused",
             f"participants.tsv: treatment_start_day {day}, but {why}; expected the same. Day {taken} is taken.",
         )  # fmt: skip
-    written = f"treatment_start_day {day}" if day != MISSING else f"treatment_start_date {start[:10]}"
+    if kind == "treatment":
+        written = "the start of treatment, day 0,"
+    else:
+        written = f"treatment_start_day {day}" if day != MISSING else f"treatment_start_date {start[:10]}"
     start_is_near = _is_near(visits, at, written, taken)
     if not _is_near(visits, at, f"immunotherapy_start_day {immunotherapy}", immunotherapy) or not start_is_near:
         return MISSING

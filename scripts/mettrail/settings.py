@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
+import math
+from collections.abc import Iterator
+from datetime import date
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -12,15 +17,31 @@ import yaml
 from mettrail.errors import InputError
 
 # What says where things lie, or asks for more, and changes nothing of what is done to them.
-PLACES = ("bids", "out", "threads", "unfinished", "train", "sensitivity")
+PLACES = ("bids", "out", "threads", "train", "sensitivity")
+# Settings of which the first may not lie above the second: [low, high], or two by their names.
+RANGES = (
+    "strip.volume_ml",
+    "rano.treatment_effect_days",
+    *(f"train.priors.fictitious_{what}_vox" for what in ("dilate", "erode", "shift")),
+    "train.priors.nothing_radius_mm",
+)
+ORDERED = (
+    ("register.dice_fail", "register.dice_warn"),
+    ("instances.keep_mm3", "instances.birth_mm3"),
+    ("instances.keep_vox", "instances.birth_vox"),
+    ("rano.perp_min_mm", "rano.ld_min_mm"),
+)
+# Snakemake takes braces in the names of what it makes for wildcards.
+MADE = ("out", "strip.hd_bet_weights")
 
 
 def read_numbers(config: dict, schema_path: Path) -> None:
     """Turn text into what the schema wants it to be, in place.
 
-    Snakemake leaves everything inside braces on the command line as text: ``--config "match={'gap_mm': 4}"``.
+    Snakemake leaves everything inside braces on the command line as text: ``--config "match={'gap_mm': 4}"``. Numbers
+    are decimal, whatever zeros they begin with.
     """
-    schema = yaml.safe_load(Path(schema_path).read_text())
+    schema = _read_schema(Path(schema_path))
 
     def convert(value, rule: dict):
         rule = schema["$defs"][rule["$ref"].rsplit("/", 1)[-1]] if "$ref" in rule else rule
@@ -28,11 +49,34 @@ def read_numbers(config: dict, schema_path: Path) -> None:
             return {key: convert(item, rule.get("properties", {}).get(key, {})) for key, item in value.items()}
         if isinstance(value, list):
             return [convert(item, rule.get("items", {})) for item in value]
-        if isinstance(value, str) and rule.get("type") in ("number", "integer", "boolean"):
-            return yaml.safe_load(value)
-        return value
+        wanted = rule.get("type") or ("integer" if all(type(n) is int for n in rule.get("enum", [""])) else None)
+        if isinstance(value, str) and wanted == "boolean":
+            return {"true": True, "yes": True, "false": False, "no": False}.get(value.lower(), value)
+        if isinstance(value, str) and wanted in ("number", "integer"):
+            value = _to_number(value)
+        return int(value) if wanted == "integer" and isinstance(value, float) and value.is_integer() else value
 
     config.update(convert(dict(config), schema))
+    tried = config.get("sensitivity")
+    tried = tried.get("values") if isinstance(tried, dict) else None
+    for name, values in tried.items() if isinstance(tried, dict) else ():
+        block, _, key = str(name).partition(".")
+        rule = schema["properties"].get(block, {}).get("properties", {}).get(key, {})
+        if isinstance(values, list):
+            tried[name] = [convert(value, rule) for value in values]
+
+
+@cache
+def _read_schema(path: Path) -> dict:
+    return yaml.safe_load(path.read_text())
+
+
+def _to_number(text: str) -> int | float | str:
+    """Return the number that is meant; text that is none stays as it is."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def check_config(config: dict, schema_path: Path) -> None:
@@ -45,10 +89,9 @@ def check_config(config: dict, schema_path: Path) -> None:
     """
     from jsonschema import Draft202012Validator
 
-    schema = yaml.safe_load(Path(schema_path).read_text())
-    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: list(e.absolute_path))
-    if errors:
-        raise _explain(errors[0])
+    validator = Draft202012Validator(_read_schema(Path(schema_path)))
+    _check_values(config, validator)
+    _check_order(config, *RANGES, *ORDERED)
     for place, advice in (("bids", "the BIDS dataset"), ("out", "where the results go")):
         if not config[place]:
             raise InputError(
@@ -57,18 +100,78 @@ def check_config(config: dict, schema_path: Path) -> None:
                 expected=f"a folder: {advice}",
                 advice="snakemake --cores all --config bids=FOLDER out=FOLDER",
             )
-    low, high = config["strip"]["volume_ml"]
-    if low >= high:
-        raise InputError(
-            "config: strip.volume_ml", found=f"[{low}, {high}]", expected="[smaller, larger]", advice="Swap them."
-        )
+    for name in MADE:
+        if set("{}") & set(_value_of(config, name)):
+            raise InputError(
+                f"config: {name}",
+                found=_value_of(config, name),
+                expected="a path without { and }, which Snakemake takes for wildcards",
+                advice="Choose another name.",
+            )
+    for name, values in config["sensitivity"]["values"].items():
+        block, _, key = str(name).partition(".")
+        # What is no setting at all is refused by `sensitivity.variants`.
+        for value in values if isinstance(config.get(block), dict) and key in config[block] else ():
+            try:
+                changed = config | {block: config[block] | {key: value}}
+                _check_values(changed, validator)
+                _check_order(changed, *RANGES)
+            except InputError as err:
+                raise InputError(
+                    f"config: sensitivity.values: {err.what.removeprefix('config: ')}",
+                    found=err.found,
+                    expected=err.expected,
+                    advice=err.advice,
+                ) from err
+
+
+def _check_values(config: dict, validator) -> None:
+    """Refuse what the schema does not allow and what is not finite."""
+    for name, value in _list_values(config):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(
+                f"config: {name}", found=str(value), expected="a finite number", advice="See config/README.md."
+            )
+    errors = sorted(validator.iter_errors(config), key=lambda e: list(map(str, e.absolute_path)))
+    if errors:
+        raise _explain(errors[0])
+
+
+def _check_order(config: dict, *limits: str | tuple[str, str]) -> None:
+    """Refuse a lower limit above its upper one: a setting that is both, or two by their names."""
+    for names in limits:
+        both = _value_of(config, names) if isinstance(names, str) else [_value_of(config, name) for name in names]
+        if both[0] > both[1]:
+            raise InputError(
+                f"config: {names if isinstance(names, str) else ' and '.join(names)}",
+                found=f"{both[0]} and {both[1]}",
+                expected="the second no smaller than the first",
+                advice="Swap them.",
+                reason="wrong_order",
+            )
+
+
+def _list_values(value, name: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the name and value of every single setting."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _list_values(item, f"{name}.{key}".removeprefix("."))
+    else:
+        yield name, value
+
+
+def _value_of(config: dict, name: str):
+    """Return the value of a setting by its name, ``strip.volume_ml``."""
+    for key in name.split("."):
+        config = config[key]
+    return config
 
 
 def _explain(error) -> InputError:
     where = ".".join(map(str, error.absolute_path))
     if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        unknown = sorted(set(error.instance) - set(known))[0]
+        known = list(error.schema.get("properties", ()))
+        unknown = sorted(map(str, set(error.instance) - set(known)))[0]
         near = difflib.get_close_matches(unknown, known, 1)
         return InputError(
             f"config: {'.'.join(filter(None, [where, unknown]))}",
@@ -85,9 +188,25 @@ def _explain(error) -> InputError:
             expected="a value: there are no hidden defaults",
             advice="Take it from config/config.yaml.",
         )
+    if isinstance(error.instance, bool | int | float | date) and _wants_text(error):
+        typed = "" if "." in where else f"--config {where}=./007 on a command line, "
+        return InputError(
+            f"config: {where}",
+            found=f"{error.instance} ({type(error.instance).__name__}), which may not be how it was typed",
+            expected="text: without quotes, 007 is the number 7",
+            advice=f'Keep it text: {typed}"007" in a file.',
+            reason="not_text",
+        )
     return InputError(
         f"config: {where}", found=repr(error.instance), expected=error.message, advice="See config/README.md."
     )
+
+
+def _wants_text(error) -> bool:
+    options = error.validator_value
+    if error.validator == "enum":
+        return all(isinstance(option, str) for option in options)
+    return error.validator == "type" and "string" in options
 
 
 def index_settings(config: dict) -> dict:
@@ -96,7 +215,7 @@ def index_settings(config: dict) -> dict:
         "reference": config["reference"],
         "sequences": config["sequences"],
         "labels_folder": config["labels"]["folder"],
-        "labels_sessions": [str(ses) for ses in config["labels"]["sessions"]],
+        "labels_sessions": config["labels"]["sessions"],
         "labels_scheme": config["labels"]["scheme"],
         "edits": config["index"]["edits"],
     }
@@ -164,22 +283,3 @@ def digest(settings: dict) -> str:
 def without_places(config: dict) -> dict:
     """Return the settings without folders and thread counts."""
     return {key: value for key, value in config.items() if key not in PLACES}
-
-
-def with_config(arguments: list[str], entry: str) -> list[str]:
-    """Add a ``key=value`` to the --config of a Snakemake command line, where only the last --config counts.
-
-    Examples
-    --------
-    >>> with_config(["--cores", "2", "--config", "bids=a", "out=b"], "k=v")
-    ['--cores', '2', '--config', 'k=v', 'bids=a', 'out=b']
-    >>> with_config(["--cores", "2"], "k=v")
-    ['--cores', '2', '--config', 'k=v']
-    """
-    key = entry.partition("=")[0] + "="
-    kept = [argument for argument in arguments if not argument.startswith(key)]
-    for flag in ("--config", "-C"):
-        if flag in kept:
-            place = len(kept) - kept[::-1].index(flag)
-            return [*kept[:place], entry, *kept[place:]]
-    return [*kept, "--config", entry]

@@ -61,7 +61,7 @@ def dates(*values):
 
 def instead(name):
     """The table is there under another name only."""
-    return lambda c: c.move(c.participants if "participants" in name else c.sessions, name)
+    return lambda c: c.move(c.participants if "participants" in name.lower() else c.sessions, name)
 
 
 def scans_table(c, ses, *rows):

@@ -309,9 +309,9 @@ ROWS = [
     row("said what a number of 255 is", "Slicer", scheme({255: 1}, lambda m: np.where(m == 1, 255, 0).astype(np.uint8)),
          used(quiet=True)),
     row("said to be BraTS 2021's, with a 3", "BraTS",
-         lambda c: [scheme("brats2021", numbers(e=4, n=1))(c), drawn(numbers(e=4, n=3))(c)], bad("3")),
+         lambda c: [scheme("brats2021", numbers(e=4, n=1))(c), drawn(lambda m: np.where(m == 1, 3, m))(c)], bad("3")),
     row("said to be BraTS 2023's, with a 4", "BraTS",
-         lambda c: [scheme("brats2023", numbers(e=3, n=1))(c), drawn(numbers(e=4, n=1))(c)], bad("4")),
+         lambda c: [scheme("brats2023", numbers(e=3, n=1))(c), drawn(lambda m: np.where(m == 3, 4, m))(c)], bad("4")),
     row("a number that is not said", "user", lambda c: [scheme({1: 1, 2: 2, 3: 3})(c), drawn(numbers(n=7))(c)],
          bad("7")),
 ]  # fmt: skip

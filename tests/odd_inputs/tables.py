@@ -437,7 +437,7 @@ ROWS = [
     case("a bad date in scans.tsv for a scan that is not asked for", "user",
          lambda c: [only_scans(c), scans_table(c, "02", (anat("02", "T2w"), "soon"), (anat("02"),
          "2031-03-11T09:30:00"))], used()),
-    # Words: contrast, quality, clinic. What they say takes the session out here or, as one word, when responses are made.
+    # Words: contrast, quality, clinic. They take the session out here or, as one word, when responses are made.
     *[case(f"contrast is {value!r}", source, cell("contrast", value),
          session_out("02", ("no_contrast", "excluded_by_reader")), used(contrast={"02": "false"}))
       for value, source in {"FALSE": "Excel", "False": "pandas", "no": "user", "No": "user", "0": "user",

@@ -61,7 +61,7 @@ def dates(*values):
 
 def instead(name):
     """The table is there under another name only."""
-    return lambda c: c.move(c.participants if "participants" in name else c.sessions, name)
+    return lambda c: c.move(c.participants if "participants" in name.lower() else c.sessions, name)
 
 
 def scans_table(c, ses, *rows):
@@ -437,9 +437,9 @@ ROWS = [
     case("a bad date in scans.tsv for a scan that is not asked for", "user",
          lambda c: [only_scans(c), scans_table(c, "02", (anat("02", "T2w"), "soon"), (anat("02"),
          "2031-03-11T09:30:00"))], used()),
-    # Words: contrast, quality, clinic.
+    # Words: contrast, quality, clinic. They take the session out here or, as one word, when responses are made.
     *[case(f"contrast is {value!r}", source, cell("contrast", value),
-         session_out("02", ("no_contrast", "excluded_by_reader"), OWN), session_out("02", "no_contrast"))
+         session_out("02", ("no_contrast", "excluded_by_reader")), used(contrast={"02": "false"}))
       for value, source in {"FALSE": "Excel", "False": "pandas", "no": "user", "No": "user", "0": "user",
       "none": "user", "false ": "Excel"}.items()],
     *[case(f"contrast is {value!r}", source, cell("contrast", value), used(contrast={"02": "true"}))
@@ -449,7 +449,8 @@ ROWS = [
     case("contrast is 1.0", "pandas", cell("contrast", "1.0"), used(contrast={"02": "true"}),
          refused(OWN, "contrast", "1.0")),
     case("contrast is NA", "R", cell("contrast", "NA"), used(contrast={"02": "n/a"})),
-    *[case(f"image_quality is {value!r}", "user", cell("image_quality", value), session_out("02", "excluded_by_reader"))
+    *[case(f"image_quality is {value!r}", "user", cell("image_quality", value),
+         session_out("02", "excluded_by_reader"), used(image_quality={"02": "fail"}))
       for value in ("Fail", "FAIL", "poor", "Poor", "bad", "fail ")],
     *[case(f"image_quality is {value!r}", "user", cell("image_quality", value), used(image_quality={"02": "pass"}))
       for value in ("PASS", "Pass", "good", "ok")],

@@ -252,9 +252,10 @@ def test_a_row_comes_out_as_it_should(row, undisturbed, tmp_path):
     assert {p: w for p, w in after.items() if p in before} == before, "something outside of out was touched"
     assert set(after) <= set(before), "something was written outside of out"
     answer = Answer(row, bases[row.masks], found, error)
-    complaints = {f"{o.kind} {o.reasons}": list(answer.complaints(o)) for o in row.outcomes}
-    if [] not in complaints.values():
-        pytest.fail("\n".join(f"as {k}:\n  " + "\n  ".join(v) for k, v in complaints.items()), pytrace=False)
+    complaints = [list(answer.complaints(outcome)) for outcome in row.outcomes]
+    if [] not in complaints:
+        texts = ["\n  ".join([f"as {o.kind} {o.reasons}:", *c]) for o, c in zip(row.outcomes, complaints, strict=True)]
+        pytest.fail("\n".join(texts), pytrace=False)
     if error is not None:
         assert row.later or (not out_before and not c.out.exists()), "refused, and yet something was written"
         with pytest.raises(InputError):

@@ -212,7 +212,7 @@ ROWS += [
          lambda c: c.copy(c.patient, c.bids / "rawdata_old/sub-01"), not_used("wrong_folder", "rawdata_old/")),
     case("the whole dataset lies in rawdata/ of the folder given", "BIDS",
          lambda c: [c.move(c.bids / f"sub-{s}", c.bids / f"rawdata/sub-{s}") for s in ("01", "02", "03")],
-         refused("rawdata"), refused("sub-")),
+         refused("rawdata"), refused("sub-"), told("rawdata/sub-01"), gone=("01", "02", "03")),
     case("a patient's folder lies in a folder of its site", "user", lambda c: c.move(c.patient,
          c.bids / "siteA/sub-01"),
          patient_out(("no_contrast", "no_reference"), "siteA/sub-01"), told("siteA/sub-01"), gone="01"),

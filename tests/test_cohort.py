@@ -103,6 +103,8 @@ def test_a_bad_extra_sequence_is_left_out_and_the_visit_stays(tmp_path):
     write_scan(bids / "sub-A/ses-1/anat/sub-A_ses-1_FLAIR.nii.gz", np.zeros((3, 4, 5), np.float32))
     table = index(bids, tmp_path / "out")
     assert table.loc[("A", "1"), ["usable", "FLAIR", "flags"]].tolist() == ["true", "n/a", "FLAIR_empty_scan;no_dates"]
+    assert "FLAIR is left out: " in table.loc[("A", "1"), "detail"]
+    assert "sub-A_ses-1_FLAIR.nii.gz" in table.loc[("A", "1"), "detail"]
 
 
 def test_given_labels_are_found_and_checked(tmp_path):
@@ -737,6 +739,7 @@ def test_a_correction_that_fits_nothing_is_refused(tmp_path, line, said):
     (tmp_path / "edits.tsv").write_text(f"sub\tses\tcolumn\tvalue\n{line}\n")
     with pytest.raises(InputError, match=said):
         index(bids, tmp_path / "out", edits=str(tmp_path / "edits.tsv"))
+    assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="no such file"):
         index(bids, tmp_path / "out", edits=str(tmp_path / "nowhere.tsv"))
 

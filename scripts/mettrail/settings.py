@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from mettrail import drawn
 from mettrail.errors import InputError
 
 # What says where things lie, or asks for more, and changes nothing of what is done to them.
@@ -57,6 +58,7 @@ def check_config(config: dict, schema_path: Path) -> None:
                 expected=f"a folder: {advice}",
                 advice="snakemake --cores all --config bids=FOLDER out=FOLDER",
             )
+    drawn.read_scheme(config["labels"]["scheme"])
     low, high = config["strip"]["volume_ml"]
     if low >= high:
         raise InputError(

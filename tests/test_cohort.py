@@ -240,6 +240,11 @@ def test_a_date_of_treatment_without_dates_of_visits_is_doubtful(tmp_path):
 def test_a_dataset_without_anybody_gives_an_empty_table(tmp_path):
     assert index(write_bids(tmp_path / "bids", {}), tmp_path / "out").empty
     (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "above").mkdir()
+    (tmp_path / "above/dataset_description.json").write_text("{}")
+    three(tmp_path / "above/rawdata")
+    with pytest.raises(InputError, match="but rawdata/sub-A"):
+        index(tmp_path / "above", tmp_path / "out3")
     with pytest.raises(InputError, match="no dataset_description"):
         index(tmp_path / "elsewhere", tmp_path / "out2")
 

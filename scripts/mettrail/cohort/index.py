@@ -205,10 +205,13 @@ def index_cohort(
     found = scan_files.find_scans(bids, listing.bids, roles)
     patients = sorted(found.sessions)
     # A dataset may hold nobody yet; a folder that is no dataset is a mistake.
-    if not patients and not (bids / "dataset_description.json").exists():
+    if not patients and (found.not_used or not (bids / "dataset_description.json").exists()):
+        elsewhere = found.not_used[0]["what"] if found.not_used else ""
         raise InputError(
             bids,
-            found="no sub-* folder and no dataset_description.json",
+            found=f"no sub-* folder, but {elsewhere}"
+            if elsewhere
+            else "no sub-* folder and no dataset_description.json",
             expected="a BIDS dataset (sub-*/ses-*/anat/*_T1w.nii.gz)",
             advice="Point bids= at the folder that holds the participants' folders.",
         )

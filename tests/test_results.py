@@ -37,7 +37,8 @@ def here(tmp_path, monkeypatch):
         {"out": "bids/sub-A/results"}, {"out": "."}, {"out": "link/results"}, {"out": "file"},
         {"out": "masks", "labels": "masks"}, {"out": "masks", "overrides": "masks"},
         {"out": "masks", "frozen": "masks"},
-        {"out": "masks/sub-A", "labels": "masks"}, {"out": "linked"}, {"out": "link", "overrides": "bids"}, {"out": "results", "bids": "link", "labels": "results"},
+        {"out": "masks/sub-A", "labels": "masks"}, {"out": "linked"}, {"out": "link", "overrides": "bids"},
+        {"out": "results", "bids": "link", "labels": "results"},
     ],
 )  # fmt: skip
 def test_results_do_not_go_where_they_overwrite_what_is_given(here, given):

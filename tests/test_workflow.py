@@ -1,6 +1,7 @@
 """The graph: what would be done, on BIDS trees of every awkward shape, without doing it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -189,16 +190,53 @@ def test_hd_bet_without_weights_asks_for_fetch_and_falls_back_to_nothing(tmp_pat
     assert "snakemake --cores 1 fetch" in done.stdout + done.stderr
 
 
-def test_nothing_of_the_graph_needs_the_dataset_twice(tmp_path):
-    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
-    plan(bids, tmp_path / "out")
-    before = (tmp_path / "out" / "cohort.tsv").stat().st_mtime_ns
-    plan(bids, tmp_path / "out")
-    assert (tmp_path / "out" / "cohort.tsv").stat().st_mtime_ns == before
-    assert json.loads((tmp_path / "out/logs/index/listing.json").read_text())["bids"] == str(bids)
-
-
 def test_the_workflow_is_lint_free(tmp_path):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
     done = snakemake("--lint", "--config", f"bids={bids}", f"out={tmp_path}/out")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
+    plan(bids, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_workstations_profile_is_used_from_any_folder(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
+    done = snakemake("--dry-run", "--config", f"bids={bids}", f"out={tmp_path}/out", cwd=tmp_path)
+    assert f"{ROOT}/profiles/default" in done.stderr
+
+
+def test_weights_are_fetched_without_a_dataset(tmp_path):
+    done = snakemake("--dry-run", "fetch", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "rule fetch" in done.stdout or "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_results_over_the_dataset_are_refused_before_anything_is_written(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
+    before = sorted(tmp_path.rglob("*"))
+    done = snakemake("--config", f"bids={bids}", f"out={bids}", cwd=ROOT)
+    assert done.returncode == 1
+    assert "expected: a folder of its own" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_second_run_on_the_same_results_is_refused_and_told_who_writes(tmp_path):
+    """Also from another working folder, where Snakemake's own lock is not seen."""
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}})
+    holder = (
+        f"from mettrail import results; results.lock({str(tmp_path / 'out')!r}); print('held', flush=True); input()"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT / "scripts")}
+    first = subprocess.Popen([sys.executable, "-c", holder], stdin=-1, stdout=-1, env=env, cwd=tmp_path, text=True)
+    try:
+        assert first.stdout.readline() == "held\n"
+        done = snakemake("--config", f"bids={bids}", f"out={tmp_path}/out", cwd=ROOT)
+        assert done.returncode == 1
+        assert f"process {first.pid} on" in done.stderr
+        assert "is writing here" in done.stderr
+        assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["lock.json", "logs"]
+    finally:
+        first.kill()

@@ -336,6 +336,10 @@ def training_files(wildcards):
     ]
 
 
+def results_folder(wildcards):
+    return str(OUT)
+
+
 def session_row(wildcards):
     return SESSIONS[wildcards.sub, wildcards.ses]
 

@@ -51,7 +51,7 @@ rule report_patient:
         mem_mb=memory_mb(1000),
         runtime=10,
     params:
-        out=str(OUT),
+        out=results_folder,
         sessions=patient_rows,
         settings=settings.without_places(config),
         config_hash=settings.config_hash(config),
@@ -87,7 +87,7 @@ rule report:
         mem_mb=memory_mb(2000),
         runtime=15,
     params:
-        out=str(OUT),
+        out=results_folder,
         sessions=list(SESSIONS.values()),
         not_used=FOUND.not_used,
         settings=settings.without_places(config),

@@ -103,6 +103,8 @@ def test_a_bad_extra_sequence_is_left_out_and_the_visit_stays(tmp_path):
     write_scan(bids / "sub-A/ses-1/anat/sub-A_ses-1_FLAIR.nii.gz", np.zeros((3, 4, 5), np.float32))
     table = index(bids, tmp_path / "out")
     assert table.loc[("A", "1"), ["usable", "FLAIR", "flags"]].tolist() == ["true", "n/a", "FLAIR_empty_scan;no_dates"]
+    assert "FLAIR is left out: " in table.loc[("A", "1"), "detail"]
+    assert "sub-A_ses-1_FLAIR.nii.gz" in table.loc[("A", "1"), "detail"]
 
 
 def test_given_labels_are_found_and_checked(tmp_path):
@@ -238,6 +240,11 @@ def test_a_date_of_treatment_without_dates_of_visits_is_doubtful(tmp_path):
 def test_a_dataset_without_anybody_gives_an_empty_table(tmp_path):
     assert index(write_bids(tmp_path / "bids", {}), tmp_path / "out").empty
     (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "above").mkdir()
+    (tmp_path / "above/dataset_description.json").write_text("{}")
+    three(tmp_path / "above/rawdata")
+    with pytest.raises(InputError, match="but rawdata/sub-A"):
+        index(tmp_path / "above", tmp_path / "out3")
     with pytest.raises(InputError, match="no dataset_description"):
         index(tmp_path / "elsewhere", tmp_path / "out2")
 
@@ -737,6 +744,7 @@ def test_a_correction_that_fits_nothing_is_refused(tmp_path, line, said):
     (tmp_path / "edits.tsv").write_text(f"sub\tses\tcolumn\tvalue\n{line}\n")
     with pytest.raises(InputError, match=said):
         index(bids, tmp_path / "out", edits=str(tmp_path / "edits.tsv"))
+    assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="no such file"):
         index(bids, tmp_path / "out", edits=str(tmp_path / "nowhere.tsv"))
 

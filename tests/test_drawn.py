@@ -62,10 +62,11 @@ def test_masks_that_cannot_be_ours_are_refused_with_a_way_out(tmp_path, labels, 
         ("instances", LESIONS, (LESIONS > 0) * 1),
         ({1: 3, 3: 1}, BRATS_2023, OURS),
         ({"1": "3", "4": 1}, BRATS_2021, OURS),
+        ("{1: 3, 3: 1}", BRATS_2023, OURS),
         ({5: 0}, np.where(OURS == 2, 5, OURS), np.where(OURS == 2, 0, OURS)),
         ({1: 1, 2: 2, 3: 3}, THIRD, THIRD),
     ],
-    ids=["BraTS 2021", "BraTS 2023", "instances", "mapping", "mapping of text", "nothing", "at its word"],
+    ids=["BraTS 2021", "BraTS 2023", "instances", "mapping", "mapping of text", "as text", "nothing", "at its word"],
 )
 def test_a_scheme_says_what_the_numbers_mean(tmp_path, scheme, labels, expected):
     np.testing.assert_array_equal(read(tmp_path, labels.astype(np.uint8), scheme), expected)

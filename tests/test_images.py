@@ -276,6 +276,13 @@ def test_every_storage_is_read_as_nibabel_reads_it(tmp_path, oblique_affine, kin
     np.testing.assert_array_equal(found.affine, expected.affine)
 
 
+@pytest.mark.parametrize("fields", [{"scl_slope": 0, "scl_inter": 7}, {"scl_slope": np.nan}, {"pixdim__0": 0}])
+def test_what_a_header_may_leave_out_is_read_as_the_standard_says(tmp_path, fields):
+    before = images.read_image(write_scan(tmp_path / "a.nii.gz"))
+    found = images.read_image(tamper(tmp_path / "a.nii.gz", qform_code=1, sform_code=0, **fields))
+    np.testing.assert_array_equal(found.data, before.data)
+
+
 @pytest.mark.parametrize("shape", [(5, 6, 7, 1), (5, 6, 7, 1, 1)])
 def test_a_file_of_one_volume_is_3d(tmp_path, shape):
     path = write_scan(tmp_path / "a.nii.gz", np.arange(210, dtype=np.float32).reshape(shape))

@@ -7,6 +7,7 @@ mask that cannot be ours is refused instead of believed.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -87,8 +88,10 @@ def read_scheme(scheme: str | Mapping) -> dict[int, int] | None:
     if isinstance(scheme, str) and scheme in SCHEMES:
         return SCHEMES[scheme]
     try:
-        named = {_whole(number): _whole(label) for number, label in scheme.items()}
-    except (AttributeError, ValueError, TypeError):
+        # On the command line a mapping stays text.
+        mapping = ast.literal_eval(scheme) if isinstance(scheme, str) else scheme
+        named = {_whole(number): _whole(label) for number, label in mapping.items()}
+    except (AttributeError, ValueError, TypeError, SyntaxError):
         named = {}
     if not named or min(named) < 1 or not set(named.values()) <= set(TISSUE_LABELS):
         raise InputError(

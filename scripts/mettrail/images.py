@@ -154,7 +154,7 @@ def read_grid(path: str | Path) -> Grid:
     """
     with _opened(path) as stream:
         header = _read_header(Path(path), stream)
-    return Grid(_shape(header)[:3], _find_affine(path, header))
+        return Grid(_shape(header)[:3], _find_affine(path, header))
 
 
 def require_magnitudes(image: Image) -> None:
@@ -203,10 +203,12 @@ def read_labels(path: str | Path, allowed: tuple[int, ...] | None = None) -> Ima
     """
     raw, affine = _read(path)
     data = np.rint(raw)
-    if not np.isfinite(raw).all() or np.abs(raw - data).max(initial=0) > 1e-3 or data.min(initial=0) < 0:
+    with np.errstate(invalid="ignore"):
+        strange = raw[~(np.abs(raw - data) <= 1e-3) | (data < 0)]
+    if strange.size:
         raise InputError(
             path,
-            found="values that are not whole numbers from 0 up",
+            found=f"values that are not whole numbers from 0 up, e.g. {float(strange[0]):.4g}",
             expected="a label map",
             advice="Save the segmentation as labels, not as probabilities.",
             reason="bad_labels",
@@ -360,7 +362,10 @@ def _read(path: str | Path, dtype=None) -> tuple[np.ndarray, np.ndarray]:
     with _opened(path) as stream:
         header = _read_header(Path(path), stream)
         affine = _find_affine(path, header)
-        spec = (_shape(header), header.get_data_dtype(), int(header["vox_offset"]), *header.get_slope_inter())
+        slope, inter = header.get_slope_inter()
+        # No slope, or one of 0, means that numbers are stored as they are.
+        scaling = (1.0, 0.0) if slope is None else (slope, inter)
+        spec = (_shape(header), header.get_data_dtype(), int(header["vox_offset"]), *scaling)
         data = np.asanyarray(ArrayProxy(stream, spec), dtype)
         more = 0
         while block := stream.read(1 << 20):
@@ -442,9 +447,12 @@ def _find_affine(path: str | Path, header) -> np.ndarray:
             advice=again,
             reason="bad_spacing",
         )
+    # NIfTI: a qfac that is not given counts as 1.
+    if header["pixdim"][0] not in (-1, 1):
+        header["pixdim"][0] = 1
     try:
         affine = np.asarray(header.get_best_affine(), float)
-    except ValueError as err:
+    except Exception as err:  # a quaternion that turns nothing
         affine = np.full((4, 4), np.nan)
         again = f"{again} ({err})"
     axes = affine[:3, :3]
@@ -492,7 +500,7 @@ def _require_one_place(path, header, shape, unit: np.ndarray) -> None:
         corner = np.append(np.array(shape) - 1, 1)
         try:
             apart = np.abs(header.get_qform() @ corner - header.get_sform() @ corner).max()
-        except ValueError:  # a quaternion that turns nothing
+        except Exception:  # as above
             apart = np.inf
         if not apart <= MAX_FORM_DISAGREEMENT_MM:
             raise InputError(

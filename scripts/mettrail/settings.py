@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from mettrail import drawn
 from mettrail.errors import InputError
 
 # What says where things lie, or asks for more, and changes nothing of what is done to them.
@@ -100,6 +101,7 @@ def check_config(config: dict, schema_path: Path) -> None:
                 expected=f"a folder: {advice}",
                 advice="snakemake --cores all --config bids=FOLDER out=FOLDER",
             )
+    drawn.read_scheme(config["labels"]["scheme"])
     for name in MADE:
         if set("{}") & set(_value_of(config, name)):
             raise InputError(

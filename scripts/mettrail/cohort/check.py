@@ -57,14 +57,17 @@ def check_files(
         else:
             known |= dict(outcomes)
     for row, files in usable:
-        for column, (key, _) in files.items():
-            problem = known[key]
+        # The reference first: what is doubtful about a session that is out is no longer of interest.
+        for column in sorted(files, key=lambda name: name not in ("reference", "labels")):
+            problem = known[files[column][0]]
             if problem and column in ("reference", "labels"):
                 exclude(row, problem["reason"], problem["detail"])
-            elif problem:
+            elif problem and row["usable"] == "true":
                 # A session does not fall for a sequence it can be read without.
                 row[column] = "n/a"
                 row["flags"] = ";".join(filter(None, [row["flags"], f"{column}_{problem['reason']}"]))
+                doubts = [row["detail"], f"{column} is left out: {problem['detail']}"]
+                row["detail"] = " ".join(doubt for doubt in doubts if doubt != "n/a")
     if keep:
         write_whole(memory, "".join(_as_line(code, key, known[key]) for key in sorted(known)))
 

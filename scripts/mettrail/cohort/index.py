@@ -205,10 +205,13 @@ def index_cohort(
     found = scan_files.find_scans(bids, listing.bids, roles)
     patients = sorted(found.sessions)
     # A dataset may hold nobody yet; a folder that is no dataset is a mistake.
-    if not patients and not (bids / "dataset_description.json").exists():
+    if not patients and (found.not_used or not (bids / "dataset_description.json").exists()):
+        elsewhere = found.not_used[0]["what"] if found.not_used else ""
         raise InputError(
             bids,
-            found="no sub-* folder and no dataset_description.json",
+            found=f"no sub-* folder, but {elsewhere}"
+            if elsewhere
+            else "no sub-* folder and no dataset_description.json",
             expected="a BIDS dataset (sub-*/ses-*/anat/*_T1w.nii.gz)",
             advice="Point bids= at the folder that holds the participants' folders.",
         )
@@ -221,6 +224,7 @@ def index_cohort(
         not_used += _give_masks(rows, Path(labels_folder), listing.labels, labels_sessions)
     # Files that a reader names are opened like all others; what else a reader says is the last word.
     files, changes = ("reference", *sequences, "labels"), read_edits(Path(edits)) if edits else []
+    _require_sessions(rows, changes, edits)
     _apply_edits(rows, [change for change in changes if change["column"] in files], edits)
     check_files(bids, rows, sequences, scheme=labels_scheme, memory=memory, keep=keep)
     _apply_edits(rows, [change for change in changes if change["column"] not in files], edits)
@@ -260,7 +264,7 @@ def _session_row(sub, ses, scans, found, roles, info, trouble) -> dict:
         exclude(row, "bad_label", f"the folder or line ses-{ses} of sub-{sub}: {BAD_LABEL}")
     if ses in info.out:
         exclude(row, *info.out[ses])
-    flags = []
+    doubts = []
     for role in roles:
         paths = [scan.path for scan in scans if scan.role == role]
         key = "reference" if role == roles[0] else role
@@ -274,13 +278,15 @@ def _session_row(sub, ses, scans, found, roles, info, trouble) -> dict:
                 f"Name the right one in index.edits (column reference) or move the others away.",
             )
         elif len(paths) > 1:
-            flags.append(f"{role}_ambiguous")
+            doubts.append(
+                (f"{role}_ambiguous", f"{role} is left out: {len(paths)} scans, {', '.join(paths)}; keep one.")
+            )
         elif key == "reference":
             exclude(
                 row, "no_contrast" if role.startswith("ce-") else "no_reference", _say_missing(row, scans, found, role)
             )
-    doubts = info.doubts.get(ses, [])
-    row["flags"] = ";".join(dict.fromkeys([*flags, *(flag for flag, _ in doubts)]))
+    doubts += info.doubts.get(ses, [])
+    row["flags"] = ";".join(dict.fromkeys(flag for flag, _ in doubts))
     if doubts and row["usable"] == "true":
         row["detail"] = " ".join(sentence for _, sentence in doubts)
     return row
@@ -322,19 +328,25 @@ def _give_masks(rows: list[dict], folder: Path, entries: list[scan_files.Entry],
 # ------------------------------------------------------------------------------------------------ corrections by people
 
 
-def _apply_edits(rows: list[dict], changes: list[dict], edits: str) -> None:
-    """Let the corrections made by people win."""
-    sessions = {(row["sub"], row["ses"]): row for row in rows if row["reason"] != "bad_label"}
+def _require_sessions(rows: list[dict], changes: list[dict], edits: str) -> None:
+    """Refuse corrections of sessions or columns that there are not, before anything is opened or written."""
+    sessions = {(row["sub"], row["ses"]) for row in rows if row["reason"] != "bad_label"}
     allowed = set(rows[0] if rows else ()) - {*IDENTITY, "order", "prior", "time", "detail", "treatment_start_day"}
     for edit in changes:
-        row, column, value = sessions.get((edit["sub"], edit["ses"])), edit["column"], edit["value"]
-        if row is None or column not in allowed:
+        if (edit["sub"], edit["ses"]) not in sessions or edit["column"] not in allowed:
             raise InputError(
                 f"{edits}, line {edit['line']}",
-                found=f"sub-{edit['sub']} ses-{edit['ses']}, column {column!r}",
+                found=f"sub-{edit['sub']} ses-{edit['ses']}, column {edit['column']!r}",
                 expected=f"a session of the dataset and one of the columns {sorted(allowed)}",
                 advice="Correct the line.",
             )
+
+
+def _apply_edits(rows: list[dict], changes: list[dict], edits: str) -> None:
+    """Let the corrections made by people win."""
+    sessions = {(row["sub"], row["ses"]): row for row in rows}
+    for edit in changes:
+        row, column, value = sessions[edit["sub"], edit["ses"]], edit["column"], edit["value"]
         row[column] = value
         if column == "days":
             row["time"] = f"day:{float(value)}"

@@ -138,7 +138,7 @@ def choose_sessions(entries: list[str], sessions: dict[str, list[str]]) -> set[t
         An entry that names nobody, or more than one label.
     """
     chosen = set()
-    for entry in entries:
+    for entry in map(str, entries):
         sub, _, ses = entry.rpartition("_") if entry.startswith("sub-") else ("", "", entry)
         ses, sub = ses.removeprefix("ses-"), sub.removeprefix("sub-")
         of = [(who, label) for who, labels in sessions.items() if sub in ("", who) for label in labels]

@@ -214,21 +214,23 @@ def kept_and_said(c, found):
 
 
 @contextlib.contextmanager
-def watched(folder, seconds=20):
-    """Nobody waits for a pipe: after a while it is closed from here, and that is a failure."""
-    pipes, waited = [path for path in folder.rglob("*") if path.is_fifo()], []
+def watched(folder, seconds=10):
+    """Nobody waits for a pipe: after a while it is closed from here, again and again, and that is a failure."""
+    pipes, waited, done = [path for path in folder.rglob("*") if path.is_fifo()], [], threading.Event()
 
     def release():
-        for path in pipes:
-            with contextlib.suppress(OSError):
-                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-                waited.append(path.name)
+        while pipes and not done.wait(seconds):
+            for path in pipes:
+                with contextlib.suppress(OSError):
+                    os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+                    waited.append(path.name)
 
-    timer = threading.Timer(seconds, release)
-    timer.start()
-    yield
-    timer.cancel()
-    assert not waited, f"the run waits for a pipe: {waited}"
+    threading.Thread(target=release, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+    assert not waited, f"the run waits for a pipe: {waited[0]}"
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])

@@ -94,7 +94,7 @@ def check_config(config: dict, schema_path: Path) -> None:
     _check_values(config, validator)
     _check_order(config, *RANGES, *ORDERED)
     for place, advice in (("bids", "the BIDS dataset"), ("out", "where the results go")):
-        if not config[place]:
+        if not str(config[place] or "").strip():
             raise InputError(
                 f"config: {place}",
                 found="nothing",
@@ -112,8 +112,15 @@ def check_config(config: dict, schema_path: Path) -> None:
             )
     for name, values in config["sensitivity"]["values"].items():
         block, _, key = str(name).partition(".")
-        # What is no setting at all is refused by `sensitivity.variants`.
-        for value in values if isinstance(config.get(block), dict) and key in config[block] else ():
+        if not isinstance(config.get(block), dict) or key not in config[block]:
+            raise InputError(
+                f"config: sensitivity.values: {name}",
+                found="a setting that does not exist",
+                expected="a block and a name, as match.gap_mm",
+                advice="See config/README.md for what there is.",
+                reason="unknown_setting",
+            )
+        for value in values:
             try:
                 changed = config | {block: config[block] | {key: value}}
                 _check_values(changed, validator)

@@ -56,7 +56,7 @@ NO = [
 # Taken.
 YES = [
     ("threads", 1), ("rano.pd", 0.25), ("rano.pd", "0.25"), ("rano.confirm", "false"), ("rano.pd_abs_mm", 0),
-    ("labels.sessions", ["01", 1]), ("labels.sessions", []),
+    ("labels.sessions", ["01", "1"]), ("labels.sessions", []),
     ("labels.scheme", "brats2021"), ("labels.scheme", "brats2023"), ("labels.scheme", "instances"), ("labels.scheme",
     {1: 3, 3: 1}), ("labels.scheme", {"1": 3, "3": 1}),
     ("labels.scheme", "{1: 3, 3: 1}"), ("sequences",
@@ -71,5 +71,5 @@ YES = [
 EITHER = [
     ("out", 20240101), ("bids", 7), ("out", "run{1}"), ("out", "a\nb"), ("threads", 2.0), ("rano.max_targets", 5.0),
     ("rano.pd", "1e-1"),
-    ("labels.sessions", [True]), ("labels.scheme", {1: 0}), ("rano.pr", 0), ("rano.pr", 1), ("rano.pd", 0),
+    ("labels.sessions", [True]), ("labels.sessions", ["01", 1]), ("labels.scheme", {1: 0}), ("rano.pr", 0), ("rano.pr", 1), ("rano.pd", 0),
 ]  # fmt: skip

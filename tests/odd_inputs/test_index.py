@@ -377,7 +377,7 @@ for job in json.load(sys.stdin):
 
 def dry_run(jobs):
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER], input=json.dumps(jobs), capture_output=True, text=True, check=True, timeout=600
+        [sys.executable, "-c", DRIVER], input=json.dumps(jobs), capture_output=True, text=True, check=True, timeout=1200
     )
     return list(zip(map(int, done.stdout.split()), [Path(job["log"]).read_text() for job in jobs], strict=True))
 

@@ -128,7 +128,7 @@ def command(c, **more):
     return [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(own)]
 
 
-def run(c, cores=2, timeout=600, **more):
+def run(c, cores=2, timeout=1800, **more):
     return subprocess.run(
         [*command(c, **more), "--cores", str(cores)],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout,
@@ -297,7 +297,7 @@ def starts(tmp_path_factory):
         before = listing(c.root)
         try:
             done = subprocess.run(
-                [*words, "--cores", "1"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+                [*words, "--cores", "1"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
             )
         except subprocess.TimeoutExpired:
             return 0, "it was not refused", False

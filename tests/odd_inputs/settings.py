@@ -71,5 +71,6 @@ YES = [
 EITHER = [
     ("out", 20240101), ("bids", 7), ("out", "run{1}"), ("out", "a\nb"), ("threads", 2.0), ("rano.max_targets", 5.0),
     ("rano.pd", "1e-1"),
-    ("labels.sessions", [True]), ("labels.sessions", ["01", 1]), ("labels.scheme", {1: 0}), ("rano.pr", 0), ("rano.pr", 1), ("rano.pd", 0),
+    ("labels.sessions", [True]),
+    ("labels.sessions", ["01", 1]), ("labels.scheme", {1: 0}), ("rano.pr", 0), ("rano.pr", 1), ("rano.pd", 0),
 ]  # fmt: skip

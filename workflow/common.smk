@@ -238,7 +238,7 @@ def sequences_for(task, path):
 
     def find(wildcards):
         row = SESSIONS[wildcards.sub, wildcards.ses]
-        asked = models.read_description(model_of(wildcards, task))["channels"]
+        asked = describe_model(model_of(wildcards, task))["channels"]
         return [
             path.format(sub=wildcards.sub, ses=wildcards.ses, mod=mod)
             for mod in SEQUENCES
@@ -363,6 +363,11 @@ def source_digest(script, *data):
     )
 
 
+# Once per folder, not once per session.
+describe_model = functools.cache(models.read_description)
+list_model = functools.cache(settings.list_model_files)
+
+
 def model_of(wildcards, task):
     """The folder of the model that runs on a session."""
     return MODELS[wildcards.sub, wildcards.ses][task]
@@ -370,13 +375,13 @@ def model_of(wildcards, task):
 
 def model_files(task):
     """The files of the session's model: a changed model reruns what it made."""
-    return lambda wildcards: settings.list_model_files(model_of(wildcards, task))
+    return lambda wildcards: list_model(model_of(wildcards, task))
 
 
 def candidate_level(wildcards):
     """From what probability on detection's model calls a candidate; None where it is not asked or does not say."""
     folder = MODELS[wildcards.sub, wildcards.ses].get("detection")
-    return folder and prediction.candidate_level(models.read_description(folder))
+    return folder and prediction.candidate_level(describe_model(folder))
 
 
 def memory_mb(first):

@@ -125,6 +125,17 @@ def test_results_without_a_memory_count_if_complete_and_made_of_the_same(here, c
     assert ("made again" in capsys.readouterr().err) is not trusted
 
 
+def test_a_dry_run_says_what_would_be_made_again_and_does_nothing(here, capsys):
+    results.recall("out", "facts")
+    table = make_results("out")
+    (here / ".snakemake/mettrail.json").unlink()
+    before = sorted(here.rglob("*"))
+    results.recall("out", "other facts", write=False)
+    assert "made again" in capsys.readouterr().err
+    assert not is_old(table)
+    assert sorted(here.rglob("*")) == before
+
+
 def test_two_folders_that_take_turns_do_not_trust_each_others_results(here):
     results.recall("out", "first")
     table = make_results("out")

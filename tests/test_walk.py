@@ -70,6 +70,14 @@ def test_the_second_run_has_nothing_to_do(cohort):
     assert "Nothing to be done" in run(cohort, "--dry-run").stdout
 
 
+def test_results_from_another_folder_count_if_nothing_has_changed(cohort, tmp_path):
+    done = run(cohort, "--dry-run", cwd=tmp_path)
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert "all are made again" not in done.stderr
+    done = run(cohort, "--dry-run", "--config", "rano={'pr': 0.31}", cwd=tmp_path)
+    assert "all are made again" in done.stderr
+
+
 def test_a_changed_setting_reruns_what_depends_on_it_and_nothing_else(cohort):
     done = run(cohort, "--dry-run", "--config", "match={'gap_mm': 4}")
     assert set(jobs_of(done)) == {"match", "assess", "report_session", "report_patient", "report", "all", "total"}

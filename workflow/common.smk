@@ -424,6 +424,7 @@ GPU = 1 if config["segment"]["device"] == "cuda" else 0
 
 if WRITES and not OWNER and not FETCHES:
     jobs.forget(OUT)
+if workflow.is_main_process and not OWNER and not FETCHES:
     # All that results depend on, for results whose making Snakemake does not remember.
     results.recall(
         OUT,
@@ -433,6 +434,7 @@ if WRITES and not OWNER and not FETCHES:
             "sessions": list(SESSIONS.values()),
             "participants": PARTICIPANTS,
         },
+        write=WRITES,
     )
 
 

@@ -141,7 +141,7 @@ def _remove_dead_locks(out: Path) -> int:
 # --------------------------------------------------------------------------------------------------------- up to date?
 
 
-def recall(out: str | Path, facts: object) -> None:
+def recall(out: str | Path, facts: object, *, write: bool = True) -> None:
     """Make results old that nobody can tell to be up to date, so that they are made again.
 
     Snakemake remembers in the working folder what its files were made of. Results that come from elsewhere (a copied
@@ -153,14 +153,16 @@ def recall(out: str | Path, facts: object) -> None:
     out : path
     facts : object
         All that results depend on and Snakemake would notice: settings, code, the cohort table. Written as JSON.
+    write : bool
+        False says what would be done and does nothing.
     """
     out = Path(out)
     kept = _read_state(out)
-    now = {"memory": [_token(), str(out)], "facts": _digest(facts)}
+    now = {"memory": [_token(write), str(out)], "facts": _digest(facts)}
     old = sorted(path for path in out.glob("sub-*/**/*") if path.is_file())
     unknown = kept.get("memory") != now["memory"]
     if old and unknown and not (kept.get("complete") and kept.get("facts") == now["facts"]):
-        for path in [*old, *out.glob("tables/*"), *out.glob("*.html")]:
+        for path in [*old, *out.glob("tables/*"), *out.glob("*.html")] if write else []:
             os.utime(path, (0, 0))
         print(
             f"{out}: these results were made from another folder, or Snakemake's memory of them (.snakemake) is gone, "
@@ -168,7 +170,8 @@ def recall(out: str | Path, facts: object) -> None:
             file=sys.stderr,
         )
     same = kept.get("facts") == now["facts"]
-    _write_state(out, now | {"complete": bool(same and kept.get("complete"))})
+    if write:
+        _write_state(out, now | {"complete": bool(same and kept.get("complete"))})
 
 
 def settle_state(out: str | Path) -> None:
@@ -176,15 +179,17 @@ def settle_state(out: str | Path) -> None:
     _write_state(Path(out), _read_state(Path(out)) | {"complete": True})
 
 
-def _token() -> str:
+def _token(write: bool) -> str:
     """Return the name of Snakemake's memory in this working folder: a new one where the memory is new."""
     path = Path(".snakemake", "mettrail.json")
     try:
         return json.loads(path.read_text())["token"]
     except (OSError, ValueError, KeyError):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"token": uuid.uuid4().hex}))
-        return json.loads(path.read_text())["token"]
+        token = uuid.uuid4().hex
+        if write:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps({"token": token}))
+        return token
 
 
 def _digest(facts: object) -> str:

@@ -25,6 +25,7 @@ from mettrail.matching import (
     part_merged,
     read_registry,
     relabel_tracks,
+    require_settings,
     summarise_tracks,
     write_registry,
 )
@@ -742,3 +743,10 @@ def test_a_visit_is_evaluable_unless_contrast_quality_or_registration_fail(row, 
         "reference_session": "ses-01",
         "n_subthreshold": 2,
     }
+
+
+def test_registries_made_with_other_settings_are_refused():
+    registries = [{"participant_id": "sub-A", "config_hash": digest} for digest in ("abc", "abc")]
+    require_settings(registries, "abc")
+    with pytest.raises(InputError, match=r"sub-A.*\n.*settings abc\n.*this run, def"):
+        require_settings(registries, "def")

@@ -82,6 +82,19 @@ def test_locks_of_snakemake_that_a_killed_run_has_left_are_removed_and_no_others
     results.unlock()
 
 
+def test_a_folder_in_which_nothing_was_made_is_left_as_it_was(here):
+    results.lock("new/out")
+    results.leave("new/out")
+    assert list((here / "new").iterdir()) == []
+    (here / "old").mkdir()
+    (here / "old/mine").touch()
+    results.lock("old")
+    results.leave("old")
+    assert [path.name for path in (here / "old").iterdir()] == ["mine"]
+    assert results.lock("old") is None
+    results.unlock()
+
+
 def make_results(folder):
     path = Path(folder, "sub-A", "sub-A_sessions.tsv").absolute()
     path.parent.mkdir(parents=True, exist_ok=True)

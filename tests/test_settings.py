@@ -228,6 +228,8 @@ def test_every_pair_of_limits_is_held_in_order():
 
 def test_the_hash_tells_settings_apart_and_not_places(config):
     first = settings.config_hash(config)
-    assert settings.config_hash(config | {"out": "elsewhere", "threads": 7}) == first
+    assert settings.config_hash(config | {"out": "elsewhere", "threads": 7, "overrides": "there"}) == first
+    assert settings.config_hash(config | {"labels": config["labels"] | {"folder": "/masks"}}) == first
+    assert settings.config_hash(config | {"labels": config["labels"] | {"scheme": "instances"}}) != first
     config["rano"]["pr"] = 0.31
     assert settings.config_hash(config) != first

@@ -61,6 +61,7 @@ try:
     )
     FROZEN = cohorts.find_registries(config["frozen"], OUT)
 except InputError as err:
+    results.leave(config["out"])
     raise WorkflowError(f"\n{err}")
 
 SESSIONS = {(row["sub"], row["ses"]): row for row in COHORT.to_dict("records")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -117,6 +118,18 @@ def unlock() -> None:
         file = _held.pop()
         file.truncate(0)
         file.close()
+
+
+def leave(out: str | Path) -> None:
+    """Give a folder back in which nothing has been made: what `lock` has put there goes."""
+    if not _held:
+        return
+    unlock()
+    path = Path(out) / "logs" / "lock.json"
+    path.unlink(missing_ok=True)
+    for folder in (path.parent, Path(out)):
+        with contextlib.suppress(OSError):  # not empty: somebody else's
+            folder.rmdir()
 
 
 def _describe_owner(path: Path) -> str:

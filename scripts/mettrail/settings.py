@@ -19,6 +19,8 @@ from mettrail.errors import InputError
 
 # What says where things lie, or asks for more, and changes nothing of what is done to them.
 PLACES = ("bids", "out", "threads", "train", "sensitivity")
+# What says where more is given; Snakemake sees what lies there.
+GIVEN = ("index", "overrides", "frozen")
 # Settings of which the first may not lie above the second: [low, high], or two by their names.
 RANGES = (
     "strip.volume_ml",
@@ -281,7 +283,9 @@ def require_weights(path: str, root: Path) -> str:
 
 def config_hash(config: dict) -> str:
     """Return a short digest of every setting that can change a number (not of where things lie)."""
-    return digest(without_places(config))
+    kept = without_places(config)
+    labels = {key: value for key, value in config["labels"].items() if key != "folder"}
+    return digest({key: value for key, value in kept.items() if key not in GIVEN} | {"labels": labels})
 
 
 def digest(settings: dict) -> str:

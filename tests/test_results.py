@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,7 @@ def make_results(folder):
     path = Path(folder, "sub-A", "sub-A_sessions.tsv").absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("made")
+    Path(folder, "index.html").write_text("made last")
     return path
 
 
@@ -120,7 +122,7 @@ def test_results_without_a_memory_count_if_complete_and_made_of_the_same(here, c
     results.recall("out", "facts")
     table = make_results("out")
     if complete:
-        results.settle_state("out")
+        results.settle_state("out", since=0)
     out = "out"
     if lose == "memory":
         (here / ".snakemake/mettrail.json").unlink()
@@ -138,6 +140,15 @@ def test_results_without_a_memory_count_if_complete_and_made_of_the_same(here, c
     assert ("made again" in capsys.readouterr().err) is not trusted
 
 
+def test_some_of_the_results_are_not_all_of_them(here):
+    results.recall("out", "facts")
+    table = make_results("out")
+    results.settle_state("out", since=time.time() + 1)
+    (here / ".snakemake/mettrail.json").unlink()
+    results.recall("out", "facts")
+    assert is_old(table), "the page of the cohort was not made in that run"
+
+
 def test_a_dry_run_says_what_would_be_made_again_and_does_nothing(here, capsys):
     results.recall("out", "facts")
     table = make_results("out")
@@ -152,11 +163,11 @@ def test_a_dry_run_says_what_would_be_made_again_and_does_nothing(here, capsys):
 def test_two_folders_that_take_turns_do_not_trust_each_others_results(here):
     results.recall("out", "first")
     table = make_results("out")
-    results.settle_state("out")
+    results.settle_state("out", since=0)
     results.recall(str(here / "out"), "second")
     assert is_old(table)
     make_results("out")
-    results.settle_state("out")
+    results.settle_state("out", since=0)
     results.recall("out", "first")
     assert is_old(table), "what this spelling remembers is not what lies there"
 

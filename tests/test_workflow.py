@@ -198,8 +198,11 @@ def test_the_workflow_is_lint_free(tmp_path):
 
 def test_a_dry_run_writes_nothing(tmp_path):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
-    plan(bids, tmp_path / "out")
+    (bids / "sub-A/notes.nii.gz").touch()
+    done = snakemake("--dry-run", "--config", f"bids={bids}", f"out={tmp_path}/out")
+    assert done.returncode == 0
     assert not (tmp_path / "out").exists()
+    assert "NOT USED sub-A/notes.nii.gz: wrong_folder" in done.stderr, "and still says what it would say"
 
 
 def test_the_workstations_profile_is_used_from_any_folder(tmp_path):

@@ -2,10 +2,12 @@
 
 import functools
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+STARTED = time.time()
 ROOT = Path(workflow.basedir)
 if sys.version_info[:2] not in ((3, 11), (3, 12)):
     raise WorkflowError(
@@ -439,14 +441,23 @@ if workflow.is_main_process and not OWNER and not FETCHES:
     )
 
 
+def say_problems():
+    """Say what is left out, doubtful, or given and not used."""
+    for line in cohorts.describe_problems(COHORT.to_dict("records"), FOUND.not_used):
+        print(line, file=sys.stderr)
+
+
+if workflow.is_main_process and workflow.output_settings.dryrun:
+    say_problems()
+
+
 def start_run():
-    """Say what is wrong with the dataset, and who makes results here already."""
+    """Refuse to make results where somebody else does; say what is wrong with the dataset."""
     if OWNER:
         raise WorkflowError(
             f"\n{OUT}: {OWNER} is writing here. Wait for it, or stop it, or name another folder: out=FOLDER."
         )
-    for line in cohorts.describe_problems(COHORT.to_dict("records"), FOUND.not_used):
-        print(line, file=sys.stderr)
+    say_problems()
     jobs.announce_run(workflow.execution_settings.retries)
 
 
@@ -457,7 +468,7 @@ def end_run(succeeded):
     for line in lines:
         print(line, file=sys.stderr)
     if succeeded and not lines:
-        results.settle_state(OUT)
+        results.settle_state(OUT, since=STARTED)
     results.unlock()
     if succeeded and lines:
         raise WorkflowError(

@@ -187,9 +187,14 @@ def recall(out: str | Path, facts: object, *, write: bool = True) -> None:
         _write_state(out, now | {"complete": bool(same and kept.get("complete"))})
 
 
-def settle_state(out: str | Path) -> None:
-    """Note that all results are complete, by the facts that `recall` was given."""
-    _write_state(Path(out), _read_state(Path(out)) | {"complete": True})
+def settle_state(out: str | Path, *, since: float) -> None:
+    """Note that all results are complete, by the facts that `recall` was given.
+
+    They are when the page of the cohort was made since then (seconds since 1970): it comes last.
+    """
+    page = Path(out) / "index.html"
+    if page.exists() and page.stat().st_mtime >= since:
+        _write_state(Path(out), _read_state(Path(out)) | {"complete": True})
 
 
 def _token(write: bool) -> str:

@@ -358,10 +358,15 @@ def test_slices_show_more_of_a_lesion_and_readers_draw_it():
 
 
 class Loader:
-    """Batches that are numbered."""
+    """Batches that are numbered; every third one is ready in time."""
 
     def __init__(self):
-        self.drawn = 0
+        self.drawn, self.asked = 0, 0
+        self.results_loop_queue = self
+
+    def empty(self):
+        self.asked += 1
+        return self.asked % 3 > 0
 
     def __next__(self):
         self.drawn += 1
@@ -372,29 +377,44 @@ class Loader:
         return {"data": data, "target": [labels, labels[..., ::2, ::2, ::2]]}
 
 
-def test_patches_are_shown_again_mirrored_and_in_other_tones_with_their_labels():
+def reuse(uses, count=31, loader=None):
     np.random.seed(0)  # noqa: NPY002
-    loader = Loader()
-    reused = Reused(loader, uses=3, pool=4, images=1, device=torch.device("cpu"))
-    batches = [next(reused) for _ in range(30)]
-    assert loader.drawn == 10
+    reused = Reused(loader or Loader(), uses=uses, pool=4, images=1, device=torch.device("cpu"))
+    return reused, [next(reused) for _ in range(count)]
+
+
+def test_patches_are_shown_again_mirrored_and_in_other_tones_with_their_labels_while_the_next_are_not_ready():
+    reused, batches = reuse(4)
+    assert reused.loader.drawn == 11
     assert len(reused.kept) == 4
-    fresh, again = batches[::3], [b for k, b in enumerate(batches) if k % 3]
-    assert [float(b["data"][0, 0, 1, 0, 0]) for b in fresh] == list(range(1, 11))
-    mirrored = 0
-    for number, batch in enumerate(again):
+    mirrored = again = fresh = 0
+    for batch in batches:
         finest, coarse = batch["target"]
         assert torch.equal(batch["data"][:, 1:], finest.float())
         assert torch.equal(finest[..., ::2, ::2, ::2].any(-1), coarse.any(-1))
         assert (batch["data"][:, 0, 0] == 0).all()
-        # Of the last two batches, in other tones.
         values = batch["data"][:, 0, 1:]
-        assert (values.mean((1, 2, 3)) - (number // 2 + 0.5)).abs().max() < 0.6 * (number // 2 + 2)
-        assert not torch.equal(values, values.round())
+        if torch.equal(values, values.round()):
+            fresh += 1
+            assert (values == fresh).all()
+            continue
+        again += 1
+        # Of the last two batches, in other tones.
+        assert (values.mean((1, 2, 3)) - (fresh - 0.5)).abs().max() < 0.6 * (fresh + 1)
         mirrored += int((finest[:, 0, 0, 0, 0] == 0).sum())
+    assert again == 20
     assert 8 < mirrored < 32
-    once = Reused(Loader(), uses=1, pool=4, images=1, device=torch.device("cpu"))
-    assert [float(next(once)["data"].max()) for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_patch_is_shown_no_more_than_it_may_be_and_once_where_nobody_waits():
+    loader = Loader()
+    loader.empty = lambda: True
+    reuse(2, 30, loader)
+    assert loader.drawn == 15
+    loader = Loader()
+    loader.results_loop_queue = None
+    reused, batches = reuse(4, 3, loader)
+    assert [float(b["data"].max()) for b in batches] == [1, 2, 3]
 
 
 def test_augmentation_changes_the_image_and_leaves_the_prior_alone():

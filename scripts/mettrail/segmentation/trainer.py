@@ -143,16 +143,17 @@ class ThickSlices(BasicTransform):
 
 
 class Reused:
-    """Batches of a loader, and in between others of patches that were there before, mirrored and in other tones.
+    """Batches of a loader and, while the next is not ready, others of earlier patches, mirrored and in other tones.
 
     Making patches takes longer than learning from them where there is a GPU.
 
     Parameters
     ----------
     loader : iterator of dict
-        ``data`` (B, C, Z, Y, X) and ``target``, one tensor or several of falling resolution.
+        nnU-Net's, of ``data`` (B, C, Z, Y, X) and ``target``, one tensor or several of falling resolution. One without
+        processes of its own is never waited for.
     uses : int
-        How often a patch is shown, on average; 1: once.
+        How often a patch is shown, on average, at most.
     pool : int
         Patches that are kept.
     images : int
@@ -164,19 +165,19 @@ class Reused:
     def __init__(self, loader, uses: int, pool: int, images: int, device: torch.device):
         self.loader, self.uses, self.pool, self.images, self.device = loader, uses, pool, images, device
         self.kept: list[tuple[torch.Tensor, ...]] = []
-        self.shown, self.replaced = 0, 0
+        self.again, self.replaced = 0, 0
 
     def __iter__(self):
         return self
 
     def __next__(self) -> dict:
         """Return the next batch."""
-        self.shown += 1
-        if self.uses == 1:
-            return next(self.loader)
-        if (self.shown - 1) % self.uses and self.kept:
+        made = getattr(self.loader, "results_loop_queue", None)
+        enough = len(self.kept) >= self.pool / 4
+        if made is not None and made.empty() and enough and self.again < self.uses - 1:
+            self.again += 1
             return self._mix()
-        batch = next(self.loader)
+        batch, self.again = next(self.loader), 0
         several = isinstance(batch["target"], list)
         self.several = several
         tensors = [batch["data"], *(batch["target"] if several else [batch["target"]])]

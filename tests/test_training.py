@@ -14,9 +14,18 @@ import yaml
 from mettrail import segmentation
 from mettrail.errors import InputError
 from mettrail.images import write_image, write_labels
-from mettrail.segmentation import backgrounds, cases, models, prediction, priors, synthesis, training, validation
+from mettrail.segmentation import (
+    backgrounds,
+    cases,
+    models,
+    prediction,
+    priors,
+    synthesis,
+    training,
+    validation,
+)
 from mettrail.segmentation.losses import EachLesionLoss
-from mettrail.segmentation.trainer import MettrailTrainer
+from mettrail.segmentation.trainer import MettrailTrainer, Reused, StripAnew, ThickSlices, draw_mask
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[1]
@@ -151,8 +160,11 @@ def test_no_lesion_before_or_now_is_no_prior():
 def test_the_demonstration_and_held_out_seeds_are_never_trained_on():
     first, last = SETTINGS["cases"]["train_seeds"]
     assert first >= 1_000_000
-    held_out = yaml.safe_load((ROOT / "config" / "held_out.yaml").read_text())
+    held_out, real_sizes = (
+        yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()) for name in ("held_out", "held_out_real_sizes")
+    )
     tested = [held_out["phantoms"]["seeds"], held_out["background"]["seeds"]]
+    tested += [real_sizes["background"][key] for key in ("seeds", "phantom_seeds")]
     names = training._name_cases(SETTINGS["cases"], SETTINGS["synthesis"])
     assert len({seed for _, seed in names}) == len(names)
     assert not any(low <= seed <= high for _, seed in names for low, high in tested)
@@ -240,6 +252,15 @@ def test_lesions_are_painted_beside_a_tumour_that_a_person_drew_which_counts_onc
     assert painted > 3
 
 
+def test_lesions_are_painted_into_a_phantom_that_has_none_of_its_own():
+    lesions = {"quantiles": [0, 1], "number": [3, 3]}
+    first, second = backgrounds.make_visits(backgrounds.Painted(2_999_999, 5, lesions, SETTINGS["synthesis"]))
+    numbers = set(np.unique(first.instances)) | set(np.unique(second.instances))
+    assert 1 < len(numbers) <= 4
+    assert max(numbers) <= 3
+    assert np.array_equal(np.isin(first.tissue, (1, 3)), first.instances > 0)
+
+
 def test_heads_are_laid_out_as_bids_and_prepared_by_the_pipeline(tmp_path, monkeypatch):
     ran = []
     monkeypatch.setattr(backgrounds.subprocess, "run", lambda command, **_: ran.append(command))
@@ -268,6 +289,133 @@ def test_backgrounds_that_are_not_there_are_named(tmp_path, asked):
 
 
 AUGMENTATION = {**SETTINGS["augmentation"], "rotate_prob": 0, "scale_prob": 0, "elastic_prob": 0}
+DEEP = 150
+
+
+def with_surface(labels, depth=DEEP):
+    """Labels as cases have them: the second channel says how deep in the brain a voxel lies; everywhere alike."""
+    labels = labels.to(torch.int16)
+    return torch.stack([labels, torch.full_like(labels, depth)])
+
+
+MASKS = {"rim_mm": (0, 0), "error_mm": (0, 0), "left_in_prob": 0, "left_in_at_most": 3, "left_in_radius_mm": (4, 8)}
+
+
+def make_surface():
+    """Distance to the surface of a ball of radius 12; nothing was scanned beyond one side of it."""
+    beyond = np.linalg.norm(np.indices((40, 40, 40)) - 20.0, axis=0) - 12
+    beyond[:9] = np.inf
+    return beyond
+
+
+def test_masks_are_as_tight_or_wide_as_asked_and_never_reach_where_nothing_was_scanned():
+    beyond = make_surface()
+    for rim in (-2, 0, 5):
+        drawn = draw_mask(beyond, np.random.default_rng(0), **MASKS | {"rim_mm": (rim, rim)})
+        assert np.array_equal(drawn, beyond <= rim)
+    wrong = [draw_mask(beyond, np.random.default_rng(s), **MASKS | {"error_mm": (2, 2)}) for s in range(10)]
+    assert all((w[beyond > 0].any() and not w[beyond <= 0].all()) for w in wrong)
+    left_in = [
+        draw_mask(beyond, np.random.default_rng(s), **MASKS | {"left_in_prob": 1, "left_in_at_most": 1})
+        for s in range(10)
+    ]
+    assert all(mask[beyond <= 0].all() and not mask[np.isinf(beyond)].any() for mask in left_in)
+    assert all(0 < mask[beyond > 0].mean() < 0.1 for mask in left_in)
+
+
+def test_a_patch_is_stripped_anew_its_labels_and_its_prior_with_it():
+    beyond = make_surface()
+    code = cases.code_surface(beyond, np.isinf(beyond))
+    labels = torch.from_numpy(np.stack([np.ones_like(code), code]))
+    image = torch.ones(2, *beyond.shape)
+    strip = StripAnew(MASKS | {"rim_mm": (-3, -3)}, 1)
+    out = strip(image=image, segmentation=labels)
+    kept = torch.from_numpy(cases.read_surface(code) <= -3)
+    assert len(out["segmentation"]) == 1
+    assert torch.equal(out["segmentation"][0] == 1, kept)
+    assert torch.equal(out["segmentation"][0] == -1, ~kept)
+    assert torch.equal(out["image"][1] > 0, kept)
+    assert (out["image"][0] == 1).all()
+
+
+def test_slices_show_more_of_a_lesion_and_readers_draw_it():
+    np.random.seed(0)  # noqa: NPY002
+    labels = torch.zeros(1, 24, 24, 24, dtype=torch.int16)
+    labels[0, 10:14, 10:14, 10:14] = 3
+    labels[0, :, :, :6] = -1
+    image = torch.stack([labels[0].float(), labels[0].float()])
+    before = image.clone(), labels.clone()
+    out = ThickSlices((5, 5), 1, drawn_from=0.3)(image=image, segmentation=labels)
+    drawn = out["segmentation"][0]
+    assert not torch.equal(out["image"][0], before[0][0])
+    assert torch.equal(out["image"][1], before[0][1])
+    assert torch.equal(drawn[before[1][0] != 0], before[1][0][before[1][0] != 0])
+    more = (drawn == 1).nonzero()
+    # Along one axis alone, to both sides, by less than a slice.
+    assert len(more) > 16
+    assert sum(bool(((more[:, a] < 10) | (more[:, a] > 13)).any()) for a in range(3)) == 1
+    assert more.min() >= 6
+    assert more.max() <= 17
+
+
+class Loader:
+    """Batches that are numbered; every third one is ready in time."""
+
+    def __init__(self):
+        self.drawn, self.asked = 0, 0
+        self.results_loop_queue = self
+
+    def empty(self):
+        self.asked += 1
+        return self.asked % 3 > 0
+
+    def __next__(self):
+        self.drawn += 1
+        data = torch.full((2, 2, 4, 4, 4), float(self.drawn))
+        data[:, 1] = (torch.arange(4) < 2).float()
+        data[:, 0, 0] = 0
+        labels = data[:, 1:].to(torch.int16)
+        return {"data": data, "target": [labels, labels[..., ::2, ::2, ::2]]}
+
+
+def reuse(uses, count=31, loader=None):
+    np.random.seed(0)  # noqa: NPY002
+    reused = Reused(loader or Loader(), uses=uses, pool=4, images=1, device=torch.device("cpu"))
+    return reused, [next(reused) for _ in range(count)]
+
+
+def test_patches_are_shown_again_mirrored_and_in_other_tones_with_their_labels_while_the_next_are_not_ready():
+    reused, batches = reuse(4)
+    assert reused.loader.drawn == 11
+    assert len(reused.kept) == 4
+    mirrored = again = fresh = 0
+    for batch in batches:
+        finest, coarse = batch["target"]
+        assert torch.equal(batch["data"][:, 1:], finest.float())
+        assert torch.equal(finest[..., ::2, ::2, ::2].any(-1), coarse.any(-1))
+        assert (batch["data"][:, 0, 0] == 0).all()
+        values = batch["data"][:, 0, 1:]
+        if torch.equal(values, values.round()):
+            fresh += 1
+            assert (values == fresh).all()
+            continue
+        again += 1
+        # Of the last two batches, in other tones.
+        assert (values.mean((1, 2, 3)) - (fresh - 0.5)).abs().max() < 0.6 * (fresh + 1)
+        mirrored += int((finest[:, 0, 0, 0, 0] == 0).sum())
+    assert again == 20
+    assert 8 < mirrored < 32
+
+
+def test_a_patch_is_shown_no_more_than_it_may_be_and_once_where_nobody_waits():
+    loader = Loader()
+    loader.empty = lambda: True
+    reuse(2, 30, loader)
+    assert loader.drawn == 15
+    loader = Loader()
+    loader.results_loop_queue = None
+    _, batches = reuse(4, 3, loader)
+    assert [float(b["data"].max()) for b in batches] == [1, 2, 3]
 
 
 def test_augmentation_changes_the_image_and_leaves_the_prior_alone():
@@ -280,9 +428,11 @@ def test_augmentation_changes_the_image_and_leaves_the_prior_alone():
     image = torch.from_numpy(rng.normal(size=(16, 16, 16)).astype(np.float32))
     changed = 0
     for _ in range(60):
-        out = transform(image=torch.stack([image, prior]), segmentation=(prior * 3).to(torch.int16)[None].clone())
+        out = transform(image=torch.stack([image, prior]), segmentation=with_surface(prior * 3))
         # Only mirrored, and together with the labels.
-        assert torch.equal(out["image"][1], out["segmentation"][0].float() / 3)
+        assert len(out["segmentation"]) == 1
+        lesion = out["segmentation"][0] > 0
+        assert lesion[out["image"][1] > 0].all()
         flipped = torch.equal(out["image"][1], prior.flip(-1))
         assert flipped or torch.equal(out["image"][1], prior)
         changed += not torch.allclose(out["image"][0], image.flip(-1) if flipped else image)
@@ -290,7 +440,7 @@ def test_augmentation_changes_the_image_and_leaves_the_prior_alone():
 
 
 def test_a_prior_that_is_turned_and_stretched_stays_binary_and_with_its_lesion():
-    given = {**SETTINGS["augmentation"], "rotate_prob": 1, "scale_prob": 1, "elastic_prob": 1}
+    given = {**SETTINGS["augmentation"], "rotate_prob": 1, "scale_prob": 1, "elastic_prob": 1, "thick_prob": 0}
     transform = MettrailTrainer.get_training_transforms(
         SimpleNamespace(synthesis=None, augmentation=given), (24, 24, 24), (0, 0), None, (2,), False,
         use_mask_for_norm=[True, False],
@@ -298,7 +448,7 @@ def test_a_prior_that_is_turned_and_stretched_stays_binary_and_with_its_lesion()
     prior = torch.zeros(32, 32, 32)
     prior[10:22, 12:22, 8:20] = 1
     for _ in range(10):
-        out = transform(image=torch.stack([prior, prior]), segmentation=prior.to(torch.int16)[None].clone())
+        out = transform(image=torch.stack([prior, prior]), segmentation=with_surface(prior))
         moved, label = out["image"][1], out["segmentation"][0]
         assert set(moved.unique().tolist()) == {0.0, 1.0}
         assert (moved == label).float().mean() > 0.98
@@ -312,10 +462,13 @@ def only(*, lesions=0.0, look_alike=None, prior=False, **changed):
     """Return settings that paint one kind of thing, always."""
     settings = copy.deepcopy(SETTINGS["synthesis"])
     settings["tone_prob"] = 0
+    del settings["lesions"]["real_sizes"]
+    for name in ("vessel", "sinus"):
+        settings["look_alikes"][name]["void_prob"] = 0.0
     for name, given in settings["look_alikes"].items():
         given["prob"] = float(name == look_alike)
     settings["lesions"] |= {"prob": lesions, "at_most": 4, "radius_mm": [4, 6], "any_size_prob": 1.0, "push_prob": 0.0,
-                            "edema_prob": 0.0, "kinds": {"solid": 1.0}} | changed  # fmt: skip
+                            "edema_prob": 0.0, "kinds": {"solid": 1.0}, "softness_mm": [0.7, 2]} | changed  # fmt: skip
     settings["prior"] |= {"vanished_prob": 0.0, "drop_all_prob": 0.0} | (prior or {})
     return settings
 
@@ -336,7 +489,7 @@ def paint(settings, *, seed=3, with_prior=False):
     return image, labels, painted, now, prior
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 3, 5, 7])
 def test_painted_lesions_are_bright_and_labelled_and_no_other_lesion_or_outside_is_touched(seed):
     image, labels, painted, now, _ = paint(only(lesions=1.0, enhancement=[1.5, 2.0]), seed=seed)
     new = now != labels
@@ -420,6 +573,38 @@ def test_a_patch_may_have_no_prior_at_all():
     _, _, _, now, prior = paint(only(lesions=1.0, prior=dropped), with_prior=True)
     assert (now > 0).sum() > 100
     assert not prior.any()
+
+
+def test_lesions_that_are_blurred_widely_are_labelled_into_the_outer_part_of_the_blur():
+    sharp, wide = ({"softness_mm": [s, s], "drawn_wider_from_mm": 2.0} for s in (2.0, 3.2))
+    for seed in range(3):
+        volumes = []
+        for changed in (sharp, {"softness_mm": [2.0, 2.0]}, wide, {"softness_mm": [3.2, 3.2]}):
+            _, labels, _, now, _ = paint(only(lesions=1.0, **{"drawn_wider_from_mm": 99} | changed), seed=seed)
+            volumes.append(int((now != labels).sum()))
+        assert volumes[0] == volumes[1] == volumes[3]
+        assert 1.2 < volumes[2] / volumes[3] < 2
+
+
+def test_lesions_are_drawn_as_small_as_patients_have_them():
+    given = SETTINGS["synthesis"]["lesions"]
+    given = given | {"real_sizes": given["real_sizes"] | {"prob": 1.0}}
+    rng = np.random.default_rng(0)
+    diameters = [2 * synthesis.draw_radius(given, rng) for _ in range(4000)]
+    assert np.allclose(np.quantile(diameters, [0.1, 0.25, 0.5, 0.75, 0.9]), [2.2, 2.9, 4.2, 6.9, 11.9], rtol=0.06)
+
+
+@pytest.mark.parametrize("name", ["vessel", "sinus"])
+def test_vessels_are_dark_where_flow_leaves_a_void(name):
+    touched = 0
+    for seed in range(4):
+        settings = only(look_alike=name)
+        settings["look_alikes"][name]["void_prob"] = 1.0
+        image, labels, painted, now, _ = paint(settings, seed=seed)
+        assert np.array_equal(now, labels)
+        assert (painted - image).max() < 1e-5
+        touched += ((painted - image) < -0.3).sum() > 15
+    assert touched > 1
 
 
 def test_mass_effect_presses_tissue_outwards():
@@ -726,7 +911,11 @@ def test_a_prior_is_the_second_channel_of_its_cases_and_still_binary(killed_and_
     data, seg = data[:], seg[:]
     assert len(data) == 2
     assert set(np.unique(data[1])) <= {0.0, 1.0}
-    assert abs(data[0][seg[0] >= 0].mean()) < 0.01
+    # The second channel of the labels is the depth, by which each patch is stripped anew; normalised within one mask.
+    brain = cases.read_surface(seg[1]) <= 0
+    assert 0.1 < brain.mean() < 0.6
+    assert abs(data[0][brain].mean()) < 0.7
+    assert abs(data[0][brain].std() - 1) < 0.7
     places = properties["class_locations"]["prior"]
     assert (data[1][tuple(places[:, 1:].T)] == 1).all()
 

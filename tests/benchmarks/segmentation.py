@@ -1,6 +1,6 @@
 """The shipped networks on the held-out cohort of config/held_out.yaml, in the tables of `scripts/evaluate.py`.
 
-    PYTHONPATH=scripts python tests/benchmarks/segmentation.py make OUT HEADS
+    PYTHONPATH=scripts python tests/benchmarks/segmentation.py make OUT HEADS [COHORT]
     PYTHONPATH=scripts python tests/benchmarks/segmentation.py predict OUT resources/models detection
     PYTHONPATH=scripts python tests/benchmarks/segmentation.py predict OUT resources/models resegmentation
     PYTHONPATH=scripts python tests/benchmarks/segmentation.py decide OUT resources/models
@@ -11,7 +11,8 @@
         --out OUT/second --reference detection detection=OUT/detection registration=OUT/priors fused=OUT/fused \\
         confirmed=OUT/confirmed resegmentation=OUT/resegmentation
 
-`make` writes the cohort; HEADS are the heads that `scripts/train.py` prepares (OUT/heads). `decide` writes every
+`make` writes the cohort, or another one (COHORT: config/held_out_real_sizes.yaml); one without `phantoms` is of scans
+without a past. HEADS are the heads that `scripts/train.py` prepares (OUT/heads). `decide` writes every
 method's label maps: detection (no past), resegmentation (at second visits, last visit's true lesions brought over by
 deformable registration as prior), fused (what the pipeline does), confirmed (fused without candidates); registration is
 those lesions as they are (OUT/priors). With `--reference registration` the others are tested against that. `real`
@@ -42,17 +43,24 @@ def path_of(out, folder, patient, visit, name):
     return Path(out) / folder / f"sub-{patient}/ses-{visit}/anat/sub-{patient}_ses-{visit}_{name}.nii.gz"
 
 
-def draw_patients(root):
+def draw_patients(root, cohort):
     """Yield name, seed and the two visits of each patient."""
-    first, last = HELD_OUT["phantoms"]["seeds"]
-    for seed in range(first, last + 1):
+
+    def seeds(given):
+        return range(given[0], given[1] + 1)
+
+    for seed in seeds(cohort.get("phantoms", {"seeds": [0, -1]})["seeds"]):
         yield f"P{seed}", seed, lambda seed=seed: backgrounds.make_visits(seed)
-    given = dict(HELD_OUT["background"])
-    (first, last), number, synthesis = (given.pop(key) for key in ("seeds", "lesions", "synthesis"))
+    given = dict(cohort["background"])
+    own, number, synthesis = (given.pop(key) for key in ("seeds", "lesions", "synthesis"))
+    painted_phantoms = given.pop("phantom_seeds", [0, -1])
+    number = number if isinstance(number, dict) else tuple(number)
     (background,) = backgrounds.find_backgrounds(Path(root), **given)
-    for seed in range(first, last + 1):
-        key = backgrounds.Painted(background, seed, tuple(number), synthesis)
-        yield f"R{seed}", seed, lambda key=key: backgrounds.make_visits(key)
+    drawn = [(f"R{seed}", seed, background) for seed in seeds(own)]
+    drawn += [(f"S{seed}", seed, seed) for seed in seeds(painted_phantoms)]
+    for name, seed, head in drawn:
+        key = backgrounds.Painted(head, seed, number, synthesis)
+        yield name, seed, lambda key=key: backgrounds.make_visits(key)
 
 
 def describe(patient, visit, session):
@@ -73,26 +81,34 @@ def describe(patient, visit, session):
         }
 
 
-def make(out, root):
+def bring_over(out, patient, sessions):
+    """Write the first visit's labels as the pipeline brings them to the second."""
+    pairs = [(images.Image(s["image"], np.eye(4)), images.Image(s["mask"], np.eye(4))) for s in sessions]
+    transform, _, _ = visits.register_visits(
+        pairs[1][0], pairs[0][0], pairs[1][1], pairs[0][1], threads=THREADS, **CONFIG["register"]
+    )
+    before = images.Image(sessions[0]["tissue"], np.eye(4))
+    moved = transforms.warp_labels(before, pairs[1][0].grid, affine=transform.affine, warp=transform.warp)
+    images.write_labels(path_of(out, "priors", patient, 2, "dseg"), moved.image.data, np.eye(4))
+
+
+def make(out, root, cohort=ROOT / "config/held_out.yaml"):
     """Write the cohort: images, brain masks, labels, and last visit's labels brought over."""
-    for patient, seed, draw in draw_patients(root):
-        if path_of(out, "priors", patient, 2, "dseg").exists():
+    cohort = yaml.safe_load(Path(cohort).read_text())
+    with_past = "phantoms" in cohort
+    for patient, seed, draw in draw_patients(root, cohort):
+        if path_of(out, "priors" if with_past else "labels", patient, 2, "dseg").exists():
             continue
         started = time.time()
-        sessions = cases.perturb(draw(), rng=np.random.default_rng([seed, 7]), **HELD_OUT["cases"])
-        pairs = [(images.Image(s["image"], np.eye(4)), images.Image(s["mask"], np.eye(4))) for s in sessions]
-        transform, _, _ = visits.register_visits(
-            pairs[1][0], pairs[0][0], pairs[1][1], pairs[0][1], threads=THREADS, **CONFIG["register"]
-        )
+        sessions = cases.perturb(draw(), rng=np.random.default_rng([seed, 7]), **cohort["cases"])
         for visit, session in enumerate(sessions, start=1):
             images.write_image(path_of(out, "scans", patient, visit, "ce-gadolinium_T1w"), session["image"], np.eye(4))
             images.write_labels(path_of(out, "masks", patient, visit, "brain_mask"), session["mask"], np.eye(4))
             images.write_labels(path_of(out, "labels", patient, visit, "dseg"), session["tissue"], np.eye(4))
             rows = pd.DataFrame(describe(patient, visit, session))
             rows.to_csv(Path(out) / f"lesions_{patient}_{visit}.csv", index=False)
-        before = images.Image(sessions[0]["tissue"], np.eye(4))
-        moved = transforms.warp_labels(before, pairs[1][0].grid, affine=transform.affine, warp=transform.warp)
-        images.write_labels(path_of(out, "priors", patient, 2, "dseg"), moved.image.data, np.eye(4))
+        if with_past:
+            bring_over(out, patient, sessions)
         print(patient, f"{time.time() - started:.0f} s", flush=True)
     tables = [pd.read_csv(path) for path in sorted(Path(out).glob("lesions_*.csv")) if path.stat().st_size > 1]
     lesions = pd.concat(tables)

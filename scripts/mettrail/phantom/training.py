@@ -14,7 +14,7 @@ FIRST_TRAINING_SEED = 1_000_000
 RADIUS_MM = (1.3, 15.0)
 
 
-def training_pair(seed: int, *, spacing_mm: float = 1.0) -> tuple[Session, Session]:
+def training_pair(seed: int, *, spacing_mm: float = 1.0, lesions: bool = True) -> tuple[Session, Session]:
     """Simulate two visits of one random patient on one rigid grid.
 
     Only the post-contrast T1w of the brain and a rim of skull and scalp; contrast, noise, blur, bias, vessels and
@@ -25,6 +25,8 @@ def training_pair(seed: int, *, spacing_mm: float = 1.0) -> tuple[Session, Sessi
     seed : int
         1 000 000 or more.
     spacing_mm : float
+    lesions : bool
+        False: the patient has none.
 
     Raises
     ------
@@ -42,7 +44,8 @@ def training_pair(seed: int, *, spacing_mm: float = 1.0) -> tuple[Session, Sessi
     for attempt in range(5):
         rng = stream(seed, "training", attempt)
         try:
-            first, second = simulate_patient(random_training_patient(rng, spacing_mm=spacing_mm), seed=seed)
+            patient = random_training_patient(rng, spacing_mm=spacing_mm)
+            first, second = simulate_patient(patient if lesions else patient | {"lesions": []}, seed=seed)
         except InputError:
             # The brain had no room for so many.
             continue

@@ -40,21 +40,22 @@ class Background:
 
 @dataclass(frozen=True)
 class Painted:
-    """A patient with metastases painted into a prepared session, twice; see `synthesis.simulate_visits`.
+    """A patient with metastases painted into a head, twice; see `synthesis.simulate_visits`.
 
     Parameters
     ----------
-    background : Background
+    background : Background or int
+        A prepared session, or the seed of a phantom, which has no lesions of its own then.
     seed : int
-    lesions : (low, high)
-        How many.
+    lesions : (low, high), or dict
+        How many; as in `synthesis.simulate_visits`.
     synthesis : dict
         As in config/train.yaml.
     """
 
-    background: Background
+    background: Background | int
     seed: int
-    lesions: tuple[int, int]
+    lesions: tuple[int, int] | dict
     synthesis: dict
 
 
@@ -163,6 +164,10 @@ def make_visits(key: int | Background | Painted) -> list[Visit]:
         return [_read(key)]
     if isinstance(key, Painted):
         return _paint(key)
+    return _simulate(key, lesions=True)
+
+
+def _simulate(seed: int, *, lesions: bool) -> list[Visit]:
     from mettrail import phantom
 
     return [
@@ -171,7 +176,7 @@ def make_visits(key: int | Background | Painted) -> list[Visit]:
             np.asarray(session.brain.data) > 0,
             *_tissue_and_lesions(np.asarray(session.tissue.data), np.asarray(session.instances.data)),
         )
-        for session in phantom.training_pair(key)
+        for session in phantom.training_pair(seed, lesions=lesions)
     ]
 
 
@@ -195,13 +200,16 @@ def _paint(key: Painted) -> list[Visit]:
     That tumour is one lesion however many pieces it was drawn in: a dozen voxels of one thick slice, met again in every
     patient painted into this head, would count like so many small lesions missed.
     """
-    head = _read(key.background)
-    free = head.brain & ~ndimage.binary_dilation(head.tissue > 0, iterations=APART_VOX)
+    head = _simulate(key.background, lesions=False)[0] if isinstance(key.background, int) else _read(key.background)
+    apart = ~ndimage.binary_dilation(head.tissue > 0, iterations=APART_VOX)
+    free = head.brain & apart
     rng = np.random.default_rng(key.seed)
     painted = simulate_visits(head.image, free, rng=rng, settings=key.synthesis, lesions=key.lesions)
-    own = np.where(head.instances > 0, key.lesions[1] + 1, 0).astype(np.uint8)
+    most = max(key.lesions["number"]) if isinstance(key.lesions, dict) else key.lesions[1]
+    own = np.where(head.instances > 0, most + 1, 0).astype(np.uint8)
     return [
-        Visit(image, head.brain, np.maximum(tissue, head.tissue), np.maximum(instances, own))
+        # Mass effect may have pressed one nearer.
+        Visit(image, head.brain, np.maximum(tissue * apart, head.tissue), np.maximum(instances * apart, own))
         for image, tissue, instances in painted
     ]
 

@@ -20,6 +20,8 @@ CONFIGURATION = "3d_fullres"
 # Smooth errors (bias, mask) vary over this length.
 SMOOTH_MM = 25.0
 MARGIN_VOX = 12
+# What the brain's surface is coded as; 25 mm beyond it is 0.
+_SURFACE, _STEPS_PER_MM = 100, 4
 
 
 def dataset_name(task: str) -> str:
@@ -192,7 +194,8 @@ def perturb(
     Returns
     -------
     list of dicts, one for each visit
-        ``image`` float32 (0 outside the mask), ``mask`` bool, ``tissue`` and ``instances`` uint8; (X, Y, Z), 1 mm.
+        ``image`` float32 (0 outside the mask), ``mask`` bool, ``tissue`` and ``instances`` uint8; ``head``, the image
+        before it was stripped, and ``beyond``, mm beyond the brain's surface, negative within. (X, Y, Z), 1 mm.
     """
     box = _box(np.logical_or.reduce([visit.brain for visit in visits]), margin=MARGIN_VOX)
     sessions = []
@@ -200,15 +203,18 @@ def perturb(
         image = visit.image[box].astype(np.float32)
         if rng.random() < thick_prob:
             image = thicken(image, axis=int(rng.integers(3)), thick_mm=rng.uniform(*thick_mm))
-        image = image * np.exp(bias * _smooth_noise(image.shape, rng)).astype(np.float32)
-        near = rng.uniform(*grow_mm) + mask_error_mm * _smooth_noise(image.shape, rng)
-        mask = _distance_mm(visit.brain[box]) <= near
+        image = image * np.exp(bias * smooth_noise(image.shape, rng)).astype(np.float32)
+        near = rng.uniform(*grow_mm) + mask_error_mm * smooth_noise(image.shape, rng)
+        beyond = distance_mm(visit.brain[box])
+        mask = beyond <= near
         sessions.append(
             {
                 "image": np.where(mask, image, 0).astype(np.float32),
                 "mask": mask,
                 "tissue": visit.tissue[box],
                 "instances": visit.instances[box],
+                "head": image.astype(np.float32),
+                "beyond": beyond,
             }
         )
     return sessions
@@ -225,24 +231,26 @@ def _write_case(
     bright_percentile: float,
     **_,
 ) -> None:
-    """Preprocess one case with nnU-Net's preprocessor and save it in its format, with our own places for patches."""
-    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+    """Save one case in nnU-Net's format, with our own places for patches.
+
+    It is normalised within its mask as nnU-Net does it, but not cropped to it: each patch is stripped anew
+    (`trainer.StripAnew`), for which the labels have a second channel, `code_surface`.
+    """
     from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    manager = PlansManager(plans)
-    configuration = manager.get_configuration(CONFIGURATION)
-    channels = [case["image"]] + ([case["prior"].astype(np.float32)] if task == "resegmentation" else [])
-    data = np.stack([to_nnunet(c) for c in channels])
-    seg = to_nnunet(case["tissue"]).astype(np.int16)[None]
-    data, seg, properties = DefaultPreprocessor(verbose=False).run_case_npy(
-        data, seg, {"spacing": [1.0, 1.0, 1.0]}, manager, configuration, make_dataset_json(task, cases=0)
-    )
-    box = tuple(slice(a, b) for a, b in properties["bbox_used_for_cropping"])
-    properties["class_locations"] = patch_locations(
+    configuration = PlansManager(plans).get_configuration(CONFIGURATION)
+    head, mask = case["head"], case["mask"]
+    image = (head - head[mask].mean()) / max(head[mask].std(), 1e-8)
+    # Where nothing was scanned, or somebody has stripped it already.
+    nothing = (head == 0) & ~mask
+    channels = [np.where(nothing, 0, image)] + ([case["prior"]] if task == "resegmentation" else [])
+    data = np.stack([to_nnunet(c) for c in channels]).astype(np.float32)
+    seg = np.stack([to_nnunet(a) for a in (case["tissue"], code_surface(case["beyond"], nothing))]).astype(np.int16)
+    places = patch_locations(
         data,
-        seg[0],
-        to_nnunet(case["instances"])[box],
+        np.where(to_nnunet(mask), seg[0], -1),
+        to_nnunet(case["instances"]),
         rng=rng,
         per_lesion=locations_per_lesion,
         bright_percentile=bright_percentile,
@@ -250,13 +258,47 @@ def _write_case(
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in (path.with_suffix(".b2nd"), path.parent / f"{path.name}_seg.b2nd"):
         stale.unlink(missing_ok=True)
-    data, seg = data.astype(np.float32, copy=False), seg.astype(np.int16)
     blocks, chunks = comp_blosc2_params(data.shape, tuple(configuration.patch_size), data.itemsize)
     blocks_seg, chunks_seg = comp_blosc2_params(seg.shape, tuple(configuration.patch_size), seg.itemsize)
     # nnU-Net writes the .pkl last: its presence says that the case is whole.
     nnUNetDatasetBlosc2.save_case(
-        data, seg, properties, str(path), chunks=chunks, blocks=blocks, chunks_seg=chunks_seg, blocks_seg=blocks_seg
+        data,
+        seg,
+        {"class_locations": places},
+        str(path),
+        chunks=chunks,
+        blocks=blocks,
+        chunks_seg=chunks_seg,
+        blocks_seg=blocks_seg,
     )
+
+
+def code_surface(beyond_mm: np.ndarray, nothing: np.ndarray) -> np.ndarray:
+    """Turn mm beyond the brain's surface into whole numbers that survive nnU-Net's padding with -1.
+
+    Parameters
+    ----------
+    beyond_mm : (X, Y, Z) float
+    nothing : (X, Y, Z) bool
+        Where there is no image.
+
+    Returns
+    -------
+    (X, Y, Z) int16
+        -1 where there is nothing, else 0 or more: the higher, the deeper; see `read_surface`.
+
+    Examples
+    --------
+    >>> read_surface(code_surface(np.array([-3.0, 8.25, 900.0]), np.array([False, False, True]))).tolist()
+    [-3.0, 8.25, inf]
+    """
+    code = np.clip(np.rint(_SURFACE - _STEPS_PER_MM * beyond_mm), 0, 1000)
+    return np.where(nothing, -1, code).astype(np.int16)
+
+
+def read_surface(code: np.ndarray) -> np.ndarray:
+    """Return mm beyond the brain's surface, infinite where there is nothing; see `code_surface`."""
+    return np.where(code < 0, np.inf, (_SURFACE - code) / np.float32(_STEPS_PER_MM)).astype(np.float32)
 
 
 def patch_locations(
@@ -323,7 +365,8 @@ def from_nnunet(array: np.ndarray) -> np.ndarray:
 def _save_arrays(path: Path, case: dict, other: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"part-{os.getpid()}-{path.name}")
-    np.savez_compressed(partial, previous=other["instances"], **case)
+    kept = {key: value for key, value in case.items() if key not in ("head", "beyond")}
+    np.savez_compressed(partial, previous=other["instances"], **kept)
     partial.replace(path)
 
 
@@ -347,12 +390,12 @@ def _hats(positions: np.ndarray, count: int) -> np.ndarray:
     return np.maximum(1 - np.abs(at[:, None] - np.arange(count)), 0)
 
 
-def _smooth_noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def smooth_noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Return smooth noise of mean 0 and standard deviation 1 at its knots."""
     return _upsample(rng.normal(size=[int(np.ceil(n / SMOOTH_MM)) + 2 for n in shape]), shape)
 
 
-def _distance_mm(mask: np.ndarray) -> np.ndarray:
+def distance_mm(mask: np.ndarray) -> np.ndarray:
     """Return the distance to a mask's surface, negative inside; worked out on every other voxel, to 1 mm or so."""
     coarse = mask[::2, ::2, ::2]
     distance = ndimage.distance_transform_edt(~coarse) - ndimage.distance_transform_edt(coarse)

@@ -15,6 +15,7 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from scipy import ndimage
 
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
+from mettrail.segmentation.cases import distance_mm
 from mettrail.segmentation.priors import grow_and_shrink
 
 # nnU-Net marks what is outside the brain with -1.
@@ -23,6 +24,10 @@ OUTSIDE = -1
 _TONES = np.array([-3.2, -1.6, -0.4, 0.6, 2.0, 8.0])
 # One voxel in so many is enough for a percentile.
 _SOME = 7
+# Nobody sees a lesion of fewer voxels.
+FEWEST_VOXELS = 4
+# Of the width that a blur is too wide, so much is drawn: to where a fifth of the contrast is left at 3 mm.
+_DRAWN_SHARE = 0.8
 
 
 class SynthesiseLesions(BasicTransform):
@@ -78,11 +83,12 @@ def synthesise(
     white = float(np.percentile(image[brain][::_SOME], 75))
     edge = None
     for name, paint in _LOOK_ALIKES.items():
-        given = settings["look_alikes"][name]
-        if rng.random() >= given["prob"]:
+        given = settings["look_alikes"].get(name)
+        if given is None or rng.random() >= given["prob"]:
             continue
         if edge is None:
-            edge = np.full(brain.shape, np.inf) if brain.all() else ndimage.distance_transform_edt(brain)
+            # Tissue alone has one; to 1 mm or so, at a tenth of the time of an exact distance.
+            edge = np.full(brain.shape, np.inf) if brain.all() else np.maximum(-distance_mm(brain), brain / 2)
         for _ in range(rng.integers(1, given.get("at_most", 1) + 1)):
             paint(image, labels, edge, white, rng, given)
     if prior is not None and rng.random() < settings["prior"]["vanished_prob"]:
@@ -95,7 +101,7 @@ def synthesise(
 
 
 def simulate_visits(
-    image: np.ndarray, brain: np.ndarray, *, rng: np.random.Generator, settings: dict, lesions: tuple[int, int]
+    image: np.ndarray, brain: np.ndarray, *, rng: np.random.Generator, settings: dict, lesions: tuple[int, int] | dict
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Paint a patient's two visits into one real head: lesions grow, shrink, vanish and appear.
 
@@ -108,8 +114,8 @@ def simulate_visits(
     rng : numpy Generator
     settings : dict
         As in `synthesise`.
-    lesions : (low, high)
-        Number of lesions of the patient.
+    lesions : (low, high), or dict
+        Number of lesions of the patient: any of these alike, or drawn from its ``quantiles`` and their ``number``.
 
     Returns
     -------
@@ -120,7 +126,11 @@ def simulate_visits(
     visits = [((image - mean) / spread, np.where(brain, 0, OUTSIDE), np.zeros(image.shape, np.uint8)) for _ in range(2)]
     white = float(np.percentile(visits[0][0][brain], 75))
     everywhere = visits[0][1].copy()
-    for number in range(1, int(rng.integers(lesions[0], lesions[1] + 1)) + 1):
+    if isinstance(lesions, dict):
+        count = round(draw_from_quantiles(lesions["quantiles"], lesions["number"], rng))
+    else:
+        count = int(rng.integers(lesions[0], lesions[1] + 1))
+    for number in range(1, count + 1):
         radii = _draw_fate(settings["lesions"], rng)
         place = _draw_place(everywhere, visits[0][0], white, rng)
         seed = int(rng.integers(2**31))
@@ -178,31 +188,50 @@ def paint_lesion(image, labels, prior, white, rng, settings, *, radius=None, pla
     image, labels = image[box], labels[box]
     prior = None if prior is None else prior[box]
     inside = (depth > 0) & (labels != OUTSIDE)
-    if inside.sum() < 4 or _is_taken(labels, inside):
+    if inside.sum() < FEWEST_VOXELS or _is_taken(labels, inside):
         return False
     if radius > given["push_from_mm"] and rng.random() < given["push_prob"]:
         _push(image, labels, place - [s.start for s in box], rng.uniform(*given["push"]) * radius)
         inside &= labels != OUTSIDE
     if rng.random() < given["edema_prob"]:
         _paint_edema(image, labels, depth, white, radius, rng, given)
-    core = _paint_tumour(image, labels, depth, white, radius, rng, given)
-    labels[inside] = ENHANCING
+    core, softness = _paint_tumour(image, labels, depth, white, radius, rng, given)
+    # What is blurred widely is drawn from the outer part of the blur on, as readers do.
+    reach = _DRAWN_SHARE * max(softness - given.get("drawn_wider_from_mm", np.inf), 0)
+    labels[inside | ((depth > -reach) & np.isin(labels, (0, EDEMA)))] = ENHANCING
     labels[inside & core] = NECROSIS
     if prior is not None:
-        _paint_prior(prior, depth, labels != OUTSIDE, radius, rng, settings["prior"])
+        _paint_prior(prior, depth + reach, labels != OUTSIDE, radius + reach, rng, settings["prior"])
     return True
 
 
 def draw_radius(given: dict, rng: np.random.Generator) -> float:
-    """Draw the radius of a lesion (mm): most as small as the papers' lesions are, some of any size."""
+    """Draw the radius of a lesion (mm): as real ones are, as small as the papers' lesions are, or of any size."""
     low, high = given["radius_mm"]
+    real = given.get("real_sizes")
+    if real and rng.random() < real["prob"]:
+        return draw_from_quantiles(real["quantiles"], real["diameter_mm"], rng) / 2
     if rng.random() < given["any_size_prob"]:
         return _draw_size((low, high), rng)
     return float(np.clip(given["median_radius_mm"] * np.exp(given["spread"] * rng.standard_normal()), low, high))
 
 
-def _paint_tumour(image, labels, depth, white, radius, rng, given) -> np.ndarray:
-    """Paint the enhancing tissue and what it encloses; return where that does not enhance.
+def draw_from_quantiles(quantiles: list[float], values: list[float], rng: np.random.Generator) -> float:
+    """Draw from a distribution of which some quantiles are known; in between, evenly on the logarithmic scale.
+
+    Parameters
+    ----------
+    quantiles : list of float
+        Rising from 0 to 1.
+    values : list of float
+        Positive.
+    rng : numpy Generator
+    """
+    return float(np.exp(np.interp(rng.random(), quantiles, np.log(values))))
+
+
+def _paint_tumour(image, labels, depth, white, radius, rng, given) -> tuple[np.ndarray, float]:
+    """Paint the enhancing tissue and what it encloses; return where that does not enhance, and the edge's width (mm).
 
     Solid ones enhance throughout, faint ones hardly; rings enclose necrosis, cystic ones fluid with a thin wall,
     mottled ones many small holes, haemorrhagic ones blood, which is brighter than what enhances around it.
@@ -222,7 +251,8 @@ def _paint_tumour(image, labels, depth, white, radius, rng, given) -> np.ndarray
     noise = float(image[inside].std()) if inside.sum() > 20 else 0.3
     visible = given["visible"] * (1 + 2.5 / radius) * max(min(noise, 1.0), 0.3)
     bright = max(bright, ground + visible)
-    soft = np.clip(depth / rng.uniform(*given["softness_mm"]) + 0.5, 0, 1) * brain
+    softness = rng.uniform(*given["softness_mm"])
+    soft = np.clip(depth / softness + 0.5, 0, 1) * brain
     contrast = bright - ground
     rough = _smooth_noise(shape, _draw_size((0.6, 4.0), rng), rng)
     value = bright + contrast * rng.uniform(0, 0.3) * rough
@@ -250,7 +280,7 @@ def _paint_tumour(image, labels, depth, white, radius, rng, given) -> np.ndarray
         value = value * (1 - share) + dark * share
     image *= 1 - soft
     image += soft * value
-    return core
+    return core, softness
 
 
 def _paint_edema(image, labels, depth, white, radius, rng, given) -> None:
@@ -324,6 +354,10 @@ def _paint_tube(image, labels, centre, white, rng, given) -> None:
         gate = _smooth_noise((256,), rng.uniform(2, 6), rng)
         soft *= np.clip(0.3 + gate[np.rint(run).astype(int) % 256], 0, 1)
     soft[np.isin(labels, (OUTSIDE, ENHANCING, NECROSIS))] = 0
+    if rng.random() < given.get("void_prob", 0):
+        # Flow is dark in spin echo.
+        image += soft * np.minimum(white - _draw_size(given["contrast"], rng) - image, 0)
+        return
     value = white + _draw_size(given["contrast"], rng)
     image += soft * np.maximum(value - image, 0)
 
@@ -348,6 +382,33 @@ def _paint_plexus(image, labels, edge, white, rng, given) -> None:
     wet = ndimage.binary_dilation(fluid[box], iterations=1) & (labels[box] == 0)
     tufts = np.clip(1.5 * _smooth_noise(depth.shape, rng.uniform(0.7, 1.5), rng) + 0.7, 0, 1)
     soft = np.clip(depth + 0.5, 0, 1) * tufts * wet
+    value = white + _draw_size(given["contrast"], rng)
+    image[box] += soft * np.maximum(value - image[box], 0)
+
+
+def _paint_ventricle(image, labels, edge, white, rng, given) -> None:
+    """Paint a horn or trigone of a ventricle: fluid deep in the brain, perhaps with enhancing plexus in it."""
+    radius = _draw_size(given["radius_mm"], rng)
+    places = np.flatnonzero((edge > 0.8 * radius + 4) & (labels == 0))
+    if not places.size:
+        return
+    centre = np.array(np.unravel_index(rng.choice(places), labels.shape))
+    along = _direction(rng).astype(np.float32)
+    box, depth = _draw_shape(labels.shape, centre, radius, rng, along=along, stretch=rng.uniform(1.2, 2.5))
+    free = labels[box] == 0
+    if _is_taken(labels[box], depth > -2):
+        return
+    wall = np.clip(depth / rng.uniform(0.6, 2.0) + 0.5, 0, 1) * free
+    image[box] += wall * (white - _draw_size(given["fluid"], rng) - image[box])
+    if rng.random() >= given["plexus_prob"]:
+        return
+    # A tongue along the ventricle, off its middle.
+    off = rng.uniform(-0.4, 0.4, 3) * radius
+    away = _offsets(depth.shape, centre - [s.start for s in box] + off)
+    run = (away @ along)[..., None]
+    plexus = rng.uniform(0.25, 0.7) * radius - np.linalg.norm(away - run * rng.uniform(0.2, 0.9) * along, axis=-1)
+    tufts = np.clip(1.2 * _smooth_noise(depth.shape, rng.uniform(0.7, 2.0), rng) + 0.9, 0, 1)
+    soft = np.clip(plexus / rng.uniform(0.7, 1.5) + 0.5, 0, 1) * tufts * (depth > -0.5) * free
     value = white + _draw_size(given["contrast"], rng)
     image[box] += soft * np.maximum(value - image[box], 0)
 
@@ -385,6 +446,7 @@ _LOOK_ALIKES = {
     "sinus": _paint_sinus,
     "sheet": _paint_sheet,
     "plexus": _paint_plexus,
+    "ventricle": _paint_ventricle,
     "cavity": _paint_cavity,
     "pocket": _paint_pocket,
 }
@@ -407,21 +469,28 @@ def _draw_size(between: tuple[float, float], rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(*np.log(between))))
 
 
-def _draw_shape(shape: tuple[int, ...], centre: np.ndarray, radius: float, rng: np.random.Generator) -> tuple:
-    """Draw a lobulated body; return the box around it and the depth (mm, roughly) below its surface there."""
+def _draw_shape(
+    shape: tuple[int, ...], centre: np.ndarray, radius: float, rng: np.random.Generator, *, along=None, stretch=1.0
+) -> tuple:
+    """Draw a lobulated body; return the box around it and the depth (mm, roughly) below its surface there.
+
+    With a direction `along`, it is longer there by this factor.
+    """
     lobes = 1 if radius < 2.5 or rng.random() < 0.55 else int(rng.integers(2, 5))
     # Edema and the outlines of larger priors lie within this, too.
-    reach = int(np.ceil(1.9 * radius)) + 6
+    reach = int(np.ceil(1.9 * radius * stretch)) + 6
     box = tuple(slice(max(int(c) - reach, 0), min(int(c) + reach + 1, n)) for c, n in zip(centre, shape))
     away = _offsets([s.stop - s.start for s in box], centre - [s.start for s in box] + rng.uniform(-0.5, 0.5, 3))
+    if along is not None:
+        away = away - ((1 - 1 / stretch) * (away @ along))[..., None].astype(np.float32) * along
     depth = None
     for lobe in range(lobes):
         size = radius if lobe == 0 else radius * rng.uniform(0.4, 0.8)
         offset = 0 if lobe == 0 else _direction(rng) * radius * rng.uniform(0.5, 0.95)
         turn = np.linalg.qr(rng.standard_normal((3, 3)))[0].astype(np.float32)
-        stretch = np.exp(rng.uniform(-0.3, 0.3, 3))
-        stretch = (stretch / stretch.prod() ** (1 / 3)).astype(np.float32)
-        own = size - np.linalg.norm(((away - np.float32(offset)) @ turn) / stretch, axis=-1)
+        axes = np.exp(rng.uniform(-0.3, 0.3, 3))
+        axes = (axes / axes.prod() ** (1 / 3)).astype(np.float32)
+        own = size - np.linalg.norm(((away - np.float32(offset)) @ turn) / axes, axis=-1)
         depth = own if depth is None else np.maximum(depth, own)
     rough = rng.uniform(0.02, 0.2) * radius
     return box, depth + rough * _smooth_noise(depth.shape, max(radius / rng.uniform(2, 5), 0.8), rng)

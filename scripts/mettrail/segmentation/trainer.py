@@ -32,14 +32,84 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerTopkLoss import nnUNetTrainerDiceTopK10Loss
 
 from mettrail.devices import has_bfloat16
-from mettrail.images import ENHANCING, NECROSIS
+from mettrail.images import EDEMA, ENHANCING, NECROSIS
 from mettrail.segmentation.base_trainer import BaseTrainer, FirstChannels, NearestPrior
-from mettrail.segmentation.cases import thicken
+from mettrail.segmentation.cases import read_surface, smooth_noise, thicken
 from mettrail.segmentation.losses import EachLesionLoss, WithEachLesion
+from mettrail.segmentation.prediction import GROW_MM
 from mettrail.segmentation.synthesis import SynthesiseLesions
 
 # Arrays reach nnU-Net as its file readers give them, (channel, Z, Y, X): left and right are the last axis.
 LEFT_RIGHT_AXIS = 2
+
+
+class StripAnew(BasicTransform):
+    """Strip a patch by another brain mask: tighter or wider, locally wrong, with what is no brain left in.
+
+    What networks see depends on which method drew the mask; they should not. The labels' second channel says how far
+    beyond the brain's surface a voxel lies (`cases.code_surface`), and is taken out; labels outside the mask are -1.
+
+    Parameters
+    ----------
+    settings : dict
+        ``masks`` of config/train.yaml.
+    images : int
+        How many channels are images; what comes after them, a prior, is 0 outside the mask.
+    """
+
+    def __init__(self, settings: dict, images: int):
+        super().__init__()
+        self.settings, self.images = settings, images
+
+    def apply(self, data_dict: dict, **_) -> dict:
+        """Draw a mask."""
+        labels, code = data_dict["segmentation"].numpy()
+        rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
+        outside = ~draw_mask(read_surface(code), rng, **self.settings)
+        labels[outside] = -1
+        data_dict["image"][self.images :, torch.from_numpy(outside)] = 0
+        data_dict["segmentation"] = data_dict["segmentation"][:1].clone()
+        return data_dict
+
+
+def draw_mask(
+    beyond: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    rim_mm: tuple[float, float],
+    error_mm: tuple[float, float],
+    left_in_prob: float,
+    left_in_at_most: int,
+    left_in_radius_mm: tuple[float, float],
+) -> np.ndarray:
+    """Draw a brain mask as some method may draw it.
+
+    Parameters
+    ----------
+    beyond : (Z, Y, X) float
+        mm beyond the brain's surface, infinite where there is no image.
+    rng : numpy Generator
+    rim_mm : (low, high)
+        So much of what lies beyond the surface is kept; negative: so much of the brain is not.
+    error_mm : (low, high)
+        Standard deviation by which that varies from place to place.
+    left_in_prob, left_in_at_most, left_in_radius_mm
+        Now and then up to so many balls around something outside are kept, too: orbits, skull base, scalp.
+
+    Returns
+    -------
+    (Z, Y, X) bool
+    """
+    near = rng.uniform(*rim_mm) + rng.uniform(*error_mm) * smooth_noise(beyond.shape, rng)
+    mask = beyond <= near
+    if rng.random() < left_in_prob:
+        places = np.flatnonzero((beyond > rim_mm[1]) & np.isfinite(beyond))
+        for _ in range(rng.integers(1, left_in_at_most + 1) if places.size else 0):
+            centre = np.unravel_index(rng.choice(places), beyond.shape)
+            radius, stretch = rng.uniform(*left_in_radius_mm), rng.uniform(0.6, 1.6, 3)
+            axes = [((np.arange(n, dtype=np.float32) - c) / s) ** 2 for n, c, s in zip(beyond.shape, centre, stretch)]
+            mask |= axes[0][:, None, None] + axes[1][:, None] + axes[2] <= radius**2
+    return mask & np.isfinite(beyond)
 
 
 class ThickSlices(BasicTransform):
@@ -48,20 +118,104 @@ class ThickSlices(BasicTransform):
     Parameters
     ----------
     thick_mm : (low, high)
+    images : int
+        How many channels are images: a prior stays.
+    drawn_from : float
+        Readers draw what a slice has of a lesion from this share on.
     """
 
-    def __init__(self, thick_mm: tuple[float, float]):
+    def __init__(self, thick_mm: tuple[float, float], images: int, *, drawn_from: float):
         super().__init__()
-        self.thick_mm = thick_mm
+        self.thick_mm, self.images, self.drawn_from = thick_mm, images, drawn_from
 
     def apply(self, data_dict: dict, **_) -> dict:
-        """Blur and resample the first channels; labels stay."""
+        """Blur and resample the images; lesions reach as far as they can be seen."""
         axis, thick_mm = np.random.randint(3), np.random.uniform(*self.thick_mm)  # noqa: NPY002
-        image = data_dict["image"]
-        for channel in range(len(image)):
+        image, labels = data_dict["image"], data_dict["segmentation"][0].numpy()
+        for channel in range(self.images):
             thick = thicken(image[channel].numpy(), axis=axis, thick_mm=thick_mm)
             image[channel] = torch.from_numpy(np.ascontiguousarray(thick))
+        lesion = np.isin(labels, (ENHANCING, NECROSIS))
+        if lesion.any():
+            seen = thicken(lesion.astype(np.float32), axis=axis, thick_mm=thick_mm) >= self.drawn_from
+            labels[seen & np.isin(labels, (0, EDEMA))] = ENHANCING
         return data_dict
+
+
+class Reused:
+    """Batches of a loader and, while the next is not ready, others of earlier patches, mirrored and in other tones.
+
+    Making patches takes longer than learning from them where there is a GPU.
+
+    Parameters
+    ----------
+    loader : iterator of dict
+        nnU-Net's, of ``data`` (B, C, Z, Y, X) and ``target``, one tensor or several of falling resolution. One without
+        processes of its own is never waited for.
+    uses : int
+        How often a patch is shown, on average, at most.
+    pool : int
+        Patches that are kept.
+    images : int
+        How many channels are images.
+    device : torch.device
+        Where they are kept.
+    """
+
+    def __init__(self, loader, uses: int, pool: int, images: int, device: torch.device):
+        self.loader, self.uses, self.pool, self.images, self.device = loader, uses, pool, images, device
+        self.kept: list[tuple[torch.Tensor, ...]] = []
+        self.again, self.replaced = 0, 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> dict:
+        """Return the next batch."""
+        made = getattr(self.loader, "results_loop_queue", None)
+        enough = len(self.kept) >= self.pool / 4
+        if made is not None and made.empty() and enough and self.again < self.uses - 1:
+            self.again += 1
+            return self._mix()
+        batch, self.again = next(self.loader), 0
+        several = isinstance(batch["target"], list)
+        self.several = several
+        tensors = [batch["data"], *(batch["target"] if several else [batch["target"]])]
+        tensors = [tensor.to(self.device, non_blocking=True) for tensor in tensors]
+        self.size = len(tensors[0])
+        for patch in zip(*tensors):
+            if len(self.kept) < self.pool:
+                self.kept.append(patch)
+            else:
+                self.kept[self.replaced % self.pool] = patch
+                self.replaced += 1
+        return self._pack(tensors)
+
+    def _mix(self) -> dict:
+        # nnU-Net's steps draw nothing from numpy's generator in this process.
+        chosen = np.random.randint(len(self.kept), size=self.size)  # noqa: NPY002
+        patches = []
+        for number in chosen:
+            data, *targets = self.kept[number]
+            image = _retone(data[: self.images])
+            patch = [torch.cat([image, data[self.images :]]), *targets]
+            if np.random.random() < 0.5:  # noqa: NPY002
+                patch = [tensor.flip(-1) for tensor in patch]
+            patches.append(patch)
+        return self._pack([torch.stack(tensors) for tensors in zip(*patches)])
+
+    def _pack(self, tensors: list[torch.Tensor]) -> dict:
+        return {"data": tensors[0], "target": tensors[1:] if self.several else tensors[1]}
+
+
+def _retone(image: torch.Tensor) -> torch.Tensor:
+    """Change contrast, brightness and noise of a patch a little; what is exactly 0 is outside."""
+    outside = image == 0
+    a, b, bend, noise = np.random.normal(size=4)  # noqa: NPY002
+    # A curve that rises from end to end, whatever the bend.
+    bent = image + float(np.clip(0.08 * bend, -0.2, 0.2)) * torch.tanh(image) * image.clamp(-2, 2)
+    toned = float(np.exp(0.12 * a)) * bent + 0.12 * float(b)
+    return (toned + 0.04 * abs(float(noise)) * torch.randn_like(image)).masked_fill(outside, 0)
 
 
 class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
@@ -97,6 +251,8 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
         weight_decay: float,
         foreground: float,
         each_lesion: float,
+        uses: int,
+        pool: int,
         synthesis: dict | None,
         augmentation: dict,
         **_,
@@ -111,6 +267,7 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
         self.initial_lr, self.weight_decay = lr, weight_decay
         self.oversample_foreground_percent = foreground
         self.each_lesion = each_lesion
+        self.uses, self.pool = uses, pool
         self.synthesis, self.augmentation = synthesis, augmentation
 
     def _build_loss(self):
@@ -157,10 +314,12 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
             mode_seg="nearest", border_mode_seg="constant", padding_value_seg=-1,
         )  # fmt: skip
         has_prior = not all(use_mask_for_norm)
-        transforms = [NearestPrior(moved) if has_prior else moved]
+        transforms = [NearestPrior(moved) if has_prior else moved, StripAnew(given["masks"], images)]
         if self.synthesis:
             transforms.append(SynthesiseLesions(self.synthesis, prior=has_prior))
-        transforms += [FirstChannels(t, images) for t in _intensity_transforms(given)]
+        thick = ThickSlices(given["thick_mm"], images, drawn_from=given["thick_drawn_from"])
+        transforms.append(RandomTransform(thick, given["thick_prob"]))
+        transforms += [FirstChannels(t, images) for t in _intensity_transforms()]
         transforms += [
             MirrorTransform(allowed_axes=mirror_axes),
             MaskImageTransform(apply_to_channels=list(range(images)), channel_idx_in_seg=0, set_outside_to=0),
@@ -182,6 +341,24 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(self.device)):
             return super().train_step(batch)
 
+    def get_validation_transforms(self, *args, **kwargs) -> BasicTransform:
+        """Strip held-out patches as the pipeline does, then go on as nnU-Net."""
+        images = sum(bool(masked) for masked in self.configuration_manager.use_mask_for_norm)
+        as_usual = {"rim_mm": (GROW_MM, GROW_MM), "error_mm": (0, 0), "left_in_prob": 0}
+        strip = StripAnew({**self.augmentation["masks"], **as_usual}, images)
+        return ComposeTransforms([strip, super().get_validation_transforms(*args, **kwargs)])
+
+    def get_dataloaders(self):
+        """Show each batch more than once."""
+        train, validation = super().get_dataloaders()
+        images = sum(bool(masked) for masked in self.configuration_manager.use_mask_for_norm)
+        return Reused(train, self.uses, self.pool, images, self.device), validation
+
+    def on_train_end(self):
+        """Hand nnU-Net its own loader back, which it ends."""
+        self.dataloader_train = self.dataloader_train.loader
+        super().on_train_end()
+
     def do_split(self):
         """Tell training from held-out cases by their names."""
         keys = sorted(path.stem for path in Path(self.preprocessed_dataset_folder).glob("*.pkl"))
@@ -202,10 +379,9 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
             self.after_epoch(self)
 
 
-def _intensity_transforms(given: dict) -> list[BasicTransform]:
-    """Slices, blur, noise, and what scanners and normalisation do to brightness and contrast."""
+def _intensity_transforms() -> list[BasicTransform]:
+    """Blur, noise, and what scanners and normalisation do to brightness and contrast."""
     return [
-        RandomTransform(ThickSlices(given["thick_mm"]), given["thick_prob"]),
         RandomTransform(
             GaussianBlurTransform((0.3, 1.0), synchronize_channels=True, synchronize_axes=True, p_per_channel=1), 0.2
         ),

@@ -36,11 +36,12 @@ from mettrail.images import EDEMA, ENHANCING, NECROSIS
 from mettrail.segmentation.base_trainer import BaseTrainer, FirstChannels, NearestPrior
 from mettrail.segmentation.cases import read_surface, smooth_noise, thicken
 from mettrail.segmentation.losses import EachLesionLoss, WithEachLesion
-from mettrail.segmentation.prediction import GROW_MM
 from mettrail.segmentation.synthesis import SynthesiseLesions
 
 # Arrays reach nnU-Net as its file readers give them, (channel, Z, Y, X): left and right are the last axis.
 LEFT_RIGHT_AXIS = 2
+# What the pipeline keeps beyond the brain (strip.grow_mm): validation sees that.
+_RIM_MM = 3.0
 
 
 class StripAnew(BasicTransform):
@@ -344,7 +345,7 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
     def get_validation_transforms(self, *args, **kwargs) -> BasicTransform:
         """Strip held-out patches as the pipeline does, then go on as nnU-Net."""
         images = sum(bool(masked) for masked in self.configuration_manager.use_mask_for_norm)
-        as_usual = {"rim_mm": (GROW_MM, GROW_MM), "error_mm": (0, 0), "left_in_prob": 0}
+        as_usual = {"rim_mm": (_RIM_MM, _RIM_MM), "error_mm": (0, 0), "left_in_prob": 0}
         strip = StripAnew({**self.augmentation["masks"], **as_usual}, images)
         return ComposeTransforms([strip, super().get_validation_transforms(*args, **kwargs)])
 

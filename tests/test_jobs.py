@@ -109,6 +109,14 @@ def test_what_was_skipped_is_no_failure_and_only_needed_inputs_count(tmp_path):
     assert not jobs.explain(tmp_path / "out/sub-A/page.html")
 
 
+def test_what_needs_a_skipped_input_is_skipped_too(tmp_path):
+    run(tmp_path, "raise jobs.Skip('no prior')")
+    work = f"Path({str(tmp_path / 'worked')!r}).touch()"
+    assert run(tmp_path, work, stage="known", inputs={"mask": mask_of(tmp_path)}, outputs=("page.html",)) == 0
+    assert jobs.explain(tmp_path / "out/sub-A/page.html").skipped
+    assert not (tmp_path / "worked").exists()
+
+
 def test_a_killed_job_says_so_and_leaves_no_half_file(tmp_path):
     assert run(tmp_path, "import os\nPath(output.mask).write_text('half')\nos.kill(os.getpid(), 9)") == 0
     why = jobs.explain(mask_of(tmp_path))

@@ -53,6 +53,11 @@ def test_results_do_not_go_where_they_overwrite_what_is_given(here, given):
     assert sorted(here.rglob("*")) == before
 
 
+def test_results_do_not_go_into_a_folder_that_holds_the_dataset(here):
+    with pytest.raises(InputError, match="holds the dataset"):
+        results.check_place(places(out="."))
+
+
 @pytest.mark.parametrize("out", ["out", "bids/derivatives/mettrail", "bids-results", "masks/deeper"])
 def test_results_may_go_beside_the_dataset_or_into_its_derivatives(here, out):
     results.check_place(places(out=out, labels="masks"))

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from mettrail.errors import InputError
+from mettrail.files import write_whole
 
 # First line of a file that stands in for an output.
 _MAGIC = b"mettrail: no result\n"
@@ -244,9 +245,9 @@ class _Record:
         there = [os.path.relpath(output, self.log_path.parents[2]) for output in self.outputs if declare]
         kept = {"sub": self.unit.get("sub"), "outputs": there, "tries": tries}
         kept["failures"] = [asdict(why)] if own else []
-        _write(self.path, json.dumps(kept, indent=1).encode())
+        write_whole(self.path, json.dumps(kept, indent=1))
         for output in self.outputs if declare else []:
-            _write(Path(output), _MAGIC + json.dumps(asdict(why)).encode())
+            write_whole(output, _MAGIC + json.dumps(asdict(why)).encode())
 
     def note(self, err: Exception) -> NoResult:
         """Keep a failure that the job itself has dealt with: its outputs are what they should be."""
@@ -393,13 +394,6 @@ def _remove_staged(staged) -> None:
 
 def _only_staged(paths) -> list[Path]:
     return [Path(path) for path in paths if Path(path).parent.name.startswith(_STAGED)]
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{_STAGED}-{os.getpid()}-{path.name}")
-    fresh.write_bytes(content)
-    fresh.replace(path)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mettrail.errors import InputError
+from mettrail.files import write_whole
 
 # Folders of a dataset that are read back as scans by nobody: results may lie in them.
 _BESIDE_THE_SCANS = ("derivatives", "sourcedata", "code")
@@ -172,9 +173,11 @@ def recall(out: str | Path, facts: object, *, write: bool = True) -> None:
     out = Path(out)
     kept = _read_state(out)
     now = {"memory": [_token(write), str(out)], "facts": _digest(facts)}
-    old = sorted(path for path in out.glob("sub-*/**/*") if path.is_file())
-    unknown = kept.get("memory") != now["memory"]
-    if old and unknown and not (kept.get("complete") and kept.get("facts") == now["facts"]):
+    same = kept.get("facts") == now["facts"]
+    trusted = kept.get("memory") == now["memory"] or (same and kept.get("complete"))
+    # All files are listed only where it matters: there are many.
+    old = [] if trusted else [path for path in out.glob("sub-*/**/*") if path.is_file()]
+    if old:
         for path in [*old, *out.glob("tables/*"), *out.glob("*.html")] if write else []:
             os.utime(path, (0, 0))
         print(
@@ -182,7 +185,6 @@ def recall(out: str | Path, facts: object, *, write: bool = True) -> None:
             "and settings, code or data were others then: all are made again.",
             file=sys.stderr,
         )
-    same = kept.get("facts") == now["facts"]
     if write:
         _write_state(out, now | {"complete": bool(same and kept.get("complete"))})
 
@@ -222,11 +224,7 @@ def _read_state(out: Path) -> dict:
 
 
 def _write_state(out: Path, state: dict) -> None:
-    path = out / "logs" / "state.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(state))
-    fresh.replace(path)
+    write_whole(out / "logs" / "state.json", json.dumps(state))
 
 
 def remove_pages_of_others(out: str | Path, participants: list[str]) -> list[dict]:

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mettrail import provenance
-from mettrail.cohort.table import exclude, write_whole
+from mettrail.cohort.table import exclude
 from mettrail.drawn import read_drawn
 from mettrail.errors import GridMismatchError, InputError
+from mettrail.files import write_whole
 from mettrail.images import read_grid, read_image, require_magnitudes
 
 # Threads that read; what they do is mostly unpacking, which lets others run.

@@ -29,10 +29,10 @@ from mettrail.cohort.table import (
     columns,
     exclude,
     make_sessions,
-    write_whole,
 )
 from mettrail.drawn import read_scheme
 from mettrail.errors import InputError
+from mettrail.files import write_whole
 
 # The layout of what is kept: another one counts as none.
 FORMAT = 1

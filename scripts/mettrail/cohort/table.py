@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 
@@ -74,19 +72,6 @@ def leave_unused(what: str, sub: str, reason: str, detail: str) -> dict:
 def make_sessions(rows: list, names: list[str]) -> pd.DataFrame:
     """Return rows as a table of text."""
     return pd.DataFrame(rows, columns=names).astype("str")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it, so that no half of it is ever read; nothing where it is the same."""
-    if path.exists() and path.read_bytes() == text.encode():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(text.encode())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def as_tsv(rows: Iterable[Iterable[str]]) -> str:

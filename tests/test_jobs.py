@@ -166,11 +166,11 @@ def test_what_stands_in_for_outputs_goes_when_the_run_ends(tmp_path):
     run(tmp_path, BADLY)
     table = tmp_path / "out/sub-A/sub-A_sessions.tsv"
     table.write_text("kept")
-    jobs.settle(tmp_path / "out")
+    jobs.remove_placeholders(tmp_path / "out")
     assert not mask_of(tmp_path).exists()
     assert (table.read_text(), table.stat().st_mtime) == ("kept", 0), "kept, and made again by the next run"
     assert len(jobs.read_failures(tmp_path / "out")) == 1
-    jobs.forget(tmp_path / "out")
+    jobs.forget_failures(tmp_path / "out")
     assert jobs.read_failures(tmp_path / "out") == []
 
 

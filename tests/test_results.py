@@ -114,9 +114,9 @@ def is_old(path):
 
 
 def test_results_of_this_folder_and_its_memory_are_left_to_snakemake(here):
-    results.recall("out", "facts")
+    results.expire_unknown("out", "facts")
     table = make_results("out")
-    results.recall("out", "other facts")
+    results.expire_unknown("out", "other facts")
     assert not is_old(table)
 
 
@@ -124,10 +124,10 @@ def test_results_of_this_folder_and_its_memory_are_left_to_snakemake(here):
 @pytest.mark.parametrize("facts", ["facts", "other facts"])
 @pytest.mark.parametrize("lose", ["memory", "folder", "spelling", "state"])
 def test_results_without_a_memory_count_if_complete_and_made_of_the_same(here, complete, facts, lose, capsys):
-    results.recall("out", "facts")
+    results.expire_unknown("out", "facts")
     table = make_results("out")
     if complete:
-        results.settle_state("out", since=0)
+        results.mark_complete("out", since=0)
     out = "out"
     if lose == "memory":
         (here / ".snakemake/mettrail.json").unlink()
@@ -139,41 +139,41 @@ def test_results_without_a_memory_count_if_complete_and_made_of_the_same(here, c
         out = str(here / "out")
     else:
         (here / "out/logs/state.json").write_text("cut sho")
-    results.recall(out, facts)
+    results.expire_unknown(out, facts)
     trusted = complete and facts == "facts" and lose != "state"
     assert is_old(table) is not trusted
     assert ("made again" in capsys.readouterr().err) is not trusted
 
 
 def test_some_of_the_results_are_not_all_of_them(here):
-    results.recall("out", "facts")
+    results.expire_unknown("out", "facts")
     table = make_results("out")
-    results.settle_state("out", since=time.time() + 1)
+    results.mark_complete("out", since=time.time() + 1)
     (here / ".snakemake/mettrail.json").unlink()
-    results.recall("out", "facts")
+    results.expire_unknown("out", "facts")
     assert is_old(table), "the page of the cohort was not made in that run"
 
 
 def test_a_dry_run_says_what_would_be_made_again_and_does_nothing(here, capsys):
-    results.recall("out", "facts")
+    results.expire_unknown("out", "facts")
     table = make_results("out")
     (here / ".snakemake/mettrail.json").unlink()
     before = sorted(here.rglob("*"))
-    results.recall("out", "other facts", write=False)
+    results.expire_unknown("out", "other facts", write=False)
     assert "made again" in capsys.readouterr().err
     assert not is_old(table)
     assert sorted(here.rglob("*")) == before
 
 
 def test_two_folders_that_take_turns_do_not_trust_each_others_results(here):
-    results.recall("out", "first")
+    results.expire_unknown("out", "first")
     table = make_results("out")
-    results.settle_state("out", since=0)
-    results.recall(str(here / "out"), "second")
+    results.mark_complete("out", since=0)
+    results.expire_unknown(str(here / "out"), "second")
     assert is_old(table)
     make_results("out")
-    results.settle_state("out", since=0)
-    results.recall("out", "first")
+    results.mark_complete("out", since=0)
+    results.expire_unknown("out", "first")
     assert is_old(table), "what this spelling remembers is not what lies there"
 
 
@@ -194,5 +194,5 @@ def test_pages_of_patients_that_are_gone_go_and_their_results_stay(here):
 
 
 def test_what_is_kept_of_the_state_is_json(here):
-    results.recall("out", {"a": Path("x")})
+    results.expire_unknown("out", {"a": Path("x")})
     assert json.loads(Path("out/logs/state.json").read_text())["complete"] is False

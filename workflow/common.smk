@@ -426,10 +426,10 @@ GPU = 1 if config["segment"]["device"] == "cuda" else 0
 # ----------------------------------------------------------------------------------------------------------------- a run
 
 if WRITES and not OWNER and not FETCHES:
-    jobs.forget(OUT)
+    jobs.forget_failures(OUT)
 if workflow.is_main_process and not OWNER and not FETCHES:
     # All that results depend on, for results whose making Snakemake does not remember.
-    results.recall(
+    results.expire_unknown(
         OUT,
         {
             "settings": settings.without_places(config),
@@ -463,12 +463,12 @@ def start_run():
 
 def end_run(succeeded):
     """Say what failed, make it ready to be tried again, and see that the exit status tells."""
-    jobs.settle(OUT)
+    jobs.remove_placeholders(OUT)
     lines = jobs.describe_failures(jobs.read_failures(OUT))
     for line in lines:
         print(line, file=sys.stderr)
     if succeeded and not lines:
-        results.settle_state(OUT, since=STARTED)
+        results.mark_complete(OUT, since=STARTED)
     results.unlock()
     if succeeded and lines:
         raise WorkflowError(

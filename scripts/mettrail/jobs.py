@@ -1,8 +1,8 @@
 """What every job does besides its work: a log, outputs that are whole or absent, and a failure that is passed on.
 
-A job that fails writes the reason into its declared outputs, in place of what belongs there (`NoResult`). Jobs that
-need them pass it on at once; those that can do without go on. So one pass reaches all tables and pages, and the session
-that failed is in them with its reason. When the run ends, `settle` removes what stands in for outputs: the next run
+A job that fails writes the reason into its declared outputs, as placeholders of what belongs there (`NoResult`). Jobs
+that need them pass it on at once; those that can do without go on. So one pass reaches all tables and pages, and the
+session that failed is in them with its reason. When the run ends, `remove_placeholders` takes them away: the next run
 tries again.
 
 Outputs are written into a folder beside their place and moved when the job has ended well: half a file never counts.
@@ -206,8 +206,8 @@ def describe_failures(failures: list[dict]) -> list[str]:
     return lines
 
 
-def settle(out: str | Path) -> None:
-    """Remove what stands in for outputs, at the end of a run and before the next: what failed is tried again.
+def remove_placeholders(out: str | Path) -> None:
+    """Remove the placeholders of failed outputs, at the end of a run and before the next: what failed is tried again.
 
     The tables of a patient with a failure stay and are made old, since Snakemake asks no more for an intermediate file
     that is missing once there is something newer behind it.
@@ -221,9 +221,9 @@ def settle(out: str | Path) -> None:
             os.utime(table, (0, 0))
 
 
-def forget(out: str | Path) -> None:
-    """Forget the failures of earlier runs, once they are settled."""
-    settle(out)
+def forget_failures(out: str | Path) -> None:
+    """Forget the failures of earlier runs, once their placeholders are removed."""
+    remove_placeholders(out)
     shutil.rmtree(_records(out), ignore_errors=True)
 
 

@@ -155,7 +155,7 @@ def _remove_dead_locks(out: Path) -> int:
 # --------------------------------------------------------------------------------------------------------- up to date?
 
 
-def recall(out: str | Path, facts: object, *, write: bool = True) -> None:
+def expire_unknown(out: str | Path, facts: object, *, write: bool = True) -> None:
     """Make results old that nobody can tell to be up to date, so that they are made again.
 
     Snakemake remembers in the working folder what its files were made of. Results that come from elsewhere (a copied
@@ -189,8 +189,8 @@ def recall(out: str | Path, facts: object, *, write: bool = True) -> None:
         _write_state(out, now | {"complete": bool(same and kept.get("complete"))})
 
 
-def settle_state(out: str | Path, *, since: float) -> None:
-    """Note that all results are complete, by the facts that `recall` was given.
+def mark_complete(out: str | Path, *, since: float) -> None:
+    """Note that all results are complete, by the facts that `expire_unknown` was given.
 
     They are when the page of the cohort was made since then (seconds since 1970): it comes last.
     """

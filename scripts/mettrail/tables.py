@@ -94,7 +94,7 @@ _RESPONSE = {
     "NE": "not evaluable",
 }
 _OVERALL = _RESPONSE | {
-    "ND": "no disease: no lesion at this session, and none before",
+    "ND": "no disease: no lesion at this session, at baseline or between",
     "uPD": "unconfirmed progression: only new lesions, under immunotherapy",
     "NON_CR_NON_PD": "no target lesions, and the others neither gone nor progressing",
 }
@@ -110,7 +110,7 @@ _FLAGS_LESION = {
     "oblique": "slices are tilted by more than 20 degrees from axial",
     "thick_slice": "slices thicker than 5 mm",
     "not_axial_acq": "thick slices that are not axial: not measurable",
-    "cystic_only": "hardly any enhancement: may be purely cystic, which is not measurable",
+    "cystic_only": "hardly any enhancement, as if purely cystic: not measurable",
     "nonenhancing_remnant": "only necrosis left: counts as absent for the response",
     "probable_miss": "the lesion was most likely there at the session where it was not seen",
     "merged_across_roles": "a target and another lesion became one: the target carries its size",
@@ -217,8 +217,12 @@ LESIONS = (
             "excluded": "left out by a reader",
         },
     ),
-    _bool("measurable", "At this session: enhancing, long and wide enough, on enough slices (RANO-BM)."),
-    _float("ld_mm", "Longest diameter on an axial slice; 0 if absent.", "mm"),
+    _bool(
+        "measurable",
+        "At this session: enhancing, long and wide enough, on enough slices, not cystic, not dural (RANO-BM); or as a "
+        "reader says.",
+    ),
+    _float("ld_mm", "Longest diameter on an axial slice; 0 if absent, also where ld_rano_mm turns out n/a.", "mm"),
     _float("perp_mm", "Longest diameter perpendicular to it on the same slice; 0 if absent.", "mm"),
     _float("ld_feret_mm", "Longest diameter on an axial slice that may leave the lesion; 0 if absent.", "mm"),
     _float("max3d_mm", "Longest diameter in space; 0 if absent.", "mm"),
@@ -252,7 +256,7 @@ LESIONS = (
             "absent": "not seen, or no longer enhancing: 0",
             "probable_miss": "not seen, yet back at the next session with its size: n/a",
             "override": "a reader called it gone: 0",
-            "ne": "not evaluable: n/a",
+            "ne": "not evaluable, or a reader measured what the mask lacks: n/a",
         },
         revisable=True,
     ),
@@ -270,21 +274,28 @@ LESIONS = (
     _float("vol_wl_mm3", "Volume of the whole lesion: enhancing and necrosis, without edema; 0 if absent.", "mm^3"),
     _float("vol_et_mm3", "Volume that enhances; 0 if absent.", "mm^3"),
     _float("vol_nc_mm3", "Volume of necrosis; 0 if absent.", "mm^3"),
-    _float("vol_ed_mm3", "Volume of edema nearest to this lesion; 0 if absent.", "mm^3"),
-    _float("vol_wl_ml", "vol_wl_mm3 in millilitres.", "mL"),
+    _float(
+        "vol_ed_mm3", "Volume of edema nearest to this lesion; 0 if absent; n/a where no image shows edema.", "mm^3"
+    ),
+    _float("vol_wl_ml", "vol_wl_mm3 in millilitres; where a lesion was overlooked, vol_rano_ml is n/a.", "mL"),
     _float("necrosis_fraction", "vol_nc_mm3 over vol_wl_mm3; n/a if absent.", "1"),
     _bool("touches_border", "Whether it touches the edge of the brain or of the image (dural?)."),
     _bool("enhancing", "Whether it still enhances: what RANO-BM is about."),
     *(_float(f"c{a}_mm", f"Centre, {a}, RAS+, the image's own space.", "mm") for a in "xyz"),
     *(_float(f"c{a}_ref_mm", f"Centre, {a}, RAS+, the patient's reference space.", "mm") for a in "xyz"),
-    _float("ld_change_baseline_pct", f"Change of ld_rano_mm from baseline; {_PCT}; n/a if born later.", "%"),
-    _float("ld_change_nadir_pct", f"Change of ld_rano_mm from its smallest before; {_PCT}; n/a if born later.", "%"),
-    _float("vol_change_baseline_pct", f"Change of volume from baseline; {_PCT}; n/a if born later.", "%"),
-    _float("vol_change_nadir_pct", f"Change of volume from its smallest before; {_PCT}; n/a if born later.", "%"),
+    *(
+        _float(
+            f"{size}_change_{since}_pct",
+            f"Change of {what} from {when}, like with like, as known at this session; {_PCT}; n/a if born later.",
+            "%",
+        )
+        for size, what in (("ld", "ld_rano_mm"), ("vol", "vol_rano_ml"))
+        for since, when in (("baseline", "baseline"), ("nadir", "its smallest before"))
+    ),
     _enum(
         "lesion_response",
         "The rules for the sum, applied to this lesion alone, from baseline or from its first session if born later. "
-        "As known at this session.",
+        "As known at this session: of a lesion that was overlooked it says CR; later sessions leave that one out.",
         _RESPONSE,
     ),
     _enum(
@@ -347,7 +358,7 @@ LESIONS = (
         "Days in which its volume doubles at that growth (negative: halves); n/a where the growth is.",
         "d",
     ),
-    _bool("prior_local_therapy", "Irradiated or resected before this session, as far as recorded."),
+    _bool("prior_local_therapy", "Irradiated or resected before the day of this session, as far as recorded."),
     _flags(_FLAGS_LESION, revisable=True),
 )
 
@@ -397,18 +408,18 @@ SESSIONS = (
         "Smallest complete sum from baseline to the session before, like ref_sum_ld_mm like with like.",
         "mm",
     ),
-    _float("sum_ld_change_baseline_pct", f"Change of the sum from baseline; {_PCT}.", "%"),
-    _float("sum_ld_change_nadir_pct", f"Change of the sum from its smallest before; {_PCT}.", "%"),
+    _float("sum_ld_change_baseline_pct", f"Change of the sum from ref_sum_ld_mm, like with like; {_PCT}.", "%"),
+    _float("sum_ld_change_nadir_pct", f"Change of the sum from nadir_sum_ld_mm, like with like; {_PCT}.", "%"),
     _float(
         "max_lesion_increase_mm",
-        "Largest growth of one target since the session of the smallest sum. Lesions that merged count as one.",
+        "Largest growth of one target since the session of nadir_sum_ld_mm. What is merged counts as one.",
         "mm",
     ),
     _float("sum_vol_target_ml", "Sum of the volumes of the targets; n/a if one cannot be measured.", "mL"),
     _float("total_vol_wl_ml", "Volume of all lesions.", "mL"),
     _float("total_vol_et_ml", "Of which enhancing.", "mL"),
     _float("total_vol_nc_ml", "Of which necrosis.", "mL"),
-    _float("total_vol_ed_ml", "Volume of all edema, also far from any lesion.", "mL"),
+    _float("total_vol_ed_ml", "Volume of all edema, also far from any lesion; n/a where no image shows edema.", "mL"),
     _float("edema_unassigned_mm3", "Volume of edema too far from any lesion to belong to one.", "mm^3"),
     _float("sum_ld_final_mm", "sum_ld_mm with all that is known now.", "mm", revisable=True),
     _float("sum_vol_target_final_ml", "sum_vol_target_ml with all that is known now.", "mL", revisable=True),
@@ -520,8 +531,15 @@ PATIENTS = (
         "n_new_total", "Lesions born after baseline, or back after being gone at it, and not rejected.", revisable=True
     ),
     _float("baseline_sum_ld_mm", "Sum of the diameters of the targets at baseline.", "mm"),
-    _float("nadir_sum_ld_mm", f"Smallest complete sum from baseline {_TO_PD}.", "mm", revisable=True),
-    _float("best_change_ld_pct", f"Lowest change of the sum from baseline, {_TO_PD}.", "%", revisable=True),
+    _float(
+        "nadir_sum_ld_mm",
+        f"Smallest complete sum from baseline {_TO_PD}, measured as at baseline.",
+        "mm",
+        revisable=True,
+    ),
+    _float(
+        "best_change_ld_pct", f"Lowest change of the sum from baseline, like with like, {_TO_PD}.", "%", revisable=True
+    ),
     _float("baseline_vol_ml", "Volume of the targets at baseline.", "mL"),
     _float("best_change_vol_pct", f"Lowest change of their volume from baseline, {_TO_PD}.", "%", revisable=True),
     _enum("best_response", f"Best overall response {_TO_PD}.", _OVERALL, revisable=True),

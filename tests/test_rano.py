@@ -1124,6 +1124,146 @@ def test_counts_and_volumes_are_over_all_lesions_present():
     assert row["total_vol_ed_ml"] == pytest.approx(0.5)
 
 
+# --- Treated on the day of the scan ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("day", "role", "before"), [(0, "target", False), (1, "target", False), (-1, "nontarget", True)]
+)
+def test_a_scan_of_the_day_of_treatment_is_before_it(day, role, before):
+    lesions, _, patient = assess(
+        {"L001": [20, 20], "L002": [12, 12]}, [0, 30], participant={"treatment_start_day": "0"},
+        overrides=[override("irradiated_day", str(day))],
+    )  # fmt: skip
+    mine = lesions.query("track_id == 'L001'")
+    assert (patient["baseline_session"], patient["baseline_flag"]) == ("ses-0", "in_window")
+    assert mine["role"].tolist() == [role] * 2
+    assert mine["prior_local_therapy"].tolist() == [before, True]
+
+
+def test_a_treatment_to_come_does_not_hide_one_before_baseline():
+    decided = [override("irradiated_day", "-20"), override("resected_day", "90")]
+    lesions, *_ = assess({"L001": [20, 20], "L002": [12, 12]}, [0, 30], overrides=decided)
+    assert lesions.query("track_id == 'L001'")["role"].tolist() == ["nontarget"] * 2
+
+
+@pytest.mark.parametrize(("day", "role"), [(0, "nontarget"), (-1, "prebaseline")])
+def test_what_is_resected_on_the_day_of_the_scan_is_on_the_scan(day, role):
+    small = {"ld_mm": 9}
+    lesions, *_ = assess(
+        {"L001": [20, 20], "L002": [small, 0]}, overrides=[override("resected_day", str(day), "", "L002")]
+    )
+    assert lesions.query("track_id == 'L002'")["role"].iloc[0] == role
+
+
+@pytest.mark.parametrize(("start", "response"), [(60, "PD"), (59, "uPD")])
+def test_a_scan_of_the_first_day_of_immunotherapy_is_before_it(start, response):
+    immune = {"immunotherapy_start_day": str(start)}
+    for more in ({}, {"irano": True}):
+        _, sessions, _ = assess({"L001": [20, 20], "L002": [None, 8]}, [0, 60], participant=immune, **more)
+        assert last(sessions, "response_imaging_final") == response
+
+
+# --- What a reader says of targets ----------------------------------------------------------------------------------
+
+
+def roles_of(lesions, session="ses-0"):
+    return lesions[lesions["session_id"] == session].set_index("track_id")["role"].to_dict()
+
+
+def test_a_purely_cystic_lesion_is_no_target_unless_a_reader_says_so():
+    tracks = {"L001": [{"ld_mm": 30, "flags": "cystic_only"}] * 2, "L002": [12, 12]}
+    lesions, *_ = assess(tracks)
+    assert roles_of(lesions) == {"L001": "nontarget", "L002": "target"}
+    assert lesions["measurable"].tolist() == [False, True] * 2
+    for decided in (override("measurable", "true", "ses-0"), override("role", "target")):
+        lesions, *_ = assess(tracks, overrides=[decided])
+        assert roles_of(lesions, "ses-1") == {"L001": "target", "L002": "target"}
+    lesions, *_ = assess(tracks, overrides=[override("measurable", "true", "ses-1")])
+    assert roles_of(lesions) == {"L001": "nontarget", "L002": "target"}, "baseline decides"
+    assert lesions["measurable"].tolist() == [False, True, True, True]
+
+
+def test_a_dural_lesion_is_not_measurable_and_no_target():
+    tracks = {"L001": [30, 30], "L002": [12, 12]}
+    lesions, *_ = assess(tracks, overrides=[override("dural", "true")])
+    assert roles_of(lesions) == {"L001": "nontarget", "L002": "target"}
+    assert lesions["measurable"].tolist() == [False, True] * 2
+    assert lesions["flags"].fillna("").tolist() == ["dural", ""] * 2
+    lesions, *_ = assess(tracks, overrides=[override("dural", "true"), override("measurable", "true", "ses-0")])
+    assert roles_of(lesions) == {"L001": "target", "L002": "target"}
+    lesions, *_ = assess(tracks, overrides=[override("dural", "false")])
+    assert roles_of(lesions) == {"L001": "target", "L002": "target"}
+
+
+def test_what_a_reader_calls_not_measurable_at_baseline_is_no_target():
+    lesions, *_ = assess({"L001": [30, 30], "L002": [12, 12]}, overrides=[override("measurable", "false", "ses-0")])
+    assert roles_of(lesions, "ses-1") == {"L001": "nontarget", "L002": "target"}
+    assert lesions["measurable"].tolist() == [False, True, True, True]
+
+
+def test_targets_that_a_reader_names_come_first():
+    tracks = {"L001": [30, 30], "L002": [20, 20], "L003": [8, 8], "L004": [15, 15]}
+    decided = [override("role", "target", None, "L003"), override("role", "nontarget", None, "L001")]
+    lesions, sessions, _ = assess(tracks, overrides=decided, max_targets=2)
+    expected = {"L001": "nontarget", "L002": "target", "L003": "target", "L004": "nontarget"}
+    assert roles_of(lesions) == roles_of(lesions, "ses-1") == expected
+    assert sessions["sum_ld_mm"].tolist() == [28, 28]
+    # Kept in a later run, without the reader's table and whatever is largest then.
+    later = {track: [*cells, 9] for track, cells in tracks.items()}
+    lesions, *_ = assess(later, frozen=lesions, max_targets=2)
+    assert roles_of(lesions, "ses-2") == expected
+    # A reader may still take one out, or add one.
+    lesions, *_ = assess(later, frozen=lesions, max_targets=2, overrides=[override("role", "nontarget", None, "L003")])
+    assert roles_of(lesions) == expected | {"L003": "nontarget"}
+    lesions, *_ = assess(later, frozen=lesions, max_targets=2, overrides=[override("role", "target", None, "L004")])
+    assert roles_of(lesions) == {"L001": "nontarget", "L002": "target", "L003": "nontarget", "L004": "target"}
+
+
+def test_a_reader_makes_a_treated_lesion_or_a_candidate_a_target():
+    treated = [override("irradiated_day", "-9"), override("role", "target")]
+    lesions, *_ = assess({"L001": [20, 20], "L002": [12, 12]}, overrides=treated)
+    assert roles_of(lesions) == {"L001": "target", "L002": "target"}
+    lesions, *_ = assess({"L001": [unsure(20), unsure(20)]}, overrides=[override("role", "target")])
+    assert roles_of(lesions) == {"L001": "target"}
+
+
+def test_a_role_can_leave_a_lesion_out():
+    tracks = {"L001": [30, 60], "L002": [12, 12]}
+    for decided in ([override("role", "excluded")], [override("role", "excluded"), override("exclude", "true")]):
+        lesions, sessions, _ = assess(tracks, overrides=decided)
+        assert roles_of(lesions) == {"L001": "excluded", "L002": "target"}
+        assert last(sessions, "target_response") == "SD"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([("role", "new", None, "L001")], "role = new"),
+        ([("measurable", "perhaps", "ses-0", "L001")], "measurable = perhaps"),
+        ([("measurable", "true", None, "L001")], "measurable without session_id and track_id"),
+        ([("measurable", "true", "ses-0", "L002")], "measurable of L002 at ses-0"),
+        ([("dural", "true", None, "L009")], "lesion L009"),
+        ([("role", "target", None, "L009")], "lesion L009"),
+        ([("role", "target", None, "L002")], "role = target for L002, which is not seen at ses-0"),
+        ([("role", "nontarget", None, "L002")], "role = nontarget for L002, which is not seen at ses-0"),
+        ([("role", "target", None, "L001"), ("role", "target", None, "L003")], "2 targets: L001, L003"),
+        ([("role", "target", None, "L001"), ("exclude", "true", None, "L001")], "exclude = true and role = target"),
+        (
+            [("role", "excluded", None, "L001"), ("exclude", "false", None, "L001")],
+            "exclude = false and role = excluded",
+        ),
+    ],
+)
+def test_roles_that_make_no_sense_are_refused(rows, said):
+    with pytest.raises(InputError) as error:
+        assess(
+            {"L001": [20, 20], "L002": [None, 8], "L003": [12, 12]}, overrides=[override(*row) for row in rows],
+            max_targets=1,
+        )  # fmt: skip
+    assert said in error.value.found
+
+
 # --- After a complete response -------------------------------------------------------------------------------------
 
 
@@ -1210,7 +1350,8 @@ def test_a_response_that_was_a_miss_is_not_continued():
 
 def test_no_disease_is_said_where_there_is_none_and_nothing_else_is_known():
     _, sessions, patient = assess({"L001": [None, None, 4, 0, 0]}, [0, 30, 60, 90, 120])
-    assert sessions["response_overall_final"].tolist()[1:] == ["ND", "NE", "ND", "ND"], "what was rejected never was"
+    assert sessions["response_overall_prospective"].tolist()[1:] == ["ND", "NE", "ND", "ND"]
+    assert sessions["response_overall_final"].tolist()[1:] == ["ND"] * 4, "what was rejected never was"
     assert patient["best_response"] == "ND"
     _, sessions, patient = assess({"L001": [None, None, 8, 0, 0]}, [0, 30, 60, 90, 120])
     assert sessions["response_overall_final"].tolist()[1:] == ["ND", "PD", "NE", "NE"]
@@ -1358,8 +1499,9 @@ def test_a_weak_match_stands_at_the_session_too():
 def test_what_the_measurement_adds_is_passed_on():
     more = {"region": "frontal", "side": "left", "vol_probability_low_ml": 3.0, "ld_half_voxel_high_mm": 21.0}
     lesions, *_ = assess({"L001": [20, {"ld_mm": 20} | more], "L002": [12, 0]})
-    assert lesions.iloc[1][list(more)].tolist() == list(more.values())
-    assert lesions.iloc[3][list(more)].isna().all()
+    of = lesions.set_index(["track_id", "session_id"])[list(more)]
+    assert of.loc[("L001", "ses-1")].tolist() == list(more.values())
+    assert of.loc[("L002", "ses-1")].isna().all()
 
 
 # --- New lesions per year ------------------------------------------------------------------------------------------

@@ -280,10 +280,11 @@ def track_field(drawn: fields.Field, found: Found, score: Score) -> None:
                 inside = {n for (s, n), other in track_at.items() if s == t and other == track}
                 if (t, track) in false or inside & {n for s, n in asked if s == t}:
                     births.add((t, track) if of is None else (t, of))
-            if t and row and row["status"] == "absent" and rows[t - 1]["status"] != "absent":
-                # What was not asked for before may end as it likes.
-                if (t - 1, of) in asked and truth.states[of][t] != "either" or (t - 1, track) in false:
-                    ends.add((t, track) if of is None else (t, of))
+            ended = t and row and row["status"] == "absent" and rows[t - 1]["status"] != "absent"
+            # What was not asked for before may end as it likes.
+            asked_for = (t - 1, of) in asked and truth.states[of][t] != "either"
+            if ended and (asked_for or (t - 1, track) in false):
+                ends.add((t, track) if of is None else (t, of))
     for event, true, ours in (("new", truth.new(), births), ("absent", truth.gone(), ends)):
         score.events[event].update({"true": len(true), "found": len(ours), "right": len(true & ours)})
         for t, name in sorted(true ^ ours, key=str):

@@ -3,8 +3,8 @@
     PYTHONPATH=tests python tests/benchmarks/tracking.py [--patients 6] [--trial NAME ...] [--stable 40] [--verbose]
 
 Prints per trial the identity F1 over lesions at visits, switches of identity, precision and recall of new and gone
-lesions; and how many patients in whom nothing changes are SD at every visit, by diameters and by volumes. Names of trials
-(or parts of them) are in `oracle.fields.TRIALS`; what counts how is said there.
+lesions; and how many patients in whom nothing changes are SD at every visit, by diameters and by volumes. Names of
+trials (or parts of them) are in `oracle.fields.TRIALS`; what counts how is said there.
 """
 
 import argparse
@@ -18,6 +18,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that PYTHONPATH need no
 
 from agreement import Score, follow, judge_stable, track_field
 from oracle import fields
+
+HEAD = (
+    "trial", "lesions at visits", "identity F1", "switches",
+    "new: precision", "recall", "of", "gone: precision", "recall", "of",
+)  # fmt: skip
 
 
 def run_trial(name: str, seed: int) -> Score:
@@ -44,10 +49,7 @@ def main() -> None:
         trials = {name: [pool.submit(run_trial, name, seed) for seed in seeds] for name in names}
         stable = [pool.submit(run_stable, seed) for seed in range(asked.first, asked.first + asked.stable)]
         if names:
-            print(
-                "| trial | lesions at visits | identity F1 | switches | new: precision | recall | of | gone: precision | recall | of |"
-            )
-            print("| --- |" + " --- |" * 9)
+            print(f"| {' | '.join(HEAD)} |\n| {' | '.join(['---'] * len(HEAD))} |")
         for name, parts in trials.items():
             score = Score()
             for part in parts:

@@ -36,7 +36,7 @@ def draw_history(seed):
     if style == "nothing" and rng.random() < 0.3:
         lesions = {1: [None] * (n - 1) + [_seen(rng, 8.0)]}
     lesions = {number: cells for number, cells in lesions.items() if any(cells)}
-    lesions = {number: cells for number, cells in enumerate(lesions.values(), start=1)}
+    lesions = dict(enumerate(lesions.values(), start=1))
     if style == "any":
         _merge(rng, lesions, n)
     with_dose = rng.random() < 0.35

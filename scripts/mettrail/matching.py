@@ -257,7 +257,15 @@ def match_lesions(
             if ids.get(lesion.label) in last:
                 found[ids[lesion.label]] = _Found("overlap", 1.0, [lesion])
         _match_by_overlap(found, tracks, last, _open(lesions, found, ids))
-        _match_by_distance(found, tracks, last, _open(lesions, found, ids), spacing, gap_mm, vol_ratio_max)
+        _match_by_distance(
+            found,
+            tracks,
+            last,
+            _elsewhere(_open(lesions, found, ids), last, spacing, frac),
+            spacing,
+            gap_mm,
+            vol_ratio_max,
+        )
         _join_pieces(found, tracks, _open(lesions, found, ids), shape, spacing, dilate_mm, frac)
         merged = _find_merged(found, tracks, last, spacing, dilate_mm, frac, miss_max_sessions)
         unseen = _outside_view(last, field_of_view, frac)
@@ -837,6 +845,11 @@ def _match_by_distance(found, tracks, last, lesions, spacing, gap_mm, vol_ratio_
     for i, j in zip(*linear_sum_assignment(np.where(possible, gaps, never))):
         if possible[i, j]:
             found[tracks[i]["index"]] = _Found("gap", float(gaps[i, j]), [lesions[j]])
+
+
+def _elsewhere(lesions, last, spacing, frac) -> list:
+    """Lesions that do not lie where a track was: what does is a part of that track, not another one moved aside."""
+    return [each for each in lesions if not any(_share(each.place, it, spacing, 0) >= frac for it in last.values())]
 
 
 def _join_pieces(found, tracks, lesions, shape, spacing, dilate_mm, frac) -> None:

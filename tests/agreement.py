@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT
 from mettrail import cohort, lesions, matching, rano, settings
 from mettrail.images import Grid, Image, canonical_grid
-from oracle import patients
+from oracle import fields, patients
 from scipy.optimize import linear_sum_assignment
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -236,6 +236,83 @@ def compare(patient, found: Found, score: Score, *, exact: bool) -> None:
     wanted = {track_of.get(lesion) for lesion in patient.summary["targets"]}
     if targets != wanted:
         score.differences.append(f"{who} targets: {sorted(map(str, wanted))} / {sorted(targets)}")
+
+
+# Fields, where what a tracker can know decides what is counted
+
+
+def track_field(drawn: fields.Field, found: Found, score: Score) -> None:
+    """Add one field to a score: who is who, what is new, what is gone (`fields.describe_truth`).
+
+    A lesion and a track belong together if no other pairing shares more visits. What may be found or not counts
+    nowhere, on either side.
+    """
+    truth = fields.describe_truth(drawn)
+    who, names = drawn.participant["participant_id"], [session.session_id for session in drawn.sessions]
+    cells = {(row["session_id"], row["track_id"]): row for row in found.lesions.to_dict("records")}
+    asked = {(t, n) for n, own in truth.states.items() for t, state in enumerate(own) if state == "present"}
+    track_at = {(t, n): track for t, n, track in _shared_voxels(drawn, found)}
+    there = {key: track for key, track in track_at.items() if key in asked}
+    tracks = sorted({track for _, track in cells})
+    common = np.zeros((len(drawn.lesions) + 1, len(tracks)))
+    for (_, n), track in there.items():
+        common[n, tracks.index(track)] += 1
+    track_of = {n: tracks[j] for n, j in zip(*linear_sum_assignment(common, maximize=True)) if common[n, j]}
+    lesion_of = {track: n for n, track in track_of.items()}
+
+    shown = {(t, track) for t, name in enumerate(names) for track in tracks if _shows(cells, found, t, name, track)}
+    false = shown - {(t, track) for (t, _), track in track_at.items()}
+    counted = {(t, track) for (t, _), track in there.items()} | false
+    right = sum(track_of.get(n) == track for (_, n), track in there.items())
+    score.pairs.update({"true": len(asked), "found": len(counted), "right": right})
+    for n in truth.states:
+        history = [there[t, n] for t in range(len(names)) if (t, n) in there]
+        score.switches += sum(a != b for a, b in pairwise(history))
+        if len(set(history)) > 1:
+            score.differences.append(f"{who} lesion {n}: {' '.join(there.get((t, n), '-') for t in range(len(names)))}")
+
+    births, ends = set(), set()
+    for track in tracks:
+        rows = [cells.get((name, track)) for name in names]
+        of = lesion_of.get(track)
+        for t, row in enumerate(rows):
+            if row and row["event"] == "new":
+                inside = {n for (s, n), other in track_at.items() if s == t and other == track}
+                if (t, track) in false or inside & {n for s, n in asked if s == t}:
+                    births.add((t, track) if of is None else (t, of))
+            ended = t and row and row["status"] == "absent" and rows[t - 1]["status"] != "absent"
+            # What was not asked for before may end as it likes.
+            asked_for = (t - 1, of) in asked and truth.states[of][t] != "either"
+            if ended and (asked_for or (t - 1, track) in false):
+                ends.add((t, track) if of is None else (t, of))
+    for event, true, ours in (("new", truth.new(), births), ("absent", truth.gone(), ends)):
+        score.events[event].update({"true": len(true), "found": len(ours), "right": len(true & ours)})
+        for t, name in sorted(true ^ ours, key=str):
+            score.differences.append(f"{who} {names[t]} {name}: {event} {'missed' if (t, name) in true else 'false'}")
+
+
+def _shows(cells, found, t, name, track):
+    row = cells.get((name, track))
+    return row is not None and row["status"] == "present" and bool((found.maps[t] == int(track[1:])).any())
+
+
+STABLE_COLUMNS = (
+    "target_response", "response_imaging_prospective", "response_imaging_final", "response_overall_final",
+    "response_volumetric_prospective",
+)  # fmt: skip
+
+
+def judge_stable(found: Found) -> tuple[list[str], Counter]:
+    """Say where a patient in whom nothing changes is not SD, and count the flags of his follow-ups."""
+    follow_ups = found.sessions[found.sessions["session_role"] == "followup"]
+    wrong = [
+        f"{row['session_id']} {name}: {row[name]}"
+        for row in follow_ups.to_dict("records")
+        for name in STABLE_COLUMNS
+        if row[name] != "SD"
+    ]
+    flags = Counter(flag for text in follow_ups["flags"].dropna() for flag in str(text).split(";") if flag != "n/a")
+    return wrong, flags
 
 
 def _shared_voxels(patient, found):

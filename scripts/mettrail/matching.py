@@ -76,6 +76,8 @@ FORMAT = 3
 READABLE = (2, 3)
 # A shift below the reference grid's voxel is in the noise of its masks.
 LEAST_RESIDUAL_MM = 1.0
+# Two lesions that touch are thinner where they meet than this fraction of the thinner one.
+NECK = 0.9
 # The overlap coefficient decides (a lesion that shrinks stays inside its old place: 1); these only break ties.
 IOU_WEIGHT, MISSED_WEIGHT = 0.01, 0.001
 # Same visit segmented again: this much in common makes it the same lesion.
@@ -577,15 +579,34 @@ def cut_shared(
                 seeds[tuple(voxels[np.isin(flat, last[track])].T)] = number
             parts = watershed(-depth, seeds[box], mask=mask[box])
             count = np.bincount(parts[mask[box]], minlength=len(tracks) + 1)[1:]
-            if len(tracks) < 2 or count.min() >= least:
+            least_of = count.argmin() if count.min() < least else _without_neck(parts, depth, count)
+            if len(tracks) < 2 or least_of is None:
                 break
-            tracks = [track for track, n in zip(tracks, count) if n >= least]
+            del tracks[least_of]
         if len(tracks) < 2:
             continue
         top = int(data.max())
         data[box] = np.where(parts > 0, top + parts, data[box])
         cut |= set(range(top + 1, top + 1 + len(tracks)))
     return data, cut
+
+
+def _without_neck(parts: np.ndarray, depth: np.ndarray, count: np.ndarray) -> int | None:
+    """Position of the smallest part that is one with its neighbour: where they meet, the lesion is as thick as it is.
+
+    Lesions that touch have a neck between them. A lesion that noise had cut, and that is whole again, has none.
+    """
+    peak = ndimage.maximum(depth, parts, np.arange(1, len(count) + 1))
+    one = set()
+    for axis in range(3):
+        low, high = (np.delete(parts, at, axis) for at in (-1, 0))
+        thick = np.minimum(*(np.delete(depth, at, axis) for at in (-1, 0)))
+        meet = (low != high) & (low > 0) & (high > 0)
+        for a, b, here in zip(low[meet] - 1, high[meet] - 1, thick[meet]):
+            smaller = min(a, b, key=lambda i: (count[i], -i))
+            if here >= NECK * min(peak[a], peak[b]) - TOLERANCE:
+                one.add(int(smaller))
+    return min(one, key=lambda i: (count[i], -i), default=None)
 
 
 def relabel_tracks(instances: np.ndarray, matches: pd.DataFrame) -> np.ndarray:

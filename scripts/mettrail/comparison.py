@@ -122,10 +122,11 @@ def compare_visits(
     for then in earlier:
         for group in _groups(now, then):
             parts = [_parts(visit, group, **sizes) for visit in (now, then)]
-            if not all(parts) or len(parts[0]) == len(parts[1]) == 1:
+            if not all(parts):
                 continue
             refined = _refine(*parts, keep_mm3=keep_mm3, voxels_mm3=(_voxel_mm3(now), _voxel_mm3(then)))
-            if [len(side) for side in refined] == [len(side) for side in parts]:
+            alike = sorted(part.track for part in parts[0]) == sorted(part.track for part in parts[1])
+            if alike and [len(side) for side in refined] == [len(side) for side in parts]:
                 continue
             measured = _measure(*refined, now, then, chord_gap_vox)
             who = {"participant_id": now.tracks["participant_id"].iloc[0], "session_id": now.session_id}

@@ -36,6 +36,7 @@ footprint           all voxels it ever had
 volume_mm3, ld_mm   when last seen, as measured on the scan; the longest diameter is that of its largest piece
 n_fragments         pieces when last seen
 sessions_missed     evaluable visits since then without it
+absorbed_by         number of the track it has become one with for good (`cut_shared`), or null
 ==================  ==================================================================================================
 """
 
@@ -179,6 +180,7 @@ def match_lesions(
     config_hash: str = "",
     residual: Residual | None = None,
     cut: Collection[int] = (),
+    absorbed: Mapping[int, int] | None = None,
 ) -> tuple[pd.DataFrame, dict]:
     """Continue the patient's tracks with the lesions of a visit, and start new ones.
 
@@ -215,6 +217,9 @@ def match_lesions(
         What was undone of this visit's registration; remembered in the registry.
     cut : collection of int
         Labels of parts that were cut from one lesion (`cut_shared`).
+    absorbed : dict of int to int, optional
+        Numbers of tracks that are one with another from this visit on (`cut_shared`). They do not compete any more, and
+        where they were belongs to the other.
 
     Returns
     -------
@@ -242,7 +247,8 @@ def match_lesions(
         _require_patient(each, session)
     for each in (registry, *frozen):
         _require_grid(each, instances.grid)
-    tracks = registry["tracks"]
+    _absorb(registry["tracks"], absorbed or {})
+    tracks = [track for track in registry["tracks"] if track.get("absorbed_by") is None]
     lesions = _lesions(instances, table)
     spacing, shape = np.array(instances.spacing_mm), instances.data.shape
     evaluable = bool(session["evaluable"])
@@ -296,11 +302,12 @@ def match_lesions(
             track |= {"status": "absent", "merged_into": None, "sessions_missed": track["sessions_missed"] + 1}
             rows.append(_row(track, "absent", "absent"))
     if evaluable:
-        for lesion, index in _births(lesions, found, ids, tracks, frozen):
+        for lesion, index in _births(lesions, found, ids, registry["tracks"], frozen):
             track = _new_track(lesion, index, session)
-            tracks.append(track)
+            registry["tracks"].append(track)
             rows.append(_row(track, "present", "baseline" if first else "new", lesions=[lesion]))
-    tracks.sort(key=lambda t: t["index"])
+    rows += _rows_of_absorbed(registry["tracks"], rows)
+    registry["tracks"].sort(key=lambda t: t["index"])
     owners = {row["merged_into"] for row in rows if row["status"] == "merged"}
     for row in rows:
         row["coalesced"] = (
@@ -410,7 +417,7 @@ def match_visit(
     matches, registry = match_lesions(placed, table, before, **known)
     if merge_policy == "watershed" and before is not None:
         claims = find_shared(placed, matches, before, birth_mm3=measure["birth_mm3"], **settings)
-        parts, cut = cut_shared(
+        parts, cut, absorbed = cut_shared(
             instances, claims, before, world=world, birth_mm3=measure["birth_mm3"], birth_vox=measure["birth_vox"]
         )
         if cut:
@@ -420,7 +427,8 @@ def match_visit(
                 parts, tissue.data, affine=tissue.affine, brain=brain.data > 0, evidence=evidence, **measure
             )
             placed = instances_to_reference(instances, grid, world=world)
-            matches, registry = match_lesions(placed, table, before, cut=cut, **known)
+        if cut or absorbed:
+            matches, registry = match_lesions(placed, table, before, cut=cut, absorbed=absorbed, **known)
     return summarise_tracks(matches, table), matches, instances, registry
 
 
@@ -505,7 +513,7 @@ def find_shared(
     claims: dict[int, list[int]] = {}
     for track in registry["tracks"]:
         index, own = track["index"], here.get(track["index"], [])
-        if not own and track["sessions_missed"] > miss_max_sessions:
+        if track.get("absorbed_by") is not None or (not own and track["sessions_missed"] > miss_max_sessions):
             continue
         rest = decode_mask(track["mask"])
         if own:
@@ -532,11 +540,12 @@ def cut_shared(
     world: np.ndarray,
     birth_mm3: float,
     birth_vox: int,
-) -> tuple[np.ndarray, set[int]]:
+) -> tuple[np.ndarray, set[int], dict[int, int]]:
     """Cut lesions in which several tracks have become one, each where it was last (``merge_policy: watershed``).
 
     The fused lesion is flooded along its distance from the edge, from the last masks of all tracks that are in it. A
-    track of which nothing is left in it, or whose part would be too small for a lesion, gets none: it has merged.
+    track of which nothing is left in it, or whose part would be too small for a lesion, gets none: it has merged. Where
+    the lesion has no neck between two parts, they are one and stay one: the track of the smaller is absorbed.
 
     Parameters
     ----------
@@ -557,12 +566,14 @@ def cut_shared(
         Every part a lesion of its own; match it again.
     cut : set of int
         Labels of the parts.
+    absorbed : dict of int to int
+        Numbers of tracks that are one with another from now on, and of that other.
     """
     own = Grid(tuple(registry["reference"]["shape"]), np.array(registry["reference"]["affine"]))
     to_reference = np.linalg.inv(own.affine) @ np.linalg.inv(world) @ instances.affine
     last = {t["index"]: decode_mask(t["mask"]) for t in registry["tracks"]}
     least = max(birth_mm3 / abs(np.linalg.det(instances.affine[:3, :3])), birth_vox) - TOLERANCE
-    data, cut = instances.data.astype(np.int32), set()
+    data, cut, absorbed = instances.data.astype(np.int32), set(), {}
     for label, tracks in sorted(claims.items()):
         mask = data == label
         voxels = np.argwhere(mask)
@@ -579,34 +590,39 @@ def cut_shared(
                 seeds[tuple(voxels[np.isin(flat, last[track])].T)] = number
             parts = watershed(-depth, seeds[box], mask=mask[box])
             count = np.bincount(parts[mask[box]], minlength=len(tracks) + 1)[1:]
-            least_of = count.argmin() if count.min() < least else _without_neck(parts, depth, count)
-            if len(tracks) < 2 or least_of is None:
+            if len(tracks) < 2:
                 break
-            del tracks[least_of]
+            if count.min() < least:
+                del tracks[count.argmin()]
+                continue
+            one = _without_neck(parts, depth, [len(last[track]) for track in tracks])
+            if one is None:
+                break
+            absorbed[tracks[one[0]]] = tracks[one[1]]
+            del tracks[one[0]]
         if len(tracks) < 2:
             continue
         top = int(data.max())
         data[box] = np.where(parts > 0, top + parts, data[box])
         cut |= set(range(top + 1, top + 1 + len(tracks)))
-    return data, cut
+    return data, cut, absorbed
 
 
-def _without_neck(parts: np.ndarray, depth: np.ndarray, count: np.ndarray) -> int | None:
-    """Position of the smallest part that is one with its neighbour: where they meet, the lesion is as thick as it is.
+def _without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int]) -> tuple[int, int] | None:
+    """Positions of two parts that are one, the smaller first: where they meet, the lesion is as thick as the thinner.
 
     Lesions that touch have a neck between them. A lesion that noise had cut, and that is whole again, has none.
     """
-    peak = ndimage.maximum(depth, parts, np.arange(1, len(count) + 1))
+    peak = ndimage.maximum(depth, parts, np.arange(1, len(sizes) + 1))
     one = set()
     for axis in range(3):
         low, high = (np.delete(parts, at, axis) for at in (-1, 0))
         thick = np.minimum(*(np.delete(depth, at, axis) for at in (-1, 0)))
         meet = (low != high) & (low > 0) & (high > 0)
         for a, b, here in zip(low[meet] - 1, high[meet] - 1, thick[meet]):
-            smaller = min(a, b, key=lambda i: (count[i], -i))
             if here >= NECK * min(peak[a], peak[b]) - TOLERANCE:
-                one.add(int(smaller))
-    return min(one, key=lambda i: (count[i], -i), default=None)
+                one.add(tuple(sorted((int(a), int(b)), key=lambda i: (sizes[i], -i))))
+    return min(one, key=lambda pair: [(sizes[i], -i) for i in pair], default=None)
 
 
 def relabel_tracks(instances: np.ndarray, matches: pd.DataFrame) -> np.ndarray:
@@ -1038,7 +1054,42 @@ def _new_track(lesion: _Lesion, index: int, session: Mapping) -> dict:
         "ld_mm": float(lesion.ld_mm),
         "n_fragments": 1,
         "sessions_missed": 0,
+        "absorbed_by": None,
     }
+
+
+def _absorb(tracks: list[dict], absorbed: Mapping[int, int]) -> None:
+    """Make tracks one with others for good: what they had is the others' now."""
+    by_index = {track["index"]: track for track in tracks}
+    for index, owner in absorbed.items():
+        own, other = by_index[index], by_index[owner]
+        own["absorbed_by"] = owner
+        merged = np.union1d(decode_mask(own["footprint"]), decode_mask(other["footprint"]))
+        other["footprint"] = encode_mask(merged)
+
+
+def _rows_of_absorbed(tracks, rows) -> list[dict]:
+    """Rows of tracks that are one with another: merged while that one is there, else what it is."""
+    known = {row["index"]: row for row in rows}
+    by_index = {track["index"]: track for track in tracks}
+    out = []
+    for track in tracks:
+        owner = track.get("absorbed_by")
+        if owner is None:
+            continue
+        while by_index[owner].get("absorbed_by") is not None:
+            owner = by_index[owner]["absorbed_by"]
+        status = known[owner]["status"]
+        if status in ("present", "merged"):
+            target = known[owner]["merged_into"] if status == "merged" else _name(owner)
+            track |= {"status": "merged", "merged_into": target, "sessions_missed": 0}
+            out.append(_row(track, "merged", "merged_into"))
+        elif status == "absent":
+            track |= {"status": "absent", "merged_into": None, "sessions_missed": known[owner]["sessions_missed"]}
+            out.append(_row(track, "absent", "absent"))
+        else:
+            out.append(_row(track, "not_evaluable", "not_evaluable"))
+    return out
 
 
 def _row(track, status, event, *, lesions=(), method="none", score=np.nan) -> dict:

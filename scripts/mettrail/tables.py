@@ -3,7 +3,9 @@
 Three kinds of table end up in the hands of people: ``lesions`` (one row per lesion and session), ``sessions`` and
 ``patients``; whoever scores segmentations gets those of the evaluation. They are TSV with ``n/a`` for what is missing
 and a JSON dictionary of the same stem, as BIDS wants it, and CSV mirrors with empty fields for those who concatenate
-(the evaluation has these alone). Numbers are rounded here, when written, and nowhere before.
+(the evaluation has these alone). Booleans are ``true`` and ``false`` in TSV, as BIDS has them, and ``TRUE`` and
+``FALSE`` in CSV, which R and spreadsheets read as logical values. Numbers are rounded here, when written, and nowhere
+before.
 
 Tables that stages hand to each other are plain TSV (`write_tsv`, `read_tsv`): any columns, numbers exact.
 
@@ -30,6 +32,8 @@ DTYPES = {"string": "str", "enum": "str", "integer": "Int64", "float": "float64"
 DECIMALS = {"mm": 3, "mm^2": 3, "mm^3": 3, "mL": 6, "%": 3, "Gy": 3, "d": 2, "1": 4, "1/year": 3}
 # Numbers without a unit (means of any score, p) have as many figures instead.
 FIGURES = 6
+# How booleans are written: as BIDS has them, and as R and spreadsheets read them.
+TSV_BOOLEANS, CSV_BOOLEANS = ("true", "false"), ("TRUE", "FALSE")
 
 
 @dataclass(frozen=True)
@@ -938,29 +942,32 @@ def write_table(table: pd.DataFrame, path: Path, kind: str) -> None:
     kind : str
         ``lesions``, ``sessions`` or ``patients``.
     """
-    _write(table, path, kind, separator="\t", missing=MISSING)
+    _write(table, path, kind, separator="\t", missing=MISSING, booleans=TSV_BOOLEANS)
 
 
 def write_csv_mirror(table: pd.DataFrame, path: Path, kind: str) -> None:
-    """Write a final table as CSV with empty fields for what is missing, and its dictionary beside it as JSON."""
-    _write(table, path, kind, separator=",", missing="")
+    """Write a final table as CSV, and its dictionary beside it as JSON.
+
+    Fields are empty for what is missing; booleans are ``TRUE`` and ``FALSE``, which R and spreadsheets understand.
+    """
+    _write(table, path, kind, separator=",", missing="", booleans=CSV_BOOLEANS)
 
 
-def _write(table, path, kind, *, separator, missing):
+def _write(table, path, kind, *, separator, missing, booleans):
     path = Path(path)
     table = make_table(table, kind)
-    shown = pd.DataFrame({c.name: [_shown(v, c, missing) for v in table[c.name]] for c in KINDS[kind]})
+    shown = pd.DataFrame({c.name: [_shown(v, c, missing, booleans) for v in table[c.name]] for c in KINDS[kind]})
     path.parent.mkdir(parents=True, exist_ok=True)
     shown.to_csv(path, sep=separator, index=False, lineterminator="\n", encoding="utf-8")
-    dictionary = json.dumps(data_dictionary(kind), indent=2, ensure_ascii=False)
+    dictionary = json.dumps(data_dictionary(kind, booleans=booleans), indent=2, ensure_ascii=False)
     path.with_suffix(".json").write_text(dictionary + "\n", encoding="utf-8")
 
 
-def _shown(value, column, missing):
+def _shown(value, column, missing, booleans):
     if pd.isna(value):
         return missing
     if column.dtype == "boolean":
-        return "true" if value else "false"
+        return booleans[0] if value else booleans[1]
     if column.dtype == "float" and not column.unit:
         return f"{value:.{FIGURES}g}"
     if column.dtype == "float":
@@ -985,8 +992,14 @@ def read_tables(paths: Iterable[Path], kind: str) -> pd.DataFrame:
     return make_table(pd.concat(parts, ignore_index=True), kind) if parts else empty(kind)
 
 
-def data_dictionary(kind: str) -> dict:
+def data_dictionary(kind: str, *, booleans: tuple[str, str] = TSV_BOOLEANS) -> dict:
     """Describe the columns of a table as BIDS does.
+
+    Parameters
+    ----------
+    kind : str
+    booleans : (str, str)
+        How the table writes what is true and what is false.
 
     Returns
     -------
@@ -999,6 +1012,8 @@ def data_dictionary(kind: str) -> dict:
         described[c.name] = {"LongName": c.name.replace("_", " "), "Description": c.description}
         if c.unit:
             described[c.name]["Units"] = c.unit
+        if c.dtype == "boolean":
+            described[c.name]["Levels"] = dict(zip(booleans, ("yes", "no")))
         if c.levels:
             described[c.name]["LevelsOfEachPart" if c.many else "Levels"] = dict(c.levels)
         if c.many:

@@ -233,7 +233,7 @@ def test_the_dictionary_beside_a_table_describes_every_column(tmp_path, kind, su
         assert bool({"Levels", "LevelsOfEachPart"} & set(entry)) == (column.dtype in ("enum", "boolean"))
         assert column.dtype != "boolean" or list(entry["Levels"]) == words
         assert ("LevelsOfEachPart" in entry) == (column.dtype == "enum" and column.many)
-        unit = re.search(r"_(mm3|mm2|mm|ml|pct|days?)$", column.name)
+        unit = re.search(r"_(mm3|mm2|mm|ml|pct|days?)(_per_30_days)?$", column.name)
         units = {"mm3": "mm^3", "mm2": "mm^2", "mm": "mm", "ml": "mL", "pct": "%", "day": "d", "days": "d"}
         if unit:
             assert entry["Units"] == units[unit[1]], column.name

@@ -26,8 +26,7 @@ with jobs.job(
     def _read_scan():
         tissue = images.read_labels(snakemake.input.tissue, images.TISSUE_LABELS)
         brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
-        pieces = images.read_labels(snakemake.input.pieces)
-        return tissue, brain, lesions.Evidence(pieces.data, tables.read_tsv(snakemake.input.evidence))
+        return tissue, brain, lesions.read_evidence(*(snakemake.input[name] for name in lesions.EVIDENCE))
 
     tracks, matches, instances, registry = matching.match_visit(
         images.read_labels(snakemake.input.labels),

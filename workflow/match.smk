@@ -16,6 +16,8 @@ rule match:
         mask=rules.strip.output.mask,
         pieces=rules.segment_fuse.output.pieces,
         evidence=rules.segment_fuse.output.evidence,
+        probabilities=rules.segment_fuse.output.probabilities,
+        sidecar=rules.segment_fuse.output.sidecar,
     output:
         labels=ses_file("desc-lesions_dseg.nii.gz"),
         names=ses_file("desc-lesions_dseg.tsv"),

@@ -124,7 +124,7 @@ def compare_visits(
             parts = [_parts(visit, group, **sizes) for visit in (now, then)]
             if not all(parts):
                 continue
-            refined = _refine(*parts, keep_mm3=keep_mm3, voxels_mm3=(_voxel_mm3(now), _voxel_mm3(then)))
+            refined = _refine(*parts, keep_mm3=keep_mm3, voxels_mm3=(now.labels.voxel_volume_mm3, then.labels.voxel_volume_mm3))
             alike = sorted(part.track for part in parts[0]) == sorted(part.track for part in parts[1])
             if alike and [len(side) for side in refined] == [len(side) for side in parts]:
                 continue
@@ -160,15 +160,11 @@ def _groups(now: Visit, then: Visit) -> list[list[int]]:
     return groups
 
 
-def _voxel_mm3(visit: Visit) -> float:
-    return float(abs(np.linalg.det(visit.labels.affine[:3, :3])))
-
-
 def _parts(visit: Visit, group: list[int], *, birth_mm3: float, birth_vox: int) -> list[_Part]:
     """Components of these tracks at a visit; what is too small to be one goes with the nearest of its track."""
     data, affine = np.asarray(visit.labels.data), visit.labels.affine
     to_reference = np.linalg.inv(visit.world) @ affine
-    least = max(birth_mm3 / _voxel_mm3(visit), birth_vox) - 1e-6
+    least = max(birth_mm3 / visit.labels.voxel_volume_mm3, birth_vox) - 1e-6
     out = []
     for track in group:
         voxels = np.argwhere(data == track)
@@ -242,5 +238,5 @@ def _measure(now: list[_Part], then: list[_Part], visit_now: Visit, visit_then: 
             track = there if there in gone and there not in gone_there else part.track
             sizes = out.setdefault(track, dict.fromkeys(("ld_now_mm", "ld_then_mm", "vol_now_ml", "vol_then_ml"), 0.0))
             sizes[f"ld_{name}_mm"] += longest_diameter_mm(part.voxels, visit.labels, chord_gap_vox=chord_gap_vox)
-            sizes[f"vol_{name}_ml"] += len(part.voxels) * _voxel_mm3(visit) / 1000
+            sizes[f"vol_{name}_ml"] += len(part.voxels) * visit.labels.voxel_volume_mm3 / 1000
     return out

@@ -60,9 +60,11 @@ from mettrail import __version__
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
 from mettrail.lesions import (
+    DIAMETER_BANDS,
     ENDPOINTS,
     INSTANCE_COLUMNS,
     TOLERANCE,
+    VOLUME_BANDS,
     Evidence,
     edge_points,
     equivalent_diameter_mm,
@@ -104,13 +106,16 @@ MATCH_COLUMNS = {
     "cy_ref_mm": "float64",
     "cz_ref_mm": "float64",
 }
-_SUMMED = ("n_voxels", "vol_wl_mm3", "vol_et_mm3", "vol_nc_mm3", "vol_ed_mm3", "vol_wl_ml", "surface_mm2")
+_SUMMED = (
+    *("n_voxels", "vol_wl_mm3", "vol_et_mm3", "vol_nc_mm3", "vol_ed_mm3", "vol_wl_ml", "surface_mm2"),
+    *VOLUME_BANDS,
+)
 _OF_LARGEST = (
     *("ld_mm", "perp_mm", "bidim_mm2", "ld_feret_mm", "max3d_mm", "extent_z_mm", "n_slices"),
-    *("slice_spacing_mm", "ld_slice", *ENDPOINTS, "bbox_x_vox", "bbox_y_vox", "bbox_z_vox"),
+    *("slice_spacing_mm", "ld_slice", *ENDPOINTS, *DIAMETER_BANDS, "bbox_x_vox", "bbox_y_vox", "bbox_z_vox"),
 )
 _ZERO_IF_GONE = (
-    *_SUMMED,
+    *(name for name in _SUMMED if name not in VOLUME_BANDS),
     *("ld_mm", "perp_mm", "bidim_mm2", "ld_feret_mm", "max3d_mm", "extent_z_mm", "n_slices", "esd_mm"),
 )
 TRACK_COLUMNS = (
@@ -518,7 +523,7 @@ def find_shared(
         rest = decode_mask(track["mask"])
         if own:
             rest = _outside(_Place.of(rest, shape), [places[label] for label in own], spacing, dilate_mm)
-            if len(rest) * abs(np.linalg.det(instances.affine[:3, :3])) < birth_mm3 - TOLERANCE:
+            if len(rest) * instances.voxel_volume_mm3 < birth_mm3 - TOLERANCE:
                 continue
         rest = _Place.of(rest, shape)
         shares = {
@@ -572,7 +577,7 @@ def cut_shared(
     own = Grid(tuple(registry["reference"]["shape"]), np.array(registry["reference"]["affine"]))
     to_reference = np.linalg.inv(own.affine) @ np.linalg.inv(world) @ instances.affine
     last = {t["index"]: decode_mask(t["mask"]) for t in registry["tracks"]}
-    least = max(birth_mm3 / abs(np.linalg.det(instances.affine[:3, :3])), birth_vox) - TOLERANCE
+    least = max(birth_mm3 / instances.voxel_volume_mm3, birth_vox) - TOLERANCE
     data, cut, absorbed = instances.data.astype(np.int32), set(), {}
     for label, tracks in sorted(claims.items()):
         mask = data == label
@@ -1131,7 +1136,7 @@ def _close(registry, session, table, taken, config_hash) -> None:
     matched = table["instance"].isin(taken)
     if "n_subthreshold" in facts:
         facts["n_subthreshold"] -= int((matched & table["below_birth"].astype(bool)).sum())
-    if "edema_unassigned_mm3" in facts:
+    if facts.get("edema_unassigned_mm3") is not None:
         facts["edema_unassigned_mm3"] += float(table.loc[~matched, "vol_ed_mm3"].sum())
     facts.setdefault("days", None)
     registry["session"] = facts
@@ -1266,7 +1271,7 @@ def _sum_pieces(pieces: pd.DataFrame) -> dict:
     # Of equally large pieces the longer one, whatever their numbers.
     largest = pieces.assign(volume=pieces["vol_wl_mm3"].round(6)).sort_values(["volume", "ld_mm"]).iloc[-1]
     weights = pieces["n_voxels"].astype(float) / float(pieces["n_voxels"].sum())
-    row = {name: pieces[name].sum() for name in _SUMMED} | {name: largest[name] for name in _OF_LARGEST}
+    row = {name: pieces[name].sum(skipna=False) for name in _SUMMED} | {name: largest[name] for name in _OF_LARGEST}
     row |= {name: float((pieces[name] * weights).sum()) for name in ("cx_mm", "cy_mm", "cz_mm")}
     lasting = pieces.loc[~pieces["below_birth"].astype(bool), "ld_mm"]
     flags = [flag for flags in pieces["flags"] for flag in _text(flags).split(";") if flag]

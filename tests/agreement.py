@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from conftest import ROOT
-from mettrail import cohort, lesions, matching, rano, settings
+from mettrail import cohort, comparison, lesions, matching, rano, settings
 from mettrail.images import Grid, Image, canonical_grid
 from oracle import cases, fields, patients, response
 from scipy.optimize import linear_sum_assignment
@@ -56,7 +56,7 @@ def follow(patient: patients.Patient, tissues=None) -> Found:
     sub = patient.participant["participant_id"].removeprefix("sub-")
     first = patient.sessions[0]
     grid = canonical_grid(Grid(first.tissue.shape, first.affine))
-    rows, tracks, registries, maps = [], [], [], []
+    rows, tracks, registries, maps, visits, compared = [], [], [], [], [], []
     for number, session in enumerate(patient.sessions):
         tissue = Image(session.tissue if tissues is None else tissues[number], session.affine)
         row = _cohort_row(sub, number, session)
@@ -74,6 +74,10 @@ def follow(patient: patients.Patient, tissues=None) -> Found:
             **CONFIG["match"],
         )  # fmt: skip
         maps.append(matching.relabel_tracks(instances.data, matches))
+        if facts["evaluable"]:
+            labels = Image(maps[-1], tissue.affine)
+            visits.append(comparison.Visit.of(mine, labels, registry, session.to_session))
+            compared.append(comparison.compare_visits(visits[-1], visits[:-1], **measure))
         rows.append(row)
         tracks.append(mine)
         registries.append(registry)
@@ -83,6 +87,7 @@ def follow(patient: patients.Patient, tissues=None) -> Found:
         {name: "n/a" if value is None else value for name, value in patient.participant.items()},
         rano=CONFIG["rano"],
         volume=CONFIG["volume"],
+        comparisons=pd.concat(compared, ignore_index=True) if compared else None,
     )
     return Found(found[0], found[1], found[2].iloc[0], maps)
 

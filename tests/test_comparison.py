@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import plums
 import pytest
 from mettrail.comparison import Visit, compare_visits
 from mettrail.images import Image
@@ -104,3 +105,20 @@ def test_each_earlier_visit_is_compared_by_what_both_show():
     fused, apart = visit("a", {1: ABOVE | BELOW | BRIDGE}), visit("b", {1: ABOVE | BELOW}, fragments={1: 2})
     again = visit("c", {1: ABOVE | BELOW | BRIDGE})
     assert set(sizes(again, fused, apart)) == {("b", "L001")}
+
+
+def test_two_lesions_that_touch_at_one_visit_are_stable_in_a_whole_run(tmp_path):
+    """One above the other, 12 mm each: apart, touching, apart. As one they would have the diameter of one: a PR."""
+    plums.start_dataset(tmp_path)
+    for ses, low in (("01", -7), ("02", -6), ("03", -7)):
+        lesions = [((0, 0, low), 12), ((0, 0, 6), 12)]
+        plums.add_visit(tmp_path, "A", ses, *plums.plum(int(ses), lesions))
+    done = plums.run(tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    sessions = plums.table_of(tmp_path, "sessions").set_index("session_id")
+    assert sessions["response_overall_final"].tolist()[1:] == ["SD", "SD"]
+    assert sessions["sum_ld_mm"].tolist() == pytest.approx([26, 26, 26], abs=1.5)
+    assert "coalesced" in sessions.loc["ses-02", "flags"]
+    lesions = plums.table_of(tmp_path, "lesions")
+    assert set(lesions["track_id"]) == {"L001", "L002"}
+    assert set(lesions["status"]) == {"present"}

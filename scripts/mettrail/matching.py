@@ -393,7 +393,7 @@ def match_visit(
     measure : mapping
         Settings of `lesions.measure_instances`.
     merge_policy : {'coalesced', 'watershed'}
-        Whether lesions that have become one are cut again (`part_merged`).
+        Whether lesions that have become one are cut again (`cut_shared`).
     **settings
         The others of `match_lesions`.
 

@@ -92,13 +92,20 @@ def test_a_crumb_is_no_part():
     assert sizes(visit("b", {1: ABOVE | crumb}, fragments={1: 2}), whole) == {}
 
 
-def test_visits_in_other_places_and_resolutions_are_compared_where_lesions_are():
+def test_visits_are_compared_where_lesions_are_in_the_reference_space():
     world = np.eye(4)
-    world[:3, 3] = (7, -4, -1)
-    moved = np.roll(ABOVE | BELOW | BRIDGE, (7, -4, -1), (0, 1, 2))
-    fused = visit("a", {1: moved}, world=world)
-    (row,) = sizes(visit("b", {1: ABOVE | BELOW}, fragments={1: 2}), fused).values()
+    world[:3, 3] = (7, -4, 14)
+    above, below = ball(25, 8, 10), ball(25, 19, 10)
+    fused = visit("a", {1: np.roll(above | below | ball(25, 13, 3), (7, -4, 14), (0, 1, 2))}, world=world)
+    (row,) = sizes(visit("b", {1: above | below}, fragments={1: 2}), fused).values()
     assert row["ld_now_mm"] == pytest.approx(row["ld_then_mm"], abs=0.01)
+
+
+def test_a_nodule_that_was_not_there_is_growth():
+    nodule = ball(25, 25, 5)
+    (row,) = sizes(visit("b", {1: ABOVE | nodule}, fragments={1: 2}), visit("a", {1: ABOVE})).values()
+    assert row["ld_now_mm"] - row["ld_then_mm"] == pytest.approx(5, abs=0.5)
+    assert row["vol_now_ml"] - row["vol_then_ml"] == pytest.approx(nodule.sum() / 1000)
 
 
 def test_each_earlier_visit_is_compared_by_what_both_show():

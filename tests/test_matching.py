@@ -467,7 +467,7 @@ def test_a_lesion_that_grows_beside_another_is_not_shared():
     patient.visit(spheres((25, 8), (36, 8)))
     before = patient.registries[-1]
     # Half of the old place of the second is within 2 mm of the first now; yet it is still there itself.
-    now = spheres((27, 14), (37, 8))
+    now = spheres((27, 16), (37, 8))
     patient.visit(now)
     assert claims(now, patient, before) == {}
 
@@ -495,12 +495,12 @@ def test_a_part_that_would_be_a_crumb_has_merged():
 
 def test_what_an_absorbed_lesion_once_was_belongs_to_the_other():
     patient = Patient()
-    patient.visits(spheres((20, 8), (29.5, 9)), spheres((20, 8), (27, 4)))
+    patient.visits(spheres((20, 10), (29.5, 9)), spheres((20, 10), (27, 4)))
     before = patient.registries[-1]
-    patient.visit(fused((20, 8), (26, 4)), absorbed={2: 1})
+    patient.visit(fused((20, 10), (26, 4)), absorbed={2: 1})
     after = {t["track_id"]: set(decode_mask(t["footprint"])) for t in patient.registries[-1]["tracks"]}
     assert {n for track in before["tracks"] for n in decode_mask(track["footprint"])} <= after["L001"]
-    rows = patient.visit((spheres((20, 8)) + 2 * (spheres((31.5, 4)) > 0)).astype(np.int32))
+    rows = patient.visit((spheres((20, 10)) + 2 * (spheres((31.5, 4)) > 0)).astype(np.int32))
     assert events(rows)["L001"] == "split", "at the rim of the place of the other"
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from mettrail import registration, tables, transforms
+from mettrail import registration, sidecars, tables, transforms
 from mettrail.images import Image, canonical_grid, read_image, resample
 
 # Regions by their number in the atlas; 0 is outside the brain.
@@ -23,6 +23,9 @@ REGIONS = tuple(tables.levels("lesions", "region"))
 MIDLINE_MM = 5.0
 # Brains that overlap less than this after an affine registration are not on each other.
 MIN_DICE = 0.85
+# The template is up to a quarter larger than a brain, along any axis; what stretches more has found something else,
+# which happens where a scan shows a part of the brain only.
+STRETCH = (0.8, 1.4)
 # Lobes need no finer grid, and the search on it takes seconds.
 _SPACING_MM = 2.0
 _SEED = 1
@@ -44,7 +47,7 @@ def register_atlas(brain: Image, mask: Image, *, threads: int) -> tuple[np.ndarr
     affine : (4, 4) float
         Points of the patient's reference space to points of the template, RAS mm.
     quality : dict
-        ``brain_dice``, and ``status``: ok, or fail below 0.85.
+        ``brain_dice`` and ``stretch``, smallest and largest; ``status`` is ok, or fail where one of them cannot be.
     """
     template, template_brain = _load_template()
     small, small_mask = _coarser(brain), _coarser(Image(mask.data.astype(np.float32), mask.affine))
@@ -64,7 +67,20 @@ def register_atlas(brain: Image, mask: Image, *, threads: int) -> tuple[np.ndarr
         ants={},
     ).affine
     dice = registration.brain_dice_in_common_view(small_mask, template_brain, affine=affine)
-    return affine, {"engine": "greedy", "status": "ok" if dice >= MIN_DICE else "fail", "brain_dice": dice}
+    stretch = np.linalg.svd(affine[:3, :3], compute_uv=False)[[-1, 0]]
+    good = dice >= MIN_DICE and STRETCH[0] <= stretch[0] and stretch[1] <= STRETCH[1]
+    return affine, {
+        "engine": "greedy",
+        "status": "ok" if good else "fail",
+        "brain_dice": dice,
+        "stretch": stretch.tolist(),
+    }
+
+
+def read_region_affine(affine: Path, quality: Path) -> np.ndarray | None:
+    """Read what `register_atlas` has found; None where it failed."""
+    found = sidecars.read_json(quality)["status"] == "ok"
+    return transforms.read_affine(affine) if found else None
 
 
 def add_regions(

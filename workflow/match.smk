@@ -8,6 +8,9 @@ rule match:
         quality=rules.register_reference.output.quality,
         reference=of_reference(rules.align.output.image),
         registry=of_earlier_if_any(REGISTRY),
+        earlier_labels=of_earlier_if_any(ses_file("desc-lesions_dseg.nii.gz")),
+        earlier_tables=of_earlier_if_any(ses_file("desc-lesions_matches.tsv")),
+        earlier_affines=of_earlier_if_any(rules.register_reference.output.affine),
         frozen=frozen_registries,
         tissue=LESIONS,
         mask=rules.strip.output.mask,
@@ -19,6 +22,7 @@ rule match:
         labels=ses_file("desc-lesions_dseg.nii.gz"),
         names=ses_file("desc-lesions_dseg.tsv"),
         table=ses_file("desc-lesions_matches.tsv"),
+        comparisons=ses_file("desc-lesions_comparisons.tsv"),
         registry=REGISTRY,
     log:
         log_file("match"),

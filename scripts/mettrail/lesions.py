@@ -20,7 +20,7 @@ from skimage.measure import marching_cubes, mesh_surface_area
 
 from mettrail import sidecars, tables
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.images import EDEMA, ENHANCING, NECROSIS, read_labels, read_probabilities, voxel_volume_mm3
+from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image, read_labels, read_probabilities, voxel_volume_mm3
 
 # Comparisons are made on unrounded values; this absorbs the last digits of the arithmetic (mm, mm2 or mm3).
 TOLERANCE = 1e-6
@@ -384,6 +384,26 @@ def measure_instances(
         "slice_spacing_mm": view.slice_spacing_mm,
     }
     return table, session
+
+
+def longest_diameter_mm(voxels: np.ndarray, image: Image, *, chord_gap_vox: float) -> float:
+    """Return the longest diameter of a mask on the slices nearest to axial, as `measure_instances` reads it.
+
+    Parameters
+    ----------
+    voxels : (n, 3) int
+        Of the mask, on the image's grid.
+    image : Image
+        Gives the grid.
+    chord_gap_vox : float
+    """
+    low = voxels.min(0)
+    mask = np.zeros(np.ptp(voxels, axis=0) + 1, bool)
+    mask[tuple((voxels - low).T)] = True
+    box = np.array(image.affine, float)
+    box[:3, 3] += box[:3, :3] @ low
+    ornt, world, mask = to_ras_order(box, mask)
+    return _AxialView.of(world, ornt, mask.shape).measure(mask, np.zeros(3, int), chord_gap_vox)["ld_mm"]
 
 
 def join_evidence(parts: pd.DataFrame, n_voxels: np.ndarray) -> dict:

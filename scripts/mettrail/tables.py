@@ -339,8 +339,28 @@ LESIONS = (
             "candidate": "a suspicion only: it counts in no response until it is confirmed at a later session",
         },
     ),
-    _text("region", "Lobe or region of the brain at its centre, from an atlas; n/a outside."),
-    _enum("side", "Side of its centre.", {"left": "left", "right": "right", "midline": "within 5 mm of the midline"}),
+    _enum(
+        "region",
+        "Lobe or region of the brain where its centre was when first seen; from an atlas of lobes brought to the "
+        "patient's reference space by an affine registration, some millimetres off. n/a outside the brain, and where "
+        "the registration failed.",
+        {
+            "frontal": "frontal lobe, with precentral gyrus and anterior cingulate",
+            "parietal": "parietal lobe, with postcentral gyrus, precuneus and posterior cingulate",
+            "temporal": "temporal lobe, with hippocampus and amygdala",
+            "occipital": "occipital lobe",
+            "insula": "insula",
+            "basal_ganglia": "caudate, putamen, pallidum, accumbens",
+            "thalamus": "thalamus",
+            "brainstem": "brainstem",
+            "cerebellum": "cerebellum",
+        },
+    ),
+    _enum(
+        "side",
+        "Side of its centre when it was first seen.",
+        {"left": "left", "right": "right", "midline": "within 5 mm of the midline"},
+    ),
     *(
         _float(f"{size}_{by}_{end}_{unit}", f"{what} {how}", unit_)
         for by, hows in (

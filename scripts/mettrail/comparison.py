@@ -124,7 +124,9 @@ def compare_visits(
             parts = [_parts(visit, group, **sizes) for visit in (now, then)]
             if not all(parts):
                 continue
-            refined = _refine(*parts, keep_mm3=keep_mm3, voxels_mm3=(now.labels.voxel_volume_mm3, then.labels.voxel_volume_mm3))
+            refined = _refine(
+                *parts, keep_mm3=keep_mm3, voxels_mm3=(now.labels.voxel_volume_mm3, then.labels.voxel_volume_mm3)
+            )
             alike = sorted(part.track for part in parts[0]) == sorted(part.track for part in parts[1])
             if alike and [len(side) for side in refined] == [len(side) for side in parts]:
                 continue

@@ -393,7 +393,7 @@ def match_visit(
     measure : mapping
         Settings of `lesions.measure_instances`.
     merge_policy : {'coalesced', 'watershed'}
-        Whether lesions that have become one are cut again (`part_merged`).
+        Whether lesions that have become one are cut again (`cut_shared`).
     **settings
         The others of `match_lesions`.
 
@@ -590,10 +590,10 @@ def cut_shared(
         depth = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=instances.spacing_mm)[1:-1, 1:-1, 1:-1]
         tracks = [track for track in tracks if track in last]
         while True:
-            seeds = np.zeros(data.shape, np.int32)
+            seeds = np.zeros(depth.shape, np.int32)
             for number, track in enumerate(tracks, start=1):
-                seeds[tuple(voxels[np.isin(flat, last[track])].T)] = number
-            parts = watershed(-depth, seeds[box], mask=mask[box])
+                seeds[tuple((voxels - voxels.min(0))[np.isin(flat, last[track])].T)] = number
+            parts = watershed(-depth, seeds, mask=mask[box])
             count = np.bincount(parts[mask[box]], minlength=len(tracks) + 1)[1:]
             if len(tracks) < 2:
                 break

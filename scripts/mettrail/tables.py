@@ -388,7 +388,8 @@ SESSIONS = (
     _text("registration_qc", "Outcome of the check of the alignment to the patient's first session."),
     _float(
         "residual_shift_mm",
-        "How far lesions still lay, in the median, from where the registration put them; undone before matching.",
+        "How far lesions still lay, in the median, from where registration put them; n/a where fewer than three agree. "
+        "Undone before matching where the lesions then share more of their old places.",
         "mm",
     ),
     _enum(

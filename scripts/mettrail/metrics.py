@@ -4,8 +4,10 @@ Masks are boolean arrays on one voxel grid; lesions are their connected componen
 otherwise). Where a score has no meaning it is NaN, and what that means for a mean is the caller's to decide.
 
 Sources: Andrearczyk et al., Sci Rep 2024 (DSC, nDSC, F1, TPR, FDR); Raina et al., arXiv 2302.05432 (nDSC); Moawad et
-al., BraTS-METS 2023 (lesion-wise DSC and HD95); Grøvik et al., J Magn Reson Imaging 2020 (AUC, Youden, groups);
-Kirillov et al., CVPR 2019 (panoptic quality).
+al., BraTS-METS 2023 (lesion-wise DSC and HD95); the challenge's package brats-evaluation 0.0.10 on panoptica 2.1.7
+(its metric since 2026); Grøvik et al., J Magn Reson Imaging 2020 (AUC, Youden, groups); Kirillov et al., CVPR 2019
+(panoptic quality); Bunch et al., Proc SPIE 127, 1977 (free-response ROC); Setio et al., Med Image Anal 2017 (its mean
+over 1/8 to 8 false lesions per scan, LUNA16).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import cc3d
 import numpy as np
 import surface_distance
 from scipy import ndimage, stats
+from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import auc, roc_curve
 
 from mettrail.errors import GridMismatchError, InputError
@@ -31,6 +34,39 @@ BRATS_MIN_MM3, BRATS_FAR_MM = 2.0, 374.0
 BRATS_DILATION = ndimage.generate_binary_structure(3, 2)
 PANOPTIC_MIN_IOU = 0.5
 LESION_GROUPS = ("1-3", "4-10", ">10")
+# Hundredths, and finer where networks are all but certain.
+FROC_THRESHOLDS = (1.0, 0.999, 0.998, 0.995, *(n / 100 for n in range(99, 0, -1)), 0.005, 0.002, 0.001)
+FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What papers and their code, or a challenge and its package, do in more than one way.
+
+    Parameters
+    ----------
+    f1_connectivity : int
+        6, 18 or 26 neighbours make the lesions of F1, TPR and FDR. The code of the Shifts challenge has 6.
+    f1_inclusive : bool
+        Whether an IoU of exactly `MIN_IOU` is enough for them, as in that code; the paper says more.
+    brats_large_mm3 : float
+        From which volume on BraTS-METS 2026 scores the outline of a true lesion; smaller ones are only to be found.
+        The challenge names 27; its package has 20 where nothing is given.
+    brats_min_dice : float
+        From which Dice on a lesion counts as found there. Participants give 0.2 to the package, which has 0.1 where
+        nothing is given.
+    froc_min_mm3 : tuple of float
+        Free-response curves are made for each of these least volumes of a lesion.
+    """
+
+    f1_connectivity: int = 26
+    f1_inclusive: bool = False
+    brats_large_mm3: float = 27.0
+    brats_min_dice: float = 0.2
+    froc_min_mm3: tuple[float, ...] = (0.0,)
+
+
+RULES = Rules()
 
 
 @dataclass(frozen=True)
@@ -279,6 +315,87 @@ def score_lesionwise(prediction: np.ndarray, truth: np.ndarray, *, affine: np.nd
 
 def _box_around(boxes):
     return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
+
+
+def normalised_surface_dice(prediction: np.ndarray, truth: np.ndarray, *, spacing_mm: Sequence[float]) -> float:
+    """Return the normalised surface Dice (NSD) of panoptica, with the shortest edge of a voxel as tolerance.
+
+    The surface of a mask is its voxels that have one of the 6 neighbours outside. The share of them that is within
+    the tolerance of the other surface is taken of either mask; the NSD is the mean of both shares. That of Nikolov et
+    al. 2018 goes by area instead, and differs.
+
+    Parameters
+    ----------
+    prediction, truth : (X, Y, Z) bool
+        Neither empty.
+    spacing_mm : (3,) float
+    """
+    surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in _masks(prediction, truth)]
+    distances = [ndimage.distance_transform_edt(~surface, sampling=spacing_mm) for surface in surfaces]
+    shares = [distances[1][surfaces[0]], distances[0][surfaces[1]]]
+    return float(np.mean([(share <= min(spacing_mm)).mean() for share in shares]))
+
+
+@dataclass(frozen=True)
+class Lesionwise2026:
+    """BraTS-METS scores of one tissue in one scan, by the rules since 2026; NaN where there is nothing to score.
+
+    Parameters
+    ----------
+    dice, nsd : float
+        Means over large true lesions and all false ones, which score 0 like missed ones; NaN without a large true one.
+    small_f1 : float
+        F1 of small true lesions, with false ones of all sizes; NaN without a small true one.
+    """
+
+    dice: float
+    nsd: float
+    small_f1: float
+
+
+def score_lesionwise_2026(
+    prediction: np.ndarray, truth: np.ndarray, *, affine: np.ndarray, rules: Rules = RULES
+) -> Lesionwise2026:
+    """Score lesion by lesion, as BraTS-METS does since 2026.
+
+    Connected components (26 neighbours) are matched one to one so that the sum of their Dice is highest; one voxel in
+    common can be enough. Predicted ones without a match are false, whatever their size. Nothing is dilated. A scan
+    without a true lesion has no score, however many lesions are predicted in it.
+
+    Parameters
+    ----------
+    prediction, truth : (X, Y, Z) bool
+    affine : (4, 4) float
+    rules : Rules
+        Which lesions are large, and what is found.
+    """
+    # An oblique affine has 0.99999997 mm for 1 mm: too little for lesions of exactly 27 mm3 or exactly one voxel off.
+    spacing = np.round(Grid(np.shape(truth), np.asarray(affine)).spacing_mm, 4)[::-1]
+    # The package numbers lesions along z, y, x and costs pairs so: of equally good matchings this one is its, too.
+    lesions = Lesions.of(*(np.ascontiguousarray(np.transpose(mask)) for mask in (prediction, truth)))
+    dice = 2 * lesions.common / (lesions.predicted_voxels[:, None] + lesions.true_voxels)
+    cost = np.where(lesions.common > 0, 1 - dice, 1 + 1e-6).T
+    pairs = {j: i for j, i in zip(*linear_sum_assignment(cost), strict=True) if lesions.common[i, j]}
+    false = len(dice) - len(pairs)
+    large = lesions.true_voxels * np.prod(spacing) >= rules.brats_large_mm3
+    mean_dice = mean_nsd = small_f1 = math.nan
+    if large.any():
+        outlined = [(pairs[j], j) for j in np.flatnonzero(large) if j in pairs]
+        n = int(large.sum()) + false
+        mean_dice = sum(dice[pair] for pair in outlined) / n
+        mean_nsd = sum(_nsd_of_pairs(lesions, outlined, spacing)) / n
+    if not large.all():
+        found = sum(dice[pairs[j], j] >= rules.brats_min_dice for j in np.flatnonzero(~large) if j in pairs)
+        small_f1 = 2 * found / (found + false + int((~large).sum()))
+    return Lesionwise2026(float(mean_dice), float(mean_nsd), float(small_f1))
+
+
+def _nsd_of_pairs(lesions, pairs, spacing):
+    predicted, true = ndimage.find_objects(lesions.predicted), ndimage.find_objects(lesions.true)
+    for i, j in pairs:
+        box = _box_around([predicted[i], true[j]])
+        masks = lesions.predicted[box] == i + 1, lesions.true[box] == j + 1
+        yield normalised_surface_dice(*masks, spacing_mm=spacing)
 
 
 @dataclass(frozen=True)

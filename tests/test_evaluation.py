@@ -16,7 +16,7 @@ from mettrail.images import Image
 from scipy import stats
 
 SHAPE = (30, 30, 20)
-KINDS = ("scans", "lesions", "probabilities", "summary", "tests")
+KINDS = ("scans", "lesions", "probabilities", "froc", "summary", "tests")
 
 
 def tissue(*blocks):
@@ -174,7 +174,7 @@ def test_two_methods_are_compared_on_scans_where_both_have_a_score(tmp_path):
     ours = {("A", "1"): tissue(ONE), ("A", "2"): tissue(), ("B", "1"): tissue(ONE)}
     theirs = ours | {("A", "2"): tissue(OTHER), ("B", "1"): tissue(ONE)}
     folders = [write(tmp_path / n, m) for n, m in (("l", ours), ("ours", ours), ("theirs", theirs))]
-    scans, _, _ = evaluation.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
+    scans, *_ = evaluation.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
     rows = tables.make_table(evaluation.compare_methods(scans, "theirs"), "evaluation_tests")
     where = {"subset": "all", "tissue": "whole"}
     dice = look_up(rows, score="dsc", **where)
@@ -195,7 +195,7 @@ def test_a_scan_that_one_method_has_no_rate_for_counts_for_neither(tmp_path):
     ours = truth | {("A", "2"): tissue(), ("B", "1"): tissue(ONE, OTHER)}
     theirs = truth | {("A", "2"): tissue(OTHER), ("C", "1"): tissue(ONE, OTHER)}
     folders = [write(tmp_path / n, m) for n, m in (("l", truth), ("ours", ours), ("theirs", theirs))]
-    scans, _, _ = evaluation.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
+    scans, *_ = evaluation.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
     rows = tables.make_table(evaluation.compare_methods(scans, "theirs"), "evaluation_tests")
     row = look_up(rows, subset="all", tissue="whole", score="fdr")
     expected = stats.ttest_rel([0, 0, 0.5], [0, 0.5, 0], alternative="greater")
@@ -213,8 +213,8 @@ def test_groups_of_scans_by_number_of_lesions(tmp_path):
     truth = {(who, "1"): many(n) for who, n in (("A", 3), ("B", 4), ("C", 10), ("D", 11), ("E", 0))}
     found = truth | {("D", "1"): many(10), ("C", "1"): many(9), ("E", "1"): many(1)}
     labels, ours = write(tmp_path / "l", truth), write(tmp_path / "o", found)
-    scans, lesions, none = evaluation.score_methods({"ours": ours}, labels)
-    summary = evaluation.summarise(scans, lesions, none)
+    scans, lesions, none, curves = evaluation.score_methods({"ours": ours}, labels)
+    summary = evaluation.summarise(scans, lesions, none, curves)
     of = {
         g: look_up(summary, subset="all", tissue="whole", group=g, score="sensitivity") for g in ("1-3", "4-10", ">10")
     }
@@ -247,7 +247,7 @@ def test_first_visits_are_told_by_date_and_labels_count_as_numbers(tmp_path):
 
 def test_follow_ups_without_a_new_lesion_are_told_from_the_priors(tmp_path, folders):
     methods = {"ours": folders["ours"]}
-    scans, lesions, _ = evaluation.score_methods(methods, folders["labels"], aligned=True)
+    scans, lesions, *_ = evaluation.score_methods(methods, folders["labels"], aligned=True)
     whole = scans[scans["tissue"] == "whole"].set_index(["participant_id", "session_id"])
     known = {key: bool(value) for key, value in whole["known"].items()}
     assert [key for key, value in known.items() if value] == [("sub-C", "ses-2")]
@@ -260,13 +260,13 @@ def test_follow_ups_without_a_new_lesion_are_told_from_the_priors(tmp_path, fold
     for sub, ses, last in (("A", "2", "1"), ("C", "2", "1")):
         path = tmp_path / f"priors/sub-{sub}/ses-{ses}/anat/sub-{sub}_ses-{ses}_res-1mm_desc-prior_dseg.nii.gz"
         write_scan(path, TRUTH[sub, last][::2, ::2, ::2], coarse)
-    from_files, _, _ = evaluation.score_methods(methods, folders["labels"], priors=tmp_path / "priors")
+    from_files, *_ = evaluation.score_methods(methods, folders["labels"], priors=tmp_path / "priors")
     pd.testing.assert_frame_equal(from_files, scans)
-    unknown, _, _ = evaluation.score_methods(methods, folders["labels"])
+    unknown, *_ = evaluation.score_methods(methods, folders["labels"])
     assert unknown["known"].isna().sum() == 2 * 5
     # Follow-ups stay what they are where nobody labelled a visit before.
     alone = write(tmp_path / "alone", {("C", "2"): TRUTH["C", "2"]})
-    second, _, _ = evaluation.score_methods(methods, alone, priors=tmp_path / "priors", labelled_only=True)
+    second, *_ = evaluation.score_methods(methods, alone, priors=tmp_path / "priors", labelled_only=True)
     row = second[second["tissue"] == "whole"].iloc[0]
     assert (bool(row["first"]), bool(row["known"]), row["n_vanished"]) == (False, True, 1)
     path.unlink()
@@ -281,8 +281,8 @@ def test_the_domain_of_ndsc_is_the_brain_mask(tmp_path):
     brain = np.zeros(SHAPE, np.uint8)
     brain[:15, :15, :15] = 1
     write_scan(tmp_path / "m/sub-A/ses-1/anat/sub-A_ses-1_desc-brain_mask.nii.gz", brain)
-    whole, _, _ = evaluation.score_methods({"ours": ours}, labels)
-    masked, _, _ = evaluation.score_methods({"ours": ours}, labels, masks=tmp_path / "m")
+    whole, *_ = evaluation.score_methods({"ours": ours}, labels)
+    masked, *_ = evaluation.score_methods({"ours": ours}, labels, masks=tmp_path / "m")
     assert masked["dsc"].equals(whole["dsc"])
     assert masked.loc[0, "ndsc"] < whole.loc[0, "ndsc"]
     with pytest.raises(InputError, match="0 brain masks"):
@@ -405,7 +405,7 @@ def test_a_prediction_without_labels_is_refused_unless_it_is_to_be_left_out(tmp_
     labels = write(tmp_path / "l", {key: data for key, data in TRUTH.items() if key[0] != "B"})
     with pytest.raises(InputError, match="without labels: sub-B_ses-1"):
         evaluation.score_methods({"ours": ours}, labels)
-    scans, _, _ = evaluation.score_methods({"ours": ours}, labels, labelled_only=True)
+    scans, *_ = evaluation.score_methods({"ours": ours}, labels, labelled_only=True)
     assert set(scans["participant_id"]) == {"sub-A", "sub-C"}
 
 
@@ -445,7 +445,7 @@ def test_what_is_no_method_is_refused(folders):
     for arguments in (["ours"], ["=a"], ["a=b", "a=c"]):
         with pytest.raises(InputError, match="NAME=VALUE"):
             evaluation.read_pairs(arguments, example="ours=a/b")
-    scans, _, _ = evaluation.score_methods({"ours": folders["ours"]}, folders["labels"])
+    scans, *_ = evaluation.score_methods({"ours": folders["ours"]}, folders["labels"])
     with pytest.raises(InputError, match="one of ours"):
         evaluation.compare_methods(scans, "theirs")
 

@@ -55,15 +55,27 @@ class Rules:
     brats_min_dice : float
         From which Dice on a lesion counts as found there. Participants give 0.2 to the package, which has 0.1 where
         nothing is given.
-    froc_min_mm3 : tuple of float
-        Free-response curves are made for each of these least volumes of a lesion.
+    froc_min_mm3 : float
+        Least volume of a lesion in free-response curves.
     """
 
     f1_connectivity: int = 26
     f1_inclusive: bool = False
     brats_large_mm3: float = 27.0
     brats_min_dice: float = 0.2
-    froc_min_mm3: tuple[float, ...] = (0.0,)
+    froc_min_mm3: float = 0.0
+
+    def __post_init__(self):
+        expected = {
+            "f1_connectivity": ("6, 18 or 26", self.f1_connectivity in (6, 18, 26)),
+            "brats_large_mm3": ("a volume", 0 <= self.brats_large_mm3 < math.inf),
+            "brats_min_dice": ("a Dice from 0 to 1", 0 <= self.brats_min_dice <= 1),
+            "froc_min_mm3": ("a volume", 0 <= self.froc_min_mm3 < math.inf),
+        }
+        for name, (what, fits) in expected.items():
+            if not fits:
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(option, found=str(getattr(self, name)), expected=what, advice="Give another number.")
 
 
 RULES = Rules()
@@ -469,6 +481,82 @@ def choose_threshold(probability: np.ndarray, truth: np.ndarray) -> Roc:
     if index[best] <= 0:
         return Roc(area, math.nan, math.nan, math.nan)
     return Roc(area, float(thresholds[best]), float(true_rate[best]), float(1 - false_rate[best]))
+
+
+@dataclass(frozen=True)
+class FreeResponse:
+    """True lesions of one scan, and at each of T thresholds those found and the false ones.
+
+    Parameters
+    ----------
+    n_truth : int
+    found, false : (T,) int
+    """
+
+    n_truth: int
+    found: np.ndarray
+    false: np.ndarray
+
+
+def count_free_response(
+    probability: np.ndarray,
+    truth: np.ndarray,
+    *,
+    thresholds: Sequence[float] = FROC_THRESHOLDS,
+    min_voxels: float = 0,
+) -> FreeResponse:
+    """Count what is found and what is false as the threshold falls (Bunch et al. 1977), as `Lesions` does.
+
+    A true lesion is found where it shares a voxel with a connected component (26 neighbours) at or above the
+    threshold; a component that shares none is false.
+
+    Parameters
+    ----------
+    probability, truth : (X, Y, Z) float, (X, Y, Z) bool
+    thresholds : (T,) float
+        Above 0.
+    min_voxels : float
+        Smaller true lesions are neither found nor missed, smaller components not false. A component of any size finds
+        a lesion, and one that touches a small true lesion is not false.
+    """
+    prediction, truth = np.asarray(probability), np.asarray(truth, bool)
+    lesions = cc3d.connected_components(truth, connectivity=26)[truth]
+    highest = np.zeros(lesions.max(initial=0) + 1, prediction.dtype)
+    np.maximum.at(highest, lesions, prediction[truth])
+    highest = highest[1:][np.bincount(lesions)[1:] >= min_voxels]
+    found = np.array([(highest >= threshold).sum() for threshold in thresholds])
+    false = np.zeros(len(thresholds), int)
+    for place in np.argsort(thresholds):
+        above = prediction >= thresholds[place]
+        box = ndimage.find_objects(above.view(np.uint8))
+        if not box:
+            break
+        # Where nothing is at or above this threshold, nothing is at or above a higher one.
+        prediction, truth, above = prediction[box[0]], truth[box[0]], above[box[0]]
+        components = cc3d.connected_components(above, connectivity=26)
+        voxels = np.bincount(components[above])
+        voxels[components[truth & above]] = 0
+        false[place] = (voxels >= max(min_voxels, 1)).sum()
+    return FreeResponse(len(highest), found, false)
+
+
+def sensitivity_at(
+    sensitivity: Sequence[float], false_per_scan: Sequence[float], *, rates: Sequence[float] = FROC_RATES
+) -> list[float]:
+    """Return the highest sensitivity of a free-response curve at no more than so many false lesions per scan.
+
+    Nothing is interpolated: each value belongs to a threshold. 0 where all have more; NaN without true lesions.
+
+    Parameters
+    ----------
+    sensitivity, false_per_scan : (T,) float
+    rates : sequence of float
+        Those of LUNA16 (Setio et al. 2017), which takes the mean over them.
+    """
+    sensitivity, false_per_scan = np.asarray(sensitivity, float), np.asarray(false_per_scan, float)
+    if np.isnan(sensitivity).any():
+        return [math.nan] * len(rates)
+    return [float(sensitivity[false_per_scan <= rate].max(initial=0.0)) for rate in rates]
 
 
 # --- Comparing methods and groups ----------------------------------------------------------------------------------

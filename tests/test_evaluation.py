@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, write_scan
-from mettrail import evaluation, images, tables
+from mettrail import evaluation, images, metrics, tables
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.evaluation import Visit
 from mettrail.images import Image
@@ -89,6 +89,24 @@ def test_a_missed_lesion_and_a_false_one_are_counted():
     assert (row["voxel_recall"], row["voxel_precision"]) == (0.5, pytest.approx(216 / 224))
     lesions = evaluation.score_lesions(Image(found, np.eye(4)), visit(truth))
     assert [(r["volume_mm3"], r["found"], r["dsc"]) for r in lesions] == [(216, True, 1), (216, False, 0)]
+
+
+def test_f1_can_be_that_of_the_code_of_shifts():
+    """A quarter of the first lesion is found; the second is two, corner to corner, of which one is found."""
+    truth = tissue(((3, 3, 3), 4, 1), ((15, 15, 5), 2, 1), ((17, 17, 7), 2, 1))
+    found = tissue(((3, 3, 3), 2, 1), ((5, 3, 3), 2, 1), ((15, 15, 5), 2, 1))
+    one = visit(truth)
+
+    def f1_tpr_fdr(**rules):
+        rows = evaluation.score_scan(Image(found, np.eye(4)), one, metrics.Rules(**rules))
+        whole = next(row for row in rows if row["tissue"] == "whole")
+        assert (whole["n_truth"], whole["n_predicted"], whole["sensitivity"]) == (2, 2, 1), "these are 26-connected"
+        return whole["f1"], whole["tpr"], whole["fdr"]
+
+    assert f1_tpr_fdr() == (0.5, 0.5, 0.5)
+    assert f1_tpr_fdr(f1_inclusive=True) == (1, 1, 0)
+    assert f1_tpr_fdr(f1_connectivity=6) == (0.4, pytest.approx(1 / 3), 0.5)
+    assert f1_tpr_fdr(f1_connectivity=6, f1_inclusive=True) == (pytest.approx(0.8), pytest.approx(2 / 3), 0)
 
 
 def test_scores_count_millimetres(oblique_affine):
@@ -388,6 +406,84 @@ def test_what_is_no_probability_map_or_no_threshold_is_refused(with_maps):
     for sub in ("A", "B"):
         write(val / "labels", {(sub, "1"): tissue()})
     refused("with lesions", thresholds={"ours": str(val / "ours")}, validation=(val / "labels", val / "masks"))
+
+
+# --- Free-response curves ------------------------------------------------------------------------------------------
+
+# Probabilities of voxels in a row and which of them are lesion; the last two are outside the brain. `test_metrics.py`
+# has the same three scans, one by one.
+IN_A_ROW = {
+    ("A", "1"): ((0, 0.6, 0.9, 0, 0.4, 0, 0.3, 0, 0.7, 0, 0.99), (1, 2, 6, 10)),
+    ("A", "2"): ((0.95, 0.15, 0.5, 0.5, 0.15, 0.2, 0.2, 0.2, 0, 0, 0.99), ()),
+    ("B", "1"): ((0.2, 0.2, 0.2, 0.2, 0.1, 0.2, 0.4, 0.2, 0.2, 0.2, 0.99), (4,)),
+}
+# Threshold, lesions found of 3, false lesions in 3 scans.
+BY_HAND = ((0.9, 1, 1), (0.5, 1, 3), (0.3, 2, 5), (0.1, 3, 3))
+
+
+def in_the_middle(row):
+    """A row of voxels with air around it."""
+    return np.pad(np.reshape(row, (-1, 1, 1)), ((0, 0), (1, 1), (1, 1)))
+
+
+@pytest.fixture
+def rows_of_voxels(tmp_path):
+    maps = {key: in_the_middle(np.float32(values)) for key, (values, _) in IN_A_ROW.items()}
+    truth = {key: in_the_middle(np.isin(np.arange(11), true).astype(np.uint8)) for key, (_, true) in IN_A_ROW.items()}
+    brain = in_the_middle((np.arange(11) < 9).astype(np.uint8))
+    write(tmp_path / "labels", truth)
+    write(tmp_path / "masks", dict.fromkeys(truth, brain), "desc-brain_mask")
+    for name in ("ours", "unsure"):
+        write(tmp_path / name, truth)
+    write(tmp_path / "ours", maps, "probseg")
+    return tmp_path
+
+
+def test_a_free_response_curve_is_as_on_paper(tmp_path, rows_of_voxels):
+    methods = [f"{name}={rows_of_voxels / name}" for name in ("ours", "unsure")]
+    done = run(tmp_path / "out", rows_of_voxels / "labels", *methods, "--masks", rows_of_voxels / "masks")
+    assert done.returncode == 0, done.stderr
+    curve = tables.read_table(tmp_path / "out/froc.csv", "evaluation_froc")
+    assert set(curve["method"]) == {"ours"}
+    for threshold, found, false in BY_HAND:
+        row = look_up(curve, subset="all", threshold=threshold)
+        assert (row["n_scans"], row["n_lesions"], row["n_found"], row["n_false"]) == (3, 3, found, false)
+        assert row["sensitivity"] == pytest.approx(found / 3, abs=1e-4)
+        assert row["false_per_scan"] == pytest.approx(false / 3, abs=1e-5)
+        assert row["merging"] == (threshold == 0.1), "fewer false lesions than at 0.3"
+    follow_up = look_up(curve, subset="follow-up", threshold=0.5)
+    assert (follow_up["n_scans"], follow_up["n_lesions"], follow_up["n_false"]) == (1, 0, 2)
+    assert math.isnan(follow_up["sensitivity"])
+    summary = tables.read_table(tmp_path / "out/summary.csv", "evaluation_summary")
+    at = {rate: look_up(summary, subset="all", score=f"froc_sensitivity_{rate}") for rate in (0.25, 0.5, 1, 2, 8)}
+    assert [row["mean"] for row in at.values()] == pytest.approx([0, 1 / 3, 1 / 3, 2 / 3, 2 / 3], abs=1e-5)
+    mean = look_up(summary, subset="all", score="froc_sensitivity")
+    assert (mean["n"], mean["mean"]) == (3, pytest.approx(8 / 21, abs=1e-5))
+    page = (tmp_path / "out/evaluation.md").read_text()
+    assert "| All scans (full) | ours | 3 | 3 | 0.00 | 0.00 | 0.33 | 0.33 | 0.67 | 0.67 | 0.67 | 0.38 |" in page
+    assert "No probability maps, hence no curve: unsure." in page
+    assert "](froc.svg)" in page
+    assert "ours" in (tmp_path / "out/froc.svg").read_text()
+
+
+def test_small_lesions_can_be_left_out_of_the_curve(tmp_path, rows_of_voxels):
+    arguments = [f"ours={rows_of_voxels / 'ours'}", "--masks", rows_of_voxels / "masks", "--froc-min-mm3", "2"]
+    assert run(tmp_path / "out", rows_of_voxels / "labels", *arguments).returncode == 0
+    curve = tables.read_table(tmp_path / "out/froc.csv", "evaluation_froc")
+    for threshold, false in ((0.9, 0), (0.5, 1), (0.3, 1), (0.1, 1)):
+        row = look_up(curve, subset="all", threshold=threshold)
+        assert (row["min_mm3"], row["n_lesions"], row["n_found"], row["n_false"]) == (2, 1, 1, false)
+    assert "whole lesions of 2 mm³ or more" in (tmp_path / "out/evaluation.md").read_text()
+
+
+def test_without_maps_or_masks_there_is_no_curve_and_the_page_says_why(tmp_path, rows_of_voxels):
+    for method, more, why in (("unsure", ["--masks", rows_of_voxels / "masks"], "no method has a probability map"),
+                              ("ours", [], "they need brain masks")):  # fmt: skip
+        done = run(tmp_path / "out", rows_of_voxels / "labels", f"{method}={rows_of_voxels / method}", *more)
+        assert done.returncode == 0, done.stderr
+        assert len(tables.read_table(tmp_path / "out/froc.csv", "evaluation_froc")) == 0
+        assert f"No curves: {why}" in (tmp_path / "out/evaluation.md").read_text()
+        assert "no probability map" in (tmp_path / "out/froc.svg").read_text()
 
 
 # --- Bad input -----------------------------------------------------------------------------------------------------

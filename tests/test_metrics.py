@@ -103,6 +103,7 @@ SINCE_2026 = {
     "two with a gap of 1, one found": ([ONE, ((10, 5, 5), 4)], [ONE], 0.5, 0.5, math.nan),
     "one over two": ([ONE, ((13, 5, 5), 4)], [((5, 5, 5), (12, 4, 4))], 0.25, 0.35526316, math.nan),
     "two on one": ([((5, 5, 5), (12, 4, 4))], [ONE, ((13, 5, 5), 4)], 0.25, 0.35526316, math.nan),
+    "small found, one false": ([SMALL], [SMALL, ((5, 25, 5), 1)], math.nan, math.nan, 0.66666667),
     "one right, one small missed, one false": ([ONE, SMALL], [ONE, ((5, 25, 5), 1)], 0.5, 0.5, 0),
     "best of all, not best first": (
         [((5, 5, 5), (10, 4, 4)), ((16, 5, 5), 4)],
@@ -249,6 +250,14 @@ def test_what_touches_at_a_corner_is_one_lesion_or_two():
     assert Lesions.of(corner, corner, connectivity=6).count().n_truth == 2
 
 
+@pytest.mark.parametrize("shape", [(3, 1, 1), (1, 5, 5), (3, 3, 3)])
+def test_voxels_packed_as_tightly_as_can_be_are_lesions_each(shape):
+    every_other = np.zeros(shape, bool)
+    every_other[::2, ::2, ::2] = True
+    counts = Lesions.of(every_other, every_other).count()
+    assert counts.n_truth == counts.found == every_other.sum()
+
+
 def test_panoptic_quality():
     truth = blocks(((2, 2, 2), (9, 1, 1)), OTHER)
     prediction = blocks(((2, 2, 2), (8, 1, 1)), ((30, 5, 5), 2))
@@ -353,6 +362,76 @@ def test_the_curve_is_that_of_scikit_learn():
     found = probability >= roc.threshold
     assert roc.sensitivity == pytest.approx(found[truth].mean())
     assert roc.specificity == pytest.approx((~found[~truth]).mean())
+
+
+# --- Free-response curves ------------------------------------------------------------------------------------------
+
+FALLING = (0.9, 0.5, 0.3, 0.1)
+# Probabilities and true voxels of three scans of nine voxels in a row, counted on paper: found and false at FALLING.
+BY_HAND = {
+    "two lesions": ((0, 0.6, 0.9, 0, 0.4, 0, 0.3, 0, 0.7), (1, 2, 6), (1, 1, 2, 2), (0, 1, 2, 2)),
+    "none": ((0.95, 0.15, 0.5, 0.5, 0.15, 0.2, 0.2, 0.2, 0), (), (0, 0, 0, 0), (1, 2, 2, 1)),
+    "one, in a merged component": ((0.2, 0.2, 0.2, 0.2, 0.1, 0.2, 0.4, 0.2, 0.2), (4,), (0, 0, 0, 1), (0, 0, 1, 0)),
+}
+# The same where lesions and components of one voxel do not count.
+FROM_TWO_VOXELS = {
+    "two lesions": (1, (1, 1, 1, 1), (0, 0, 0, 0)),
+    "none": (0, (0, 0, 0, 0), (0, 1, 1, 1)),
+    "one, in a merged component": (0, (0, 0, 0, 0), (0, 0, 0, 0)),
+}
+
+
+def in_a_row(name):
+    probability, true, *_ = BY_HAND[name]
+    truth = np.isin(np.arange(9), true).reshape(9, 1, 1)
+    return np.reshape(probability, (9, 1, 1)).astype(np.float32), truth
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_what_is_found_and_false_at_each_threshold_is_as_on_paper(name):
+    counted = metrics.count_free_response(*in_a_row(name), thresholds=FALLING)
+    _, true, found, false = BY_HAND[name]
+    assert counted.n_truth == {3: 2, 0: 0, 1: 1}[len(true)]
+    assert (tuple(counted.found), tuple(counted.false)) == (found, false)
+
+
+@pytest.mark.parametrize("name", FROM_TWO_VOXELS)
+def test_lesions_and_components_below_the_least_size_do_not_count(name):
+    counted = metrics.count_free_response(*in_a_row(name), thresholds=FALLING, min_voxels=2)
+    assert (counted.n_truth, tuple(counted.found), tuple(counted.false)) == FROM_TWO_VOXELS[name]
+
+
+def test_at_each_threshold_lesions_are_those_of_a_mask():
+    rng = np.random.default_rng(7)
+    truth = ndimage.gaussian_filter(rng.normal(size=SHAPE), 1.5) > 0.12
+    probability = ndimage.gaussian_filter(rng.normal(size=SHAPE) + 2 * truth, 1).astype(np.float32)
+    probability = np.clip(0.5 + probability / 2, 0, 1)
+    counted = metrics.count_free_response(probability, truth, min_voxels=4)
+    by_mask = [Lesions.of(probability >= threshold, truth) for threshold in metrics.FROC_THRESHOLDS]
+    large = by_mask[0].true_voxels >= 4
+    assert counted.n_truth == large.sum() > 5
+    assert counted.found.tolist() == [int(lesions.found[large].sum()) for lesions in by_mask]
+    assert counted.false.tolist() == [lesions.count_false(min_voxels=4) for lesions in by_mask]
+    assert len(set(counted.false.tolist())) > 10
+
+
+def test_sensitivity_at_so_many_false_lesions_belongs_to_a_threshold():
+    curve = (0.2, 0.5, 0.4, 0.8), (0.3, 0.5, 1.5, 9)
+    assert metrics.sensitivity_at(*curve) == [0, 0, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert metrics.sensitivity_at(*curve, rates=(0.3, 0.49, 9)) == [0.2, 0.2, 0.8]
+    assert all(map(math.isnan, metrics.sensitivity_at([math.nan, math.nan], [0, 1])))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("f1_connectivity", 8), ("brats_large_mm3", -1), ("brats_min_dice", 1.5), ("froc_min_mm3", math.nan)],
+)
+def test_a_rule_that_is_none_is_refused(option, value):
+    with pytest.raises(InputError, match=f"--{option.replace('_', '-')}"):
+        metrics.Rules(**{option: value})
+
+
+# --- Methods and groups --------------------------------------------------------------------------------------------
 
 
 def scores(*values):

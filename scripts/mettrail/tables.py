@@ -597,11 +597,11 @@ EVALUATION_PROBABILITIES = (
 )  # fmt: skip
 EVALUATION_FROC = (
     _METHOD, _SUBSET, _TISSUE,
-    _float("min_mm3", "Least volume: smaller true lesions are neither found nor missed, smaller false ones no false.",
+    _float("min_mm3", "Least volume of a lesion: smaller ones are neither found nor missed nor false.",
            "mm^3"),
     _float("threshold", "Connected components of voxels with at least this probability are predicted lesions.", "1"),
     _int("n_scans", "Scans with a probability map, also those without a lesion."),
-    _int("n_lesions", "True lesions inside the brain mask, where all of this table is counted."),
+    _int("n_lesions", "True lesions from min_mm3 on inside the brain mask, where all of this table is counted."),
     _int("n_found", "True lesions that share a voxel with a predicted one."),
     _int("n_false", "Predicted lesions that share no voxel with a true one."),
     _float("sensitivity", "n_found over n_lesions.", "1"),

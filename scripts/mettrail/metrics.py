@@ -526,17 +526,19 @@ def count_free_response(
     highest = highest[1:][np.bincount(lesions)[1:] >= min_voxels]
     found = np.array([(highest >= threshold).sum() for threshold in thresholds])
     false = np.zeros(len(thresholds), int)
-    for place in np.argsort(thresholds):
-        above = prediction >= thresholds[place]
-        box = ndimage.find_objects(above.view(np.uint8))
-        if not box:
-            break
-        # Where nothing is at or above this threshold, nothing is at or above a higher one.
-        prediction, truth, above = prediction[box[0]], truth[box[0]], above[box[0]]
-        components = _components(above, 26)
-        voxels = np.bincount(components[above])
-        voxels[components[truth & above]] = 0
-        false[place] = (voxels >= max(min_voxels, 1)).sum()
+    rising = np.argsort(thresholds)
+    # What is connected above a threshold is so above a lower one: all happens inside the components of the lowest.
+    widest = _components(prediction >= thresholds[rising[0]], 26)
+    for number, box in enumerate(ndimage.find_objects(widest), start=1):
+        inside, true = np.where(widest[box] == number, prediction[box], 0), truth[box]
+        for place in rising:
+            above = inside >= thresholds[place]
+            if not above.any():
+                break
+            components = _components(above, 26)
+            voxels = np.bincount(components[above])
+            voxels[components[above & true]] = 0
+            false[place] += (voxels >= max(min_voxels, 1)).sum()
     return FreeResponse(len(highest), found, false)
 
 

@@ -45,12 +45,15 @@ SENSITIVITY = """setting value default n_sessions n_sessions_changed n_sessions_
 n_patients_changed n_patients_progression_changed n_tracks_total changes"""
 EVALUATION_SCANS = """method participant_id session_id tissue first known empty truth_mm3 predicted_mm3 dsc ndsc
 voxel_recall voxel_precision hd95_mm n_truth n_predicted f1 tpr fdr n_found sensitivity n_false n_false_10mm3
-dsc_found lesionwise_dsc lesionwise_hd95_mm pq rq sq n_new n_vanished n_vanished_left n_false_vanished"""
+dsc_found lesionwise_dsc lesionwise_hd95_mm lesionwise_dsc_2026 lesionwise_nsd_2026 small_f1_2026 pq rq sq n_new
+n_vanished n_vanished_left n_false_vanished"""
 EVALUATION_LESIONS = """method participant_id session_id lesion first known new volume_mm3 diameter_mm diameter_group
 found dsc ndsc"""
 EVALUATION_PROBABILITIES = """method participant_id session_id first known n_truth auc youden_threshold
 youden_sensitivity youden_specificity threshold threshold_from threshold_dsc threshold_recall threshold_precision
 threshold_sensitivity threshold_n_false threshold_n_false_10mm3"""
+EVALUATION_FROC = """method subset tissue min_mm3 threshold n_scans n_lesions n_found n_false sensitivity false_per_scan
+merging"""
 EVALUATION_SUMMARY = "method subset tissue group score n mean sd"
 EVALUATION_TESTS = "method test against subset tissue group score n statistic p"
 PROMISED = {
@@ -62,6 +65,7 @@ PROMISED = {
     "evaluation_scans": EVALUATION_SCANS,
     "evaluation_lesions": EVALUATION_LESIONS,
     "evaluation_probabilities": EVALUATION_PROBABILITIES,
+    "evaluation_froc": EVALUATION_FROC,
     "evaluation_summary": EVALUATION_SUMMARY,
     "evaluation_tests": EVALUATION_TESTS,
 }

@@ -775,7 +775,12 @@ EVALUATION_SCANS = (
     _float("hd95_mm", "95th percentile of surface distance; 374 mm where one of both is empty, as in BraTS.", "mm"),
     _int("n_truth", "True lesions (26-connected)."),
     _int("n_predicted", "Predicted lesions."),
-    _float("f1", "F1 score of lesions that overlap by an IoU over 25 % (Andrearczyk et al. 2024).", "1"),
+    _float(
+        "f1",
+        "F1 score of lesions that overlap by an IoU over 25 % (Andrearczyk et al. 2024); with --f1-connectivity and "
+        "--f1-inclusive by these rules, and so tpr and fdr.",
+        "1",
+    ),
     _float("tpr", "True positive rate: true lesions that a predicted one overlaps so.", "1"),
     _float("fdr", "False discovery rate: predicted lesions that overlap no true one so.", "1"),
     _int("n_found", "True lesions that share a voxel with a predicted one."),
@@ -785,6 +790,19 @@ EVALUATION_SCANS = (
     _float("dsc_found", "Mean Dice of true lesions found with the predicted ones that touch them.", "1"),
     _float("lesionwise_dsc", "Lesion-wise Dice of BraTS-METS 2023.", "1"),
     _float("lesionwise_hd95_mm", "Lesion-wise HD95 of BraTS-METS 2023.", "mm"),
+    _float(
+        "lesionwise_dsc_2026",
+        "Lesion-wise Dice of BraTS-METS 2026, over true lesions from 27 mm^3 (--brats-large-mm3) and all false ones; "
+        "n/a without such a true lesion.",
+        "1",
+    ),
+    _float("lesionwise_nsd_2026", "Normalised surface Dice of the same, tolerance: the shortest voxel edge.", "1"),
+    _float(
+        "small_f1_2026",
+        "F1 score of smaller true lesions, found from a Dice of 0.2 (--brats-min-dice), with all false ones; n/a "
+        "without such a true lesion.",
+        "1",
+    ),
     _float("pq", "Panoptic quality of lesions matched at an IoU of 0.5: rq times sq.", "1"),
     _float("rq", "Recognition quality: F1 of these.", "1"),
     _float("sq", "Segmentation quality: mean IoU of these.", "1"),
@@ -821,13 +839,29 @@ EVALUATION_PROBABILITIES = (
     _int("threshold_n_false", "Lesions at threshold that share no voxel with a true one."),
     _int("threshold_n_false_10mm3", "Of these, those of 10 mm^3 and more."),
 )  # fmt: skip
+EVALUATION_FROC = (
+    _METHOD, _SUBSET, _TISSUE,
+    _float("min_mm3", "Least volume of a lesion: smaller ones are neither found nor missed nor false.",
+           "mm^3"),
+    _float("threshold", "Connected components of voxels with at least this probability are predicted lesions.", "1"),
+    _int("n_scans", "Scans with a probability map, also those without a lesion."),
+    _int("n_lesions", "True lesions from min_mm3 on inside the brain mask, where all of this table is counted."),
+    _int("n_found", "True lesions that share a voxel with a predicted one."),
+    _int("n_false", "Predicted lesions that share no voxel with a true one."),
+    _float("sensitivity", "n_found over n_lesions.", "1"),
+    _float("false_per_scan", "n_false over n_scans.", ""),
+    _bool("merging", "Whether it is below the threshold with the most false lesions: from there on predicted lesions "
+                     "merge, and the row is not part of the curve."),
+)  # fmt: skip
 EVALUATION_SUMMARY = (
     _METHOD, _SUBSET, _TISSUE,
     _enum("group", "Scans or lesions of the subset that count.", _SCORE_GROUPS),
     _text(
         "score",
         "A column of scans or probabilities, over scans; lesion_found, lesion_dsc, lesion_ndsc, over true lesions; "
-        "pooled_sensitivity, pooled_precision: n_found over all true lesions, and over n_found and n_false together.",
+        "pooled_sensitivity, pooled_precision: n_found over all true lesions, and over n_found and n_false together; "
+        "froc_sensitivity_0.125 to froc_sensitivity_8: highest sensitivity of the curve in froc at no more than so "
+        "many false lesions per scan; froc_sensitivity: their mean (LUNA16).",
     ),
     _int("n", "Scans or lesions with a value."),
     _float("mean", "Mean over them, in the unit of the score.", ""),
@@ -862,6 +896,7 @@ KINDS = {
     "evaluation_scans": EVALUATION_SCANS,
     "evaluation_lesions": EVALUATION_LESIONS,
     "evaluation_probabilities": EVALUATION_PROBABILITIES,
+    "evaluation_froc": EVALUATION_FROC,
     "evaluation_summary": EVALUATION_SUMMARY,
     "evaluation_tests": EVALUATION_TESTS,
 }
@@ -874,6 +909,7 @@ KEYS = {
     "evaluation_scans": ("method", "participant_id", "session_id", "tissue"),
     "evaluation_lesions": ("method", "participant_id", "session_id", "lesion"),
     "evaluation_probabilities": ("method", "participant_id", "session_id"),
+    "evaluation_froc": ("method", "subset", "tissue", "min_mm3", "threshold"),
     "evaluation_summary": ("method", "subset", "tissue", "group", "score"),
     "evaluation_tests": ("method", "test", "against", "subset", "tissue", "group", "score"),
 }

@@ -37,11 +37,14 @@ class Cohort:
         treatment_start_day.
     not_used : list of dict
         What was given and is not used: what, sub, reason, detail (see `leave_unused`).
+    treatments : dict
+        By label, for patients who have any: one row per treatment and target (see `treatments.Treatments`).
     """
 
     sessions: pd.DataFrame
     participants: dict[str, dict] = field(default_factory=dict)
     not_used: list[dict] = field(default_factory=list)
+    treatments: dict[str, list[dict]] = field(default_factory=dict)
 
 
 def columns(sequences: list[str]) -> list[str]:

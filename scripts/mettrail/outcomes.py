@@ -101,18 +101,15 @@ def follow_treatments(
             looks, track, day, until=again[0] if again else math.inf, resected=surgery, rano=rano, volume=volume
         )
         failed = story["local_failure_day"]
-        if failed is not None and treatment["treatment_type"] in RADIATION:
+        if failed is not None:
             low, high = rano["treatment_effect_days"]
-            story["treatment_effect_possible"] = bool(low <= failed - day <= high)
-        elif failed is not None:
-            story["treatment_effect_possible"] = False
-        if story["censored_reason"] in ("last_scan", "no_followup", "not_measurable") and death is not None:
+            radiation = treatment["treatment_type"] in RADIATION
+            story["treatment_effect_possible"] = radiation and low <= failed - day <= high
+        if failed is None and story["censored_reason"] != "no_pretreatment":
             if again:
                 story["censored_reason"] = "retreatment"
-            elif death >= story["censored_day"]:
+            elif death is not None:
                 story |= {"censored_reason": "death", "censored_day": death}
-        elif again and story["censored_reason"] in ("last_scan", "no_followup", "not_measurable"):
-            story["censored_reason"] = "retreatment"
         end = failed if failed is not None else story["censored_day"]
         rows.append(row | story | {"time_to_local_failure_days": end - day})
     return tables.make_table(rows, "treated_lesions")

@@ -830,7 +830,7 @@ _BETWEEN = {
     "prior": "string", "fragments": "string", "name": "string", "probable_miss": "boolean", "below_birth": "boolean",
     "days": "float", "slice_spacing_mm": "float", "ld_fragments_mm": "float",
 }  # fmt: skip
-_KNOWN = {c.name: c.dtype for c in (*LESIONS, *SESSIONS, *PATIENTS)} | _BETWEEN
+_KNOWN = {c.name: c.dtype for c in (*LESIONS, *SESSIONS, *PATIENTS, *TREATED_LESIONS)} | _BETWEEN
 
 
 def columns(kind: str) -> list[str]:

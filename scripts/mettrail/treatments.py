@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mettrail import points, tables
+from mettrail import jobs, points, tables
 from mettrail.cohort.treatments import ALL, LOCAL
 from mettrail.points import Finder
 from mettrail.tables import MISSING
@@ -175,6 +175,12 @@ def read_problems(paths: Iterable[str | Path]) -> list[dict]:
     """Read what `write_problems` wrote, as `cohort.list_problems` lists problems."""
     rows = [row for path in paths for row in tables.read_tsv(path, text=PROBLEM).to_dict("records")]
     return [row | {"ses": None, "log": ""} for row in rows]
+
+
+def describe_problems(paths: Iterable[str | Path]) -> list[str]:
+    """Return what is said of the patients' tables as lines to print; patients without results have none."""
+    rows = read_problems(path for path in paths if Path(path).exists() and not jobs.explain(path))
+    return [f"{row['stage'].upper()} {row['sub']}: {row['detail']}" for row in rows]
 
 
 class _History:

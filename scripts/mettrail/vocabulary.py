@@ -243,8 +243,6 @@ def markdown_table() -> str:
             limits = "" if math.isinf(cell.least) else f", at least {cell.least:g}"
             kind = "a whole number" if cell.kind == "count" else "a number"
             holds = f"{kind}{limits}" + ("" if math.isinf(cell.most) else f" and at most {cell.most:g}")
-                "" if math.isinf(cell.most) else f" and at most {cell.most:g}"
-            )
         else:
             holds = "; ".join(
                 f"`{word}`" + (f" ({', '.join(same)})" if same else "") for word, same in cell.words.items()

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import assessment, cohort, jobs, matching, tables, treatments, tsv
+from mettrail import assessment, cohort, jobs, matching, tables, tsv
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -45,4 +45,4 @@ with jobs.job(snakemake, failable=FILES) as output:
     tables.write_table(found.patients, output.patient, "patients")
     tables.write_table(found.treated, output.treated, "treated_lesions")
     tables.write_tsv(found.treatments, output.treatments)
-    treatments.write_problems(found.problems, output.problems)
+    cohort.write_problems(found.problems, output.problems)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mettrail
-from mettrail import cohort, figures, jobs, report, tables, treatments
+from mettrail import cohort, figures, jobs, report, tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -37,7 +37,7 @@ with jobs.job(snakemake, failable=("pictures", "brains", "registrations")) as ou
         },
         problems=cohort.list_problems(snakemake.params.sessions)
         + jobs.read_failures(snakemake.params.out)
-        + treatments.read_problems([snakemake.input.problems]),
+        + cohort.read_problems([snakemake.input.problems]),
         captions=report.read_captions(snakemake.params.captions, snakemake.params.settings),
         settings_hash=snakemake.params.config_hash,
         version=mettrail.__version__,

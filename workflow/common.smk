@@ -15,7 +15,7 @@ if sys.version_info[:2] not in ((3, 11), (3, 12)):
     )
 
 from mettrail import cohort as cohorts
-from mettrail import jobs, provenance, results, settings, treatments
+from mettrail import jobs, provenance, results, settings
 from mettrail.errors import InputError
 from mettrail.segmentation import choice, fusion, models, prediction
 from mettrail.segmentation import dataset as datasets
@@ -472,7 +472,7 @@ def end_run(succeeded):
     jobs.remove_placeholders(OUT)
     lines = jobs.describe_failures(jobs.read_failures(OUT))
     said = [sub_file("desc-inputs_problems.tsv").format(sub=sub) for sub in PATIENTS]
-    for line in treatments.describe_problems(said):
+    for line in cohorts.describe_found(said):
         print(line, file=sys.stderr)
     for line in lines:
         print(line, file=sys.stderr)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mettrail import jobs, points, tables
+from mettrail import points
 from mettrail.cohort.treatments import ALL, LOCAL
 from mettrail.points import Finder
 from mettrail.tables import MISSING
@@ -27,7 +27,6 @@ LISTED = (
     "participant_id", "treatment_id", "treatment_type", "treatment_day", "track_id", "dose_gy", "fractions",
     "isodose_pct",
 )  # fmt: skip
-PROBLEM = ("sub", "stage", "reason", "detail")
 
 
 def resolve(
@@ -57,7 +56,7 @@ def resolve(
         `COLUMNS`: one row per treatment and lesion; ``track_id`` is None where all the brain or body was treated. Days
         are on the time axis of the sessions.
     problems : list of dict
-        `PROBLEM`: rows that are not used, and what is doubtful about others. The stage is ``not used`` or ``doubt``.
+        See `cohort.write_problems`: rows that are not used, and what is doubtful about others.
     """
     history = _History(lesions, sessions)
     rows, problems, done = [], [], set()
@@ -164,23 +163,6 @@ def list_treatments(treatments: pd.DataFrame, t0: float) -> pd.DataFrame:
     """Return the list of a patient's treatments that is written: days are whole numbers from t0."""
     days = [None if pd.isna(day - t0) else int((day - t0 + 0.5) // 1) for day in treatments["treatment_day"]]
     return treatments.assign(treatment_day=pd.Series(days, index=treatments.index, dtype="Int64"))[list(LISTED)]
-
-
-def write_problems(problems: Iterable[Mapping], path: str | Path) -> None:
-    """Write what is said of a patient's tables in the course of a run."""
-    tables.write_tsv(pd.DataFrame(list(problems), columns=list(PROBLEM)), Path(path))
-
-
-def read_problems(paths: Iterable[str | Path]) -> list[dict]:
-    """Read what `write_problems` wrote, as `cohort.list_problems` lists problems."""
-    rows = [row for path in paths for row in tables.read_tsv(path, text=PROBLEM).to_dict("records")]
-    return [row | {"ses": None, "log": ""} for row in rows]
-
-
-def describe_problems(paths: Iterable[str | Path]) -> list[str]:
-    """Return what is said of the patients' tables as lines to print; patients without results have none."""
-    rows = read_problems(path for path in paths if Path(path).exists() and not jobs.explain(path))
-    return [f"{row['stage'].upper()} {row['sub']}: {row['detail']}" for row in rows]
 
 
 class _History:

@@ -2,9 +2,9 @@
 
 Uses nothing of the library: masks are compared voxel by voxel, identities by which track lies on which true lesion.
 Exits with 1 where a lesion of 5 mm or more was not found or changed its number, a volume over 0.5 mL is 15 % off, an
-event (new, absent, merged ...), the fate of a treated lesion or a response is not the one the phantom was made for; false lesions, and candidates
-that are none, are only listed. Nothing needs to be found at a visit that is not evaluable; whether it had to be, the
-responses tell.
+event (new, absent, merged ...), the fate of a treated lesion or a response is not the one the phantom was made for;
+false lesions, and candidates that are none, are only listed. Nothing needs to be found at a visit that is not
+evaluable; whether it had to be, the responses tell.
 """
 
 import sys

@@ -297,12 +297,12 @@ def resolve(finder, *rows):
 def test_points_and_names_become_lesions_and_all_those_that_were_there(finder):
     table, problems = resolve(
         finder, row("5;6;7"), row("L007"), row("all", day="70", session="n/a", name="t2"),
-        row("all", day="-5", name="t3"), row("all", kind="wbrt", day="80", name="w"),
+        row("all", day="1", name="t3"), row("all", kind="wbrt", day="80", name="w"),
         row("all", kind="immunotherapy", day="90", name="i"),
     )  # fmt: skip
     assert problems == []
     assert list(zip(table["treatment_id"], table["track_id"])) == [
-        ("t3", "L003"), ("t3", "L007"), ("t1", "L003"), ("t1", "L007"), ("t2", "L003"), ("t2", "L008"), ("w", None),
+        ("t1", "L003"), ("t1", "L007"), ("t3", "L003"), ("t3", "L007"), ("t2", "L003"), ("t2", "L008"), ("w", None),
         ("i", None),
     ]  # fmt: skip
     assert table["dose_gy"].tolist() == [20.0] * 8

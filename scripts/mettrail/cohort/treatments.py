@@ -145,7 +145,7 @@ class _Reader:
         try:
             given = self._judge(where, cells)
         except _BadCellError as err:
-            said = f"found {err.column} {show(cells.get(err.column, MISSING))}, expected {err}; the row is not used."
+            said = f"found {show(cells.get(err.column, MISSING))}, expected {err}; the row is not used."
             self.found.not_used.append(leave_unused(f"{where}, column {err.column}", self.sub, "bad_treatment", said))
             return
         for target in given.pop("targets"):

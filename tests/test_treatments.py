@@ -11,8 +11,8 @@ from mettrail.cohort.order import Axis
 from mettrail.cohort.treatments import read_treatments
 from mettrail.errors import InputError
 from mettrail.images import Image, write_labels
+from mettrail.overrides import read_overrides
 from mettrail.points import Finder, Place, locate, read_point
-from mettrail.rano import read_overrides
 from test_cohort import CE, dated, load
 
 FILE = "sub-01/sub-01_treatments.tsv"

@@ -5,7 +5,7 @@ rule assess:
         registries=of_all(REGISTRY),
         labels=of_all(rules.match.output.labels),
         names=of_all(rules.match.output.names),
-        # HOOK match: comparisons=of_all(rules.match.output.comparisons),
+        comparisons=of_all(rules.match.output.comparisons),
         overrides=overrides_of,
         frozen=frozen_trajectories,
     output:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mettrail import outcomes, tables, treatments
+from mettrail import growth, outcomes, tables, treatments
 from mettrail.points import Finder
 from mettrail.rano import assess_patient
 
@@ -78,10 +78,10 @@ def assess(
         overrides=treatments.as_overrides(resolved, overrides),
         overrides_source=overrides_source,
         frozen=frozen,
+        comparisons=comparisons,
         config_hash=config_hash,
-        # HOOK rano: comparisons=comparisons,
     )
-    # HOOK growth: final = growth.add_growth(final)
+    final = growth.add_growth(final, by_session)
     t0 = outcomes.start_day(patient, sessions, participant)
     how = {"rano": rano, "volume": volume, "comparisons": comparisons}
     treated = outcomes.follow_treatments(resolved, final, by_session, participant, t0=t0, **how)

@@ -17,7 +17,7 @@ from statsmodels.duration.survfunc import CumIncidenceRight
 
 from mettrail import tables
 from mettrail.cohort.order import START_FROM
-from mettrail.rano import at_least, target_response
+from mettrail.criteria import at_least, target_response
 from mettrail.treatments import FOCAL, RADIATION
 
 BEST = ("CR", "PR", "SD", "PD")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mettrail import points, rano, vocabulary
+from mettrail import overrides, points, vocabulary
 from mettrail.errors import InputError
 from mettrail.tables import MISSING
 from mettrail.tsv import bad_table, is_given, read_frame, read_table
@@ -91,7 +91,7 @@ def find_overrides(folder: Path, patients: list[str]) -> dict[str, str]:
             )
         # What is wrong with it is said now, and not by the last job but one.
         table = read_frame(path)
-        rano.read_overrides(table, source=str(path))
+        overrides.read_overrides(table, source=str(path))
         _require_points(table, path)
         found[sub] = str(path)
     return found

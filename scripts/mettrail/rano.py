@@ -1580,6 +1580,7 @@ def _session_rows(story):
             "evaluable": evaluable,
             "ne_reason": None if evaluable else _value(session, "ne_reason", "unknown"),
             "registration_qc": _value(session, "registration_qc"),
+            **{name: _value(session, name) for name in tables.BRAIN},
             "baseline_flag": story.baseline_flag,
             "n_targets": None if baseline is None else story.n_targets,
             "steroid_status": clinic["steroids"],

@@ -24,8 +24,8 @@ EVENTS = {"new": "new", "absent": "gone", "split": "split", "merged_into": "merg
 # Every cell of a session that follows from the criteria.
 RESPONSES = (
     "response_imaging_prospective", "response_imaging_final", "response_overall_prospective", "response_overall_final",
-    "response_volumetric", "target_response", "nontarget_response", "new_lesion", "steroid_status", "confirmed",
-    "session_role", "pd_reason",
+    "response_volumetric_prospective", "target_response", "nontarget_response", "new_lesion", "steroid_status",
+    "confirmed", "session_role", "pd_reason",
 )  # fmt: skip
 SUMS = ("sum_ld_mm", "nadir_sum_ld_mm")
 PATIENT = (

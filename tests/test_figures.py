@@ -65,8 +65,6 @@ def lesion_table(participant="sub-A"):
                     else "n/a",
                     "confidence": "candidate" if role == "new" and i == 4 else "confirmed",
                     "ld_slice": "n/a",
-                    "ld_p1_ras": "n/a",
-                    "ld_p2_ras": "n/a",
                     "flags": "probable_miss" if track == "L004" and i == 1 else "n/a",
                 }
             )
@@ -109,7 +107,7 @@ def session_table(participant="sub-A"):
                 "response_imaging_final": RESPONSES[i],
                 "response_overall_prospective": RESPONSES[i],
                 "response_overall_final": RESPONSES[i],
-                "response_volumetric": ["n/a", "SD", "NE", "PR", "PR", "PD"][i],
+                "response_volumetric_prospective": ["n/a", "SD", "NE", "PR", "PR", "PD"][i],
                 "confirmed": ["n/a", "n/a", "n/a", "true", "true", "n/a"][i],
                 "pd_reason": "target;new" if i == 5 else "n/a",
                 "flags": "n/a",

@@ -326,7 +326,7 @@ def test_ends_of_the_diameter_are_where_the_lesion_is_in_the_world(oblique_affin
     tissue = np.zeros((12, 11, 5), np.uint8)
     tissue[2:9, 4, 2] = 1
     row = measure(tissue, oblique_affine)
-    ends = np.array([[float(v) for v in row[name].split(";")] for name in ("ld_p1_ras", "ld_p2_ras")])
+    ends = row[list(lesions.ENDPOINTS)].to_numpy(float).reshape(2, 3)
     expected = [(oblique_affine @ [x, 4, 2, 1])[:3] for x in (1.5, 8.5)]
     np.testing.assert_allclose(ends, expected, atol=6e-4)
     assert row["ld_mm"] == pytest.approx(7)

@@ -445,7 +445,7 @@ def test_a_lesion_from_before_baseline_that_comes_back_counts_as_new():
 def test_d7_volumes(volumes, expected):
     # Diameters are left as they are: only the volumes change.
     case = patient([seen(20, volume=1000 * ml) for ml in volumes])
-    assert rows(case)[2]["response_volumetric"] == expected
+    assert rows(case)[2]["response_volumetric_prospective"] == expected
 
 
 # The patients
@@ -519,7 +519,8 @@ def test_the_first_session_is_the_reference(drawn):
 
 def test_prospective_cells_need_no_later_session(drawn):
     kept = ("target_response", "nontarget_response", "new_lesion", "sum_ld_mm", "nadir_sum_ld_mm",
-            "response_imaging_prospective", "response_overall_prospective", "response_volumetric")  # fmt: skip
+            "response_imaging_prospective", "response_overall_prospective",
+            "response_volumetric_prospective")  # fmt: skip
     for one in drawn.values():
         for n, row in enumerate(one.responses):
             if row["session_role"] != "followup":

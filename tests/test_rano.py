@@ -938,15 +938,15 @@ def test_groups_by_number_of_lesions(n, group):
 def test_response_by_volumes(baseline, nadir, now, response):
     volumes = [{"ld_mm": 20.0, "vol_wl_mm3": 1000 * v} if v else 0 for v in (baseline, nadir, now)]
     _, sessions, _ = assess({"L001": volumes})
-    assert last(sessions, "response_volumetric") == response
+    assert last(sessions, "response_volumetric_prospective") == response
     assert last(sessions, "sum_vol_target_ml") == pytest.approx(now)
 
 
 def test_response_by_volumes_with_the_threshold_of_rano_2():
     """10, 3.5, 4.9 mL: 40 % more than the smallest."""
     tracks = {"L001": [{"ld_mm": 20, "vol_wl_mm3": 1000 * ml} for ml in (10, 3.5, 4.9)]}
-    assert last(assess(tracks)[1], "response_volumetric") == "SD"
-    assert last(assess(tracks, volume=VOLUME | {"pd": 0.40})[1], "response_volumetric") == "PD"
+    assert last(assess(tracks)[1], "response_volumetric_prospective") == "SD"
+    assert last(assess(tracks, volume=VOLUME | {"pd": 0.40})[1], "response_volumetric_prospective") == "PD"
 
 
 @pytest.mark.parametrize(("now", "response"), [(14.9, "SD"), (15.0, "PD")])
@@ -954,15 +954,15 @@ def test_growth_can_be_asked_of_the_diameter_of_the_sphere(now, response):
     """5 mm, as with the longest diameter; by volume a tenth of a millilitre is long reached."""
     tracks = {"L001": [{"ld_mm": ld, "vol_wl_mm3": math.pi / 6 * ld**3} for ld in (20, 10, now)]}
     strict = VOLUME | {"abs_rule": "diameter"}
-    assert last(assess(tracks, volume=strict)[1], "response_volumetric") == response
-    assert last(assess(tracks)[1], "response_volumetric") == "PD"
+    assert last(assess(tracks, volume=strict)[1], "response_volumetric_prospective") == response
+    assert last(assess(tracks)[1], "response_volumetric_prospective") == "PD"
 
 
 def test_cubes_of_the_diameters_agree_between_both_rules():
     # -30 % of a diameter is -65.7 % of its cube, +20 % is +72.8 %.
     for change, response in ((0.70, "PR"), (0.71, "SD"), (1.25, "PD")):
         _, sessions, patient = assess({"L001": [30, 30 * change]}, [0, 60])
-        assert last(sessions, "response_volumetric") == last(sessions, "target_response") == response
+        assert last(sessions, "response_volumetric_prospective") == last(sessions, "target_response") == response
     assert patient["best_response_volumetric"] == "PD"
 
 

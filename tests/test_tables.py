@@ -14,23 +14,33 @@ from mettrail.errors import InputError
 # The columns as the documentation promises them, written once more by hand.
 LESIONS = """participant_id session_id track_id days_from_t0 is_baseline status event merged_into n_fragments
 match_method match_score role measurable ld_mm perp_mm ld_feret_mm max3d_mm esd_mm extent_z_mm border_distance_mm
-ld_rano_mm ld_source bidim_mm2 surface_mm2 ld_slice ld_p1_ras ld_p2_ras n_voxels n_slices vol_wl_mm3 vol_et_mm3
-vol_nc_mm3 vol_ed_mm3 vol_wl_ml necrosis_fraction touches_border enhancing cx_mm cy_mm cz_mm cx_ref_mm cy_ref_mm
-cz_ref_mm ld_change_baseline_pct ld_change_nadir_pct vol_change_baseline_pct vol_change_nadir_pct lesion_response
-new_lesion_status mean_probability seen_by confidence prior_local_therapy flags"""
-SESSIONS = """session_id participant_id days_from_t0 session_role evaluable ne_reason registration_qc baseline_flag
-n_lesions n_candidates n_targets n_new n_absent n_subthreshold sum_ld_mm sum_ld_baseline_mm nadir_sum_ld_mm
-sum_ld_change_baseline_pct sum_ld_change_nadir_pct max_lesion_increase_mm sum_vol_target_ml total_vol_wl_ml
-total_vol_et_ml total_vol_nc_ml total_vol_ed_ml edema_unassigned_mm3 target_response target_response_continued
-nontarget_response nt_source new_lesion steroid_status clinical_status clinical_assumed
-response_imaging_prospective response_imaging_final response_overall_prospective response_overall_final
-response_volumetric confirmed pd_reason flags"""
+ld_rano_mm ld_source vol_rano_ml vol_source bidim_mm2 surface_mm2 ld_slice ld_p1_x_mm ld_p1_y_mm ld_p1_z_mm
+ld_p2_x_mm ld_p2_y_mm ld_p2_z_mm slice_spacing_mm n_voxels n_slices vol_wl_mm3 vol_et_mm3 vol_nc_mm3 vol_ed_mm3
+vol_wl_ml necrosis_fraction touches_border enhancing cx_mm cy_mm cz_mm cx_ref_mm cy_ref_mm cz_ref_mm
+ld_change_baseline_pct ld_change_nadir_pct vol_change_baseline_pct vol_change_nadir_pct lesion_response
+new_lesion_status mean_probability seen_by confidence region side vol_probability_low_ml vol_probability_high_ml
+ld_probability_low_mm ld_probability_high_mm vol_half_voxel_low_ml vol_half_voxel_high_ml ld_half_voxel_low_mm
+ld_half_voxel_high_mm vol_growth_ml_per_30_days vol_doubling_time_days prior_local_therapy flags"""
+SESSIONS = """session_id participant_id days_from_t0 session_role evaluable ne_reason registration_qc
+residual_shift_mm baseline_flag n_lesions n_candidates n_targets n_new n_absent n_subthreshold sum_ld_mm
+sum_ld_baseline_mm ref_sum_ld_mm nadir_sum_ld_mm sum_ld_change_baseline_pct sum_ld_change_nadir_pct
+max_lesion_increase_mm sum_vol_target_ml total_vol_wl_ml total_vol_et_ml total_vol_nc_ml total_vol_ed_ml
+edema_unassigned_mm3 sum_ld_final_mm sum_vol_target_final_ml total_vol_wl_final_ml total_vol_et_final_ml
+total_vol_nc_final_ml total_vol_ed_final_ml target_response target_response_continued nontarget_response nt_source
+new_lesion steroid_status clinical_status clinical_assumed response_imaging_prospective response_imaging_final
+response_overall_prospective response_overall_final response_imaging_continued response_overall_continued
+response_volumetric_prospective response_volumetric_final confirmed pd_reason flags"""
 PATIENTS = """participant_id n_sessions n_evaluable t0_source baseline_session baseline_flag n_lesions_baseline
 n_targets n_nontargets n_tracks_total n_new_total baseline_sum_ld_mm nadir_sum_ld_mm best_change_ld_pct
-baseline_vol_ml best_change_vol_pct best_response best_response_day best_response_confirmed
-best_response_volumetric progressed progression_day progression_reason time_to_progression_days ttp_event
-last_evaluable_day duration_of_response_days brain_metastasis_velocity_per_year lesion_count_group flags
-config_hash"""
+baseline_vol_ml best_change_vol_pct best_response best_response_day best_response_confirmed best_response_volumetric
+progressed progression_day progression_reason time_to_progression_days ttp_event last_evaluable_day
+duration_of_response_days brain_metastasis_velocity_first_per_year brain_metastasis_velocity_latest_per_year
+brain_metastasis_velocity_group local_failure_day distant_failure_day leptomeningeal_day salvage_day death_day
+last_contact_day first_event first_event_day lesion_count_group flags config_hash"""
+TREATED_LESIONS = """participant_id treatment_id track_id treatment_type treatment_day dose_gy fractions isodose_pct
+pretreatment_session pretreatment_ld_mm pretreatment_vol_ml nadir_ld_mm nadir_ld_day nadir_vol_ml nadir_vol_day
+best_response local_failure local_failure_day failure_by treatment_effect_possible failure_confirmed
+time_to_local_failure_days censored_day censored_reason salvage_day"""
 SENSITIVITY = """setting value default n_sessions n_sessions_changed n_sessions_changed_volumetric n_patients
 n_patients_changed n_patients_progression_changed n_tracks_total changes"""
 EVALUATION_SCANS = """method participant_id session_id tissue first known empty truth_mm3 predicted_mm3 dsc ndsc
@@ -47,6 +57,7 @@ PROMISED = {
     "lesions": LESIONS,
     "sessions": SESSIONS,
     "patients": PATIENTS,
+    "treated_lesions": TREATED_LESIONS,
     "sensitivity": SENSITIVITY,
     "evaluation_scans": EVALUATION_SCANS,
     "evaluation_lesions": EVALUATION_LESIONS,

@@ -26,6 +26,7 @@ from PIL import Image as Pixels
 from scipy import ndimage
 
 from mettrail.images import Image, require_same_grid, resample
+from mettrail.lesions import ENDPOINTS
 
 # Bright enough on black scans, dark enough on paper, neighbours told apart with red-green blindness too.
 TRACK_COLOURS = (
@@ -509,8 +510,12 @@ def _scale_bar(axes, box: tuple[float, float, float, float]) -> None:
 
 def _draw_chord(axes, row, view: _View) -> None:
     """Draw the longest diameter where the table knows its ends."""
-    ends = [_point(row.get(c)) for c in ("ld_p1_ras", "ld_p2_ras")] if row is not None else [None]
-    if any(e is None for e in ends):
+    ends = (
+        np.reshape([_number(row.get(name)) for name in ENDPOINTS], (2, 3))
+        if row is not None
+        else np.full((2, 3), np.nan)
+    )
+    if not np.isfinite(ends).all():
         return
     (x0, y0, _), (x1, y1, _) = (view.place(e) for e in ends)
     axes.plot([x0, x1], [y0, y1], color="white", lw=1.1, marker="o", ms=2.4, solid_capstyle="butt")
@@ -1058,15 +1063,6 @@ def _text(value) -> str:
 
 def _truth(value) -> bool | None:
     return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(_text(value).lower())
-
-
-def _point(value) -> np.ndarray | None:
-    """Read ``x;y;z``."""
-    try:
-        point = np.array([float(v) for v in str(value).split(";")])
-    except ValueError:
-        return None
-    return point if point.shape == (3,) and np.isfinite(point).all() else None
 
 
 def _label_number(track_id) -> int:

@@ -36,6 +36,9 @@ PROBES = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
 # Who may have seen a lesion; of several, the first says it.
 SEEN_BY = ("manual", "both", "detection", "resegmentation", "propagation", "sensitive")
 
+# Both ends of the longest diameter, RAS mm.
+ENDPOINTS = tuple(f"ld_p{end}_{axis}_mm" for end in (1, 2) for axis in "xyz")
+
 INSTANCE_COLUMNS = {
     "instance": "Int64",
     "below_birth": "boolean",
@@ -61,8 +64,7 @@ INSTANCE_COLUMNS = {
     "esd_mm": "float64",
     "surface_mm2": "float64",
     "ld_slice": "Int64",
-    "ld_p1_ras": "str",
-    "ld_p2_ras": "str",
+    **dict.fromkeys(ENDPOINTS, "float64"),
     "border_distance_mm": "float64",
     "touches_border": "boolean",
     "cx_mm": "float64",
@@ -538,8 +540,7 @@ class _AxialView:
             "bidim_mm2": best[0] * perp,
             "ld_feret_mm": float(max(feret.values())),
             "ld_slice": self.n_slices - 1 - level if self.stored_reversed else level,
-            "ld_p1_ras": _format_point(ends[0][:3]),
-            "ld_p2_ras": _format_point(ends[1][:3]),
+            **dict(zip(ENDPOINTS, np.concatenate([end[:3] for end in ends]))),
             "n_slices": len(levels),
             "extent_z_mm": len(levels) * self.slice_spacing_mm,
             "slice_spacing_mm": self.slice_spacing_mm,
@@ -786,7 +787,3 @@ def _reach_inside(mask, start, end, spacing_mm, gap_mm):
     reach = np.where(solid & ~blocked, far[:, 1:], 0).max(axis=1)
     first = np.where(solid.any(axis=1), far[np.arange(len(far)), solid.argmax(axis=1)], np.inf)
     return reach, first
-
-
-def _format_point(point: np.ndarray) -> str:
-    return ";".join(f"{value + 0.0:.3f}" for value in np.round(point, 3))

@@ -57,6 +57,7 @@ from mettrail import __version__, tables
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
 from mettrail.lesions import (
+    ENDPOINTS,
     INSTANCE_COLUMNS,
     TOLERANCE,
     Evidence,
@@ -94,7 +95,7 @@ MATCH_COLUMNS = {
 _SUMMED = ("n_voxels", "vol_wl_mm3", "vol_et_mm3", "vol_nc_mm3", "vol_ed_mm3", "vol_wl_ml", "surface_mm2")
 _OF_LARGEST = (
     *("ld_mm", "perp_mm", "bidim_mm2", "ld_feret_mm", "max3d_mm", "extent_z_mm", "n_slices"),
-    *("slice_spacing_mm", "ld_slice", "ld_p1_ras", "ld_p2_ras", "bbox_x_vox", "bbox_y_vox", "bbox_z_vox"),
+    *("slice_spacing_mm", "ld_slice", *ENDPOINTS, "bbox_x_vox", "bbox_y_vox", "bbox_z_vox"),
 )
 _ZERO_IF_GONE = (
     *_SUMMED,

@@ -20,6 +20,7 @@ import pandas as pd
 
 from mettrail import tables, vocabulary
 from mettrail.errors import InputError
+from mettrail.lesions import ENDPOINTS
 
 NA = "n/a"  # nothing to judge: no targets, no other lesions
 TOLERANCE = 1e-6
@@ -33,7 +34,6 @@ STEROID_INCREASE = 1.1  # times the baseline dose (ours)
 SMALL_LESION_MM, SMALL_LESION_SLICE_MM = 5.0, 1.5  # RANO-BM's option for thin slices
 # iRANO (Okada et al., Lancet Oncol 2015): progression within six months of immunotherapy waits for three months.
 IRANO_DAYS, IRANO_CONFIRM_DAYS = 183, 84
-DAYS_PER_YEAR = 365.25
 
 ZERO_IF_ABSENT = (
     "ld_mm", "perp_mm", "ld_feret_mm", "max3d_mm", "esd_mm", "extent_z_mm", "bidim_mm2", "surface_mm2", "n_voxels",
@@ -46,8 +46,8 @@ NEEDED = (
     "bbox_x_vox", "bbox_y_vox", "bbox_z_vox",
 )  # fmt: skip
 COPIED_IF_PRESENT = (
-    *ZERO_IF_ABSENT, "n_fragments", "match_method", "match_score", "border_distance_mm", "ld_slice", "ld_p1_ras",
-    "ld_p2_ras", "necrosis_fraction", "touches_border", "enhancing", "cx_mm", "cy_mm", "cz_mm", "cx_ref_mm",
+    *ZERO_IF_ABSENT, "n_fragments", "match_method", "match_score", "border_distance_mm", "ld_slice", *ENDPOINTS,
+    "slice_spacing_mm", "necrosis_fraction", "touches_border", "enhancing", "cx_mm", "cy_mm", "cz_mm", "cx_ref_mm",
     "cy_ref_mm", "cz_ref_mm", "mean_probability", "seen_by", "confidence",
 )  # fmt: skip
 
@@ -1625,7 +1625,7 @@ def _session_rows(story):
                 "response_imaging_final": end["imaging"],
                 "response_overall_prospective": now["overall"],
                 "response_overall_final": end["overall"],
-                "response_volumetric": now["volumetric"],
+                "response_volumetric_prospective": now["volumetric"],
                 "confirmed": confirmed[t],
                 "pd_reason": _joined(end["reasons"]),
             }
@@ -1750,8 +1750,6 @@ def _patient_row(story, session_rows):
     row["time_to_progression_days"] = max(end_day, 0.0) if not math.isnan(end_day) else None
     if best in ("CR", "PR"):
         row["duration_of_response_days"] = end_day - best_day
-    if last_day > 0:
-        row["brain_metastasis_velocity_per_year"] = n_new / (last_day / DAYS_PER_YEAR)
     flags += ["no_followup"] * (not course.evaluable[baseline + 1 :].any())
     row["flags"] = _joined([*flags, *assumed])
     return row

@@ -436,7 +436,7 @@ def _response_table(sessions):
         ("new_lesion", "new lesion"),
         ("response_imaging_final", "imaging"),
         ("response_overall_final", "overall"),
-        ("response_volumetric", "by volume"),
+        ("response_volumetric_prospective", "by volume"),
     )
     rows = []
     for s in sessions:

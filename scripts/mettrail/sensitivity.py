@@ -143,7 +143,8 @@ def vary_patient(
     -------
     DataFrame
         One row per variant and session: ``setting``, ``value`` (text), ``participant_id``, ``session_id``,
-        ``response_overall_final``, ``response_volumetric``, ``best_response``, ``progression_day``, ``n_tracks``.
+        ``response_overall_final``, ``response_volumetric_prospective``, ``best_response``, ``progression_day``,
+        ``n_tracks``.
     """
     kept: dict[str, list] = {}
     out = []
@@ -169,7 +170,9 @@ def vary_patient(
             overrides=mine,
         )
         patient = patients.iloc[0]
-        part = sessions[["participant_id", "session_id", "response_overall_final", "response_volumetric"]].assign(
+        part = sessions[
+            ["participant_id", "session_id", "response_overall_final", "response_volumetric_prospective"]
+        ].assign(
             setting=name,
             value=str(value),
             best_response=patient["best_response"],
@@ -238,7 +241,7 @@ def summarise(responses: pd.DataFrame, config: Mapping) -> list[dict]:
                 "default": str(config[block][key]) if key else None,
                 "n_sessions": len(now),
                 "n_sessions_changed": int(changed.sum()),
-                "n_sessions_changed_volumetric": int(differs("response_volumetric").sum()),
+                "n_sessions_changed_volumetric": int(differs("response_volumetric_prospective").sum()),
                 "n_patients": len(by_patient),
                 "n_patients_changed": int(by_patient.sum()),
                 "n_patients_progression_changed": int(progression.sum()),

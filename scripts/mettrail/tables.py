@@ -27,7 +27,7 @@ from mettrail.errors import InputError
 MISSING = "n/a"
 DTYPES = {"string": "str", "enum": "str", "integer": "Int64", "float": "float64", "boolean": "boolean"}
 # Decimals when written. Finer than any scan, coarse enough that a table does not pretend.
-DECIMALS = {"mm": 3, "mm^2": 3, "mm^3": 3, "mL": 6, "%": 3, "1": 4, "1/year": 3}
+DECIMALS = {"mm": 3, "mm^2": 3, "mm^3": 3, "mL": 6, "%": 3, "Gy": 3, "d": 2, "1": 4, "1/year": 3}
 # Numbers without a unit (means of any score, p) have as many figures instead.
 FIGURES = 6
 
@@ -94,6 +94,7 @@ _RESPONSE = {
     "NE": "not evaluable",
 }
 _OVERALL = _RESPONSE | {
+    "ND": "no disease: no lesion at this session, and none before",
     "uPD": "unconfirmed progression: only new lesions, under immunotherapy",
     "NON_CR_NON_PD": "no target lesions, and the others neither gone nor progressing",
 }
@@ -115,6 +116,10 @@ _FLAGS_LESION = {
     "merged_across_roles": "a target and another lesion became one: the target carries its size",
     "treatment_effect_possible": "grew in the months after radiation, which radiation itself can cause",
     "fov_edge": "touches the edge of the image",
+    "coalesced": "one with another lesion at this session: cut from it, or merged",
+    "weak_match": "match_score below the least share of match: frac: the lesion may be another one",
+    "dural": "a reader calls it dural, which is not measurable",
+    "nontarget_review": "grew as a non-target lesion that progresses would, while the overall tumour burden did not",
 }
 _FLAGS_SESSION = {
     "no_dates": "the order of sessions is known, the days are not",
@@ -130,6 +135,12 @@ _FLAGS_SESSION = {
     "brain_stripped": "the scan was an extracted brain already: what is above 0 was taken",
     "steroid_hold": "more steroids than at baseline: the response cannot be read",
     "treatment_effect_possible": "all that grew was irradiated months before",
+    "coalesced": "the sums hold lesions that touch: cut, merged, or measured again like with like",
+    "residual_shift": "lesions lay 2 mm or more from where the registration put them: undone, see residual_shift_mm",
+    "probable_miss": "a lesion was most likely overlooked here: its size is n/a",
+    "weak_match": "a lesion may be another one: see match_score",
+    "nontarget_review": "a non-target lesion grew, the overall tumour burden did not: a reader should decide",
+    "edema_progression": "edema at least doubled and grew by 10 mL since its smallest; never PD by itself",
 }
 _FLAGS_PATIENT = {
     "no_dates": "the order of sessions is known, the days are not: nothing can be confirmed",
@@ -193,8 +204,8 @@ LESIONS = (
     ),
     _float(
         "match_score",
-        "Strength of the match. overlap: shared volume over the smaller one; gap: distance in mm; split, merged: share "
-        "of the volume inside.",
+        "How well it fits where the lesion was last: share of the smaller of both masks that lies within match: "
+        "dilate_mm of the other. 1 is certain, 0 is farther away; merged: of its last mask in the other lesion.",
         "1",
     ),
     _enum(
@@ -235,11 +246,29 @@ LESIONS = (
         },
         revisable=True,
     ),
+    _float("vol_rano_ml", "Volume as it enters sums: see vol_source.", "mL", revisable=True),
+    _enum(
+        "vol_source",
+        "Where vol_rano_ml comes from.",
+        {
+            "measured": "vol_wl_ml",
+            "merged": "one with another lesion, which carries the volume of both (0), or carrying it itself",
+            "absent": "not seen, or no longer enhancing: 0",
+            "probable_miss": "not seen, yet back at the next session with its size: n/a",
+            "override": "a reader called it gone: 0",
+            "ne": "not evaluable: n/a",
+        },
+        revisable=True,
+    ),
     _float("bidim_mm2", "ld_mm times perp_mm; 0 if absent.", "mm^2"),
     _float("surface_mm2", "Area of its surface; 0 if absent.", "mm^2"),
     _int("ld_slice", "Index of the slice of ld_mm along the slice axis of the image, from 0."),
-    _text("ld_p1_ras", "One end of ld_mm: x;y;z in mm RAS+, the image's own space."),
-    _text("ld_p2_ras", "Its other end."),
+    *(
+        _float(f"ld_p{end}_{axis}_mm", f"{name} endpoint of ld_mm, {axis}, RAS+, the image's own space.", "mm")
+        for end, name in ((1, "First"), (2, "Second"))
+        for axis in "xyz"
+    ),
+    _float("slice_spacing_mm", "Distance of the axial slices of the image.", "mm"),
     _int("n_voxels", "Voxels of the whole lesion; 0 if absent."),
     _int("n_slices", "Axial slices with at least one of them; 0 if absent."),
     _float("vol_wl_mm3", "Volume of the whole lesion: enhancing and necrosis, without edema; 0 if absent.", "mm^3"),
@@ -300,6 +329,28 @@ LESIONS = (
             "candidate": "a suspicion only: it counts in no response until it is confirmed at a later session",
         },
     ),
+    _text("region", "Lobe or region of the brain at its centre, from an atlas; n/a outside."),
+    _enum("side", "Side of its centre.", {"left": "left", "right": "right", "midline": "within 5 mm of the midline"}),
+    *(
+        _float(f"{size}_{by}_{end}_{unit}", f"{what} {how}.", unit_)
+        for by, hows in (
+            ("probability", ("where the probability is at least 0.75", "where the probability is at least 0.25")),
+            ("half_voxel", ("if its edge lay half a voxel further in", "if its edge lay half a voxel further out")),
+        )
+        for size, what, unit, unit_ in (("vol", "Volume", "ml", "mL"), ("ld", "Longest diameter", "mm", "mm"))
+        for end, how in zip(("low", "high"), hows)
+    ),
+    _float(
+        "vol_growth_ml_per_30_days",
+        "Change of vol_rano_ml since the last evaluable session, per 30 days; n/a where it is no more than what half a "
+        "voxel of the edge makes of either volume.",
+        "mL",
+    ),
+    _float(
+        "vol_doubling_time_days",
+        "Days in which its volume doubles at that growth (negative: halves); n/a where the growth is.",
+        "d",
+    ),
     _bool("prior_local_therapy", "Irradiated or resected before this session, as far as recorded."),
     _flags(_FLAGS_LESION, revisable=True),
 )
@@ -316,6 +367,11 @@ SESSIONS = (
     _bool("evaluable", "Whether lesions could be measured and compared at this session."),
     _text("ne_reason", "Why not."),
     _text("registration_qc", "Outcome of the check of the alignment to the patient's first session."),
+    _float(
+        "residual_shift_mm",
+        "How far lesions still lay, in the median, from where the registration put them; undone before matching.",
+        "mm",
+    ),
     _enum(
         "brain_method",
         "What drew the brain mask.",
@@ -348,7 +404,17 @@ SESSIONS = (
     _int("n_subthreshold", "Components too small to start a lesion."),
     _float("sum_ld_mm", "Sum of ld_rano_mm over the targets; n/a if one cannot be measured.", "mm"),
     _float("sum_ld_baseline_mm", "The same at baseline.", "mm"),
-    _float("nadir_sum_ld_mm", "Smallest complete sum from baseline to the session before.", "mm"),
+    _float(
+        "ref_sum_ld_mm",
+        "The sum at baseline that this session is compared to: sum_ld_baseline_mm, but where lesions are one at one of "
+        "both sessions and apart at the other, both are measured cut as at the one where they are apart.",
+        "mm",
+    ),
+    _float(
+        "nadir_sum_ld_mm",
+        "Smallest complete sum from baseline to the session before, like ref_sum_ld_mm like with like.",
+        "mm",
+    ),
     _float("sum_ld_change_baseline_pct", f"Change of the sum from baseline; {_PCT}.", "%"),
     _float("sum_ld_change_nadir_pct", f"Change of the sum from its smallest before; {_PCT}.", "%"),
     _float(
@@ -362,6 +428,17 @@ SESSIONS = (
     _float("total_vol_nc_ml", "Of which necrosis.", "mL"),
     _float("total_vol_ed_ml", "Volume of all edema, also far from any lesion.", "mL"),
     _float("edema_unassigned_mm3", "Volume of edema too far from any lesion to belong to one.", "mm^3"),
+    _float("sum_ld_final_mm", "sum_ld_mm with all that is known now.", "mm", revisable=True),
+    _float("sum_vol_target_final_ml", "sum_vol_target_ml with all that is known now.", "mL", revisable=True),
+    *(
+        _float(
+            f"total_vol_{tissue}_final_ml",
+            f"total_vol_{tissue}_ml with all that is known now: n/a where a lesion was overlooked.",
+            "mL",
+            revisable=True,
+        )
+        for tissue in ("wl", "et", "nc", "ed")
+    ),
     _enum("target_response", "Response of the targets, as known at this session; n/a without targets.", _RESPONSE),
     _enum(
         "target_response_continued",
@@ -404,7 +481,27 @@ SESSIONS = (
         _OVERALL,
         revisable=True,
     ),
-    _enum("response_volumetric", "As response_imaging_prospective, volumes in place of diameters.", _OVERALL),
+    _enum(
+        "response_imaging_continued",
+        "response_imaging_prospective, where a confirmed PR that is no PD stays PR.",
+        _OVERALL,
+    ),
+    _enum(
+        "response_overall_continued",
+        "response_overall_prospective, where a confirmed PR that is no PD stays PR.",
+        _OVERALL,
+    ),
+    _enum(
+        "response_volumetric_prospective",
+        "As response_imaging_prospective, volumes in place of diameters.",
+        _OVERALL,
+    ),
+    _enum(
+        "response_volumetric_final",
+        "As response_imaging_final, volumes in place of diameters.",
+        _OVERALL,
+        revisable=True,
+    ),
     _bool("confirmed", "CR or PR: whether it lasted long enough to count; n/a for others.", revisable=True),
     _enum(
         "pd_reason",
@@ -471,11 +568,47 @@ PATIENTS = (
         revisable=True,
     ),
     _float(
-        "brain_metastasis_velocity_per_year",
-        "New lesions per year since t0 (Farris et al. 2017).",
+        "brain_metastasis_velocity_first_per_year",
+        "Confirmed new lesions since first treatment per year from it, at the first distant failure (Farris et al. "
+        "2017); n/a without one, or where the start of treatment is unknown.",
         "1/year",
         revisable=True,
     ),
+    _float(
+        "brain_metastasis_velocity_latest_per_year",
+        "The same at the latest distant failure.",
+        "1/year",
+        revisable=True,
+    ),
+    _enum(
+        "brain_metastasis_velocity_group",
+        "Risk group of the velocity at the first distant failure.",
+        {"low": "below 4 per year", "intermediate": "4 to 13", "high": "above 13"},
+        revisable=True,
+    ),
+    *(
+        _int(name, what, "d", revisable=True)
+        for name, what in (
+            ("local_failure_day", "First local failure of a treated lesion, from t0."),
+            ("distant_failure_day", "First appearance of the first new lesion, from t0."),
+            ("leptomeningeal_day", "Leptomeningeal disease, from t0, as given."),
+            ("salvage_day", "First further local treatment after the first, from t0."),
+            ("death_day", "Death, from t0, as given."),
+            ("last_contact_day", "Last contact, from t0: as given, else the last session."),
+        )
+    ),
+    _enum(
+        "first_event",
+        "What came first, for analyses of competing risks; of one day the first of this list.",
+        {
+            "local": "local failure",
+            "distant": "distant failure",
+            "death": "death",
+            "none": "none: censored at last_contact_day",
+        },
+        revisable=True,
+    ),
+    _int("first_event_day", "Its day, from t0; of none, last_contact_day.", "d", revisable=True),
     _enum(
         "lesion_count_group",
         "Lesions at baseline; n/a if none.",
@@ -485,6 +618,57 @@ PATIENTS = (
     _text("config_hash", "Fingerprint of the settings.", revisable=True),
 )
 
+# One row per lesion and local treatment, with what became of it.
+TREATED_LESIONS = (
+    _PARTICIPANT,
+    _text("treatment_id", "Treatment, as in the patient's treatments.tsv."),
+    _text("track_id", "Lesion."),
+    _text("treatment_type", "Type of treatment: srs, fsrt, wbrt, surgery, or as given."),
+    _int("treatment_day", "Day of the treatment, from t0.", "d"),
+    _float("dose_gy", "Total dose, as given.", "Gy"),
+    _int("fractions", "Number of fractions, as given."),
+    _float("isodose_pct", "Prescription isodose, as given.", "%"),
+    _text("pretreatment_session", "Last evaluable session up to the day of treatment with the lesion present."),
+    _float("pretreatment_ld_mm", "Longest diameter there.", "mm"),
+    _float("pretreatment_vol_ml", "Volume there.", "mL"),
+    _float("nadir_ld_mm", "Smallest longest diameter from the pre-treatment session to failure or last scan.", "mm"),
+    _int("nadir_ld_day", "Its day, from t0.", "d"),
+    _float("nadir_vol_ml", "Smallest volume from the pre-treatment session to failure or last scan.", "mL"),
+    _int("nadir_vol_day", "Its day, from t0.", "d"),
+    _enum("best_response", "Best response by diameter from the pre-treatment size.", _RESPONSE),
+    _bool("local_failure", "Whether it failed: see failure_by."),
+    _int("local_failure_day", "Day of the first failure, from t0; n/a if none.", "d"),
+    _enum(
+        "failure_by",
+        "What said so, joined by ;.",
+        {
+            "diameter": "at least 20 % and 5 mm above its smallest since treatment",
+            "volume": "at least 72.8 % and 0.1 mL above its smallest since treatment",
+        },
+        many=True,
+    ),
+    _bool(
+        "treatment_effect_possible", "Whether it failed in the months after radiation in which that can cause growth."
+    ),
+    _bool(
+        "failure_confirmed", "Whether the next evaluable session at least 28 days later says so too; n/a without one."
+    ),
+    _int("time_to_local_failure_days", "From treatment to local failure or censoring.", "d"),
+    _int("censored_day", "Day of censoring, from t0; n/a after a failure.", "d"),
+    _enum(
+        "censored_reason",
+        "Why it is censored.",
+        {
+            "last_scan": "no failure up to the last evaluable session",
+            "retreatment": "the lesion was treated again",
+            "no_followup": "no evaluable session after the treatment",
+            "no_pretreatment": "the lesion was not seen before the treatment",
+            "death": "the patient died",
+        },
+    ),
+    _int("salvage_day", "Day of the next local treatment of this lesion, from t0.", "d"),
+)
+
 # Not part of every run: the target `sensitivity` makes it.
 SENSITIVITY = (
     _text("setting", "Setting that was changed alone; the first row has them as they are."),
@@ -492,7 +676,7 @@ SENSITIVITY = (
     _text("default", "Its value in this run."),
     _int("n_sessions", "Sessions of the cohort."),
     _int("n_sessions_changed", "Of which response_overall_final is another one."),
-    _int("n_sessions_changed_volumetric", "Of which response_volumetric is another one."),
+    _int("n_sessions_changed_volumetric", "Of which response_volumetric_prospective is another one."),
     _int("n_patients", "Patients of the cohort."),
     _int("n_patients_changed", "Of whom best_response is another one."),
     _int("n_patients_progression_changed", "Of whom progression_day is another one."),
@@ -634,6 +818,7 @@ KINDS = {
     "lesions": LESIONS,
     "sessions": SESSIONS,
     "patients": PATIENTS,
+    "treated_lesions": TREATED_LESIONS,
     "sensitivity": SENSITIVITY,
     "evaluation_scans": EVALUATION_SCANS,
     "evaluation_lesions": EVALUATION_LESIONS,
@@ -646,6 +831,7 @@ KEYS = {
     "lesions": ("participant_id", "session_id", "track_id"),
     "sessions": ("participant_id", "session_id"),
     "patients": ("participant_id",),
+    "treated_lesions": ("participant_id", "treatment_id", "track_id"),
     "evaluation_scans": ("method", "participant_id", "session_id", "tissue"),
     "evaluation_lesions": ("method", "participant_id", "session_id", "lesion"),
     "evaluation_probabilities": ("method", "participant_id", "session_id"),

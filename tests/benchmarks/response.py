@@ -15,7 +15,12 @@ from scipy import ndimage
 
 MISSED, MISSED_BELOW_MM, FALSE_PER_SCAN, FALSE_MM, FALSE_APART_MM = 0.05, 5.0, 0.5, (3.0, 6.0), 6.0
 WANDER_VOX = 1.0
-COLUMNS = ("response_imaging_final", "response_overall_final", "response_imaging_prospective", "response_volumetric")
+COLUMNS = (
+    "response_imaging_final",
+    "response_overall_final",
+    "response_imaging_prospective",
+    "response_volumetric_prospective",
+)
 
 
 def degrade(patient, seed: int) -> list[np.ndarray]:

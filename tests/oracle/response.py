@@ -22,8 +22,8 @@ Choices where the specification leaves room (the first two are switches of `Read
 - Dose: "decreased" is below baseline / 1.1 (the mirror of "increased"); no baseline dose: "unknown" above 0.75 mg.
 - "worse" counts unless it is said not to be tumour-related.
 - A track absent at baseline that was most likely missed there (probable miss) is a non-target and not `recurrent`.
-- Volumes: with a nadir of 0, PD needs one target of >=0.1 mL. `response_volumetric` is the prospective imaging
-  response; the best volumetric response uses the final ones.
+- Volumes: with a nadir of 0, PD needs one target of >=0.1 mL. `response_volumetric_prospective` is the
+  prospective imaging response; the best volumetric response uses the final ones.
 - Columns without a suffix (target_response, nontarget_response, new_lesion, sums) are prospective; pd_reason is that of
   the final overall response.
 - `confirmed` of a session: from the first CR or PR to the one that confirms it; n/a unless its final response is CR or
@@ -583,7 +583,7 @@ COLUMNS = (
     "response_imaging_final",
     "response_overall_prospective",
     "response_overall_final",
-    "response_volumetric",
+    "response_volumetric_prospective",
     "sum_ld_mm",
     "nadir_sum_ld_mm",
     "steroid_status",
@@ -615,7 +615,7 @@ def assess(case, reading=None):
         row["response_imaging_final"] = patient.imaging(t, last)
         row["response_overall_prospective"] = patient.overall(t, t)
         row["response_overall_final"] = final[n][1]
-        row["response_volumetric"] = patient.imaging(t, t, "volume")
+        row["response_volumetric_prospective"] = patient.imaging(t, t, "volume")
         row["steroid_status"] = patient.steroids(t)
         row["clinical_status"] = visit.clinical or "unknown"
         if visit.clinical == "worse" and not patient.is_worse(t):

@@ -8,9 +8,7 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with jobs.job(snakemake, failable=("moving", "moving_mask", "moving_quality")) as output:
-    sound = brain.sound_positions(
-        snakemake.input.moving, snakemake.input.moving_mask, snakemake.input.moving_quality
-    )
+    sound = brain.sound_positions(snakemake.input.moving, snakemake.input.moving_mask, snakemake.input.moving_quality)
     if not sound:
         raise jobs.Skip("no earlier session of this patient can be used: this one is read like a first session")
     last = sound[-1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import itertools
 import sys
 import tempfile
 import zipfile
@@ -53,9 +54,9 @@ _INVERSE_MM, _REACH_MM = 4.0, 16.0
 # this much. Measured on a drawn head (tests/test_brain.py), not on the scans that the accuracy is quoted for.
 _EDGE_MM = 1.0
 # The atlas judges masks on points this far apart, up to so far from its brain, tilted by so much at first.
-_JUDGE_MM, _JUDGE_REACH_MM = 5.0, 15.0
-_JUDGE_PITCH = (-30, -15, 0, 15, 30)
-_JUDGE_STEPS = 15
+_JUDGE_MM, _JUDGE_REACH_MM = 5.0, 10.0
+_JUDGE_PITCH, _JUDGE_SHIFT_MM, _JUDGE_SCALE = (-30, -15, 0, 15, 30), (-20, 0, 20, 40), 0.9
+_JUDGE_STEPS = 30
 # A scan with more content than this, or content at its border, still has its head on.
 _MAX_NONZERO, _MAX_BORDER = 0.7, 0.05
 
@@ -126,7 +127,7 @@ def extract_brain(
     extracted = _find_extracted(head, volume_ml=volume_fail_ml, fit=fit_fail) if judged else None
 
     def draw(name: str) -> _Drawn:
-        mask = extracted or _find_brain(head, name, hd_bet_weights=hd_bet_weights, device=device, threads=threads)
+        mask = extracted or find_brain(head, name, hd_bet_weights=hd_bet_weights, device=device, threads=threads)
         volume = _volume_ml(mask)
         fit = atlas_fit(head, mask) if judged else None
         # Written so that a correlation that cannot be computed is flagged, too.
@@ -170,8 +171,33 @@ class _Drawn:
         }
 
 
-def _find_brain(head: Image, method: str, *, hd_bet_weights: str, device: str, threads: int) -> Image:
-    """Return the mask of one method, empty where it finds no brain."""
+def _volume_ml(mask: Image) -> float:
+    return float(mask.data.sum() * mask.voxel_volume_mm3 / 1000)
+
+
+def _no_brain(head: Image, found: str) -> InputError:
+    return InputError(
+        head.path or "scan",
+        found=found,
+        expected="a head scan, or an extracted brain",
+        advice="Look at the scan and its voxel size; try another strip: method.",
+        reason="no_brain",
+    )
+
+
+def find_brain(head: Image, method: str, *, hd_bet_weights: str, device: str, threads: int) -> Image:
+    """Return the mask of one method, as it is: empty where the method sees no brain.
+
+    Parameters
+    ----------
+    head, method, hd_bet_weights, device, threads
+        As for `extract_brain`.
+
+    Raises
+    ------
+    InputError
+        Weights are missing, or a head was given as an extracted brain.
+    """
     try:
         if method == "deepbet":
             return _by_deepbet(head, device=device, threads=threads)
@@ -185,20 +211,6 @@ def _find_brain(head: Image, method: str, *, hd_bet_weights: str, device: str, t
             raise
         print(f"{method}: {err}")
         return Image(np.zeros(head.data.shape, bool), head.affine)
-
-
-def _volume_ml(mask: Image) -> float:
-    return float(mask.data.sum() * mask.voxel_volume_mm3 / 1000)
-
-
-def _no_brain(head: Image, found: str) -> InputError:
-    return InputError(
-        head.path or "scan",
-        found=found,
-        expected="a head scan, or an extracted brain",
-        advice="Look at the scan and its voxel size; try another strip: method.",
-        reason="no_brain",
-    )
 
 
 def atlas_fit(head: Image, mask: Image) -> float:
@@ -218,47 +230,45 @@ def atlas_fit(head: Image, mask: Image) -> float:
     Returns
     -------
     float
-        Pearson correlation over all that is brain in the mask or in the atlas, where the scan reaches; points 5 mm
-        apart. NaN for an empty mask.
+        Pearson correlation over the atlas brain and 10 mm around it, where the scan reaches; points 5 mm apart. NaN
+        for an empty mask.
     """
     require_same_grid(head, mask)
-    if not mask.data.any():
+    covered = _block_mean(mask.like(mask.data.astype(np.float32)), _JUDGE_MM)
+    if not (covered.data > 0.5).any():
         return float("nan")
-    found = ndimage.find_objects(mask.data.astype(np.uint8))[0]
-    # With room for what smoothing spreads.
-    box = tuple(slice(max(s.start - 8, 0), min(s.stop + 8, n)) for s, n in zip(found, head.data.shape))
-    inside, data = mask.data[box], head.data[box]
+    scan = _block_mean(head, _JUDGE_MM)
     # Fat, vessels and tumours with contrast agent are brighter than any tissue the atlas has.
-    brain = np.where(inside, np.clip(data, 0, np.percentile(data[inside], 98)), 0)
-    affine = head.grid.crop(box).affine
-    scan, covered = (_coarser(Image(each, affine), _JUDGE_MM) for each in (brain, inside))
-    atlas, atlas_brain = _load_atlas(_JUDGE_MM)
+    top = np.percentile(scan.data[covered.data > 0.5], 98)
+    scan = scan.like(np.clip(scan.data, 0, top) * covered.data)
+    atlas, atlas_brain = (_block_mean(each, _JUDGE_MM) for each in _load_atlas(1.0))
+    atlas_brain = atlas_brain.like(atlas_brain.data > 0.5)
     near = grow_mask(atlas_brain, grow_mm=_JUDGE_REACH_MM).data
     expected, in_atlas = atlas.data[near], atlas_brain.data[near]
     points = transforms.map_points(np.argwhere(near), affine=atlas.affine)
     points -= points[in_atlas].mean(axis=0)
+    to_index, shape = transforms.invert(scan.affine), np.array(scan.data.shape)
 
-    def sample(image: Image, placed: np.ndarray) -> np.ndarray:
-        index = transforms.map_points(points, affine=transforms.invert(image.affine) @ placed).T
-        return ndimage.map_coordinates(image.data.astype(np.float32), index, order=1, mode="grid-constant")
-
-    def in_view(placed: np.ndarray) -> np.ndarray:
-        index = transforms.map_points(points, affine=transforms.invert(head.affine) @ placed)
-        return ((index >= -0.5) & (index <= np.array(head.data.shape) - 0.5)).all(axis=1)
+    def compare(placed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return scan and atlas at the points that the scan shows, and which these are."""
+        index = transforms.map_points(points, affine=to_index @ placed)
+        seen = ((index >= -0.5) & (index <= shape - 0.5)).all(axis=1)
+        values = ndimage.map_coordinates(scan.data, index[seen].T, order=1, mode="nearest")
+        return values, expected[seen], seen
 
     def correlation(placed: np.ndarray) -> float:
-        counts = in_view(placed) & (in_atlas | (sample(covered, placed) > 0.5))
-        a, b = sample(scan, placed)[counts], expected[counts]
+        a, b, _ = compare(placed)
         return float(np.corrcoef(a, b)[0, 1]) if a.size > 1 and a.std() > 0 and b.std() > 0 else float("nan")
 
-    # From centre to centre, as large as the mask is; heads lie tilted.
-    middle = transforms.map_points(np.argwhere(covered.data), affine=covered.affine).mean(axis=0)
-    scale = np.cbrt(covered.data.sum() / atlas_brain.data.sum())
+    # From centre to centre, as large as the mask is. Heads lie tilted, and of a scan that ends within the brain neither
+    # centre nor size of the mask are the brain's.
+    middle = transforms.map_points(np.argwhere(covered.data > 0.5), affine=covered.affine).mean(axis=0)
+    size = np.cbrt((covered.data > 0.5).sum() / atlas_brain.data.sum())
     starts = []
-    for pitch in _JUDGE_PITCH:
+    for pitch, shift, scale in itertools.product(_JUDGE_PITCH, _JUDGE_SHIFT_MM, (size, _JUDGE_SCALE)):
         start = np.eye(4)
         start[:3, :3] = scale * Rotation.from_euler("x", pitch, degrees=True).as_matrix()
-        start[:3, 3] = middle
+        start[:3, 3] = middle + np.array([0, 0, shift])
         starts.append(start)
     start = max(starts, key=lambda placed: np.nan_to_num(correlation(placed), nan=-1.0))
 
@@ -269,10 +279,8 @@ def atlas_fit(head: Image, mask: Image) -> float:
         return start @ out
 
     def residuals(parameters: np.ndarray) -> np.ndarray:
-        placed = place(parameters)
-        seen = in_view(placed)
+        a, b, seen = compare(place(parameters))
         out = np.zeros(len(points))
-        a, b = sample(scan, placed)[seen], expected[seen]
         if a.size:
             out[seen] = ((a - a.mean()) / (a.std() + 1e-6) - (b - b.mean()) / (b.std() + 1e-6)) / np.sqrt(a.size)
         return out
@@ -459,7 +467,18 @@ def _coarser(image: Image, spacing_mm: float) -> Image:
     return small.like(small.data > 0.5) if binary else small
 
 
-@lru_cache(maxsize=3)
+def _block_mean(image: Image, block_mm: float) -> Image:
+    """Return means of blocks of voxels about so long along each axis; what remains at the far ends is left out."""
+    size = np.maximum(np.round(block_mm / np.array(image.spacing_mm)).astype(int), 1)
+    x, y, z = np.maximum(np.array(image.data.shape) // size, 1)
+    i, j, k = size = np.minimum(size, image.data.shape)
+    data = image.data[: x * i, : y * j, : z * k].reshape(x, i, y, j, z, k).mean(axis=(1, 3, 5), dtype=np.float32)
+    affine = image.affine @ np.diag([*size, 1.0])
+    affine[:3, 3] = transforms.map_points((size - 1) / 2, affine=image.affine)
+    return Image(data, affine)
+
+
+@lru_cache(maxsize=2)
 def _load_atlas(spacing_mm: float) -> tuple[Image, Image]:
     """Return the ICBM 152 2009a symmetric T1w brain and its mask, from the files of the nilearn package."""
     # Not through nilearn.datasets, which takes two seconds to import; the file is part of the package.

@@ -453,7 +453,13 @@ def name_tracks(matches: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_session(
-    row: Mapping, *, totals: Mapping, quality: Mapping, reference: str, reference_session: str, brain: Mapping | None = None
+    row: Mapping,
+    *,
+    totals: Mapping,
+    quality: Mapping,
+    reference: str,
+    reference_session: str,
+    brain: Mapping | None = None,
 ) -> dict:
     """Gather what the registry keeps of a visit, and whether lesions can be compared at it at all.
 

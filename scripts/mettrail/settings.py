@@ -174,7 +174,7 @@ def _list_values(value, name: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _value_of(config: dict, name: str):
-    """Return the value of a setting by its name, ``strip.volume_ml``."""
+    """Return the value of a setting by its name, ``strip.volume_warn_ml``."""
     for key in name.split("."):
         config = config[key]
     return config

@@ -134,6 +134,10 @@ _FLAGS_SESSION = {
     "sum_incomplete": "a target could not be measured: no sum",
     "no_targets": "no measurable lesion at baseline",
     "no_lesions_at_baseline": "nothing to follow but new lesions",
+    "brain_volume": "the volume of the brain mask is unlike an adult's: look at its outline",
+    "brain_fit": "what the brain mask holds looks little like a brain: look at its outline",
+    "brain_replaced": "the brain mask is that of the second method: the first one's failed",
+    "brain_stripped": "the scan was an extracted brain already: what is above 0 was taken",
     "steroid_hold": "more steroids than at baseline: the response cannot be read",
     "treatment_effect_possible": "all that grew was irradiated months before",
     "coalesced": "the sums hold lesions that touch: cut, merged, or measured again like with like",
@@ -423,6 +427,20 @@ SESSIONS = (
         "mm",
     ),
     _enum(
+        "brain_method",
+        "What drew the brain mask.",
+        {
+            "deepbet": "deepbet's networks",
+            "atlas": "a registered atlas",
+            "hd-bet": "HD-BET's network",
+            "nonzero": "others: the scan came as an extracted brain",
+        },
+    ),
+    _float("brain_volume_ml", "Volume of the brain mask.", "mL"),
+    _float("brain_fit", "Correlation of the scan inside the brain mask with the atlas; n/a for given brains.", "1"),
+    _float("brain_other_volume_ml", "Volume of the mask of a second method, for comparison.", "mL"),
+    _float("brain_overlap", "Dice of both brain masks.", "1"),
+    _enum(
         "baseline_flag",
         "How the patient's baseline was found.",
         {
@@ -553,6 +571,9 @@ SESSIONS = (
     ),
     _flags(_FLAGS_SESSION, revisable=True),
 )
+
+# Of the sessions' columns, those that say what is known of the brain mask.
+BRAIN = tuple(c.name for c in SESSIONS if c.name.startswith("brain_"))
 
 _TO_PD = "up to the first PD"
 PATIENTS = (

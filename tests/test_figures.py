@@ -263,7 +263,7 @@ def test_the_longest_diameter_is_seen_on_dark_and_on_bright_tissue(brightness, t
 def test_edema_and_necrosis_are_outlined_each_in_its_own_way(tmp_path):
     reference, lesions, brain = head_with_left_landmark("RAS")
     around = ndimage.binary_dilation(lesions.data > 0, iterations=5)
-    core = ndimage.binary_erosion(lesions.data > 0, iterations=2)
+    core = ndimage.binary_erosion(lesions.data > 0, np.ones((5, 5, 1)))
     shares = []
     for edema, necrosis in ((False, False), (True, False), (True, True)):
         tissue = (lesions.data > 0).astype(np.uint8)
@@ -365,7 +365,9 @@ def test_trajectories_are_drawn_for_the_odd_cases(case, tmp_path):
         lesions, sessions = lesions.iloc[:0], sessions.iloc[:0]
     elif case == "no lesion":
         lesions = lesions.iloc[:0]
-        sessions = sessions.assign(sum_ld_mm="n/a", nadir_sum_ld_mm="n/a", sum_ld_baseline_mm="n/a")
+        sessions = sessions.assign(
+            sum_ld_mm="n/a", sum_ld_final_mm="n/a", nadir_sum_ld_mm="n/a", sum_ld_baseline_mm="n/a"
+        )
     elif case == "one session":
         lesions, sessions = lesions[lesions["session_id"] == "ses-01"], sessions.iloc[:1]
     elif case == "no dates":
@@ -373,7 +375,7 @@ def test_trajectories_are_drawn_for_the_odd_cases(case, tmp_path):
     elif case == "not evaluable":
         lesions = lesions.assign(status="not_evaluable", ld_mm="n/a", vol_wl_ml="n/a")
         sessions = sessions.assign(
-            evaluable="false", sum_ld_mm=np.nan, nadir_sum_ld_mm=None, response_overall_final="NE"
+            evaluable="false", sum_ld_final_mm=np.nan, nadir_sum_ld_mm=None, response_overall_final="NE"
         )
     else:
         one = lesions[lesions["track_id"] == "L001"]

@@ -435,3 +435,10 @@ def test_a_residual_shift_is_named_with_the_registration():
     sessions = session_table()
     sessions.loc[1, "residual_shift_mm"] = 3.24
     assert "lesions lay 3.2 mm off, undone" in Outline(patient(sessions=sessions)).text
+
+
+def test_a_lesion_that_grew_as_progression_does_is_to_be_reviewed():
+    lesions = lesion_table()
+    lesions.loc[(lesions["track_id"] == "L003") & (lesions["session_id"] == "ses-04"), "lesion_response"] = "PD"
+    assert "ses-04 L003 grew, +52 % from its smallest" in review(patient(lesions.assign(ld_change_nadir_pct=52.3)))
+    assert "grew," not in review(patient()).replace("targets grew,", "")

@@ -977,7 +977,8 @@ def _track_key(axes, tracks: list[str]) -> None:
     axes.text(0, -0.55, "All lesions", fontsize=8, color=_MUTED, va="center")
     for n, track in enumerate(sorted(tracks, key=lambda t: (_label_number(t), t))):
         line, column = divmod(n, _KEY_COLUMNS)
-        axes.plot(column + 0.06, line + 0.45, marker=track_marker(track), ms=5.5, color=track_colour(track), ls="")
+        style = {"marker": track_marker(track), "color": track_colour(track), "ms": 5.5, "ls": "", "clip_on": False}
+        axes.plot(column + 0.06, line + 0.45, **style)
         axes.text(column + 0.16, line + 0.45, track, fontsize=8, color=_INK, va="center")
 
 
@@ -1296,7 +1297,7 @@ def _response_key(fig: Figure, height: float, patient_rows, session_rows) -> Non
     for name, style in items:
         axes.plot(x + 1, 0, **style)
         axes.text(x + 2.6, 0, name, fontsize=7.8, va="center", color=_MUTED)
-        x += 4.4 + 1.03 * len(name)
+        x += 5.2 + 1.0 * len(name)
     axes.set_xlim(min(0, x - 130), max(x, 130))
 
 

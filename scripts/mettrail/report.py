@@ -315,7 +315,7 @@ def _patient_facts(patient, sessions):
         return _empty("This patient has no row in the patient table: see the failures below.")
     evaluable = [s for s in sessions if _truth(s.get("evaluable")) is True]
     progressed = _truth(patient.get("progressed"))
-    reason = _text(patient.get("progression_reason")).replace(";", ", ")
+    reason = _text(patient.get("progression_reason")).replace(";", ", ").replace("nontarget", "non-target")
     if progressed:
         progression, note = f"day {_text(patient.get('progression_day')) or '?'}", reason
     elif len(evaluable) < 2:
@@ -476,6 +476,8 @@ def _why_look(row):
     """Say why a lesion at a session requires review, or nothing."""
     given = _text(row.get("flags")).split(";")
     words = [_level("lesions", "flags", flag) or _reason(flag) for flag in REVIEW_FLAGS if flag in given]
+    if _text(row.get("lesion_response")) == "PD":
+        words.append(f"grew, {_show('lesions', 'ld_change_nadir_pct', row)} from its smallest")
     status = _text(row.get("new_lesion_status"))
     if _text(row.get("event")) == "new":
         words.append("new lesion" + (f", {status}" if status else ""))

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import yaml
 from conftest import ROOT
-from mettrail import cohort, lesions, matching, rano, settings
+from mettrail import cohort, comparison, lesions, matching, rano, settings
 from mettrail.images import Grid, Image, canonical_grid
-from oracle import patients
+from oracle import cases, fields, patients, response
 from scipy.optimize import linear_sum_assignment
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -56,7 +56,7 @@ def follow(patient: patients.Patient, tissues=None) -> Found:
     sub = patient.participant["participant_id"].removeprefix("sub-")
     first = patient.sessions[0]
     grid = canonical_grid(Grid(first.tissue.shape, first.affine))
-    rows, tracks, registries, maps = [], [], [], []
+    rows, tracks, registries, maps, visits, compared = [], [], [], [], [], []
     for number, session in enumerate(patient.sessions):
         tissue = Image(session.tissue if tissues is None else tissues[number], session.affine)
         row = _cohort_row(sub, number, session)
@@ -74,6 +74,10 @@ def follow(patient: patients.Patient, tissues=None) -> Found:
             **CONFIG["match"],
         )  # fmt: skip
         maps.append(matching.relabel_tracks(instances.data, matches))
+        if facts["evaluable"]:
+            labels = Image(maps[-1], tissue.affine)
+            visits.append(comparison.Visit.of(mine, labels, registry, session.to_session))
+            compared.append(comparison.compare_visits(visits[-1], visits[:-1], **measure))
         rows.append(row)
         tracks.append(mine)
         registries.append(registry)
@@ -83,6 +87,7 @@ def follow(patient: patients.Patient, tissues=None) -> Found:
         {name: "n/a" if value is None else value for name, value in patient.participant.items()},
         rano=CONFIG["rano"],
         volume=CONFIG["volume"],
+        comparisons=pd.concat(compared, ignore_index=True) if compared else None,
     )
     return Found(found[0], found[1], found[2].iloc[0], maps)
 
@@ -236,6 +241,234 @@ def compare(patient, found: Found, score: Score, *, exact: bool) -> None:
     wanted = {track_of.get(lesion) for lesion in patient.summary["targets"]}
     if targets != wanted:
         score.differences.append(f"{who} targets: {sorted(map(str, wanted))} / {sorted(targets)}")
+
+
+# Histories without masks: the rules of response alone
+
+
+def assess_history(history: cases.History) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
+    """Give the library a history as the tables that its matching would have written."""
+    case, participant = history.case, history.participant
+    view = response.Patient(case)
+    rows, compared = [], []
+    for number, cells in case.lesions.items():
+        for s, cell in enumerate(cells):
+            if cell is not None:
+                rows.append(_track_row(view, number, s, cell) | {"participant_id": participant["participant_id"]})
+    for (now, then, number), pair in case.comparisons.items():
+        compared.append(
+            {"participant_id": participant["participant_id"], "session_id": case.visits[now].session_id}
+            | {"earlier_session_id": case.visits[then].session_id, "track_id": f"L{number:03d}"}
+            | {"ld_now_mm": pair.ld_now, "ld_then_mm": pair.ld_then}
+            | {"vol_now_ml": pair.volume_now / 1000, "vol_then_ml": pair.volume_then / 1000}
+        )
+    rows.sort(key=lambda row: (row["session_id"], row["track_id"]))
+    sessions = [
+        {"participant_id": participant["participant_id"], "session_id": visit.session_id, "order": s + 1}
+        | {"days": visit.day, "evaluable": visit.evaluable, "ne_reason": "n/a" if visit.evaluable else "image_quality"}
+        | {"registration_qc": "ok", "n_subthreshold": 0, "edema_unassigned_mm3": 0, "flags": "n/a"}
+        | {"slice_spacing_mm": visit.slice_spacing, "dexamethasone_equiv_mg_per_day": _text(visit.dose)}
+        | {"clinical_status": _text(visit.clinical), "clinical_tumour_related": _text(visit.tumour_related)}
+        for s, visit in enumerate(case.visits)
+    ]
+    overrides = [
+        {"session_id": None, "track_id": f"L{number:03d}", "field": "irradiated_day", "value": f"{day:g}"}
+        for number, day in case.irradiated.items()
+    ]
+    columns = ["participant_id", "session_id", "earlier_session_id", "track_id", "ld_now_mm", "ld_then_mm"]
+    found = rano.assess_patient(
+        pd.DataFrame(rows).astype(TRACK_TYPES) if rows else pd.DataFrame(columns=[*TRACK_TYPES]),
+        pd.DataFrame(sessions).astype({"days": "Float64", "evaluable": "boolean", "order": "Int64"}),
+        {name: "n/a" if value is None else value for name, value in participant.items()},
+        rano=CONFIG["rano"], volume=CONFIG["volume"],
+        overrides=pd.DataFrame(overrides) if overrides else None,
+        comparisons=pd.DataFrame(compared, columns=[*columns, "vol_now_ml", "vol_then_ml"]),
+    )  # fmt: skip
+    return found[0], found[1], found[2].iloc[0]
+
+
+TRACK_TYPES = {
+    "participant_id": "str", "session_id": "str", "track_id": "str", "status": "str", "event": "str",
+    "merged_into": object, "probable_miss": "boolean", "n_fragments": "Int64", "ld_fragments_mm": "float64",
+    "ld_mm": "float64", "perp_mm": "float64", "n_slices": "Int64", "vol_wl_mm3": "float64", "vol_et_mm3": "float64",
+    "vol_nc_mm3": "float64", "vol_ed_mm3": "float64", "vol_wl_ml": "float64", "necrosis_fraction": "float64",
+    "enhancing": "boolean", "touches_border": "boolean", "flags": object, "slice_spacing_mm": "float64",
+    "bbox_x_vox": "Int64", "bbox_y_vox": "Int64", "bbox_z_vox": "Int64", "confidence": object,
+}  # fmt: skip
+
+
+def _text(value):
+    return "n/a" if value is None else str(value).lower()
+
+
+def _track_row(view, number, s, cell):
+    """Row of one lesion at one session as the matching writes it."""
+    cells = view.lesions[number]
+    seen = [n for n in view.seen_between(number, 0, s - 1) if cells[n] is not None]
+    present = cell.status == "present"
+    before = cells[seen[-1]] if seen else None
+    if cell.status != "present":
+        event = {"merged": "merged_into"}.get(cell.status, cell.status)
+    elif before is None and not any(cells[:s]):
+        event = "new" if any(visit.evaluable for visit in view.visits[:s]) else "baseline"
+    elif before is not None and before.status == "absent":
+        event = "reappeared"
+    else:
+        event = "split" if before is not None and before.status == "merged" else "persist"
+    missed = present and bool(seen) and before.status == "absent" and view.probable_miss(number, seen[-1], s)
+    size = 0.0 if cell.status == "absent" else np.nan
+    fragments = [ld for ld, volume in cell.fragments if volume >= 10]
+    return {
+        "session_id": view.visits[s].session_id, "track_id": f"L{number:03d}", "status": cell.status, "event": event,
+        "merged_into": f"L{cell.merged_into:03d}" if cell.merged_into else None, "probable_miss": missed,
+        "n_fragments": max(1, len(cell.fragments)) if present else None if np.isnan(size) else 0,
+        "ld_fragments_mm": sum(fragments) if len(cell.fragments) > 1 else np.nan,
+        "ld_mm": cell.ld if present else size, "perp_mm": cell.perp if present else size,
+        "n_slices": cell.n_slices if present else None if np.isnan(size) else 0,
+        "vol_wl_mm3": cell.volume if present else size, "vol_et_mm3": cell.et_volume if present else size,
+        "vol_nc_mm3": cell.volume - cell.et_volume if present else size, "vol_ed_mm3": 0.0 if present else size,
+        "vol_wl_ml": cell.volume / 1000 if present else size,
+        "necrosis_fraction": 1 - cell.et_volume / cell.volume if present else np.nan,
+        "enhancing": response.visible(cell) if present else None, "touches_border": False if present else None,
+        "flags": "cystic_only" if present and cell.et_volume < 0.1 * cell.volume else None,
+        "slice_spacing_mm": view.visits[s].slice_spacing, "confidence": None,
+        **{f"bbox_{axis}_vox": side if present else None for axis, side in zip("xyz", cell.box, strict=True)},
+    }  # fmt: skip
+
+
+# What the rules of response say of a history: everything that the oracle has, and the library under the same name.
+HISTORY_SUMS = (
+    "sum_ld_mm", "ref_sum_ld_mm", "nadir_sum_ld_mm", "sum_ld_final_mm", "sum_vol_target_ml", "sum_vol_target_final_ml",
+    "sum_ld_change_baseline_pct", "sum_ld_change_nadir_pct",
+)  # fmt: skip
+HISTORY_WORDS = (
+    *RESPONSES, "target_response_continued", "response_volumetric_final", "response_imaging_continued",
+    "response_overall_continued",
+)  # fmt: skip
+HISTORY_PATIENT = (*PATIENT, "distant_failure_day")
+VELOCITIES = ("brain_metastasis_velocity_first_per_year", "brain_metastasis_velocity_latest_per_year")
+
+
+def compare_history(seed: int) -> list[str]:
+    """Say where the library and the oracle part on the history of a seed: session, column, oracle / library."""
+    history = cases.draw_history(seed)
+    outcome = response.assess(history.case)
+    lesions, sessions, patient = assess_history(history)
+    view, last, out = response.Patient(history.case), len(history.case.visits) - 1, []
+    rows = sessions.set_index("session_id")
+    for row in outcome.rows if outcome else ():
+        if row["session_role"] != "followup":
+            continue
+        mine = rows.loc[row["session_id"]]
+        flags = str(mine["flags"]).split(";")
+        pairs = [(name, _word(row[name]), _word(mine[name])) for name in HISTORY_WORDS]
+        pairs += [("nontarget_review", _word(bool(row["nontarget_review"])), _word("nontarget_review" in flags))]
+        out += [f"{seed} {row['session_id']} {name}: {a} / {b}" for name, a, b in pairs if a != b]
+        for name in HISTORY_SUMS:
+            if not _same(row[name], mine[name]):
+                out.append(f"{seed} {row['session_id']} {name}: {row[name]} / {mine[name]}")
+    for name in HISTORY_PATIENT:
+        if _word(outcome.summary[name]) != _word(patient[name]):
+            out.append(f"{seed} patient {name}: {_word(outcome.summary[name])} / {_word(patient[name])}")
+    for name in VELOCITIES:
+        if not _same(outcome.summary[name], patient[name]):
+            out.append(f"{seed} patient {name}: {outcome.summary[name]} / {patient[name]}")
+    targets = {f"L{number:03d}" for number in outcome.summary["targets"]}
+    if targets != set(lesions.loc[lesions["role"] == "target", "track_id"]):
+        out.append(f"{seed} targets: {sorted(targets)}")
+    cells = lesions.set_index(["session_id", "track_id"])
+    for number, own in history.case.lesions.items():
+        for s, cell in enumerate(own):
+            if cell is None:
+                continue
+            mine = cells.loc[history.case.visits[s].session_id, f"L{number:03d}"]
+            volume = view.value(number, s, last, "volume")
+            for name, true in (
+                ("ld_rano_mm", view.value(number, s, last, "ld")),
+                ("vol_rano_ml", None if volume is None else volume / 1000),
+            ):
+                if not _same(true, mine[name]):
+                    out.append(
+                        f"{seed} {history.case.visits[s].session_id} L{number:03d} {name}: {true} / {mine[name]}"
+                    )
+    return out
+
+
+# Fields, where what a tracker can know decides what is counted
+
+
+def track_field(drawn: fields.Field, found: Found, score: Score) -> None:
+    """Add one field to a score: who is who, what is new, what is gone (`fields.describe_truth`).
+
+    A lesion and a track belong together if no other pairing shares more visits. What may be found or not counts
+    nowhere, on either side.
+    """
+    truth = fields.describe_truth(drawn)
+    who, names = drawn.participant["participant_id"], [session.session_id for session in drawn.sessions]
+    cells = {(row["session_id"], row["track_id"]): row for row in found.lesions.to_dict("records")}
+    asked = {(t, n) for n, own in truth.states.items() for t, state in enumerate(own) if state == "present"}
+    track_at = {(t, n): track for t, n, track in _shared_voxels(drawn, found)}
+    there = {key: track for key, track in track_at.items() if key in asked}
+    tracks = sorted({track for _, track in cells})
+    common = np.zeros((len(drawn.lesions) + 1, len(tracks)))
+    for (_, n), track in there.items():
+        common[n, tracks.index(track)] += 1
+    track_of = {n: tracks[j] for n, j in zip(*linear_sum_assignment(common, maximize=True)) if common[n, j]}
+    lesion_of = {track: n for n, track in track_of.items()}
+
+    shown = {(t, track) for t, name in enumerate(names) for track in tracks if _shows(cells, found, t, name, track)}
+    false = shown - {(t, track) for (t, _), track in track_at.items()}
+    counted = {(t, track) for (t, _), track in there.items()} | false
+    right = sum(track_of.get(n) == track for (_, n), track in there.items())
+    score.pairs.update({"true": len(asked), "found": len(counted), "right": right})
+    for n in truth.states:
+        history = [there[t, n] for t in range(len(names)) if (t, n) in there]
+        score.switches += sum(a != b for a, b in pairwise(history))
+        if len(set(history)) > 1:
+            score.differences.append(f"{who} lesion {n}: {' '.join(there.get((t, n), '-') for t in range(len(names)))}")
+
+    births, ends = set(), set()
+    for track in tracks:
+        rows = [cells.get((name, track)) for name in names]
+        of = lesion_of.get(track)
+        for t, row in enumerate(rows):
+            if row and row["event"] == "new":
+                inside = {n for (s, n), other in track_at.items() if s == t and other == track}
+                if (t, track) in false or inside & {n for s, n in asked if s == t}:
+                    births.add((t, track) if of is None else (t, of))
+            ended = t and row and row["status"] == "absent" and rows[t - 1]["status"] != "absent"
+            # What was not asked for before may end as it likes.
+            asked_for = (t - 1, of) in asked and truth.states[of][t] != "either"
+            if ended and (asked_for or (t - 1, track) in false):
+                ends.add((t, track) if of is None else (t, of))
+    for event, true, ours in (("new", truth.new(), births), ("absent", truth.gone(), ends)):
+        score.events[event].update({"true": len(true), "found": len(ours), "right": len(true & ours)})
+        for t, name in sorted(true ^ ours, key=str):
+            score.differences.append(f"{who} {names[t]} {name}: {event} {'missed' if (t, name) in true else 'false'}")
+
+
+def _shows(cells, found, t, name, track):
+    row = cells.get((name, track))
+    return row is not None and row["status"] == "present" and bool((found.maps[t] == int(track[1:])).any())
+
+
+STABLE_COLUMNS = (
+    "target_response", "response_imaging_prospective", "response_imaging_final", "response_overall_final",
+    "response_volumetric_prospective",
+)  # fmt: skip
+
+
+def judge_stable(found: Found) -> tuple[list[str], Counter]:
+    """Say where a patient in whom nothing changes is not SD, and count the flags of his follow-ups."""
+    follow_ups = found.sessions[found.sessions["session_role"] == "followup"]
+    wrong = [
+        f"{row['session_id']} {name}: {row[name]}"
+        for row in follow_ups.to_dict("records")
+        for name in STABLE_COLUMNS
+        if row[name] != "SD"
+    ]
+    flags = Counter(flag for text in follow_ups["flags"].dropna() for flag in str(text).split(";") if flag != "n/a")
+    return wrong, flags
 
 
 def _shared_voxels(patient, found):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from mettrail import rano, tables
+from mettrail import course, criteria, rano, tables
 from mettrail.errors import InputError
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -19,7 +19,7 @@ def cell(session, track, given):
     """One row of the matching: a diameter, 0 for absent, NE, "L001" for merged into it, or a dict of columns."""
     row = {"participant_id": "sub-1", "session_id": session, "track_id": track, "status": "present", "event": "persist"}
     row |= {"perp_mm": 9.0, "n_slices": 3, "n_fragments": 1, "slice_spacing_mm": 1.0}
-    row = dict.fromkeys(rano.NEEDED) | {f"bbox_{axis}_vox": 9 for axis in "xyz"} | row
+    row = dict.fromkeys(course.NEEDED) | {f"bbox_{axis}_vox": 9 for axis in "xyz"} | row
     row |= {"enhancing": True, "touches_border": False, "probable_miss": False, "match_method": "overlap"}
     if given == NE:
         return row | {"status": NE, "event": NE, "enhancing": None}
@@ -104,7 +104,7 @@ def last(session_rows, column):
 def test_the_baseline_is_the_last_evaluable_session_of_the_four_weeks_before_treatment(
     days, evaluable, treatment, baseline, flag
 ):
-    found = rano.choose_baseline(
+    found = criteria.choose_baseline(
         days, [e == "y" for e in evaluable], treatment_day=treatment, baseline_window_days=RANO["baseline_window_days"]
     )
     assert found == (baseline, flag)
@@ -126,7 +126,7 @@ def test_the_baseline_is_the_last_evaluable_session_of_the_four_weeks_before_tre
 )
 def test_measurable_is_10_mm_by_5_mm_on_two_slices(ld, perp, slices, more, measurable):
     rules = {name: RANO[name] for name in ("ld_min_mm", "perp_min_mm", "slices_min")}
-    assert rano.is_measurable(ld_mm=ld, perp_mm=perp, n_slices=slices, **more, **rules) == measurable
+    assert criteria.is_measurable(ld_mm=ld, perp_mm=perp, n_slices=slices, **more, **rules) == measurable
 
 
 def candidates(*sizes, hard=()):
@@ -149,7 +149,7 @@ def candidates(*sizes, hard=()):
     ],
 )
 def test_targets_are_the_five_largest_that_can_be_reproduced(table, expected):
-    assert rano.choose_targets(table, max_targets=5) == [f"L00{n}" for n in expected]
+    assert criteria.choose_targets(table, max_targets=5) == [f"L00{n}" for n in expected]
 
 
 def test_targets_are_chosen_once_and_the_others_at_baseline_are_nontargets():
@@ -192,8 +192,8 @@ def test_a_target_of_an_earlier_run_that_is_not_found_any_more_is_flagged():
 def test_five_mm_are_enough_on_thin_slices_where_that_is_wanted(ld, spacing, measurable):
     rules = {"ld_min_mm": 10, "perp_min_mm": 5, "slices_min": 2}
     lesion = {"ld_mm": ld, "perp_mm": 5.0, "n_slices": 2, "slice_spacing_mm": spacing}
-    assert rano.is_measurable(**lesion, **rules, small_lesions=True) == measurable
-    assert rano.is_measurable(**lesion, **rules) == (ld >= 10)
+    assert criteria.is_measurable(**lesion, **rules, small_lesions=True) == measurable
+    assert criteria.is_measurable(**lesion, **rules) == (ld >= 10)
 
 
 @pytest.mark.parametrize(
@@ -493,7 +493,7 @@ def test_edema_alone_never_progresses():
 def test_a_new_lesion_is_definite_from_5_mm_on_two_slices_unless_a_thick_slice_hid_it(
     ld, slices, box, spacing, before, definite
 ):
-    assert definite == rano.is_definite(
+    assert definite == criteria.is_definite(
         ld_mm=ld, n_slices=slices, bbox_voxels=box, slice_spacing_mm=spacing, prior_slice_spacing_mm=before,
         new_definite_mm=RANO["new_definite_mm"],
     )  # fmt: skip
@@ -520,7 +520,7 @@ def test_a_new_lesion_is_definite_from_5_mm_on_two_slices_unless_a_thick_slice_h
 )
 def test_an_uncertain_new_lesion_is_confirmed_or_rejected_by_what_follows(seen, definite, status):
     words = {"d": "definite", "e": "equivocal", "c": "confirmed", "r": "rejected", ".": None}
-    found = rano.follow_new_lesion(
+    found = criteria.follow_new_lesion(
         [{"y": True, "d": True, "n": False, "-": None, ".": False}[s] for s in seen], [d == "y" for d in definite]
     )
     assert found == [words[s] for s in status]
@@ -699,7 +699,7 @@ CELLS = [(t, o, n, r) for targets, others, new, r in TABLE for t in targets for 
 
 @pytest.mark.parametrize(("target", "other", "new", "response"), CELLS)
 def test_imaging_response(target, other, new, response):
-    assert rano.imaging_response(target, other, new) == response
+    assert criteria.imaging_response(target, other, new) == response
 
 
 def test_the_table_of_imaging_responses_has_every_combination():
@@ -710,7 +710,7 @@ def test_the_table_of_imaging_responses_has_every_combination():
     ("target", "other", "response"), [("SD", "NON_CR_NON_PD", "uPD"), ("PD", "CR", "PD"), ("SD", "PD", "PD")]
 )
 def test_imaging_response_to_a_new_lesion_under_immunotherapy(target, other, response):
-    assert rano.imaging_response(target, other, "definite", immunotherapy=True) == response
+    assert criteria.imaging_response(target, other, "definite", immunotherapy=True) == response
 
 
 # --- Steroids and clinical status ---------------------------------------------------------------------------------
@@ -736,7 +736,7 @@ OVERALL = [
     [(i, s, c, o) for images, steroids, clinical, o in OVERALL for i in images for s in steroids for c in clinical],
 )
 def test_overall_response(imaging, steroids, clinical, overall):
-    assert rano.overall_response(imaging, steroids, clinical) == overall
+    assert criteria.overall_response(imaging, steroids, clinical) == overall
 
 
 @pytest.mark.parametrize(
@@ -754,7 +754,7 @@ def test_overall_response(imaging, steroids, clinical, overall):
     ],
 )
 def test_steroids_against_the_baseline_dose(dose, baseline, status):
-    assert rano.steroid_status(dose, baseline, physiologic_dex_mg=0.75) == status
+    assert criteria.steroid_status(dose, baseline, physiologic_dex_mg=0.75) == status
 
 
 @pytest.mark.parametrize(
@@ -825,7 +825,7 @@ def test_worse_for_another_reason_than_the_tumour_is_no_progression():
 )
 def test_best_response(course, best):
     points = [point.split() for point in course.split(", ") if point]
-    found, *_ = rano.best_response(
+    found, *_ = criteria.best_response(
         [float(day) for day, _ in points], [r for _, r in points],
         confirm_days=RANO["confirm_days"], sd_min_days=RANO["sd_min_days"],
     )  # fmt: skip
@@ -845,7 +845,7 @@ def test_best_response(course, best):
 )
 def test_best_response_without_dates_or_without_confirmation_counts_as_it_is(course, confirm, best):
     points = [point.split() for point in course.split(", ")]
-    found, day, confirmed = rano.best_response(
+    found, day, confirmed = criteria.best_response(
         [math.nan if day == "n/a" else float(day) for day, _ in points], [r for _, r in points],
         confirm_days=28, sd_min_days=42, confirm=confirm,
     )  # fmt: skip
@@ -865,7 +865,7 @@ def test_best_response_without_dates_or_without_confirmation_counts_as_it_is(cou
 def test_a_response_is_confirmed_when_it_lasts_four_weeks(course, confirmed):
     points = [point.split() for point in course.split(", ")]
     days, responses = [float(d) for d, _ in points], [r for _, r in points]
-    assert rano.confirm_responses(days, responses, confirm_days=28) == confirmed
+    assert criteria.confirm_responses(days, responses, confirm_days=28) == confirmed
 
 
 def test_time_to_progression_ends_in_pd_or_at_the_last_evaluable_session():
@@ -909,7 +909,7 @@ def test_two_sessions_that_cannot_be_read_before_a_progression_are_flagged():
 
 @pytest.mark.parametrize(("n", "group"), [(0, None), (1, "1-3"), (3, "1-3"), (4, "4-10"), (10, "4-10"), (11, ">10")])
 def test_groups_by_number_of_lesions(n, group):
-    assert rano.lesion_count_group(n) == group
+    assert criteria.lesion_count_group(n) == group
 
 
 # --- Volumes ------------------------------------------------------------------------------------------------------

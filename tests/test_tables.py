@@ -131,6 +131,13 @@ def test_the_final_table_says_na_true_and_false(tmp_path):
     assert set(last[3:]) == {"n/a"}
 
 
+def test_the_mirror_says_true_and_false_as_r_and_spreadsheets_do(tmp_path):
+    tables.write_csv_mirror(filled("lesions"), tmp_path / "a.csv", "lesions")
+    header, *rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
+    assert [row[header.index("is_baseline")] for row in rows] == ["TRUE", "FALSE", ""]
+    assert pd.read_csv(tmp_path / "a.csv")["is_baseline"].tolist()[:2] == [True, False]
+
+
 def test_the_mirror_has_empty_fields_and_the_same_columns(tmp_path):
     tables.write_csv_mirror(filled("lesions"), tmp_path / "a.csv", "lesions")
     header, *_, last = (tmp_path / "a.csv").read_text().splitlines()
@@ -217,14 +224,16 @@ def test_the_dictionary_beside_a_table_describes_every_column(tmp_path, kind, su
     write = tables.write_table if suffix == "tsv" else tables.write_csv_mirror
     write(tables.empty(kind), tmp_path / f"a.{suffix}", kind)
     said = json.loads((tmp_path / "a.json").read_text())
-    assert said == tables.data_dictionary(kind)
+    words = ["true", "false"] if suffix == "tsv" else ["TRUE", "FALSE"]
+    assert said == tables.data_dictionary(kind, booleans=tuple(words))
     assert list(said) == tables.columns(kind)
     for column in tables.KINDS[kind]:
         entry = said[column.name]
         assert entry["Description"].endswith((".", ";", "born later", ")")) or len(entry["Description"]) > 20
-        assert bool({"Levels", "LevelsOfEachPart"} & set(entry)) == (column.dtype == "enum")
+        assert bool({"Levels", "LevelsOfEachPart"} & set(entry)) == (column.dtype in ("enum", "boolean"))
+        assert column.dtype != "boolean" or list(entry["Levels"]) == words
         assert ("LevelsOfEachPart" in entry) == (column.dtype == "enum" and column.many)
-        unit = re.search(r"_(mm3|mm2|mm|ml|pct|days?)$", column.name)
+        unit = re.search(r"_(mm3|mm2|mm|ml|pct|days?)(_per_30_days)?$", column.name)
         units = {"mm3": "mm^3", "mm2": "mm^2", "mm": "mm", "ml": "mL", "pct": "%", "day": "d", "days": "d"}
         if unit:
             assert entry["Units"] == units[unit[1]], column.name

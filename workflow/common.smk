@@ -15,7 +15,7 @@ if sys.version_info[:2] not in ((3, 11), (3, 12)):
     )
 
 from mettrail import cohort as cohorts
-from mettrail import jobs, provenance, results, settings
+from mettrail import drawn, jobs, provenance, results, settings
 from mettrail.errors import InputError
 from mettrail.segmentation import choice, fusion, models, prediction
 from mettrail.segmentation import dataset as datasets
@@ -385,6 +385,18 @@ def candidate_level(wildcards):
     """From what probability on detection's model calls a candidate; None where it is not asked or does not say."""
     folder = MODELS[wildcards.sub, wildcards.ses].get("detection")
     return folder and prediction.candidate_level(describe_model(folder))
+
+
+def shows_edema(wildcards):
+    """Whether edema can be told at a session: a person has drawn it, or the networks see a sequence that shows it."""
+    row = SESSIONS[wildcards.sub, wildcards.ses]
+    if given_labels(wildcards):
+        return drawn.can_show_edema(config["labels"]["scheme"])
+    folders = MODELS[wildcards.sub, wildcards.ses]
+    run = [
+        describe_model(folders[task]) for task in fusion.NETWORKS if folders.get(task)
+    ]
+    return fusion.show_edema(run, [name for name in SEQUENCES if row[name] != "n/a"])
 
 
 def memory_mb(first):

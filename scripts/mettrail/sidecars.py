@@ -20,6 +20,7 @@ _INHERITED = {
     },
     "res-1mm_desc-brain_mask": _WORKING_GRID | {"Type": "Brain"},
     "res-1mm_desc-prior_dseg": _WORKING_GRID | {"Description": "The prior session's lesions, deformed onto this one"},
+    "desc-lesion_probseg": {"Description": "Probability of whole lesion on the reference image's own grid"},
     "res-1mm_probseg": _WORKING_GRID | {"Description": "Background, enhancing, edema, necrosis along the fourth axis"},
 }
 TISSUE = {

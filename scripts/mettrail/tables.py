@@ -3,7 +3,9 @@
 Three kinds of table end up in the hands of people: ``lesions`` (one row per lesion and session), ``sessions`` and
 ``patients``; whoever scores segmentations gets those of the evaluation. They are TSV with ``n/a`` for what is missing
 and a JSON dictionary of the same stem, as BIDS wants it, and CSV mirrors with empty fields for those who concatenate
-(the evaluation has these alone). Numbers are rounded here, when written, and nowhere before.
+(the evaluation has these alone). Booleans are ``true`` and ``false`` in TSV, as BIDS has them, and ``TRUE`` and
+``FALSE`` in CSV, which R and spreadsheets read as logical values. Numbers are rounded here, when written, and nowhere
+before.
 
 Tables that stages hand to each other are plain TSV (`write_tsv`, `read_tsv`): any columns, numbers exact.
 
@@ -30,6 +32,8 @@ DTYPES = {"string": "str", "enum": "str", "integer": "Int64", "float": "float64"
 DECIMALS = {"mm": 3, "mm^2": 3, "mm^3": 3, "mL": 6, "%": 3, "Gy": 3, "d": 2, "1": 4, "1/year": 3}
 # Numbers without a unit (means of any score, p) have as many figures instead.
 FIGURES = 6
+# How booleans are written: as BIDS has them, and as R and spreadsheets read them.
+TSV_BOOLEANS, CSV_BOOLEANS = ("true", "false"), ("TRUE", "FALSE")
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def _bool(name, description, **more):
 _PARTICIPANT = _text("participant_id", "Patient, as in the dataset.")
 _SESSION = _text("session_id", "Session, as in the dataset.")
 _DAYS = _int("days_from_t0", "Days from the start of treatment; from the baseline session where that is unknown.", "d")
+_NO_EDEMA = "n/a unless a person drew it or the networks saw FLAIR or T2w"
 _PCT = "n/a where the reference is 0 or unknown"
 
 _RESPONSE = {
@@ -270,7 +275,7 @@ LESIONS = (
     _float("vol_wl_mm3", "Volume of the whole lesion: enhancing and necrosis, without edema; 0 if absent.", "mm^3"),
     _float("vol_et_mm3", "Volume that enhances; 0 if absent.", "mm^3"),
     _float("vol_nc_mm3", "Volume of necrosis; 0 if absent.", "mm^3"),
-    _float("vol_ed_mm3", "Volume of edema nearest to this lesion; 0 if absent.", "mm^3"),
+    _float("vol_ed_mm3", f"Volume of edema nearest to this lesion; 0 if absent; {_NO_EDEMA}.", "mm^3"),
     _float("vol_wl_ml", "vol_wl_mm3 in millilitres.", "mL"),
     _float("necrosis_fraction", "vol_nc_mm3 over vol_wl_mm3; n/a if absent.", "1"),
     _bool("touches_border", "Whether it touches the edge of the brain or of the image (dural?)."),
@@ -328,23 +333,41 @@ LESIONS = (
     _text("region", "Lobe or region of the brain at its centre, from an atlas; n/a outside."),
     _enum("side", "Side of its centre.", {"left": "left", "right": "right", "midline": "within 5 mm of the midline"}),
     *(
-        _float(f"{size}_{by}_{end}_{unit}", f"{what} {how}.", unit_)
+        _float(f"{size}_{by}_{end}_{unit}", f"{what} {how}", unit_)
         for by, hows in (
-            ("probability", ("where the probability is at least 0.75", "where the probability is at least 0.25")),
-            ("half_voxel", ("if its edge lay half a voxel further in", "if its edge lay half a voxel further out")),
+            (
+                "probability",
+                (
+                    "where the networks' probability is at least 0.75; n/a where no network saw the lesion (a person "
+                    "drew it, or it was carried over), or it is absent.",
+                    "where it is at least 0.25; n/a likewise.",
+                ),
+            ),
+            (
+                "half_voxel",
+                (
+                    "if its edge lay half a voxel further in; n/a if absent.",
+                    "if its edge lay half a voxel further out, but not in another lesion; n/a if absent.",
+                ),
+            ),
         )
-        for size, what, unit, unit_ in (("vol", "Volume", "ml", "mL"), ("ld", "Longest diameter", "mm", "mm"))
+        for size, what, unit, unit_ in (
+            ("vol", "Volume", "ml", "mL"),
+            ("ld", "Longest diameter, on the slice of ld_mm,", "mm", "mm"),
+        )
         for end, how in zip(("low", "high"), hows)
     ),
     _float(
         "vol_growth_ml_per_30_days",
-        "Change of vol_rano_ml since the last evaluable session, per 30 days; n/a where it is no more than what half a "
-        "voxel of the edge makes of either volume.",
+        "Change of vol_wl_ml since the last evaluable session at which the lesion was present, per 30 days; n/a where "
+        "either volume lies within what half a voxel of the edge makes of the other (vol_half_voxel_low_ml to "
+        "vol_half_voxel_high_ml), where the lesion is one with another at either session, and without days.",
         "mL",
     ),
     _float(
         "vol_doubling_time_days",
-        "Days in which its volume doubles at that growth (negative: halves); n/a where the growth is.",
+        "Days in which its volume doubles (negative: halves) if it changed exponentially between the two (Collins "
+        "1956, Schwartz 1961): ln 2 times the days over ln of the ratio of volumes; n/a where the growth is.",
         "d",
     ),
     _bool("prior_local_therapy", "Irradiated or resected before this session, as far as recorded."),
@@ -365,7 +388,8 @@ SESSIONS = (
     _text("registration_qc", "Outcome of the check of the alignment to the patient's first session."),
     _float(
         "residual_shift_mm",
-        "How far lesions still lay, in the median, from where the registration put them; undone before matching.",
+        "How far lesions still lay, in the median, from where registration put them; n/a where fewer than three agree. "
+        "Undone before matching where the lesions then share more of their old places.",
         "mm",
     ),
     _enum(
@@ -408,8 +432,8 @@ SESSIONS = (
     _float("total_vol_wl_ml", "Volume of all lesions.", "mL"),
     _float("total_vol_et_ml", "Of which enhancing.", "mL"),
     _float("total_vol_nc_ml", "Of which necrosis.", "mL"),
-    _float("total_vol_ed_ml", "Volume of all edema, also far from any lesion.", "mL"),
-    _float("edema_unassigned_mm3", "Volume of edema too far from any lesion to belong to one.", "mm^3"),
+    _float("total_vol_ed_ml", f"Volume of all edema, also far from any lesion; {_NO_EDEMA}.", "mL"),
+    _float("edema_unassigned_mm3", f"Volume of edema too far from any lesion to belong to one; {_NO_EDEMA}.", "mm^3"),
     _float("sum_ld_final_mm", "sum_ld_mm with all that is known now.", "mm", revisable=True),
     _float("sum_vol_target_final_ml", "sum_vol_target_ml with all that is known now.", "mL", revisable=True),
     *(
@@ -938,29 +962,32 @@ def write_table(table: pd.DataFrame, path: Path, kind: str) -> None:
     kind : str
         ``lesions``, ``sessions`` or ``patients``.
     """
-    _write(table, path, kind, separator="\t", missing=MISSING)
+    _write(table, path, kind, separator="\t", missing=MISSING, booleans=TSV_BOOLEANS)
 
 
 def write_csv_mirror(table: pd.DataFrame, path: Path, kind: str) -> None:
-    """Write a final table as CSV with empty fields for what is missing, and its dictionary beside it as JSON."""
-    _write(table, path, kind, separator=",", missing="")
+    """Write a final table as CSV, and its dictionary beside it as JSON.
+
+    Fields are empty for what is missing; booleans are ``TRUE`` and ``FALSE``, which R and spreadsheets understand.
+    """
+    _write(table, path, kind, separator=",", missing="", booleans=CSV_BOOLEANS)
 
 
-def _write(table, path, kind, *, separator, missing):
+def _write(table, path, kind, *, separator, missing, booleans):
     path = Path(path)
     table = make_table(table, kind)
-    shown = pd.DataFrame({c.name: [_shown(v, c, missing) for v in table[c.name]] for c in KINDS[kind]})
+    shown = pd.DataFrame({c.name: [_shown(v, c, missing, booleans) for v in table[c.name]] for c in KINDS[kind]})
     path.parent.mkdir(parents=True, exist_ok=True)
     shown.to_csv(path, sep=separator, index=False, lineterminator="\n", encoding="utf-8")
-    dictionary = json.dumps(data_dictionary(kind), indent=2, ensure_ascii=False)
+    dictionary = json.dumps(data_dictionary(kind, booleans=booleans), indent=2, ensure_ascii=False)
     path.with_suffix(".json").write_text(dictionary + "\n", encoding="utf-8")
 
 
-def _shown(value, column, missing):
+def _shown(value, column, missing, booleans):
     if pd.isna(value):
         return missing
     if column.dtype == "boolean":
-        return "true" if value else "false"
+        return booleans[0] if value else booleans[1]
     if column.dtype == "float" and not column.unit:
         return f"{value:.{FIGURES}g}"
     if column.dtype == "float":
@@ -985,8 +1012,14 @@ def read_tables(paths: Iterable[Path], kind: str) -> pd.DataFrame:
     return make_table(pd.concat(parts, ignore_index=True), kind) if parts else empty(kind)
 
 
-def data_dictionary(kind: str) -> dict:
+def data_dictionary(kind: str, *, booleans: tuple[str, str] = TSV_BOOLEANS) -> dict:
     """Describe the columns of a table as BIDS does.
+
+    Parameters
+    ----------
+    kind : str
+    booleans : (str, str)
+        How the table writes what is true and what is false.
 
     Returns
     -------
@@ -999,6 +1032,8 @@ def data_dictionary(kind: str) -> dict:
         described[c.name] = {"LongName": c.name.replace("_", " "), "Description": c.description}
         if c.unit:
             described[c.name]["Units"] = c.unit
+        if c.dtype == "boolean":
+            described[c.name]["Levels"] = dict(zip(booleans, ("yes", "no")))
         if c.levels:
             described[c.name]["LevelsOfEachPart" if c.many else "Levels"] = dict(c.levels)
         if c.many:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from mettrail import rano, vocabulary
+from mettrail import overrides, vocabulary
 from mettrail.errors import InputError
 from mettrail.tables import MISSING
 from mettrail.tsv import bad_table, is_given, read_frame, read_table
@@ -88,7 +88,7 @@ def find_overrides(folder: Path, patients: list[str]) -> dict[str, str]:
                 advice="Correct its name, or take it away.",
             )
         # What is wrong with it is said now, and not by the last job but one.
-        rano.read_overrides(read_frame(path), source=str(path))
+        overrides.read_overrides(read_frame(path), source=str(path))
         found[sub] = str(path)
     return found
 

@@ -989,7 +989,7 @@ def _session_table(sessions, pages):
 
 
 def _lesion_worklist(lesions, sessions, pages):
-    """List what requires review: doubtful brain masks; lesions of doubtful identity, new ones, those with other remarks."""
+    """List what requires review: doubtful brain masks, then lesions: of doubtful identity, new, with other remarks."""
     rows = []
     for session in sessions:
         patient, name = _text(session["participant_id"]), _text(session["session_id"])

@@ -1453,7 +1453,7 @@ def test_the_volume_in_the_sum(given, source, volume):
     ("edema_ml", "flagged"),
     [
         ([10, 20], [False, True]), ([10, 19.9], [False, False]), ([9, 18.9], [False, False]),
-        ([20, 39], [False, False]), ([0, 10], [False, True]), ([30, 10, 20], [False, False, True]),
+        ([20, 39.9], [False, False]), ([0, 10], [False, True]), ([30, 10, 20], [False, False, True]),
         ([10, None, 20], [False, False, True]), ([None, 20], [False, False]),
     ],
 )  # fmt: skip

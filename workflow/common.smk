@@ -233,7 +233,9 @@ def of_all(path):
 
 def if_usable(path):
     """A file of a patient; nothing where no visit is usable."""
-    return lambda wildcards: path.format(**wildcards) if usable_sessions(wildcards.sub) else []
+    return lambda wildcards: (
+        path.format(**wildcards) if usable_sessions(wildcards.sub) else []
+    )
 
 
 def usable_sessions(sub):

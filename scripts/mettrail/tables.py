@@ -153,6 +153,7 @@ _FLAGS_PATIENT = {
     "target_lost": "a target of the earlier run named in frozen was not found at baseline",
     "gap_before_pd": "two or more sessions right before the progression could not be evaluated",
     "clinical_assumed": "steroids or clinical status are unknown at some session: taken as none and stable",
+    "start_from_treatments": "participants.tsv gives no start of treatment: it is the day of the first treatment",
 }
 
 
@@ -638,7 +639,7 @@ TREATED_LESIONS = (
     _float("nadir_vol_ml", "Smallest volume from the pre-treatment session to failure or last scan.", "mL"),
     _int("nadir_vol_day", "Its day, from t0.", "d"),
     _enum("best_response", "Best response by diameter from the pre-treatment size.", _RESPONSE),
-    _bool("local_failure", "Whether it failed: see failure_by."),
+    _bool("local_failure", "Whether it failed: see failure_by; n/a if not seen before the treatment."),
     _int("local_failure_day", "Day of the first failure, from t0; n/a if none.", "d"),
     _enum(
         "failure_by",
@@ -650,10 +651,13 @@ TREATED_LESIONS = (
         many=True,
     ),
     _bool(
-        "treatment_effect_possible", "Whether it failed in the months after radiation in which that can cause growth."
+        "treatment_effect_possible",
+        "Whether it failed in the months after radiation in which that can cause growth; n/a if it did not fail.",
     ),
     _bool(
-        "failure_confirmed", "Whether the next evaluable session at least 28 days later says so too; n/a without one."
+        "failure_confirmed",
+        "Whether the next evaluable session at least 28 days later, before a further treatment, says so too; n/a "
+        "without one.",
     ),
     _int("time_to_local_failure_days", "From treatment to local failure or censoring.", "d"),
     _int("censored_day", "Day of censoring, from t0; n/a after a failure.", "d"),
@@ -662,10 +666,11 @@ TREATED_LESIONS = (
         "Why it is censored.",
         {
             "last_scan": "no failure up to the last evaluable session",
-            "retreatment": "the lesion was treated again",
+            "retreatment": "the lesion was treated again; no failure up to the last session before",
             "no_followup": "no evaluable session after the treatment",
-            "no_pretreatment": "the lesion was not seen before the treatment",
-            "death": "the patient died",
+            "not_measurable": "no failure as long as it was measured apart: merged or not evaluable since",
+            "no_pretreatment": "the lesion was not seen before the treatment: nothing to compare to",
+            "death": "the patient died without failure: at the day of death",
         },
     ),
     _int("salvage_day", "Day of the next local treatment of this lesion, from t0.", "d"),
@@ -848,7 +853,7 @@ _BETWEEN = {
     "prior": "string", "fragments": "string", "name": "string", "probable_miss": "boolean", "below_birth": "boolean",
     "days": "float", "slice_spacing_mm": "float", "ld_fragments_mm": "float",
 }  # fmt: skip
-_KNOWN = {c.name: c.dtype for c in (*LESIONS, *SESSIONS, *PATIENTS)} | _BETWEEN
+_KNOWN = {c.name: c.dtype for c in (*LESIONS, *SESSIONS, *PATIENTS, *TREATED_LESIONS)} | _BETWEEN
 
 
 def columns(kind: str) -> list[str]:

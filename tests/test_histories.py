@@ -32,6 +32,7 @@ SETTINGS = {
     "baseline_window_d": "baseline_window_days", "confirm_d": "confirm_days", "sd_min_d": "sd_min_days",
     "ld_min": "ld_min_mm", "perp_min": "perp_min_mm",
 }  # fmt: skip
+NOTHING_TO_JUDGE = "NA"  # the specification's word for a response without lesions; tables have n/a
 EXPECTATION = re.compile(r"(?P<column>\w+)(?P<how>[=~!])(?P<value>.*)")
 MARGIN_VOX = 6  # of empty space around all spheres: no lesion touches the edge of the image
 
@@ -254,7 +255,10 @@ def _lesion_rows(history):
                 continue
             row = dict.fromkeys((*course.NEEDED, "confidence"))
             row |= {"session_id": f"ses-{session['session']}", "track_id": lesion, "slice_spacing_mm": None}
-            row |= {"status": cell["status"] if evaluable else "not_evaluable", "probable_miss": "miss" in cell["words"]}
+            row |= {
+                "status": cell["status"] if evaluable else "not_evaluable",
+                "probable_miss": "miss" in cell["words"],
+            }
             row |= {"event": _event(cell, before.get(lesion), rows)}
             if row["status"] == "present":
                 row |= _measured(cell, _spacing_mm(session))
@@ -316,7 +320,7 @@ def _measured(cell, slice_mm):
 # --- Contact histories ---------------------------------------------------------------------------------------------
 
 
-def draw(history: History) -> patients.Patient:
+def draw(history: History) -> tuple[patients.Patient, dict[str, int]]:
     """Put spheres on a grid that is just large enough; a voxel of several belongs to the one it is deepest in."""
     spacing = np.array(history.spacing)
     spheres = [sphere for cells in history.cells.values() for sphere in cells]
@@ -337,9 +341,16 @@ def draw(history: History) -> patients.Patient:
             truth[inside], depth[inside] = numbers[lesion], reach[inside]
         sessions.append(
             patients.Session(
-                session_id=f"ses-{given['session']}", day=float(given["day"]), evaluable=True,
-                dexamethasone_equiv_mg_per_day=None, clinical_status=None, clinical_tumour_related=None, affine=affine,
-                tissue=(truth > 0).astype(np.uint8), truth=truth, to_session=np.eye(4),
+                session_id=f"ses-{given['session']}",
+                day=float(given["day"]),
+                evaluable=True,
+                dexamethasone_equiv_mg_per_day=None,
+                clinical_status=None,
+                clinical_tumour_related=None,
+                affine=affine,
+                tissue=(truth > 0).astype(np.uint8),
+                truth=truth,
+                to_session=np.eye(4),
             )  # fmt: skip
         )
     participant = {"participant_id": "sub-1"} | {name: history.facts.get(name) for name in FACTS}
@@ -361,7 +372,7 @@ def judge_cells(history, tables) -> list[str]:
 
 
 def _holds(found, how, value):
-    found = _text(found)
+    found, value = _text(found), "n/a" if value == NOTHING_TO_JUDGE else value
     if how in "~!":
         return (value in found.split(";")) == (how == "~")
     try:
@@ -409,8 +420,8 @@ def judge_tracks(history, patient, numbers, found) -> list[str]:
         wanted = {seen[lesion].get(session) for lesion in new}
         born = {track for (name, track), row in rows.items() if name == session and row["event"] == "new"}
         if born != wanted or len(wanted) != len(new):
-            events = {lesion: (of := seen[lesion].get(session)) and (of, _event_of(rows, session, of)) for lesion in seen}
-            wrong.append(f"session {session}, new lesions: expected {', '.join(new)}, found {events}, new {sorted(born)}")
+            here = {lesion: own.get(session) for lesion, own in seen.items()}
+            wrong.append(f"session {session}, new: expected {', '.join(new)} of {here}, found {sorted(born) or 'none'}")
     for session, lesion, status in history.status:
         # Where it is not there, it is the track that it was when it was there.
         of = seen[lesion].get(session) or next(iter(seen[lesion].values()))
@@ -418,10 +429,6 @@ def judge_tracks(history, patient, numbers, found) -> list[str]:
         if is_now != status:
             wrong.append(f"session {session}, lesion {lesion} ({of}), status: expected {status}, found {is_now}")
     return wrong
-
-
-def _event_of(rows, session, track):
-    return rows.get((session, track), {}).get("event")
 
 
 def _there(history):

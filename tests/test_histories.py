@@ -339,19 +339,10 @@ def draw(history: History) -> tuple[patients.Patient, dict[str, int]]:
             reach = np.linalg.norm(points - centre, axis=-1) / (mm / 2)
             inside = (reach <= 1 + 1e-9) & ((reach < depth) | (truth == 0))
             truth[inside], depth[inside] = numbers[lesion], reach[inside]
+        day, tissue = float(given["day"]), (truth > 0).astype(np.uint8)
+        clinic = (None, None, None)
         sessions.append(
-            patients.Session(
-                session_id=f"ses-{given['session']}",
-                day=float(given["day"]),
-                evaluable=True,
-                dexamethasone_equiv_mg_per_day=None,
-                clinical_status=None,
-                clinical_tumour_related=None,
-                affine=affine,
-                tissue=(truth > 0).astype(np.uint8),
-                truth=truth,
-                to_session=np.eye(4),
-            )  # fmt: skip
+            patients.Session(f"ses-{given['session']}", day, True, *clinic, affine, tissue, truth, np.eye(4))
         )
     participant = {"participant_id": "sub-1"} | {name: history.facts.get(name) for name in FACTS}
     return patients.Patient(participant, sessions, [], [], {}, None), numbers

@@ -464,7 +464,7 @@ def response_lines(session_rows: pd.DataFrame, *, rano: Mapping) -> pd.DataFrame
                 "session_id": str(row["session_id"]),
                 "sum_mm": total,
                 "nadir_mm": nadir * scale,
-                "pd_mm": max((1 + rano["pd"]) * nadir, absolute + rano["pd_abs_mm"]) * scale,
+                "pd_mm": np.max([(1 + rano["pd"]) * nadir, absolute + rano["pd_abs_mm"]]) * scale,
                 "pr_mm": (1 - rano["pr"]) * reference * pr_scale,
             }
         )

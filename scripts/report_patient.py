@@ -42,7 +42,9 @@ with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations"
             "Lesions over time": f"{participant}/{participant}_desc-lesions_trajectories.tsv",
             "Sessions": f"{participant}/{participant}_sessions.tsv",
         },
-        problems=cohort.list_problems(snakemake.params.sessions) + jobs.read_failures(snakemake.params.out),
+        problems=cohort.list_problems(snakemake.params.sessions)
+        + jobs.read_failures(snakemake.params.out)
+        + cohort.read_problems([snakemake.input.problems]),
         captions=report.read_captions(snakemake.params.captions, snakemake.params.settings),
         settings_hash=snakemake.params.config_hash,
         version=mettrail.__version__,

@@ -19,13 +19,15 @@ def ball(x, z, diameter, y=20):
     return np.linalg.norm(places - np.array([x, y, z], float), axis=-1) < diameter / 2
 
 
-def visit(name, masks, *, fragments=None, merged=None, world=STILL):
+def visit(name, masks, *, fragments=None, merged=None, diameters=None, world=STILL):
     """Masks by number of the track; `merged` takes a track to the one that carries it."""
     labels, rows = np.zeros(SHAPE, np.uint16), []
     for track, mask in masks.items():
         labels[mask] = track
         n = (fragments or {}).get(track, 1)
-        rows.append({"index": track, "status": "present", "n_fragments": n, "merged_into": None})
+        ld = {"ld_mm": np.nan, "ld_feret_mm": np.nan, "vol_wl_ml": mask.sum() / 1000, "flags": None}
+        ld |= (diameters or {}).get(track, {})
+        rows.append({"index": track, "status": "present", "n_fragments": n, "merged_into": None} | ld)
     for track, owner in (merged or {}).items():
         rows.append({"index": track, "status": "merged", "n_fragments": pd.NA, "merged_into": f"L{owner:03d}"})
     tracks = pd.DataFrame([{"participant_id": "sub-A", "track_id": f"L{r['index']:03d}", **r} for r in rows])
@@ -106,6 +108,20 @@ def test_a_nodule_that_was_not_there_is_growth():
     (row,) = sizes(visit("b", {1: ABOVE | nodule}, fragments={1: 2}), visit("a", {1: ABOVE})).values()
     assert row["ld_now_mm"] - row["ld_then_mm"] == pytest.approx(5, abs=0.5)
     assert row["vol_now_ml"] - row["vol_then_ml"] == pytest.approx(nodule.sum() / 1000)
+
+
+def test_a_neck_that_opens_or_closes_is_no_change_of_length():
+    """Two lesions that touch at both visits: the longest chord inside passes through the neck at one of them only."""
+    closed = {1: {"ld_mm": 21.6, "ld_feret_mm": 33.0, "flags": "nonconvex"}}
+    opened = {1: {"ld_mm": 30.7, "ld_feret_mm": 33.5, "flags": "nonconvex"}}
+    grown = {1: {"ld_mm": 30.7, "ld_feret_mm": 36.0, "flags": "nonconvex"}}
+    round_ = {1: {"ld_mm": 30.7, "ld_feret_mm": 31.0, "flags": None}}
+    first = visit("a", {1: ABOVE}, diameters=closed)
+    (row,) = sizes(visit("b", {1: ABOVE}, diameters=opened), first).values()
+    assert (row["ld_now_mm"], row["ld_then_mm"]) == (33.5, 33.0)
+    assert row["vol_now_ml"] == row["vol_then_ml"] == pytest.approx(ABOVE.sum() / 1000)
+    assert sizes(visit("b", {1: ABOVE}, diameters=grown), first) == {}
+    assert sizes(visit("b", {1: ABOVE}, diameters=round_), visit("a", {1: ABOVE}, diameters=round_)) == {}
 
 
 def test_each_earlier_visit_is_compared_by_what_both_show():

@@ -356,6 +356,11 @@ def participant(wildcards):
     return PARTICIPANTS[wildcards.sub]
 
 
+def treatments_of(wildcards):
+    """The patient's treatments, as people's table names them: lesions have numbers only after matching."""
+    return FOUND.treatments.get(wildcards.sub, [])
+
+
 # ---------------------------------------------------------------------------------------------------------- provenance
 
 
@@ -448,6 +453,7 @@ if workflow.is_main_process and not OWNER and not FETCHES:
             "code": provenance.project_digest(ROOT),
             "sessions": list(SESSIONS.values()),
             "participants": PARTICIPANTS,
+            "treatments": FOUND.treatments,
         },
         write=WRITES,
     )
@@ -477,6 +483,9 @@ def end_run(succeeded):
     """Say what failed, make it ready to be tried again, and see that the exit status tells."""
     jobs.remove_placeholders(OUT)
     lines = jobs.describe_failures(jobs.read_failures(OUT))
+    said = [sub_file("desc-inputs_problems.tsv").format(sub=sub) for sub in PATIENTS]
+    for line in cohorts.describe_found(said):
+        print(line, file=sys.stderr)
     for line in lines:
         print(line, file=sys.stderr)
     if succeeded and not lines:

@@ -528,6 +528,44 @@ def draw_cohort(
         _save_chart(fig, path)
 
 
+def draw_froc(curves: pd.DataFrame, path: str | Path) -> None:
+    """Draw free-response curves: sensitivity over false lesions per scan, one line per method.
+
+    The axis of false lesions is logarithmic from 1/8 on and linear below, so that 0 has a place.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        ``method``, ``threshold``, ``sensitivity``, ``false_per_scan``, thresholds of a method in falling order. May be
+        empty.
+    path : path
+        ``.svg`` or ``.png``.
+    """
+    with mpl.rc_context(_STYLE):
+        fig = Figure(figsize=(6.4, 4.2))
+        FigureCanvasAgg(fig)
+        axes = fig.add_axes((0.1, 0.13, 0.87, 0.78))
+        for number, (method, curve) in enumerate(curves.groupby("method", sort=False)):
+            colour = TRACK_COLOURS[number % len(TRACK_COLOURS)]
+            x, y = curve["false_per_scan"].astype(float), curve["sensitivity"].astype(float)
+            axes.plot(x, y, color=colour, lw=1.6, marker="o", ms=2.2, label=method, clip_on=False)
+        axes.set_xscale("symlog", base=2, linthresh=1 / 8, linscale=0.7)
+        last = max(8.0, float(curves["false_per_scan"].max())) if len(curves) else 8.0
+        ticks = [0, *(2.0**n for n in range(-3, int(np.ceil(np.log2(last))) + 1))]
+        axes.set_xticks(ticks, [f"1/{round(1 / t)}" if 0 < t < 1 else f"{t:g}" for t in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(0, ticks[-1])
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("false lesions per scan")
+        axes.set_title("Sensitivity, whole lesions", loc="left", fontsize=9.5, color=_INK, pad=6)
+        axes.grid()
+        if len(curves):
+            axes.legend(loc="lower right", frameon=False, fontsize=8)
+        else:
+            axes.text(0.5, 0.5, "no probability map", transform=axes.transAxes, ha="center", color=_MUTED)
+        _save_chart(fig, path)
+
+
 # ---------------------------------------------------------------------------------------------------- the head
 
 

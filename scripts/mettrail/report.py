@@ -70,6 +70,7 @@ REFERENCES = (
     ("ANTs", "Avants et al. 2009, Insight Journal 2:1", "10.54294/uvnhin"),
     ("greedy", "Yushkevich et al. 2016, Alzheimer's & Dementia 12:P126", "10.1016/j.jalz.2016.06.205"),
     ("N4", "Tustison et al. 2010, IEEE Trans. Medical Imaging 29:1310", "10.1109/TMI.2010.2046908"),
+    ("deepbet", "Fisch et al. 2024, Computers in Biology and Medicine 179:108845", "10.1016/j.compbiomed.2024.108845"),
     ("HD-BET", "Isensee et al. 2019, Human Brain Mapping 40:4952", "10.1002/hbm.24750"),
 )
 
@@ -217,7 +218,7 @@ def cohort_page(
         if "incidence" in figures
         else "",
         _section("Sessions", _session_table(session_rows, pages), id_="sessions"),
-        _section("Lesions to review", _lesion_worklist(lesion_rows, pages), id_="lesions"),
+        _section("Lesions to review", _lesion_worklist(lesion_rows, session_rows, pages), id_="lesions"),
         _section("Files", _file_list(links), id_="files"),
         _section("Method", _tag("p", METHOD), _references(), id_="method"),
         _section("How to read the pictures", _caption_list(captions), id_="reading"),
@@ -259,7 +260,7 @@ def read_captions(folder: str | Path, config: Mapping) -> dict[str, str]:
     ----------
     folder : path
         Holds ``<stage>.rst``. They are also read by ``snakemake --report``, hence the way settings are written in them:
-        ``{{ snakemake.config.strip.min_fit }}``.
+        ``{{ snakemake.config.strip.fit_warn }}``.
     config : mapping
         The settings.
 
@@ -439,6 +440,7 @@ def _to_check(lesions, sessions, problems, participant):
             )
         if _truth(s.get("evaluable")) is False and name not in failed:
             failures.append((link, " not evaluable: ", _reason(s.get("ne_reason"))))
+        looks += [(link, " ", why) for why in _brain_remarks(s)]
         given = _text(s.get("flags")).split(";")
         responses += [
             (link, " ", _level("sessions", "flags", flag) or _reason(flag)) for flag in SESSION_REVIEW if flag in given
@@ -455,6 +457,13 @@ def _to_check(lesions, sessions, problems, participant):
     if not items:
         return _empty("Nothing stands out. Looking at the pictures below is still worth it.")
     return _tag("ul", *(_tag("li", *i) for i in items), class_="check")
+
+
+def _brain_remarks(session):
+    """Say what is doubtful about a session's brain mask."""
+    flags = [flag for flag in _text(session.get("flags")).split(";") if flag.startswith("brain_")]
+    failed = ["brain mask failed: not evaluable"] * (_text(session.get("ne_reason")) == "brain_mask")
+    return failed + [_level("sessions", "flags", flag) or _reason(flag) for flag in flags]
 
 
 def _worth_a_look(lesions):
@@ -979,9 +988,15 @@ def _session_table(sessions, pages):
     return _table("sessions", columns, rows, filter_=len(rows) > 8)
 
 
-def _lesion_worklist(lesions, pages):
-    """List the lesions that require review: doubtful identity first, then new ones and those with other remarks."""
+def _lesion_worklist(lesions, sessions, pages):
+    """List what requires review: doubtful brain masks, then lesions: of doubtful identity, new, with other remarks."""
     rows = []
+    for session in sessions:
+        patient, name = _text(session["participant_id"]), _text(session["session_id"])
+        place = _tag("a", name, href=f"{pages[patient]}#{name}") if patient in pages else name
+        for why in _brain_remarks(session):
+            cells = (_tag("td", each) for each in (place, "–", "–", "–"))
+            rows.append(_tag("tr", _tag("th", patient, scope="row"), *cells, _tag("td", why, class_="text")))
     for row, why in sorted(_worth_a_look(lesions), key=lambda found: not _doubtful(found[0])):
         patient, name = _text(row["participant_id"]), _text(row["session_id"])
         address = f"{pages[patient]}#{name}" if patient in pages else None

@@ -31,7 +31,8 @@ TISSUE = {
 
 # What BIDS has no name for yet.
 IGNORED = ("*_xfm.*", "*.html", "*.csv", "tables", "figures", "benchmarks", "logs", "cohort.tsv", "not_used.tsv",
-           "*_registry.json", "*_matches.tsv", "*_trajectories.*", "*_patient.*", "*_measures.*", "train")  # fmt: skip
+           "*_registry.json", "*_matches.tsv", "*_trajectories.*", "*_patient.*", "*_measures.*", "train",
+           "*_treated_lesions.*", "*_treatments.tsv", "*_problems.tsv")  # fmt: skip
 
 
 def write_json(facts: dict, path: str | Path) -> None:

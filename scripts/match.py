@@ -15,12 +15,14 @@ with jobs.job(
         snakemake.params.session,
         totals=sidecars.read_json(snakemake.input.totals),
         quality=quality,
+        brain=sidecars.read_json(snakemake.input.brain),
         reference=snakemake.params.reference,
         reference_session=quality["reference_session"],
     )
     world = transforms.read_affine(snakemake.input.affine)
-    earlier = jobs.complete(snakemake.input.get("registry", []))
-    before = matching.read_registry(earlier[-1], session) if earlier else None
+    earlier = [matching.read_registry(path, session) for path in jobs.complete(snakemake.input.get("registry", []))]
+    # Visits before the first with a brain mask that is sound are in no other's space.
+    before = [each for each in earlier if each["reference"]["session_id"] == quality["reference_session"]]
     space = snakemake.input.reference[snakemake.params.reference_sessions.index(quality["reference_session"])]
 
     def _read_scan():
@@ -31,7 +33,7 @@ with jobs.job(
     tracks, matches, instances, registry = matching.match_visit(
         images.read_labels(snakemake.input.labels),
         tables.read_tsv(snakemake.input.table),
-        before,
+        before[-1] if before else None,
         session=session,
         grid=images.read_image(space).grid,
         world=world,

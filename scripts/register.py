@@ -2,13 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, jobs, sidecars, transforms, visits
+from mettrail import brain, images, jobs, sidecars, transforms, visits
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, failable=("moving", "moving_mask")) as output:
-    last = jobs.first_complete(snakemake.input.moving, snakemake.input.moving_mask, last=True)
+with jobs.job(snakemake, failable=("moving", "moving_mask", "moving_quality")) as output:
+    sound = brain.sound_positions(snakemake.input.moving, snakemake.input.moving_mask, snakemake.input.moving_quality)
+    if not sound:
+        raise jobs.Skip("no earlier session of this patient can be used: this one is read like a first session")
+    last = sound[-1]
     fixed, moving = (images.read_image(path) for path in (snakemake.input.fixed, snakemake.input.moving[last]))
     fixed_mask, moving_mask = (
         images.read_mask(path) for path in (snakemake.input.fixed_mask, snakemake.input.moving_mask[last])

@@ -2,13 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, jobs, sidecars, transforms, visits
+from mettrail import brain, images, jobs, sidecars, transforms, visits
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, failable=("fixed", "fixed_mask")) as output:
-    first = jobs.first_complete(snakemake.input.fixed, snakemake.input.fixed_mask)
+with jobs.job(snakemake, failable=("fixed", "fixed_mask", "fixed_quality")) as output:
+    known = (snakemake.input.fixed, snakemake.input.fixed_mask, snakemake.input.fixed_quality)
+    # A visit without a sound brain mask gives nobody its space; where there is no other, it is the last, this one.
+    first = [*brain.sound_positions(*known), jobs.first_complete(*known, last=True)][0]
     fixed, moving = (images.read_image(path) for path in (snakemake.input.fixed[first], snakemake.input.moving))
     fixed_mask, moving_mask = (
         images.read_mask(path) for path in (snakemake.input.fixed_mask[first], snakemake.input.moving_mask)

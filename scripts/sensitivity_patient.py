@@ -7,7 +7,7 @@ from mettrail import cohort, images, jobs, sensitivity, sidecars, tables, tsv
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-FILES = ("labels", "masks", "pieces", "evidence", "qualities", "affines")
+FILES = ("labels", "masks", "brains", "pieces", "evidence", "qualities", "affines")
 
 with jobs.job(snakemake, failable=(*FILES, "reference")) as output:
     files = {name: snakemake.input[name] for name in FILES}
@@ -16,7 +16,7 @@ with jobs.job(snakemake, failable=(*FILES, "reference")) as output:
     )
     whole = jobs.complete_positions(*files.values())
     files = {name: [paths[n] for n in whole] for name, paths in files.items()}
-    space = sidecars.read_json(files["qualities"][0])["reference_session"] if whole else "n/a"
+    space = sidecars.read_json(files["qualities"][-1])["reference_session"] if whole else "n/a"
     overrides = snakemake.input.get("overrides")
     responses = sensitivity.vary_patient(
         sensitivity.read_visits(rows, **files),

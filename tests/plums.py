@@ -64,7 +64,7 @@ def command(folder, *arguments):
         "out": str(folder / "out"),
         "threads": 1,
         "labels": {"folder": str(folder / "masks"), "sessions": []},
-        "strip": {"method": "nonzero", "volume_ml": [10, 100]},
+        "strip": {"method": "nonzero", "volume_warn_ml": [10, 100], "volume_fail_ml": [10, 100]},
         "register": {"greedy": {"linear_iterations": [30, 10], "iterations": [20, 5]}},
     }
     (folder / "config.json").write_text(json.dumps(settings))

@@ -23,11 +23,13 @@ from mettrail.matching import (
     find_shared,
     instances_to_reference,
     match_lesions,
+    match_visit,
     name_tracks,
     read_registry,
     relabel_tracks,
     require_settings,
     summarise_tracks,
+    world_of,
     write_registry,
 )
 
@@ -441,12 +443,14 @@ def test_lesions_that_have_fused_can_be_cut_where_they_were():
     fused = whole(spheres((25, 12), (36, 12)))
     rows = patient.visit(fused)
     assert events(rows) == {"L001": "persist", "L002": "merged_into"}
+    assert rows["flags"].to_dict() == {"L001": "coalesced", "L002": "coalesced"}
     assert claims(fused, patient, before) == {1: [1, 2]}
     parts, cut, absorbed = cut_shared(Image(fused, AFFINE), {1: [1, 2]}, before, world=np.eye(4), **BIRTH)
     assert (cut, absorbed) == ({2, 3}, {})
     again = Patient()
     again.visit(spheres((25, 8), (36, 8)))
-    rows = again.visit(parts)
+    rows = again.visit(parts, cut=cut)
+    assert rows["flags"].to_dict() == {"L001": "coalesced", "L002": "coalesced"}
     assert events(rows) == {"L001": "persist", "L002": "persist"}
     assert rows["vol_wl_mm3"].sum() == (fused > 0).sum()
     assert rows["vol_wl_mm3"].to_list() == pytest.approx([(fused > 0).sum() / 2] * 2, rel=0.05)
@@ -462,7 +466,8 @@ def test_a_lesion_that_grows_beside_another_is_not_shared():
     patient = Patient()
     patient.visit(spheres((25, 8), (36, 8)))
     before = patient.registries[-1]
-    now = spheres((24, 12), (36, 6))
+    # Half of the old place of the second is within 2 mm of the first now; yet it is still there itself.
+    now = spheres((27, 16), (37, 8))
     patient.visit(now)
     assert claims(now, patient, before) == {}
 
@@ -488,6 +493,38 @@ def test_a_part_that_would_be_a_crumb_has_merged():
     np.testing.assert_array_equal(parts, fused)
 
 
+def test_what_an_absorbed_lesion_once_was_belongs_to_the_other():
+    patient = Patient()
+    patient.visits(spheres((20, 10), (29.5, 9)), spheres((20, 10), (27, 4)))
+    before = patient.registries[-1]
+    patient.visit(fused((20, 10), (26, 4)), absorbed={2: 1})
+    after = {t["track_id"]: set(decode_mask(t["footprint"])) for t in patient.registries[-1]["tracks"]}
+    assert {n for track in before["tracks"] for n in decode_mask(track["footprint"])} <= after["L001"]
+    rows = patient.visit((spheres((20, 10)) + 2 * (spheres((31.5, 4)) > 0)).astype(np.int32))
+    assert events(rows)["L001"] == "split", "at the rim of the place of the other"
+
+
+def test_a_field_that_registration_has_left_aside_is_put_back():
+    """Eight lesions in a row, 3 mm apart, 4 mm aside: each lies where its neighbour was."""
+    places = [((8 + 7 * n, 14, 12), d) for n, d in enumerate((4, 5, 4, 6, 4, 5, 4, 3.5))]
+    tissue = [(spheres(*[((x + shift, y, z), d) for (x, y, z), d in places]) > 0).astype(np.uint8) for shift in (0, 4)]
+    registry, names = None, []
+    for n, labels in enumerate(tissue):
+        instances = Image(whole(labels), AFFINE)
+        table, totals = measured(instances.data)
+        session = {"participant_id": "sub-A", "session_id": f"ses-{n}", "evaluable": True, **totals}
+        rows, _, instances, registry = match_visit(
+            instances, table, registry, session=session, grid=GRID, world=np.eye(4), merge_policy="watershed",
+            measure={"chord_gap_vox": 1.5, "edema_max_mm": 20} | SIZES, read_scan=lambda: None, **MATCH,
+        )  # fmt: skip
+        order = np.argsort(rows["cx_mm"].to_numpy())
+        names.append(rows["track_id"].to_numpy()[order].tolist())
+    assert names[0] == names[1]
+    assert registry["session"]["residual_shift_mm"] == pytest.approx(4, abs=0.3)
+    np.testing.assert_allclose(world_of(registry, np.eye(4))[:3, 3], (4, 0, 0), atol=0.3)
+    assert rows["cx_ref_mm"].min() == pytest.approx(AFFINE[0, 3] + 8, abs=0.4)
+
+
 def test_a_lesion_without_a_neck_is_one_for_good():
     """Noise had cut it at the first visit, and cuts it elsewhere at the third."""
     patient = Patient()
@@ -500,7 +537,9 @@ def test_a_lesion_without_a_neck_is_one_for_good():
     fused = ball.astype(np.int32)
     _, cut, absorbed = cut_shared(Image(fused, AFFINE), {1: [1, 2]}, before, world=np.eye(4), **BIRTH)
     assert (cut, absorbed) == (set(), {2: 1})
+    footprint = set(decode_mask(before["tracks"][1]["footprint"]))
     rows = patient.visit(fused, absorbed=absorbed)
+    assert footprint <= set(decode_mask(patient.registries[-1]["tracks"][0]["footprint"]))
     assert events(rows) == {"L001": "persist", "L002": "merged_into"}
     other = np.where(ball, 1, 0).astype(np.int32)
     other[:28] *= 2

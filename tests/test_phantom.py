@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from mettrail import evaluation, images, phantom
-from mettrail.brain import extract_brain
+from mettrail.brain import find_brain
 from mettrail.cohort import read_participants
 from mettrail.errors import InputError
 from scipy.spatial.distance import pdist
@@ -234,9 +234,7 @@ def test_a_piece_of_brain_is_an_extracted_brain_that_moves_with_the_patient(tmp_
         assert ((scan.data > 0) <= session.brain.data).all()
         assert session.brain.data[session.tissue.data > 0].all()
         assert session.brain.data.sum() == pytest.approx(4 / 3 * np.pi * half.prod(), rel=0.02)
-        mask, _ = extract_brain(
-            scan, method="nonzero", volume_ml=[30, 60], min_fit=0, hd_bet_weights="", device="cpu", threads=1
-        )
+        mask = find_brain(scan, "nonzero", hd_bet_weights="", device="cpu", threads=1)
         assert (mask.data == session.brain.data).mean() > 0.999
     assert (first.brain.data != second.brain.data).any(), "it turns in the field of view"
     phantom.make_cohort({"patients": [patient([lesion], 2, **settings)]}, tmp_path, seed=5)

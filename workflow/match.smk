@@ -6,6 +6,7 @@ rule match:
         totals=rules.measure.output.totals,
         affine=rules.register_reference.output.affine,
         quality=rules.register_reference.output.quality,
+        brain=rules.strip.output.quality,
         reference=of_reference(rules.align.output.image),
         registry=of_earlier_if_any(REGISTRY),
         earlier_labels=of_earlier_if_any(ses_file("desc-lesions_dseg.nii.gz")),

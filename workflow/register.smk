@@ -5,6 +5,7 @@ rule register:
         fixed_mask=rules.strip.output.mask,
         moving=of_earlier(rules.align.output.image),
         moving_mask=of_earlier(rules.strip.output.mask),
+        moving_quality=of_earlier(rules.strip.output.quality),
     output:
         affine=ses_file("from-prior_to-session_mode-image_desc-affine_xfm.txt"),
         warp=ses_file("from-prior_to-session_mode-image_desc-warp_xfm.nii.gz"),
@@ -35,6 +36,7 @@ rule register_reference:
     input:
         fixed=of_reference(rules.align.output.image),
         fixed_mask=of_reference(rules.strip.output.mask),
+        fixed_quality=of_reference(rules.strip.output.quality),
         moving=rules.align.output.image,
         moving_mask=rules.strip.output.mask,
     output:

@@ -5,11 +5,14 @@ rule report_session:
         mask=rules.strip.output.mask,
         raw=scan("reference"),
         lesions=rules.match.output.labels,
+        tissue=LESIONS,
         table=rules.match.output.table,
+        earlier=of_earlier_if_any(rules.match.output.table),
         preproc=rules.align.output.image,
         moved=if_followup(rules.register.output.moved),
     output:
         lesions=ses_figure("lesions"),
+        more=ses_figure("more"),
         brain=ses_figure("brain"),
         registration=ses_figure("registration"),
     log:
@@ -38,6 +41,7 @@ rule report_patient:
         treatments=[rules.assess.output.treatments],
         problems=rules.assess.output.problems,
         pictures=of_all(rules.report_session.output.lesions),
+        more=of_all(rules.report_session.output.more),
         brains=of_all(rules.report_session.output.brain),
         registrations=of_all(rules.report_session.output.registration),
     output:

@@ -3,6 +3,7 @@ rule sensitivity_patient:
     input:
         labels=of_all(LESIONS),
         masks=of_all(rules.strip.output.mask),
+        brains=of_all(rules.strip.output.quality),
         pieces=of_all(rules.segment_fuse.output.pieces),
         evidence=of_all(rules.segment_fuse.output.evidence),
         affines=of_all(rules.register_reference.output.affine),

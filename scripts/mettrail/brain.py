@@ -1,14 +1,21 @@
-"""Find the brain in a head scan (stage: strip): by an atlas, by HD-BET, or by what others extracted before."""
+"""Find the brain in a head scan (stage: strip), and judge what was found.
+
+Four methods: deepbet, an atlas, HD-BET, or what others extracted before. None is trusted: every mask of a head is held
+against the volumes that adult brains have and against the atlas (`atlas_fit`), whoever drew it. A mask beyond the
+limits is replaced by that of another method, or the session is not evaluable.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import io
+import itertools
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,7 +23,7 @@ import numpy as np
 from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
-from mettrail import transforms
+from mettrail import jobs, sidecars, transforms
 from mettrail.bias import foreground
 from mettrail.devices import choose_device
 from mettrail.errors import InputError
@@ -24,7 +31,9 @@ from mettrail.images import Grid, Image, canonical_grid, grow_mask, read_image, 
 from mettrail.registration import bin_edges, find_start, mutual_information, register
 from mettrail.transforms import Transform, Warp
 
-METHODS = ("atlas", "hd-bet", "nonzero")
+METHODS = ("deepbet", "atlas", "hd-bet", "nonzero")
+# Drawn besides, for comparison, and used where the first mask fails.
+_OTHER = {"deepbet": "atlas", "hd-bet": "atlas", "atlas": "deepbet"}
 
 # Chosen on six heads with reference masks, see tests/benchmarks/brain.md. The atlas is fixed and the head moves:
 # the metric then sees the brain only; the other way round skull and scalp win.
@@ -44,6 +53,10 @@ _INVERSE_MM, _REACH_MM = 4.0, 16.0
 # Windows of the cross-correlation at the brain's edge avoid the bright skull, and the atlas ends up inside the brain by
 # this much. Measured on a drawn head (tests/test_brain.py), not on the scans that the accuracy is quoted for.
 _EDGE_MM = 1.0
+# The atlas judges masks on points this far apart, up to so far from its brain, tilted by so much at first.
+_JUDGE_MM, _JUDGE_REACH_MM = 5.0, 10.0
+_JUDGE_PITCH, _JUDGE_SHIFT_MM, _JUDGE_SCALE = (-30, -15, 0, 15, 30), (-20, 0, 20, 40), 0.9
+_JUDGE_STEPS = 30
 # A scan with more content than this, or content at its border, still has its head on.
 _MAX_NONZERO, _MAX_BORDER = 0.7, 0.05
 
@@ -52,8 +65,10 @@ def extract_brain(
     head: Image,
     *,
     method: str,
-    volume_ml: tuple[float, float],
-    min_fit: float,
+    volume_warn_ml: tuple[float, float],
+    volume_fail_ml: tuple[float, float],
+    fit_warn: float,
+    fit_fail: float,
     hd_bet_weights: str,
     device: str,
     threads: int,
@@ -64,28 +79,35 @@ def extract_brain(
     ----------
     head : Image
         Bias-corrected, RAS axes, 1 mm.
-    method : {'atlas', 'hd-bet', 'nonzero'}
-        ``atlas`` registers the ICBM 2009a T1w brain that nilearn ships; ``hd-bet`` runs HD-BET (Isensee et al. 2019)
-        with weights fetched before; ``nonzero`` is for scans whose brain was extracted by others.
-    volume_ml : (low, high)
-        A mask outside this range is flagged ``brain_volume``.
-    min_fit : float
-        An atlas that correlates less than this with the scan inside the mask is flagged ``brain_fit``.
+    method : {'deepbet', 'atlas', 'hd-bet', 'nonzero'}
+        ``deepbet`` runs the networks of Fisch et al. (Comput Biol Med 179 (2024) 108845, arXiv 2308.07003), whose
+        weights come with the package; ``atlas`` registers the ICBM 2009a T1w brain that nilearn ships; ``hd-bet`` runs
+        HD-BET (Isensee et al. 2019) with weights fetched before; ``nonzero`` is for scans whose brain was extracted by
+        others.
+    volume_warn_ml, volume_fail_ml : (low, high)
+        A mask outside the first range is flagged ``brain_volume``, one outside the second fails.
+    fit_warn, fit_fail : float
+        A mask whose `atlas_fit` is below the first is flagged ``brain_fit``, one below the second fails.
     hd_bet_weights : path
         The zip of HD-BET 2's release, or the folder it unpacks to. Checkpoints are pickles: they run code when loaded,
         so that only checked ones (`mettrail.weights`) should be given.
     device : {'auto', 'cpu', 'cuda', ...}
-        For ``hd-bet``.
+        For ``deepbet`` and ``hd-bet``.
     threads : int
         Cores this may use.
 
     Returns
     -------
     mask : Image of bool
-        On the head's grid.
+        On the head's grid. That of the other method (the atlas; deepbet for ``atlas``) where the first one fails and
+        the other does not.
     quality : dict
-        ``method``, ``volume_ml``, ``fit`` (None except for ``atlas``), ``flags`` (list of words, empty when all is
-        well). A flagged mask is returned all the same; no other method takes over.
+        ``status`` (``ok``; ``warn`` with flags; ``fail``: not evaluable), ``flags`` (``brain_volume``, ``brain_fit``;
+        ``brain_replaced``: it is the other method's; ``brain_stripped``: the scan was an extracted brain already, and
+        what is above 0 was taken), ``method`` that drew the mask, its ``volume_ml`` and ``fit``; the same of the
+        mask not taken (``other_method``, ``other_volume_ml``, ``other_fit``), and the Dice of both (``overlap``). None
+        for what is not known: brains extracted before are not drawn again, and those given as such need not be whole,
+        so that the atlas does not judge them.
 
     Raises
     ------
@@ -100,34 +122,170 @@ def extract_brain(
             advice="Correct it in the config file.",
             reason="bad_setting",
         )
-    fit = None
-    if method == "atlas":
-        mask, fit = _by_atlas(head, threads=threads)
-    elif method == "hd-bet":
-        mask = _by_hd_bet(head, weights=Path(hd_bet_weights), device=device, threads=threads)
-    else:
-        mask = _by_nonzero(head)
-    volume = float(mask.data.sum() * mask.voxel_volume_mm3 / 1000)
-    if volume == 0:
-        raise InputError(
-            head.path or "scan",
-            found=f"no brain ({method})",
-            expected="a head scan",
-            advice="Look at the scan; try another strip: method.",
-            reason="no_brain",
-        )
-    flags = []
-    if not volume_ml[0] <= volume <= volume_ml[1]:
-        flags.append("brain_volume")
-    # Written so that a correlation that cannot be computed is flagged, too.
-    if fit is not None and not fit >= min_fit:
-        flags.append("brain_fit")
-    return mask, {
-        "method": method,
-        "volume_ml": round(volume, 1),
-        "fit": None if fit is None or not np.isfinite(fit) else round(fit, 3),
-        "flags": flags,
-    }
+    # Brains given as extracted need not be whole: the atlas does not judge them.
+    judged = method != "nonzero"
+    extracted = _find_extracted(head, volume_ml=volume_fail_ml, fit=fit_fail) if judged else None
+
+    def draw(name: str) -> _Drawn:
+        mask = extracted or find_brain(head, name, hd_bet_weights=hd_bet_weights, device=device, threads=threads)
+        volume = _volume_ml(mask)
+        fit = atlas_fit(head, mask) if judged else None
+        # Written so that a correlation that cannot be computed is flagged, too.
+        flags = ["brain_volume"] * (not volume_warn_ml[0] <= volume <= volume_warn_ml[1])
+        flags += ["brain_fit"] * (judged and not fit >= fit_warn)
+        fails = not volume_fail_ml[0] <= volume <= volume_fail_ml[1] or (judged and not fit >= fit_fail)
+        return _Drawn(name, mask, volume, fit, flags, fails)
+
+    first = "nonzero" if extracted else method
+    drawn = [draw(name) for name in (first, _OTHER.get(first)) if name]
+    if not any(each.volume_ml for each in drawn):
+        raise _no_brain(head, f"no brain ({' or '.join(each.method for each in drawn)})")
+    # Sorting keeps the order of those that are alike: the other is taken only where the first fails and it does not.
+    best, *others = sorted(drawn, key=lambda each: each.fails)
+    flags = best.flags + ["brain_replaced"] * (best is not drawn[0]) + ["brain_stripped"] * (extracted is not None)
+    quality = {"status": "fail" if best.fails else "warn" if flags else "ok", "flags": flags, **best.describe()}
+    for other in others:
+        total = best.mask.data.sum() + other.mask.data.sum()
+        quality |= {f"other_{name}": value for name, value in other.describe().items()}
+        quality["overlap"] = round(float(2 * (best.mask.data & other.mask.data).sum() / total), 3)
+    return best.mask, quality
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A mask and what is known of it."""
+
+    method: str
+    mask: Image
+    volume_ml: float
+    fit: float | None
+    flags: list[str]
+    fails: bool
+
+    def describe(self) -> dict:
+        known = self.fit is not None and np.isfinite(self.fit)
+        return {
+            "method": self.method,
+            "volume_ml": round(self.volume_ml, 1),
+            "fit": round(self.fit, 3) if known else None,
+        }
+
+
+def _volume_ml(mask: Image) -> float:
+    return float(mask.data.sum() * mask.voxel_volume_mm3 / 1000)
+
+
+def _no_brain(head: Image, found: str) -> InputError:
+    return InputError(
+        head.path or "scan",
+        found=found,
+        expected="a head scan, or an extracted brain",
+        advice="Look at the scan and its voxel size; try another strip: method.",
+        reason="no_brain",
+    )
+
+
+def find_brain(head: Image, method: str, *, hd_bet_weights: str, device: str, threads: int) -> Image:
+    """Return the mask of one method, as it is: empty where the method sees no brain.
+
+    Parameters
+    ----------
+    head, method, hd_bet_weights, device, threads
+        As for `extract_brain`.
+
+    Raises
+    ------
+    InputError
+        Weights are missing, or a head was given as an extracted brain.
+    """
+    try:
+        if method == "deepbet":
+            return _by_deepbet(head, device=device, threads=threads)
+        if method == "atlas":
+            return _by_atlas(head, threads=threads)
+        if method == "hd-bet":
+            return _by_hd_bet(head, weights=Path(hd_bet_weights), device=device, threads=threads)
+        return _by_nonzero(head)
+    except InputError as err:
+        if err.reason != "no_brain":
+            raise
+        print(f"{method}: {err}")
+        return Image(np.zeros(head.data.shape, bool), head.affine)
+
+
+def atlas_fit(head: Image, mask: Image) -> float:
+    """Say how much what a mask takes for brain looks like a brain: the correlation with the atlas after an affine.
+
+    The scan inside the mask, 0 outside, is compared with the atlas brain, 0 outside. Both count, what lies inside and
+    where its edge is: bone and scalp in the mask meet nothing in the atlas, and where the mask lacks a lobe the atlas
+    meets nothing. A scan that ends within the brain does not fit the worse for it.
+
+    Parameters
+    ----------
+    head : Image
+        Bias-corrected.
+    mask : Image of bool
+        On the head's grid.
+
+    Returns
+    -------
+    float
+        Pearson correlation over the atlas brain and 10 mm around it, where the scan reaches; points 5 mm apart. NaN
+        for an empty mask.
+    """
+    require_same_grid(head, mask)
+    covered = _block_mean(mask.like(mask.data.astype(np.float32)), _JUDGE_MM)
+    if not (covered.data > 0.5).any():
+        return float("nan")
+    scan = _block_mean(head, _JUDGE_MM)
+    # Fat, vessels and tumours with contrast agent are brighter than any tissue the atlas has.
+    top = np.percentile(scan.data[covered.data > 0.5], 98)
+    scan = scan.like(np.clip(scan.data, 0, top) * covered.data)
+    atlas, atlas_brain = (_block_mean(each, _JUDGE_MM) for each in _load_atlas(1.0))
+    atlas_brain = atlas_brain.like(atlas_brain.data > 0.5)
+    near = grow_mask(atlas_brain, grow_mm=_JUDGE_REACH_MM).data
+    expected, in_atlas = atlas.data[near], atlas_brain.data[near]
+    points = transforms.map_points(np.argwhere(near), affine=atlas.affine)
+    points -= points[in_atlas].mean(axis=0)
+    to_index, shape = transforms.invert(scan.affine), np.array(scan.data.shape)
+
+    def compare(placed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return scan and atlas at the points that the scan shows, and which these are."""
+        index = transforms.map_points(points, affine=to_index @ placed)
+        seen = ((index >= -0.5) & (index <= shape - 0.5)).all(axis=1)
+        values = ndimage.map_coordinates(scan.data, index[seen].T, order=1, mode="nearest")
+        return values, expected[seen], seen
+
+    def correlation(placed: np.ndarray) -> float:
+        a, b, _ = compare(placed)
+        return float(np.corrcoef(a, b)[0, 1]) if a.size > 1 and a.std() > 0 and b.std() > 0 else float("nan")
+
+    # From centre to centre, as large as the mask is. Heads lie tilted, and of a scan that ends within the brain neither
+    # centre nor size of the mask are the brain's.
+    middle = transforms.map_points(np.argwhere(covered.data > 0.5), affine=covered.affine).mean(axis=0)
+    size = np.cbrt((covered.data > 0.5).sum() / atlas_brain.data.sum())
+    starts = []
+    for pitch, shift, scale in itertools.product(_JUDGE_PITCH, _JUDGE_SHIFT_MM, (size, _JUDGE_SCALE)):
+        start = np.eye(4)
+        start[:3, :3] = scale * Rotation.from_euler("x", pitch, degrees=True).as_matrix()
+        start[:3, 3] = middle + np.array([0, 0, shift])
+        starts.append(start)
+    start = max(starts, key=lambda placed: np.nan_to_num(correlation(placed), nan=-1.0))
+
+    def place(parameters: np.ndarray) -> np.ndarray:
+        out = np.eye(4)
+        # Shifts in decimetres: then all parameters move points by like amounts.
+        out[:3] += parameters.reshape(3, 4) * [1, 1, 1, 100]
+        return start @ out
+
+    def residuals(parameters: np.ndarray) -> np.ndarray:
+        a, b, seen = compare(place(parameters))
+        out = np.zeros(len(points))
+        if a.size:
+            out[seen] = ((a - a.mean()) / (a.std() + 1e-6) - (b - b.mean()) / (b.std() + 1e-6)) / np.sqrt(a.size)
+        return out
+
+    return correlation(place(optimize.least_squares(residuals, np.zeros(12), max_nfev=_JUDGE_STEPS, ftol=1e-3).x))
 
 
 def apply_mask(image: Image, mask: Image, *, grow_mm: float) -> Image:
@@ -151,8 +309,54 @@ def apply_mask(image: Image, mask: Image, *, grow_mm: float) -> Image:
     return image.like(np.where(near.data, image.data, 0).astype(np.float32))
 
 
-def _by_atlas(head: Image, *, threads: int) -> tuple[Image, float]:
-    """Register the atlas to the head and take its mask back; return the mask and the fit."""
+def sound_positions(images: Sequence[str], masks: Sequence[str], qualities: Sequence[str]) -> list[int]:
+    """Return the positions of the sessions whose image is there and whose brain mask did not fail.
+
+    Parameters
+    ----------
+    images, masks, qualities : sequence of path
+        Of one session each; the last are those of `extract_brain`, as JSON.
+    """
+    whole = jobs.complete_positions(images, masks, qualities)
+    return [n for n in whole if sidecars.read_json(qualities[n])["status"] != "fail"]
+
+
+def _by_deepbet(head: Image, *, device: str, threads: int) -> Image:
+    """Run deepbet's two networks: one finds where the brain is, the other draws it.
+
+    deepbet reads arrays in RAS order as they are, whatever their spacing: it stretches them to 256 x 256 x 256. It is
+    given the 1 mm grid, so that thick slices are interpolated, not repeated.
+    """
+    torch_device = choose_device(device, setting="strip: device")
+    import torch
+
+    try:
+        from deepbet import BrainExtraction
+    except ImportError as err:
+        raise InputError(
+            "strip: method",
+            found=f"deepbet, and no deepbet in this environment ({err})",
+            expected="the packages of requirements.txt",
+            advice="make setup, or pip install --no-deps -r requirements.txt.",
+            reason="not_installed",
+        ) from err
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(threads))
+    try:
+        deepbet = BrainExtraction(no_gpu=True)
+        for network in (deepbet.model, deepbet.bbox_model):
+            network.to(torch_device)
+        probability = deepbet.run_model(np.ascontiguousarray(head.data, np.float32))
+        inside = deepbet.postprocess(probability > 0.5)
+    except (AssertionError, ValueError) as err:  # of a scan in which its networks see nothing
+        raise _no_brain(head, f"no brain (deepbet: {err})") from err
+    finally:
+        torch.set_num_threads(before)
+    return Image(inside > 0, head.affine)
+
+
+def _by_atlas(head: Image, *, threads: int) -> Image:
+    """Register the atlas to the head and take its mask back."""
     atlas, atlas_brain = _load_atlas(_SPACING_MM)
     small, upper = _upper_head(head)
     start = _find_scale(atlas, small, atlas_brain, upper, find_start(atlas, small, atlas_brain, upper))
@@ -172,13 +376,6 @@ def _by_atlas(head: Image, *, threads: int) -> tuple[Image, float]:
         ants={},
     )
     found = Transform(transforms.compose(found.affine, start), found.warp)
-    moved, seen = (
-        transforms.apply(which, atlas.grid, affine=found.affine, warp=found.warp)
-        for which in (small, small.like(np.ones(small.data.shape, np.float32)))
-    )
-    # A scan that ends within the brain does not fit the worse for it.
-    fit = _correlation(moved.data, atlas.data, atlas_brain.data & (seen.data > 0.99))
-
     back, inverse = _invert(found, small.grid, atlas_brain)
     box = _box_of(atlas_brain, found, head.grid)
     fine_brain = _load_atlas(1.0)[1]
@@ -191,7 +388,7 @@ def _by_atlas(head: Image, *, threads: int) -> tuple[Image, float]:
     mask = np.zeros(head.data.shape, bool)
     inside = _tidy(weight.data > 0.5)
     mask[box] = grow_mask(Image(inside, head.grid.crop(box).affine), grow_mm=_EDGE_MM).data
-    return Image(mask, head.affine), fit
+    return Image(mask, head.affine)
 
 
 def _box_of(brain: Image, found: Transform, grid: Grid) -> tuple[slice, ...]:
@@ -212,13 +409,7 @@ def _upper_head(head: Image) -> tuple[Image, Image]:
     # The vertex: noise above the head never covers this much.
     slices = np.flatnonzero(inside.sum((0, 1)) * spacing[0] * spacing[1] > _VERTEX_AREA_MM2)
     if slices.size == 0:
-        raise InputError(
-            head.path or "scan",
-            found="nothing as large as a head",
-            expected="a head scan, or an extracted brain",
-            advice="Look at the scan and its voxel size.",
-            reason="no_brain",
-        )
+        raise _no_brain(head, "nothing as large as a head")
     top = int(slices[-1]) + 1
     upper = inside.copy()
     upper[:, :, top:] = False
@@ -276,6 +467,17 @@ def _coarser(image: Image, spacing_mm: float) -> Image:
     return small.like(small.data > 0.5) if binary else small
 
 
+def _block_mean(image: Image, block_mm: float) -> Image:
+    """Return means of blocks of voxels about so long along each axis; what remains at the far ends is left out."""
+    size = np.maximum(np.round(block_mm / np.array(image.spacing_mm)).astype(int), 1)
+    x, y, z = np.maximum(np.array(image.data.shape) // size, 1)
+    i, j, k = size = np.minimum(size, image.data.shape)
+    data = image.data[: x * i, : y * j, : z * k].reshape(x, i, y, j, z, k).mean(axis=(1, 3, 5), dtype=np.float32)
+    affine = image.affine @ np.diag([*size, 1.0])
+    affine[:3, 3] = transforms.map_points((size - 1) / 2, affine=image.affine)
+    return Image(data, affine)
+
+
 @lru_cache(maxsize=2)
 def _load_atlas(spacing_mm: float) -> tuple[Image, Image]:
     """Return the ICBM 152 2009a symmetric T1w brain and its mask, from the files of the nilearn package."""
@@ -308,15 +510,6 @@ def _tidy(mask: np.ndarray) -> np.ndarray:
     if count > 1:
         mask = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
     return ndimage.binary_fill_holes(mask)
-
-
-def _correlation(data: np.ndarray, atlas: np.ndarray, mask: np.ndarray) -> float:
-    """Correlate scan and atlas inside the mask; the brightest and darkest 2 % (tumour, vessels) are clipped."""
-    a, b = data[mask], atlas[mask]
-    if a.size < 2:
-        return float("nan")
-    a = np.clip(a, *np.percentile(a, [2, 98]))
-    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else float("nan")
 
 
 def _by_hd_bet(head: Image, *, weights: Path, device: str, threads: int) -> Image:
@@ -357,7 +550,7 @@ def _make_predictor(folder: Path, device):
             "strip: method",
             found=f"hd-bet, and no HD-BET in this environment ({err})",
             expected="HD_BET 2",
-            advice="pip install HD_BET, or set strip: method to atlas.",
+            advice="pip install HD_BET, or set strip: method to deepbet.",
             reason="not_installed",
         ) from err
     finally:
@@ -391,6 +584,15 @@ def _hd_bet_folder(weights: Path) -> Iterator[Path]:
         yield plans[0].parent
 
 
+def _find_extracted(head: Image, *, volume_ml: tuple[float, float], fit: float) -> Image | None:
+    """Return what is above 0 in a scan if that is a brain by its volume and by the atlas: others have extracted it."""
+    inside = Image(head.data > 0, head.affine)
+    if not volume_ml[0] <= _volume_ml(inside) <= volume_ml[1]:
+        return None
+    inside = inside.like(_tidy(inside.data))
+    return inside if atlas_fit(head, inside) >= fit else None
+
+
 def _by_nonzero(head: Image) -> Image:
     """Take what is above 0; refuse a head."""
     inside = head.data > 0
@@ -402,7 +604,7 @@ def _by_nonzero(head: Image) -> Image:
             head.path or "scan",
             found=f"{share:.0%} of the voxels above 0, and {at_border:.0%} of those at the border: a head, not a brain",
             expected="an extracted brain, 0 outside (strip: method is nonzero)",
-            advice="Set strip: method to atlas or hd-bet.",
+            advice="Set strip: method to deepbet, atlas or hd-bet.",
             reason="not_extracted",
         )
     return Image(_tidy(inside), head.affine)

@@ -5,6 +5,10 @@ have one diameter, apart they have two: without this a contact reads as a respon
 where the connected components of a lesion, or of lesions that merged, differ between two visits, both are measured by
 the finer partition: what is one is cut by the nearest voxel of the parts of the other visit (RECIST 1.1: as long as a
 plane between coalescing lesions can be kept, they are measured apart).
+
+Lesions that touch at both visits are one at both. Then the width of their neck decides whether the longest chord
+inside passes through it: a lesion of two, 21 mm long at one visit, is 31 mm at the next. Where such a lesion is as long
+as it was from end to end, it is compared by that.
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ from mettrail import images, tables, transforms
 from mettrail.images import Image
 from mettrail.lesions import longest_diameter_mm
 from mettrail.matching import read_registry, world_of
+
+# A length has changed if it differs by more, in pixels.
+SAME_LENGTH_VOX = 2.0
 
 COLUMNS = {
     "participant_id": "str",
@@ -120,6 +127,9 @@ def compare_visits(
     rows = []
     sizes = {"birth_mm3": birth_mm3, "birth_vox": birth_vox}
     for then in earlier:
+        who = {"participant_id": now.tracks["participant_id"].iloc[0], "session_id": now.session_id}
+        who["earlier_session_id"] = then.session_id
+        measured = _end_to_end(now, then)
         for group in _groups(now, then):
             parts = [_parts(visit, group, **sizes) for visit in (now, then)]
             if not all(parts):
@@ -130,11 +140,32 @@ def compare_visits(
             alike = sorted(part.track for part in parts[0]) == sorted(part.track for part in parts[1])
             if alike and [len(side) for side in refined] == [len(side) for side in parts]:
                 continue
-            measured = _measure(*refined, now, then, chord_gap_vox)
-            who = {"participant_id": now.tracks["participant_id"].iloc[0], "session_id": now.session_id}
-            who["earlier_session_id"] = then.session_id
-            rows += [who | {"track_id": f"L{track:03d}"} | sizes_ for track, sizes_ in sorted(measured.items())]
+            measured |= _measure(*refined, now, then, chord_gap_vox)
+        rows += [who | {"track_id": f"L{track:03d}"} | alike for track, alike in sorted(measured.items())]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _end_to_end(now: Visit, then: Visit) -> dict[int, dict]:
+    """Sizes of lesions whose chord inside leaves them at one of two visits though they are as long as they were."""
+    out = {}
+    here, there = (
+        visit.tracks[(visit.tracks["status"] == "present") & (visit.tracks["n_fragments"] == 1)].set_index("index")
+        for visit in (now, then)
+    )
+    pixel_mm = max(sorted(visit.labels.spacing_mm)[1] for visit in (now, then))
+    for track in here.index.intersection(there.index):
+        a, b = here.loc[track], there.loc[track]
+        if not any("nonconvex" in str(each["flags"]).split(";") for each in (a, b)):
+            continue
+        end_to_end, inside = (abs(a[name] - b[name]) for name in ("ld_feret_mm", "ld_mm"))
+        if end_to_end <= SAME_LENGTH_VOX * pixel_mm < inside:
+            out[int(track)] = {
+                "ld_now_mm": a["ld_feret_mm"],
+                "ld_then_mm": b["ld_feret_mm"],
+                "vol_now_ml": a["vol_wl_ml"],
+                "vol_then_ml": b["vol_wl_ml"],
+            }
+    return out
 
 
 def _groups(now: Visit, then: Visit) -> list[list[int]]:

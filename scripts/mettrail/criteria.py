@@ -174,9 +174,8 @@ def join_groups(*owners: Sequence[int]) -> np.ndarray:
     """
     group = np.arange(len(owners[0]))
     for owner in owners:
-        for lesion, carrier in enumerate(owner):
-            if group[lesion] != group[carrier]:
-                group[group == group[lesion]] = group[carrier]
+        for lesion in np.flatnonzero(np.asarray(owner) != np.arange(len(owner))):
+            group[group == group[lesion]] = group[owner[lesion]]
     return group
 
 

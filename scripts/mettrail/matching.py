@@ -56,7 +56,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from skimage.segmentation import watershed
 
-from mettrail import __version__
+from mettrail import __version__, tables
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
 from mettrail.lesions import (
@@ -393,7 +393,7 @@ def match_visit(
     measure : mapping
         Settings of `lesions.measure_instances`.
     merge_policy : {'coalesced', 'watershed'}
-        Whether lesions that have become one are cut again (`part_merged`).
+        Whether lesions that have become one are cut again (`cut_shared`).
     **settings
         The others of `match_lesions`.
 
@@ -590,10 +590,10 @@ def cut_shared(
         depth = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=instances.spacing_mm)[1:-1, 1:-1, 1:-1]
         tracks = [track for track in tracks if track in last]
         while True:
-            seeds = np.zeros(data.shape, np.int32)
+            seeds = np.zeros(depth.shape, np.int32)
             for number, track in enumerate(tracks, start=1):
-                seeds[tuple(voxels[np.isin(flat, last[track])].T)] = number
-            parts = watershed(-depth, seeds[box], mask=mask[box])
+                seeds[tuple((voxels - voxels.min(0))[np.isin(flat, last[track])].T)] = number
+            parts = watershed(-depth, seeds, mask=mask[box])
             count = np.bincount(parts[mask[box]], minlength=len(tracks) + 1)[1:]
             if len(tracks) < 2:
                 break
@@ -657,7 +657,13 @@ def name_tracks(matches: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_session(
-    row: Mapping, *, totals: Mapping, quality: Mapping, reference: str, reference_session: str
+    row: Mapping,
+    *,
+    totals: Mapping,
+    quality: Mapping,
+    reference: str,
+    reference_session: str,
+    brain: Mapping | None = None,
 ) -> dict:
     """Gather what the registry keeps of a visit, and whether lesions can be compared at it at all.
 
@@ -673,12 +679,16 @@ def describe_session(
         The image lesions are measured on. RANO-BM needs contrast: without it, nothing is evaluable.
     reference_session : str
         The visit in whose space lesions are compared.
+    brain : mapping, optional
+        Quality of the brain mask, from `brain.extract_brain`; None where it is not known.
     """
     reason = None
     if row.get("image_quality") == "fail":
         reason = "image_quality"
     elif row.get("contrast") == "false" or not reference.startswith("ce-"):
         reason = "no_contrast"
+    elif brain and brain["status"] == "fail":
+        reason = "brain_mask"
     elif quality["status"] == "fail":
         reason = quality.get("reason") or "registration_failed"
     days = row.get("days", "n/a")
@@ -690,8 +700,15 @@ def describe_session(
         "ne_reason": reason,
         "registration_qc": quality["status"],
         "reference_session": reference_session,
+        **(_describe_brain(brain) if brain else {}),
         **totals,
     }
+
+
+def _describe_brain(brain: Mapping) -> dict:
+    """Return what the sessions' table says of a brain mask."""
+    known = {name: brain.get(name.removeprefix("brain_")) for name in tables.BRAIN}
+    return known | {"flags": list(brain["flags"])}
 
 
 def instances_to_reference(instances: Image, grid: Grid, *, world: np.ndarray) -> Image:

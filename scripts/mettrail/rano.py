@@ -756,6 +756,7 @@ def _session_rows(story):
             "ne_reason": None if evaluable else value_of(session, "ne_reason", "unknown"),
             "registration_qc": value_of(session, "registration_qc"),
             "residual_shift_mm": value_of(session, "residual_shift_mm"),
+            **{name: value_of(session, name) for name in tables.BRAIN},
             "baseline_flag": story.baseline_flag,
             "n_targets": None if baseline is None else story.n_targets,
             "steroid_status": clinic["steroids"],

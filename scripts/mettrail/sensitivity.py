@@ -37,6 +37,8 @@ class Visit:
         Of its registration to the reference space.
     world : (4, 4) float
         Points of the reference space to points of the scan, RAS mm.
+    brain_quality : dict, optional
+        Of its brain mask (`brain.extract_brain`).
     """
 
     row: Mapping
@@ -45,27 +47,29 @@ class Visit:
     evidence: lesions.Evidence
     quality: Mapping
     world: np.ndarray
+    brain_quality: Mapping | None = None
 
 
-def read_visits(rows: Sequence[Mapping], *, labels, masks, pieces, evidence, qualities, affines) -> list[Visit]:
+def read_visits(rows: Sequence[Mapping], *, labels, masks, brains, pieces, evidence, qualities, affines) -> list[Visit]:
     """Read what is known of a patient's usable visits after segmentation.
 
     Parameters
     ----------
     rows : sequence of mapping
         All the patient's rows of the cohort table.
-    labels, masks, pieces, evidence, qualities, affines : sequence of path
+    labels, masks, brains, pieces, evidence, qualities, affines : sequence of path
         One per usable visit, in order.
     """
     usable = [row for row in rows if row["usable"] == "true"]
     visits = []
-    for row, label, mask, piece, table, quality, affine in zip(
-        usable, labels, masks, pieces, evidence, qualities, affines, strict=True
+    for row, label, mask, judged, piece, table, quality, affine in zip(
+        usable, labels, masks, brains, pieces, evidence, qualities, affines, strict=True
     ):
         tissue = images.read_labels(label, images.TISSUE_LABELS)
         brain = images.resample(images.read_labels(mask), tissue.grid, order=0)
         known = lesions.Evidence(images.read_labels(piece).data, tables.read_tsv(table))
-        visits.append(Visit(row, tissue, brain, known, sidecars.read_json(quality), transforms.read_affine(affine)))
+        quality, judged = sidecars.read_json(quality), sidecars.read_json(judged)
+        visits.append(Visit(row, tissue, brain, known, quality, transforms.read_affine(affine), judged))
     return visits
 
 
@@ -192,7 +196,7 @@ def _follow(visits, config, grid, reference_session):
         )  # fmt: skip
         session = matching.describe_session(
             visit.row, totals=totals, quality=visit.quality, reference=config["reference"],
-            reference_session=reference_session,
+            reference_session=reference_session, brain=visit.brain_quality,
         )  # fmt: skip
         tracks, matches, instances, registry = matching.match_visit(
             Image(found, visit.tissue.affine), table, registries[-1] if registries else None, session=session,

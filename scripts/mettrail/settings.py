@@ -23,13 +23,15 @@ PLACES = ("bids", "out", "threads", "train", "sensitivity")
 GIVEN = ("index", "overrides", "frozen")
 # Settings of which the first may not lie above the second: [low, high], or two by their names.
 RANGES = (
-    "strip.volume_ml",
+    "strip.volume_warn_ml",
+    "strip.volume_fail_ml",
     "rano.treatment_effect_days",
     *(f"train.priors.fictitious_{what}_vox" for what in ("dilate", "erode", "shift")),
     "train.priors.nothing_radius_mm",
 )
 ORDERED = (
     ("register.dice_fail", "register.dice_warn"),
+    ("strip.fit_fail", "strip.fit_warn"),
     ("instances.keep_mm3", "instances.birth_mm3"),
     ("instances.keep_vox", "instances.birth_vox"),
     ("rano.perp_min_mm", "rano.ld_min_mm"),
@@ -172,7 +174,7 @@ def _list_values(value, name: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _value_of(config: dict, name: str):
-    """Return the value of a setting by its name, ``strip.volume_ml``."""
+    """Return the value of a setting by its name, ``strip.volume_warn_ml``."""
     for key in name.split("."):
         config = config[key]
     return config
@@ -275,7 +277,7 @@ def require_weights(path: str, root: Path) -> str:
             place,
             found="no such file",
             expected="HD-BET's weights, because strip.method is hd-bet",
-            advice="Run `snakemake --cores 1 fetch` once where there is a network, or set strip.method to atlas.",
+            advice="Run `snakemake --cores 1 fetch` once where there is a network, or set strip.method to deepbet.",
             reason="no_weights",
         )
     return str(place)

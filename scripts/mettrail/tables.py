@@ -99,7 +99,7 @@ _RESPONSE = {
     "NE": "not evaluable",
 }
 _OVERALL = _RESPONSE | {
-    "ND": "no disease: no lesion at this session, and none before",
+    "ND": "no disease: no lesion at this session, at baseline or between",
     "uPD": "unconfirmed progression: only new lesions, under immunotherapy",
     "NON_CR_NON_PD": "no target lesions, and the others neither gone nor progressing",
 }
@@ -115,7 +115,7 @@ _FLAGS_LESION = {
     "oblique": "slices are tilted by more than 20 degrees from axial",
     "thick_slice": "slices thicker than 5 mm",
     "not_axial_acq": "thick slices that are not axial: not measurable",
-    "cystic_only": "hardly any enhancement: may be purely cystic, which is not measurable",
+    "cystic_only": "hardly any enhancement, as if purely cystic: not measurable",
     "nonenhancing_remnant": "only necrosis left: counts as absent for the response",
     "probable_miss": "the lesion was most likely there at the session where it was not seen",
     "merged_across_roles": "a target and another lesion became one: the target carries its size",
@@ -134,6 +134,10 @@ _FLAGS_SESSION = {
     "sum_incomplete": "a target could not be measured: no sum",
     "no_targets": "no measurable lesion at baseline",
     "no_lesions_at_baseline": "nothing to follow but new lesions",
+    "brain_volume": "the volume of the brain mask is unlike an adult's: look at its outline",
+    "brain_fit": "what the brain mask holds looks little like a brain: look at its outline",
+    "brain_replaced": "the brain mask is that of the second method: the first one's failed",
+    "brain_stripped": "the scan was an extracted brain already: what is above 0 was taken",
     "steroid_hold": "more steroids than at baseline: the response cannot be read",
     "treatment_effect_possible": "all that grew was irradiated months before",
     "coalesced": "the sums hold lesions that touch: cut, merged, or measured again like with like",
@@ -223,8 +227,12 @@ LESIONS = (
             "excluded": "left out by a reader",
         },
     ),
-    _bool("measurable", "At this session: enhancing, long and wide enough, on enough slices (RANO-BM)."),
-    _float("ld_mm", "Longest diameter on an axial slice; 0 if absent.", "mm"),
+    _bool(
+        "measurable",
+        "At this session: enhancing, long and wide enough, on enough slices, not cystic, not dural (RANO-BM); or as a "
+        "reader says.",
+    ),
+    _float("ld_mm", "Longest diameter on an axial slice; 0 if absent, also where ld_rano_mm turns out n/a.", "mm"),
     _float("perp_mm", "Longest diameter perpendicular to it on the same slice; 0 if absent.", "mm"),
     _float("ld_feret_mm", "Longest diameter on an axial slice that may leave the lesion; 0 if absent.", "mm"),
     _float("max3d_mm", "Longest diameter in space; 0 if absent.", "mm"),
@@ -258,7 +266,7 @@ LESIONS = (
             "absent": "not seen, or no longer enhancing: 0",
             "probable_miss": "not seen, yet back at the next session with its size: n/a",
             "override": "a reader called it gone: 0",
-            "ne": "not evaluable: n/a",
+            "ne": "not evaluable, or a reader measured what the mask lacks: n/a",
         },
         revisable=True,
     ),
@@ -277,20 +285,25 @@ LESIONS = (
     _float("vol_et_mm3", "Volume that enhances; 0 if absent.", "mm^3"),
     _float("vol_nc_mm3", "Volume of necrosis; 0 if absent.", "mm^3"),
     _float("vol_ed_mm3", f"Volume of edema nearest to this lesion; 0 if absent; {_NO_EDEMA}.", "mm^3"),
-    _float("vol_wl_ml", "vol_wl_mm3 in millilitres.", "mL"),
+    _float("vol_wl_ml", "vol_wl_mm3 in millilitres; where a lesion was overlooked, vol_rano_ml is n/a.", "mL"),
     _float("necrosis_fraction", "vol_nc_mm3 over vol_wl_mm3; n/a if absent.", "1"),
     _bool("touches_border", "Whether it touches the edge of the brain or of the image (dural?)."),
     _bool("enhancing", "Whether it still enhances: what RANO-BM is about."),
     *(_float(f"c{a}_mm", f"Centre, {a}, RAS+, the image's own space.", "mm") for a in "xyz"),
     *(_float(f"c{a}_ref_mm", f"Centre, {a}, RAS+, the patient's reference space.", "mm") for a in "xyz"),
-    _float("ld_change_baseline_pct", f"Change of ld_rano_mm from baseline; {_PCT}; n/a if born later.", "%"),
-    _float("ld_change_nadir_pct", f"Change of ld_rano_mm from its smallest before; {_PCT}; n/a if born later.", "%"),
-    _float("vol_change_baseline_pct", f"Change of volume from baseline; {_PCT}; n/a if born later.", "%"),
-    _float("vol_change_nadir_pct", f"Change of volume from its smallest before; {_PCT}; n/a if born later.", "%"),
+    *(
+        _float(
+            f"{size}_change_{since}_pct",
+            f"Change of {what} from {when}, like with like, as known at this session; {_PCT}; n/a if born later.",
+            "%",
+        )
+        for size, what in (("ld", "ld_rano_mm"), ("vol", "vol_rano_ml"))
+        for since, when in (("baseline", "baseline"), ("nadir", "its smallest before"))
+    ),
     _enum(
         "lesion_response",
         "The rules for the sum, applied to this lesion alone, from baseline or from its first session if born later. "
-        "As known at this session.",
+        "As known at this session: of a lesion that was overlooked it says CR; later sessions leave that one out.",
         _RESPONSE,
     ),
     _enum(
@@ -331,8 +344,28 @@ LESIONS = (
             "candidate": "a suspicion only: it counts in no response until it is confirmed at a later session",
         },
     ),
-    _text("region", "Lobe or region of the brain at its centre, from an atlas; n/a outside."),
-    _enum("side", "Side of its centre.", {"left": "left", "right": "right", "midline": "within 5 mm of the midline"}),
+    _enum(
+        "region",
+        "Lobe or region of the brain where its centre was when first seen; from an atlas of lobes brought to the "
+        "patient's reference space by an affine registration, some millimetres off. n/a outside the brain, and where "
+        "the registration failed.",
+        {
+            "frontal": "frontal lobe, with precentral gyrus and anterior cingulate",
+            "parietal": "parietal lobe, with postcentral gyrus, precuneus and posterior cingulate",
+            "temporal": "temporal lobe, with hippocampus and amygdala",
+            "occipital": "occipital lobe",
+            "insula": "insula",
+            "basal_ganglia": "caudate, putamen, pallidum, accumbens",
+            "thalamus": "thalamus",
+            "brainstem": "brainstem",
+            "cerebellum": "cerebellum",
+        },
+    ),
+    _enum(
+        "side",
+        "Side of its centre when it was first seen.",
+        {"left": "left", "right": "right", "midline": "within 5 mm of the midline"},
+    ),
     *(
         _float(f"{size}_{by}_{end}_{unit}", f"{what} {how}", unit_)
         for by, hows in (
@@ -371,7 +404,7 @@ LESIONS = (
         "1956, Schwartz 1961): ln 2 times the days over ln of the ratio of volumes; n/a where the growth is.",
         "d",
     ),
-    _bool("prior_local_therapy", "Irradiated or resected before this session, as far as recorded."),
+    _bool("prior_local_therapy", "Irradiated or resected before the day of this session, as far as recorded."),
     _flags(_FLAGS_LESION, revisable=True),
 )
 
@@ -389,9 +422,24 @@ SESSIONS = (
     _text("registration_qc", "Outcome of the check of the alignment to the patient's first session."),
     _float(
         "residual_shift_mm",
-        "How far lesions still lay, in the median, from where the registration put them; undone before matching.",
+        "How far lesions still lay, in the median, from where registration put them; n/a where fewer than three agree. "
+        "Undone before matching where the lesions then share more of their old places.",
         "mm",
     ),
+    _enum(
+        "brain_method",
+        "What drew the brain mask.",
+        {
+            "deepbet": "deepbet's networks",
+            "atlas": "a registered atlas",
+            "hd-bet": "HD-BET's network",
+            "nonzero": "others: the scan came as an extracted brain",
+        },
+    ),
+    _float("brain_volume_ml", "Volume of the brain mask.", "mL"),
+    _float("brain_fit", "Correlation of the scan inside the brain mask with the atlas; n/a for given brains.", "1"),
+    _float("brain_other_volume_ml", "Volume of the mask of a second method, for comparison.", "mL"),
+    _float("brain_overlap", "Dice of both brain masks.", "1"),
     _enum(
         "baseline_flag",
         "How the patient's baseline was found.",
@@ -421,11 +469,11 @@ SESSIONS = (
         "Smallest complete sum from baseline to the session before, like ref_sum_ld_mm like with like.",
         "mm",
     ),
-    _float("sum_ld_change_baseline_pct", f"Change of the sum from baseline; {_PCT}.", "%"),
-    _float("sum_ld_change_nadir_pct", f"Change of the sum from its smallest before; {_PCT}.", "%"),
+    _float("sum_ld_change_baseline_pct", f"Change of the sum from ref_sum_ld_mm, like with like; {_PCT}.", "%"),
+    _float("sum_ld_change_nadir_pct", f"Change of the sum from nadir_sum_ld_mm, like with like; {_PCT}.", "%"),
     _float(
         "max_lesion_increase_mm",
-        "Largest growth of one target since the session of the smallest sum. Lesions that merged count as one.",
+        "Largest growth of one target since the session of nadir_sum_ld_mm. What is merged counts as one.",
         "mm",
     ),
     _float("sum_vol_target_ml", "Sum of the volumes of the targets; n/a if one cannot be measured.", "mL"),
@@ -524,6 +572,9 @@ SESSIONS = (
     _flags(_FLAGS_SESSION, revisable=True),
 )
 
+# Of the sessions' columns, those that say what is known of the brain mask.
+BRAIN = tuple(c.name for c in SESSIONS if c.name.startswith("brain_"))
+
 _TO_PD = "up to the first PD"
 PATIENTS = (
     _PARTICIPANT,
@@ -544,8 +595,15 @@ PATIENTS = (
         "n_new_total", "Lesions born after baseline, or back after being gone at it, and not rejected.", revisable=True
     ),
     _float("baseline_sum_ld_mm", "Sum of the diameters of the targets at baseline.", "mm"),
-    _float("nadir_sum_ld_mm", f"Smallest complete sum from baseline {_TO_PD}.", "mm", revisable=True),
-    _float("best_change_ld_pct", f"Lowest change of the sum from baseline, {_TO_PD}.", "%", revisable=True),
+    _float(
+        "nadir_sum_ld_mm",
+        f"Smallest complete sum from baseline {_TO_PD}, measured as at baseline.",
+        "mm",
+        revisable=True,
+    ),
+    _float(
+        "best_change_ld_pct", f"Lowest change of the sum from baseline, like with like, {_TO_PD}.", "%", revisable=True
+    ),
     _float("baseline_vol_ml", "Volume of the targets at baseline.", "mL"),
     _float("best_change_vol_pct", f"Lowest change of their volume from baseline, {_TO_PD}.", "%", revisable=True),
     _enum("best_response", f"Best overall response {_TO_PD}.", _OVERALL, revisable=True),
@@ -743,7 +801,12 @@ EVALUATION_SCANS = (
     _float("hd95_mm", "95th percentile of surface distance; 374 mm where one of both is empty, as in BraTS.", "mm"),
     _int("n_truth", "True lesions (26-connected)."),
     _int("n_predicted", "Predicted lesions."),
-    _float("f1", "F1 score of lesions that overlap by an IoU over 25 % (Andrearczyk et al. 2024).", "1"),
+    _float(
+        "f1",
+        "F1 score of lesions that overlap by an IoU over 25 % (Andrearczyk et al. 2024); with --f1-connectivity and "
+        "--f1-inclusive by these rules, and so tpr and fdr.",
+        "1",
+    ),
     _float("tpr", "True positive rate: true lesions that a predicted one overlaps so.", "1"),
     _float("fdr", "False discovery rate: predicted lesions that overlap no true one so.", "1"),
     _int("n_found", "True lesions that share a voxel with a predicted one."),
@@ -753,6 +816,19 @@ EVALUATION_SCANS = (
     _float("dsc_found", "Mean Dice of true lesions found with the predicted ones that touch them.", "1"),
     _float("lesionwise_dsc", "Lesion-wise Dice of BraTS-METS 2023.", "1"),
     _float("lesionwise_hd95_mm", "Lesion-wise HD95 of BraTS-METS 2023.", "mm"),
+    _float(
+        "lesionwise_dsc_2026",
+        "Lesion-wise Dice of BraTS-METS 2026, over true lesions from 27 mm^3 (--brats-large-mm3) and all false ones; "
+        "n/a without such a true lesion.",
+        "1",
+    ),
+    _float("lesionwise_nsd_2026", "Normalised surface Dice of the same, tolerance: the shortest voxel edge.", "1"),
+    _float(
+        "small_f1_2026",
+        "F1 score of smaller true lesions, found from a Dice of 0.2 (--brats-min-dice), with all false ones; n/a "
+        "without such a true lesion.",
+        "1",
+    ),
     _float("pq", "Panoptic quality of lesions matched at an IoU of 0.5: rq times sq.", "1"),
     _float("rq", "Recognition quality: F1 of these.", "1"),
     _float("sq", "Segmentation quality: mean IoU of these.", "1"),
@@ -789,13 +865,29 @@ EVALUATION_PROBABILITIES = (
     _int("threshold_n_false", "Lesions at threshold that share no voxel with a true one."),
     _int("threshold_n_false_10mm3", "Of these, those of 10 mm^3 and more."),
 )  # fmt: skip
+EVALUATION_FROC = (
+    _METHOD, _SUBSET, _TISSUE,
+    _float("min_mm3", "Least volume of a lesion: smaller ones are neither found nor missed nor false.",
+           "mm^3"),
+    _float("threshold", "Connected components of voxels with at least this probability are predicted lesions.", "1"),
+    _int("n_scans", "Scans with a probability map, also those without a lesion."),
+    _int("n_lesions", "True lesions from min_mm3 on inside the brain mask, where all of this table is counted."),
+    _int("n_found", "True lesions that share a voxel with a predicted one."),
+    _int("n_false", "Predicted lesions that share no voxel with a true one."),
+    _float("sensitivity", "n_found over n_lesions.", "1"),
+    _float("false_per_scan", "n_false over n_scans.", ""),
+    _bool("merging", "Whether it is below the threshold with the most false lesions: from there on predicted lesions "
+                     "merge, and the row is not part of the curve."),
+)  # fmt: skip
 EVALUATION_SUMMARY = (
     _METHOD, _SUBSET, _TISSUE,
     _enum("group", "Scans or lesions of the subset that count.", _SCORE_GROUPS),
     _text(
         "score",
         "A column of scans or probabilities, over scans; lesion_found, lesion_dsc, lesion_ndsc, over true lesions; "
-        "pooled_sensitivity, pooled_precision: n_found over all true lesions, and over n_found and n_false together.",
+        "pooled_sensitivity, pooled_precision: n_found over all true lesions, and over n_found and n_false together; "
+        "froc_sensitivity_0.125 to froc_sensitivity_8: highest sensitivity of the curve in froc at no more than so "
+        "many false lesions per scan; froc_sensitivity: their mean (LUNA16).",
     ),
     _int("n", "Scans or lesions with a value."),
     _float("mean", "Mean over them, in the unit of the score.", ""),
@@ -830,6 +922,7 @@ KINDS = {
     "evaluation_scans": EVALUATION_SCANS,
     "evaluation_lesions": EVALUATION_LESIONS,
     "evaluation_probabilities": EVALUATION_PROBABILITIES,
+    "evaluation_froc": EVALUATION_FROC,
     "evaluation_summary": EVALUATION_SUMMARY,
     "evaluation_tests": EVALUATION_TESTS,
 }
@@ -842,6 +935,7 @@ KEYS = {
     "evaluation_scans": ("method", "participant_id", "session_id", "tissue"),
     "evaluation_lesions": ("method", "participant_id", "session_id", "lesion"),
     "evaluation_probabilities": ("method", "participant_id", "session_id"),
+    "evaluation_froc": ("method", "subset", "tissue", "min_mm3", "threshold"),
     "evaluation_summary": ("method", "subset", "tissue", "group", "score"),
     "evaluation_tests": ("method", "test", "against", "subset", "tissue", "group", "score"),
 }

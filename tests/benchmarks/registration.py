@@ -174,15 +174,7 @@ def make_real(root: Path, folder: Path, subject: str, suffix: str, manual: str |
         scan = read_image(root / subject / session / "anat" / f"{label}_{session}_{suffix}.nii.gz")
         grid = canonical_grid(scan.grid)
         head = resample(scan, grid)
-        mask, _ = brain.extract_brain(
-            head,
-            method="atlas",
-            volume_ml=(900, 2000),
-            min_fit=0.6,
-            hd_bet_weights="",
-            device="cpu",
-            threads=2,
-        )
+        mask = brain.find_brain(head, "atlas", hd_bet_weights="", device="cpu", threads=2)
         lesions = np.zeros(grid.shape, np.uint8)
         if manual:
             drawn = read_mask(root / manual / session / "anat" / f"{label}_{session}_desc-manual_dseg.nii.gz")

@@ -26,6 +26,8 @@ Choices where the specification leaves room (the first two are switches of `Read
   prospective imaging response; the best volumetric response uses the final ones.
 - Like with like (I2): `Case.comparisons` holds what a lesion measures at two sessions where the pieces compared differ.
   The nadir is the complete sum to which this session's sum stands highest; a lesion's own minimum likewise.
+- A CR that nothing had confirmed when a target or non-target came back is PR (NON_CR_NON_PD without targets) once that
+  is known.
 - After a confirmed CR (I4): of the targets, for a target that comes back; of the whole image (before new lesions are
   weighed under immunotherapy), for another one. Unconfirmed: as before, PD from 5 mm on. It stays PD while it is seen.
 - Surrogate (a) of non-targets beside targets at SD or PR waits for (b) (I11); beside targets at CR, NE or none it does
@@ -630,7 +632,24 @@ class Patient:
             answers[s] = read(s)
             if answers[s] == "uPD":
                 waiting.append(s)
+        if answers[t] == "CR" and self.doubted(answers, t, known):
+            return "PR" if self.targets else "NON_CR_NON_PD"
         return answers[t]
+
+    def doubted(self, answers, t, known):
+        """Whether a lesion comes back by `known` after a CR at t that nothing had confirmed (I4)."""
+        waits = ("CR", "NE", "uPD")
+        first, after = t, t + 1
+        while answers.get(first - 1) in waits:
+            first -= 1
+        while answers.get(after) in waits:
+            after += 1
+        if after > known:
+            return False
+        run = [(self.visits[s].day, answers[s]) for s in range(first, after)]
+        confirmed = any(answer == "CR" and sustained(run, n, ("CR",)) for n, (_, answer) in enumerate(run))
+        back = any(visible(self.lesions[lesion][after]) for lesion in [*self.targets, *self.nontargets])
+        return back and not confirmed
 
     def never_seen(self, t):
         """Whether no lesion was seen at t or before."""

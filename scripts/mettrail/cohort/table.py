@@ -144,10 +144,11 @@ def describe_sessions(rows: list[dict], registries: list[dict]) -> pd.DataFrame:
                 "evaluable": bool(facts.get("evaluable", False)),
                 "ne_reason": facts.get("ne_reason") or row["reason"],
                 "registration_qc": facts.get("registration_qc"),
+                **{name: facts.get(name) for name in tables.BRAIN},
                 "n_subthreshold": facts.get("n_subthreshold"),
                 "edema_unassigned_mm3": facts.get("edema_unassigned_mm3"),
                 "slice_spacing_mm": facts.get("slice_spacing_mm"),
-                "flags": row["flags"],
+                "flags": ";".join([*(f for f in [row["flags"]] if f != "n/a"), *facts.get("flags", [])]) or "n/a",
                 **{name: row[name] for name in CLINICAL if row[name] != "n/a"},
             }
         )

@@ -420,8 +420,7 @@ def test_a_patient_is_assessed_with_treatments_given_by_points(finder):
         pd.DataFrame(rows), sessions, {"participant_id": "sub-1", "treatment_start_day": "5", "death_day": "300"},
         given=[row("5;6;7", day="5"), row("10.5;6;7", day="5", line=3), row("L009", day="5", line=4),
                row("L003", day="126", name="t2", kind="fsrt", line=5)],
-        maps=finder.maps | {"ses-2": finder.maps["ses-1"]}, comparisons=pd.DataFrame(),
-        region_affine=None, atlas=None, overrides=reader,
+        maps=finder.maps | {"ses-2": finder.maps["ses-1"]}, comparisons=pd.DataFrame(), overrides=reader,
         overrides_source="x.tsv", frozen=None, rano=RANO, volume=VOLUME,
     )  # fmt: skip
     followed = found.treated.set_index(["treatment_id", "track_id"])

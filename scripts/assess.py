@@ -2,17 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import assessment, cohort, jobs, matching, tables, tsv
+from mettrail import assessment, cohort, images, jobs, matching, regions, tables, tsv
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 FILES = ("tables", "registries", "labels", "names", "comparisons")
+PLACE = ("region_affine", "region_quality")
 
-with jobs.job(snakemake, failable=FILES) as output:
+with jobs.job(snakemake, failable=(*FILES, *PLACE)) as output:
     files = {name: snakemake.input.get(name, []) for name in FILES}
     failures = jobs.failures_in(snakemake.input.registries)
     rows = cohort.mark_failed(snakemake.params.sessions, failures)
+    place = [snakemake.input.get(name, []) for name in PLACE]
+    place = place if all(place) and not any(map(jobs.explain, place)) else None
     overrides, frozen = snakemake.input.get("overrides"), snakemake.input.get("frozen")
 
     def _assess(rows, files):
@@ -26,6 +29,8 @@ with jobs.job(snakemake, failable=FILES) as output:
             given=snakemake.params.treatments if any_done else [],
             maps=assessment.read_maps(registries, files["labels"], files["names"]),
             comparisons=tables.read_tsvs(files["comparisons"]),
+            region_affine=regions.read_region_affine(*place) if place else None,
+            atlas=images.read_labels(snakemake.input.atlas),
             overrides=tsv.read_frame(overrides) if overrides and any_done else None,
             overrides_source=overrides or "",
             frozen=tables.read_table(frozen, "lesions") if frozen and any_done else None,

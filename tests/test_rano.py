@@ -1224,8 +1224,10 @@ def test_a_reader_makes_a_treated_lesion_or_a_candidate_a_target():
     treated = [override("irradiated_day", "-9"), override("role", "target")]
     lesions, *_ = assess({"L001": [20, 20], "L002": [12, 12]}, overrides=treated)
     assert roles_of(lesions) == {"L001": "target", "L002": "target"}
-    lesions, *_ = assess({"L001": [unsure(20), unsure(20)]}, overrides=[override("role", "target")])
-    assert roles_of(lesions) == {"L001": "target"}
+    for role in ("target", "nontarget"):
+        lesions, sessions, _ = assess({"L001": [unsure(20), unsure(20)]}, overrides=[override("role", role)])
+        assert roles_of(lesions) == {"L001": role}
+        assert sessions[["n_lesions", "n_candidates"]].values.tolist() == [[1, 0]] * 2
 
 
 def test_a_role_can_leave_a_lesion_out():
@@ -1294,7 +1296,7 @@ def test_a_target_that_comes_back_after_a_confirmed_cr_is_progression(days, size
 
 
 @pytest.mark.parametrize(("second", "response"), [(58, "PD"), (57, "PR")])
-def test_another_lesion_that_comes_back_after_a_confirmed_cr_is_progression(second, response):
+def test_another_lesion_back_after_a_confirmed_cr_is_progression(second, response):
     _, sessions, patient = assess({"L001": [20, 0, 0, 0], "L002": [6, 0, 0, 3]}, [0, 30, second, 90])
     assert last(sessions, "target_response") == "CR"
     assert last(sessions, "nontarget_response") == ("PD" if response == "PD" else "NON_CR_NON_PD")
@@ -1309,7 +1311,7 @@ def test_another_lesion_that_comes_back_after_a_confirmed_cr_is_progression(seco
     assert sessions["response_imaging_final"].tolist()[1:] == ["CR", "CR", "PR"]
 
 
-def test_targets_gone_beside_another_lesion_that_stays_are_no_complete_response():
+def test_targets_gone_beside_another_lesion_are_no_complete_response():
     _, sessions, _ = assess({"L001": [20, 0, 0, 4], "L002": [6, 6, 6, 6]}, [0, 30, 60, 90])
     assert sessions["response_imaging_final"].tolist()[1:] == ["PR", "PR", "PR"]
 
@@ -1324,7 +1326,7 @@ def test_a_lesion_missed_once_was_no_complete_response():
     assert sessions["response_imaging_final"].tolist()[1:] == ["NE", "PR"]
 
 
-def test_a_confirmed_pr_that_is_no_pd_stays_pr_in_the_columns_that_continue():
+def test_a_confirmed_pr_that_is_no_pd_stays_pr_where_it_is_continued():
     _, sessions, _ = assess({"L001": [40, 25, 25, 29, 38, 29]}, [0, 30, 58, 90, 120, 150])
     for kind in ("imaging", "overall"):
         assert sessions[f"response_{kind}_prospective"].tolist()[1:] == ["PR", "PR", "SD", "PD", "SD"]
@@ -1348,7 +1350,7 @@ def test_a_response_that_was_a_miss_is_not_continued():
 # --- No disease ----------------------------------------------------------------------------------------------------
 
 
-def test_no_disease_is_said_where_there_is_none_and_nothing_else_is_known():
+def test_no_disease_is_said_where_there_is_none():
     _, sessions, patient = assess({"L001": [None, None, 4, 0, 0]}, [0, 30, 60, 90, 120])
     assert sessions["response_overall_prospective"].tolist()[1:] == ["ND", "NE", "ND", "ND"]
     assert sessions["response_overall_final"].tolist()[1:] == ["ND"] * 4, "what was rejected never was"
@@ -1419,7 +1421,7 @@ def test_what_a_reader_measured_was_not_overlooked():
         assert sessions.loc["ses-1", "flags"] != "probable_miss"
 
 
-def test_where_a_lesion_that_plays_no_part_was_overlooked_nothing_is_revised():
+def test_a_lesion_that_plays_no_part_and_was_overlooked_revises_nothing():
     tracks = D3L | {"L002": [12, 0, {"ld_mm": 12, "probable_miss": True}]}
     _, sessions, _ = assess(tracks, overrides=[override("exclude", "true", track="L002")])
     assert sessions.loc["ses-1", "sum_ld_final_mm"] == 20
@@ -1451,7 +1453,7 @@ def test_the_volume_in_the_sum(given, source, volume):
     ("edema_ml", "flagged"),
     [
         ([10, 20], [False, True]), ([10, 19.9], [False, False]), ([9, 18.9], [False, False]),
-        ([20, 39], [False, False]), ([0, 10], [False, True]), ([30, 10, 20], [False, False, True]),
+        ([20, 39.9], [False, False]), ([0, 10], [False, True]), ([30, 10, 20], [False, False, True]),
         ([10, None, 20], [False, False, True]), ([None, 20], [False, False]),
     ],
 )  # fmt: skip

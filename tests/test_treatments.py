@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import write_bids
-from mettrail import cohort, points, treatments
+from mettrail import assessment, cohort, points, treatments
 from mettrail.cohort.order import Axis
 from mettrail.cohort.treatments import read_treatments
 from mettrail.errors import InputError
@@ -14,6 +14,7 @@ from mettrail.images import Image, write_labels
 from mettrail.overrides import read_overrides
 from mettrail.points import Finder, Place, locate, read_point
 from test_cohort import CE, dated, load
+from test_rano import RANO, VOLUME, cell
 
 FILE = "sub-01/sub-01_treatments.tsv"
 HEADER = "treatment_id\ttype\tdate\tday\tsession_id\ttarget\tdose_gy\tfractions\tisodose_pct"
@@ -301,7 +302,8 @@ def test_points_and_names_become_lesions_and_all_those_that_were_there(finder):
         row("all", kind="immunotherapy", day="90", name="i"),
     )  # fmt: skip
     assert problems == []
-    assert list(zip(table["treatment_id"], table["track_id"])) == [
+    lesions = [None if pd.isna(track) else track for track in table["track_id"]]
+    assert list(zip(table["treatment_id"], lesions)) == [
         ("t1", "L003"), ("t1", "L007"), ("t3", "L003"), ("t3", "L007"), ("t2", "L003"), ("t2", "L008"), ("w", None),
         ("i", None),
     ]  # fmt: skip
@@ -401,3 +403,41 @@ def test_problems_survive_their_file(tmp_path, finder):
     cohort.write_problems([], path)
     assert cohort.read_problems([path]) == []
     assert points.NEAREST_MM == 5
+
+
+def test_a_patient_is_assessed_with_treatments_given_by_points(finder):
+    """The order of things: points become lesions, their days reach the response, and the lesions are followed."""
+    sizes = {"L003": [14, 9, 16, 16], "L007": [12, 12, 12, 12]}
+    rows = [cell(f"ses-{t}", track, mm) for track, each in sizes.items() for t, mm in enumerate(each, start=1)]
+    sessions = pd.DataFrame(
+        {"session_id": [f"ses-{t}" for t in range(1, 5)], "order": range(1, 5), "days": [5.0, 65, 125, 185],
+         "evaluable": True, "ne_reason": "n/a"}
+    )  # fmt: skip
+    reader = pd.DataFrame(
+        [("2", "13;6;7", "ld_mm", "11")], columns=["session_id", "track_id", "field", "value"], index=[2]
+    )
+    found = assessment.assess(
+        pd.DataFrame(rows), sessions, {"participant_id": "sub-1", "treatment_start_day": "5", "death_day": "300"},
+        given=[row("5;6;7", day="5"), row("10.5;6;7", day="5", line=3), row("L009", day="5", line=4),
+               row("L003", day="126", name="t2", kind="fsrt", line=5)],
+        maps=finder.maps | {"ses-2": finder.maps["ses-1"]}, comparisons=pd.DataFrame(),
+        region_affine=None, atlas=None, overrides=reader,
+        overrides_source="x.tsv", frozen=None, rano=RANO, volume=VOLUME,
+    )  # fmt: skip
+    followed = found.treated.set_index(["treatment_id", "track_id"])
+    assert followed["local_failure_day"].fillna(-1).to_dict() == {
+        ("t1", "L003"): 120, ("t1", "L007"): -1, ("t2", "L003"): -1,
+    }  # fmt: skip
+    assert followed["censored_reason"].fillna("").tolist() == ["", "death", "death"]
+    assert followed["censored_day"].tolist()[1:] == [295, 295]
+    assert found.treatments[["treatment_day", "track_id"]].to_numpy().tolist() == [
+        [0, "L003"], [0, "L007"], [121, "L003"],
+    ]  # fmt: skip
+    lesions = found.lesions.set_index(["session_id", "track_id"])
+    assert lesions.loc[("ses-2", "L007"), "ld_rano_mm"] == 11
+    assert bool(lesions.loc[("ses-2", "L003"), "prior_local_therapy"])
+    assert "treatment_effect_possible" in lesions.loc[("ses-3", "L003"), "flags"]
+    patient = found.patients.iloc[0]
+    assert (patient["n_targets"], patient["baseline_session"]) == (2, "ses-1"), "treated on the day of the scan"
+    assert (patient["first_event"], patient["first_event_day"], patient["salvage_day"]) == ("local", 120, 121)
+    assert [problem["stage"] for problem in found.problems] == ["doubt", "not used"]

@@ -6,6 +6,9 @@ rule assess:
         labels=of_all(rules.match.output.labels),
         names=of_all(rules.match.output.names),
         comparisons=of_all(rules.match.output.comparisons),
+        region_affine=if_usable(rules.locate.output.affine),
+        region_quality=if_usable(rules.locate.output.quality),
+        atlas=str(ROOT / "resources" / "atlas" / "regions.nii.gz"),
         overrides=overrides_of,
         frozen=frozen_trajectories,
     output:

@@ -231,6 +231,13 @@ def of_all(path):
     ]
 
 
+def if_usable(path):
+    """A file of a patient; nothing where no visit is usable."""
+    return lambda wildcards: (
+        path.format(**wildcards) if usable_sessions(wildcards.sub) else []
+    )
+
+
 def usable_sessions(sub):
     """The patient's visits that can be used, in order of time."""
     return [row["ses"] for row in VISITS.get(sub, []) if row["usable"] == "true"]

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from mettrail import growth, outcomes, tables, treatments
+from mettrail import growth, outcomes, regions, tables, treatments
+from mettrail.images import Image
 from mettrail.points import Finder
 from mettrail.rano import assess_patient
 
@@ -44,6 +46,8 @@ def assess(
     given: Iterable[Mapping[str, str]],
     maps: Mapping,
     comparisons: pd.DataFrame | None,
+    region_affine: np.ndarray | None,
+    atlas: Image,
     overrides: pd.DataFrame | None,
     overrides_source: str,
     frozen: pd.DataFrame | None,
@@ -61,6 +65,8 @@ def assess(
         The patient's treatments, see `cohort.Cohort`.
     maps : mapping
         From `read_maps`.
+    region_affine, atlas
+        Where the patient's reference space lies on the atlas of regions, and that atlas: see `regions.add_regions`.
     """
     who, finder, problems = participant["participant_id"], Finder(maps), []
     if overrides is not None:
@@ -82,6 +88,7 @@ def assess(
         config_hash=config_hash,
     )
     final = growth.add_growth(final, by_session)
+    final = regions.add_regions(final, by_session, affine=region_affine, atlas=atlas)
     t0 = outcomes.start_day(patient, sessions, participant)
     how = {"rano": rano, "volume": volume, "comparisons": comparisons}
     treated = outcomes.follow_treatments(resolved, final, by_session, participant, t0=t0, **how)

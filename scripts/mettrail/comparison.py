@@ -134,9 +134,8 @@ def compare_visits(
             parts = [_parts(visit, group, **sizes) for visit in (now, then)]
             if not all(parts):
                 continue
-            refined = _refine(
-                *parts, keep_mm3=keep_mm3, voxels_mm3=(now.labels.voxel_volume_mm3, then.labels.voxel_volume_mm3)
-            )
+            voxels_mm3 = [visit.labels.voxel_volume_mm3 for visit in (now, then)]
+            refined = _refine(*parts, keep_mm3=keep_mm3, voxels_mm3=voxels_mm3)
             alike = sorted(part.track for part in parts[0]) == sorted(part.track for part in parts[1])
             if alike and [len(side) for side in refined] == [len(side) for side in parts]:
                 continue
@@ -203,10 +202,11 @@ def _parts(visit: Visit, group: list[int], *, birth_mm3: float, birth_vox: int) 
         voxels = np.argwhere(data == track)
         if len(voxels) == 0:
             continue
-        low = voxels.min(0)
-        box = np.zeros(np.ptp(voxels, axis=0) + 1, bool)
-        box[tuple((voxels - low).T)] = True
-        number = cc3d.connected_components(box, connectivity=26)[tuple((voxels - low).T)]
+        # One voxel of margin: cc3d counts wrongly how many components an array without any may hold.
+        within = tuple((voxels - voxels.min(0) + 1).T)
+        box = np.zeros(np.ptp(voxels, axis=0) + 3, bool)
+        box[within] = True
+        number = cc3d.connected_components(box, connectivity=26)[within]
         points = voxels @ to_reference[:3, :3].T + to_reference[:3, 3]
         count = np.bincount(number)
         large = [n for n in range(1, len(count)) if count[n] >= least] or [int(count[1:].argmax()) + 1]

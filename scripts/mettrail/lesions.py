@@ -705,7 +705,8 @@ class _Doubt:
             near = np.isfinite(distance)
             grown[tuple(voxels[near].T)] = instances[tuple(surface[nearest[near]].T)]
         box = ndimage.find_objects((grown > 0).astype(np.uint8))[0]
-        pieces = cc3d.connected_components(np.ascontiguousarray(grown[box]), connectivity=26)
+        # One voxel of margin: cc3d counts wrongly how many components an array without any may hold.
+        pieces = cc3d.connected_components(np.pad(grown[box], 1), connectivity=26)[1:-1, 1:-1, 1:-1]
         reached = np.zeros(int(pieces.max()) + 1, bool)
         reached[pieces[instances[box] > 0]] = True
         grown[box] *= reached[pieces]

@@ -86,6 +86,7 @@ rule report:
         description=f"{OUT}/dataset_description.json",
         page=f"{OUT}/index.html",
         figure=f"{OUT}/figures/cohort.svg",
+        incidence=f"{OUT}/figures/incidence.svg",
     log:
         log_file("report", "cohort"),
     benchmark:

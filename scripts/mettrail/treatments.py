@@ -53,7 +53,7 @@ def resolve(
     Returns
     -------
     treatments : DataFrame
-        `COLUMNS`: one row per treatment and lesion; ``track_id`` is None where all the brain or body was treated. Days
+        `COLUMNS`: one row per treatment and lesion; ``track_id`` is missing where all the brain or body was treated. Days
         are on the time axis of the sessions.
     problems : list of dict
         See `cohort.write_problems`: rows that are not used, and what is doubtful about others.
@@ -97,7 +97,7 @@ def resolve(
                  "treatment_day": day, "session_id": None if session == MISSING else session, "track_id": track,
                  "where": row["where"], **{n: _number(row[n]) for n in ("dose_gy", "fractions", "isodose_pct")}}
             )  # fmt: skip
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"track_id": object, "session_id": object})
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.sort_values("treatment_day", kind="stable", ignore_index=True), problems
 
 

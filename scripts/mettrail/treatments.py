@@ -53,7 +53,7 @@ def resolve(
     Returns
     -------
     treatments : DataFrame
-        `COLUMNS`: one row per treatment and lesion; ``track_id`` is missing where all the brain or body was treated. Days
+        `COLUMNS`: one row per treatment and lesion; ``track_id`` is missing where all of the brain or body was. Days
         are on the time axis of the sessions.
     problems : list of dict
         See `cohort.write_problems`: rows that are not used, and what is doubtful about others.

@@ -490,8 +490,8 @@ def find_shared(
 ) -> tuple[dict[int, list[int]], set[int]]:
     """Find lesions that lie where more than one track was: those tracks have become one, or parts of them have.
 
-    A track that is not here as a lesion of its own has a claim on a lesion that takes `frac` of its last mask. Its claim
-    is uncertain where the lesion takes less, as that track shrank: it holds only if the lesion has a neck there.
+    A track that is not here as a lesion of its own has a claim on a lesion that takes `frac` of its last mask. If the
+    lesion takes less, as that track shrank, the claim is uncertain: it holds only if the lesion has a neck there.
 
     Parameters
     ----------

@@ -50,4 +50,5 @@ with jobs.job(snakemake, failable=(*FILES, *PLACE)) as output:
     tables.write_table(found.patients, output.patient, "patients")
     tables.write_table(found.treated, output.treated, "treated_lesions")
     tables.write_tsv(found.treatments, output.treatments)
+    tables.write_tsv(found.decisions, output.decisions)
     cohort.write_problems(found.problems, output.problems)

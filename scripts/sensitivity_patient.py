@@ -17,7 +17,6 @@ with jobs.job(snakemake, failable=(*FILES, "reference")) as output:
     whole = jobs.complete_positions(*files.values())
     files = {name: [paths[n] for n in whole] for name, paths in files.items()}
     space = sidecars.read_json(files["qualities"][-1])["reference_session"] if whole else "n/a"
-    overrides = snakemake.input.get("overrides")
     responses = sensitivity.vary_patient(
         sensitivity.read_visits(rows, **files),
         rows,
@@ -28,6 +27,6 @@ with jobs.job(snakemake, failable=(*FILES, "reference")) as output:
         if whole
         else None,
         reference_session=space,
-        overrides=tsv.read_frame(overrides) if overrides else None,
+        overrides=tsv.read_frame(snakemake.input.decisions),
     )
     tables.write_tsv(responses, output.responses)

@@ -17,6 +17,7 @@ rule assess:
         patient=sub_file("desc-response_patient.tsv"),
         treated=sub_file("desc-treated_lesions.tsv"),
         treatments=sub_file("desc-treatments.tsv"),
+        decisions=sub_file("desc-lesions_decisions.tsv"),
         problems=sub_file("desc-inputs_problems.tsv"),
     log:
         log_file("assess", "sub-{sub}"),

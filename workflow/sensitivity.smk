@@ -9,7 +9,7 @@ rule sensitivity_patient:
         affines=of_all(rules.register_reference.output.affine),
         qualities=of_all(rules.register_reference.output.quality),
         reference=of_space(rules.align.output.image),
-        overrides=overrides_of,
+        decisions=rules.assess.output.decisions,
     output:
         responses=sub_file("desc-sensitivity_responses.tsv"),
     log:

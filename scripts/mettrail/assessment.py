@@ -17,13 +17,14 @@ from mettrail.rano import assess_patient
 
 @dataclass(frozen=True)
 class Assessment:
-    """The final tables of one patient, the list of treatments, and what is said of people's tables."""
+    """The final tables of one patient, treatments and readers' decisions by lesion, and what is said of people's tables."""
 
     lesions: pd.DataFrame
     sessions: pd.DataFrame
     patients: pd.DataFrame
     treated: pd.DataFrame
     treatments: pd.DataFrame
+    decisions: pd.DataFrame
     problems: list[dict]
 
 
@@ -74,6 +75,7 @@ def assess(
             overrides, finder, participant_id=who, source=overrides_source
         )
     resolved, said = treatments.resolve(given, lesions, sessions, finder, participant_id=who)
+    decisions = treatments.as_overrides(resolved, overrides)
     comparisons = None if comparisons is None or comparisons.empty else comparisons
     final, by_session, patient = assess_patient(
         lesions,
@@ -81,7 +83,7 @@ def assess(
         participant,
         rano=rano,
         volume=volume,
-        overrides=treatments.as_overrides(resolved, overrides),
+        overrides=decisions,
         overrides_source=overrides_source,
         frozen=frozen,
         comparisons=comparisons,
@@ -94,4 +96,7 @@ def assess(
     treated = outcomes.follow_treatments(resolved, final, by_session, participant, t0=t0, **how)
     patient = outcomes.complete_patients(patient, treated, resolved, final, by_session, participant, t0=t0)
     listed = treatments.list_treatments(resolved, t0)
-    return Assessment(final, by_session, patient, treated, listed, [*problems, *said])
+    if decisions is None:
+        decisions = pd.DataFrame(columns=["session_id", "track_id", "field", "value"])
+    decisions = decisions.replace("", tables.MISSING)
+    return Assessment(final, by_session, patient, treated, listed, decisions, [*problems, *said])

@@ -159,7 +159,7 @@ def vary_patient(
         mine = (
             None
             if overrides is None
-            else overrides[overrides["track_id"].isin([*known]) | overrides["track_id"].isna()]
+            else overrides[overrides["track_id"].isin([*known, tables.MISSING]) | overrides["track_id"].isna()]
         )
         _, sessions, patients = rano.assess_patient(
             tracks,

@@ -17,7 +17,7 @@ from mettrail.rano import assess_patient
 
 @dataclass(frozen=True)
 class Assessment:
-    """The final tables of one patient, treatments and readers' decisions by lesion, and what is said of people's tables."""
+    """The final tables of one patient, treatments, decisions by lesion, and what is said of people's tables."""
 
     lesions: pd.DataFrame
     sessions: pd.DataFrame

@@ -571,8 +571,8 @@ def test_incidence_shows_how_many_lesions_are_at_risk(tmp_path):
     )
     svg = _incidence(curve, tmp_path)
     assert "Lesions at risk" in svg
-    # Every 50 days: between two rows as many are at risk as just before the second.
-    assert [int(n) for n in re.findall(r">(31|27|17)<", svg)] == [31, 31, 27, 27, 27, 17, 17, 17, 17]
+    # Every 60 days: between two rows as many are at risk as just before the second.
+    assert [int(n) for n in re.findall(r">(31|27|17)<", svg)] == [31, 31, 27, 27, 17, 17, 17]
     assert "no treated lesion" in _incidence(curve.iloc[:0], tmp_path)
 
 

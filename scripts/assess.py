@@ -1,40 +1,53 @@
-"""Rule assess: RANO-BM response of one patient."""
+"""Rule assess: RANO-BM response of one patient, and what became of treated lesions."""
 
 from typing import TYPE_CHECKING
 
-from mettrail import cohort, jobs, matching, rano, tables, tsv
+from mettrail import assessment, cohort, images, jobs, matching, regions, tables, tsv
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, failable=("tables", "registries")) as output:
+FILES = ("tables", "registries", "labels", "names", "comparisons")
+PLACE = ("region_affine", "region_quality")
+
+with jobs.job(snakemake, failable=(*FILES, *PLACE)) as output:
+    files = {name: snakemake.input.get(name, []) for name in FILES}
     failures = jobs.failures_in(snakemake.input.registries)
     rows = cohort.mark_failed(snakemake.params.sessions, failures)
-    done = [not jobs.explain(path) for path in snakemake.input.registries]
+    place = [snakemake.input.get(name, []) for name in PLACE]
+    place = place if all(place) and not any(map(jobs.explain, place)) else None
+    overrides, frozen = snakemake.input.get("overrides"), snakemake.input.get("frozen")
 
-    def _assess(rows, done):
-        registries = [matching.read_registry(p) for p, ok in zip(snakemake.input.registries, done) if ok]
+    def _assess(rows, files):
+        registries = [matching.read_registry(path) for path in files["registries"]]
         matching.require_settings(registries, snakemake.params.matching_hash)
-        overrides, frozen = snakemake.input.get("overrides"), snakemake.input.get("frozen")
-        return rano.assess_patient(
-            tables.read_tsvs([path for path, ok in zip(snakemake.input.tables, done) if ok]),
+        any_done = bool(registries)
+        return assessment.assess(
+            tables.read_tsvs(files["tables"]),
             cohort.describe_sessions(rows, registries),
             snakemake.params.participant,
+            given=snakemake.params.treatments if any_done else [],
+            maps=assessment.read_maps(registries, files["labels"], files["names"]),
+            comparisons=tables.read_tsvs(files["comparisons"]),
+            region_affine=regions.read_region_affine(*place) if place else None,
+            atlas=images.read_labels(snakemake.input.atlas),
+            overrides=tsv.read_frame(overrides) if overrides and any_done else None,
+            overrides_source=overrides or "",
+            frozen=tables.read_table(frozen, "lesions") if frozen and any_done else None,
             rano=snakemake.params.rano,
             volume=snakemake.params.volume,
-            overrides=tsv.read_frame(overrides) if overrides and any(done) else None,
-            overrides_source=overrides or "",
-            frozen=tables.read_table(frozen, "lesions") if frozen and any(done) else None,
             config_hash=snakemake.params.config_hash,
         )
 
     try:
-        found = _assess(rows, done)
+        found = _assess(rows, {name: jobs.complete(paths) for name, paths in files.items()})
     except Exception as err:
         # The patient stays in the tables: every session not evaluable, with the reason.
         failure = output.record(err)
-        found = _assess(cohort.mark_failed(rows, [failure]), [False] * len(done))
-    lesions, sessions, patient = found
-    tables.write_table(lesions, output.lesions, "lesions")
-    tables.write_table(sessions, output.sessions, "sessions")
-    tables.write_table(patient, output.patient, "patients")
+        found = _assess(cohort.mark_failed(rows, [failure]), {name: [] for name in FILES})
+    tables.write_table(found.lesions, output.lesions, "lesions")
+    tables.write_table(found.sessions, output.sessions, "sessions")
+    tables.write_table(found.patients, output.patient, "patients")
+    tables.write_table(found.treated, output.treated, "treated_lesions")
+    tables.write_tsv(found.treatments, output.treatments)
+    cohort.write_problems(found.problems, output.problems)

@@ -3,7 +3,7 @@
 scripts/evaluate.py --labels FOLDER --out FOLDER NAME=FOLDER [NAME=FOLDER ...]
 
 Folders hold sub-*/ses-*/anat/*_dseg.nii.gz with 1 enhancing, 2 edema, 3 necrosis. Written: evaluation.md to read, and
-scans, lesions, probabilities, summary and tests as CSV, each with a JSON that explains its columns.
+scans, lesions, probabilities, froc, summary and tests as CSV, each with a JSON that explains its columns.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mettrail.errors import InputError
 from mettrail.evaluation import evaluate, read_pairs
+from mettrail.metrics import RULES, Rules
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,11 +37,21 @@ if __name__ == "__main__":
     parser.add_argument(
         "--validation", type=Path, nargs=2, metavar=("LABELS", "MASKS"), help="labels and brain masks of these scans"
     )
+    rules = parser.add_argument_group("what papers and their code do in more than one way")
+    rules.add_argument(
+        "--f1-connectivity", type=int, choices=(6, 18, 26), help="lesions of F1, TPR, FDR; the Shifts code has 6"
+    )
+    rules.add_argument("--f1-inclusive", action="store_true", help="an IoU of exactly 25 %% is enough, as in that code")
+    rules.add_argument("--brats-large-mm3", type=float, help="BraTS-METS 2026 scores the outline from this volume on")
+    rules.add_argument("--brats-min-dice", type=float, help="and counts smaller lesions as found from this Dice on")
+    rules.add_argument("--froc-min-mm3", type=float, help="least volume of a lesion in free-response curves")
+    rules.set_defaults(**vars(RULES))
     arguments = vars(parser.parse_args())
     try:
+        rules = Rules(**{name: arguments.pop(name) for name in vars(RULES)})
         methods = read_pairs(arguments.pop("methods"), example="nnunet=derivatives/nnunet")
         thresholds = read_pairs(arguments.pop("threshold_from"), example="nnunet=0.5")
         folders = dict(zip(methods, map(Path, methods.values()), strict=True))
-        evaluate(folders, thresholds=thresholds, **arguments)
+        evaluate(folders, thresholds=thresholds, rules=rules, **arguments)
     except InputError as error:
         sys.exit(str(error))

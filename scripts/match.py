@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, jobs, lesions, matching, sidecars, tables, transforms
+from mettrail import comparison, images, jobs, lesions, matching, sidecars, tables, transforms
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, failable=("registry", "reference")) as output:
+with jobs.job(
+    snakemake, failable=("registry", "reference", "earlier_labels", "earlier_tables", "earlier_affines")
+) as output:
     quality = sidecars.read_json(snakemake.input.quality)
     session = matching.describe_session(
         snakemake.params.session,
@@ -17,6 +19,7 @@ with jobs.job(snakemake, failable=("registry", "reference")) as output:
         reference=snakemake.params.reference,
         reference_session=quality["reference_session"],
     )
+    world = transforms.read_affine(snakemake.input.affine)
     earlier = [matching.read_registry(path, session) for path in jobs.complete(snakemake.input.get("registry", []))]
     # Visits before the first with a brain mask that is sound are in no other's space.
     before = [each for each in earlier if each["reference"]["session_id"] == quality["reference_session"]]
@@ -25,8 +28,7 @@ with jobs.job(snakemake, failable=("registry", "reference")) as output:
     def _read_scan():
         tissue = images.read_labels(snakemake.input.tissue, images.TISSUE_LABELS)
         brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
-        pieces = images.read_labels(snakemake.input.pieces)
-        return tissue, brain, lesions.Evidence(pieces.data, tables.read_tsv(snakemake.input.evidence))
+        return tissue, brain, lesions.read_evidence(*(snakemake.input[name] for name in lesions.EVIDENCE))
 
     tracks, matches, instances, registry = matching.match_visit(
         images.read_labels(snakemake.input.labels),
@@ -34,7 +36,7 @@ with jobs.job(snakemake, failable=("registry", "reference")) as output:
         before[-1] if before else None,
         session=session,
         grid=images.read_image(space).grid,
-        world=transforms.read_affine(snakemake.input.affine),
+        world=world,
         read_scan=_read_scan,
         measure=snakemake.params.measure,
         frozen=[matching.read_registry(path) for path in snakemake.input.get("frozen", [])],
@@ -43,5 +45,15 @@ with jobs.job(snakemake, failable=("registry", "reference")) as output:
     )
     tables.write_tsv(tracks, output.table)
     tables.write_tsv(matching.name_tracks(matches), output.names)
-    images.write_labels(output.labels, matching.relabel_tracks(instances.data, matches), instances.affine)
+    labels = images.Image(matching.relabel_tracks(instances.data, matches), instances.affine)
+    images.write_labels(output.labels, labels.data, labels.affine)
+    files = [
+        snakemake.input.get(name, []) for name in ("registry", "earlier_labels", "earlier_tables", "earlier_affines")
+    ]
+    compared = comparison.compare_visits(
+        comparison.Visit.of(tracks, labels, registry, world),
+        comparison.read_visits(*([paths[n] for n in jobs.complete_positions(*files)] for paths in files)),
+        **snakemake.params.measure,
+    )
+    tables.write_tsv(compared, output.comparisons)
     matching.write_registry(registry, output.registry)

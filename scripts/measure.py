@@ -10,9 +10,7 @@ if TYPE_CHECKING:
 with jobs.job(snakemake) as output:
     tissue = images.read_labels(snakemake.input.labels, images.TISSUE_LABELS)
     brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
-    evidence = lesions.Evidence(
-        images.read_labels(snakemake.input.pieces).data, tables.read_tsv(snakemake.input.evidence)
-    )
+    evidence = lesions.read_evidence(*(snakemake.input[name] for name in lesions.EVIDENCE))
     instances = lesions.find_instances(tissue.data, affine=tissue.affine, **snakemake.params.instances)
     table, totals = lesions.measure_instances(
         instances,

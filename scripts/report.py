@@ -10,16 +10,20 @@ from mettrail import cohort, figures, jobs, report, results, sidecars, tables
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-FILES = [f"{name}.{kind}" for name in ("lesions", "sessions", "patients") for kind in ("csv", "json")]
+KINDS = ("lesions", "sessions", "patients", "treated_lesions")
+FILES = [f"{name}.{kind}" for name in KINDS for kind in ("csv", "json")]
+INPUTS = ("pages", "lesions", "sessions", "patients", "treated_lesions", "problems")
 
-with jobs.job(snakemake, failable=("pages", "lesions", "sessions", "patients"), passes_on=False) as output:
+with jobs.job(snakemake, failable=INPUTS, passes_on=False) as output:
     settings = snakemake.params.settings
     lesions, sessions, patients = (
         tables.read_tables(jobs.complete(snakemake.input[kind]), kind) for kind in ("lesions", "sessions", "patients")
     )
+    treated = tables.read_tables(jobs.complete(snakemake.input.treated_lesions), "treated_lesions")
     tables.write_csv_mirror(lesions, output.lesions, "lesions")
     tables.write_csv_mirror(sessions, output.sessions, "sessions")
     tables.write_csv_mirror(patients, output.patients, "patients")
+    tables.write_csv_mirror(treated, output.treated_lesions, "treated_lesions")
     tables.write_table(patients, output.participants, "patients")
     sidecars.describe_dataset(
         snakemake.params.out,
@@ -36,6 +40,7 @@ with jobs.job(snakemake, failable=("pages", "lesions", "sessions", "patients"), 
     )
     problems = cohort.list_problems(snakemake.params.sessions) + jobs.read_failures(snakemake.params.out)
     problems += cohort.list_not_used(snakemake.params.not_used)
+    problems += cohort.read_problems(jobs.complete(snakemake.input.problems))
     problems += results.remove_pages_of_others(snakemake.params.out, list(patients["participant_id"]))
     page = report.cohort_page(
         patients,

@@ -9,33 +9,42 @@ from mettrail import cohort, figures, jobs, report, tables
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, failable=("pictures", "brains", "registrations")) as output:
-    participant, rano = f"sub-{snakemake.wildcards.sub}", snakemake.params.settings["rano"]
+with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations")) as output:
+    participant = f"sub-{snakemake.wildcards.sub}"
     lesions = tables.read_table(snakemake.input.lesions, "lesions")
     sessions = tables.read_table(snakemake.input.sessions, "sessions")
     patient = tables.read_table(snakemake.input.patient, "patients")
+    treatments = tables.read_tsvs(snakemake.input.get("treatments", []))
+    treated = tables.read_tables(snakemake.input.get("treated_lesions", []), "treated_lesions")
     figures.draw_trajectories(
         lesions,
         sessions,
+        treatments,
         output.figure,
-        pr_fraction=rano["pr"],
-        pd_fraction=rano["pd"],
-        pd_abs_mm=rano["pd_abs_mm"],
+        rano=snakemake.params.settings["rano"],
         title=participant,
     )
-    pictures = [*snakemake.input.pictures, *snakemake.input.brains, *snakemake.input.registrations]
+    pictures = [
+        *snakemake.input.pictures,
+        *snakemake.input.more,
+        *snakemake.input.brains,
+        *snakemake.input.registrations,
+    ]
     page = report.patient_page(
         participant,
         lesions,
         sessions,
         patient.iloc[0],
+        treated,
         {"trajectories": Path(output.figure), "sessions": report.group_pictures(jobs.complete(pictures))},
         links={
             "cohort": "index.html",
             "Lesions over time": f"{participant}/{participant}_desc-lesions_trajectories.tsv",
             "Sessions": f"{participant}/{participant}_sessions.tsv",
         },
-        problems=cohort.list_problems(snakemake.params.sessions) + jobs.read_failures(snakemake.params.out),
+        problems=cohort.list_problems(snakemake.params.sessions)
+        + jobs.read_failures(snakemake.params.out)
+        + cohort.read_problems([snakemake.input.problems]),
         captions=report.read_captions(snakemake.params.captions, snakemake.params.settings),
         settings_hash=snakemake.params.config_hash,
         version=mettrail.__version__,

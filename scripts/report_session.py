@@ -7,7 +7,7 @@ from mettrail import figures, images, jobs, tables
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, skippable=("moved",)) as output:
+with jobs.job(snakemake, skippable=("moved",), failable=("earlier",)) as output:
     moved = jobs.given(snakemake.input.get("moved"))
     title = "sub-{sub} ses-{ses}".format(**snakemake.wildcards)
     head, mask = images.read_image(snakemake.input.image), images.read_mask(snakemake.input.mask)
@@ -15,11 +15,13 @@ with jobs.job(snakemake, skippable=("moved",)) as output:
     figures.draw_session(
         images.read_image(snakemake.input.raw),
         images.read_labels(snakemake.input.lesions),
+        images.read_labels(snakemake.input.tissue, images.TISSUE_LABELS),
         mask,
         output.lesions,
+        output.more,
         lesion_rows=tables.read_tsv(snakemake.input.table),
+        earlier_rows=tables.read_tsvs(jobs.complete(snakemake.input.get("earlier", []))),
         title=title,
-        max_lesions=8,
     )
     figures.draw_registration(
         images.read_image(snakemake.input.preproc),

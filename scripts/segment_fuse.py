@@ -13,6 +13,7 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
         labels = drawn.read_drawn(snakemake.input.given, snakemake.params.scheme)
         images.require_same_grid(raw, labels)
         pieces, evidence = segmentation.evidence_of_people(labels)
+        whole = labels.like(pieces.data > 0)
     else:
         detection = images.read_probabilities(snakemake.input.detection) if snakemake.input.get("detection") else None
         known, prior = (jobs.given(snakemake.input.get(name)) for name in ("known", "prior"))
@@ -21,10 +22,12 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
         fused = segmentation.apply_rule(detection, known, prior, **snakemake.params.fusion)
         sensitive = images.read_probabilities(snakemake.input.sensitive) if snakemake.input.get("sensitive") else None
         fused = segmentation.add_candidates(fused, detection, sensitive, level=snakemake.params.candidate_level)
-        labels = segmentation.decide_on_grid(fused, raw.grid)
+        labels, whole = segmentation.decide_on_grid(fused, raw.grid)
         networks = {"detection": detection, "resegmentation": known}
         pieces, evidence = segmentation.gather_evidence(labels, fused, networks, limits=snakemake.params.confidence)
     images.write_labels(output.labels, labels.data, raw.affine)
     images.write_labels(output.pieces, pieces.data, raw.affine)
+    images.write_probabilities(output.probabilities, whole.data, raw.affine)
     tables.write_tsv(evidence, output.evidence)
-    sidecars.write_json(sidecars.TISSUE | {"Manual": bool(snakemake.input.get("given"))}, output.sidecar)
+    facts = {"Manual": bool(snakemake.input.get("given")), "ShowsEdema": snakemake.params.shows_edema}
+    sidecars.write_json(sidecars.TISSUE | facts, output.sidecar)

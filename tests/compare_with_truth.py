@@ -2,9 +2,9 @@
 
 Uses nothing of the library: masks are compared voxel by voxel, identities by which track lies on which true lesion.
 Exits with 1 where a lesion of 5 mm or more was not found or changed its number, a volume over 0.5 mL is 15 % off, an
-event (new, absent, merged ...) or a response is not the one the phantom was made for; false lesions, and candidates
-that are none, are only listed. Nothing needs to be found at a visit that is not evaluable; whether it had to be, the
-responses tell.
+event (new, absent, merged ...), the fate of a treated lesion or a response is not the one the phantom was made for;
+false lesions, and candidates that are none, are only listed. Nothing needs to be found at a visit that is not
+evaluable; whether it had to be, the responses tell.
 """
 
 import sys
@@ -114,6 +114,31 @@ def judge_events(events: pd.DataFrame) -> list[str]:
     ]
 
 
+def judge_treatments(bids: Path, out: Path, table: pd.DataFrame) -> list[str]:
+    """Say of which treated lesions another story is told than the truth's; `table` is the first of `compare`."""
+    truth = pd.read_csv(bids / "derivatives" / "truth-instances" / "treatments.tsv", sep="\t", na_values="n/a")
+    found = pd.read_csv(out / "tables" / "treated_lesions.csv")
+    days = pd.read_csv(out / "tables" / "sessions.csv").set_index(["participant_id", "session_id"])["days_from_t0"]
+    named = table[table.track != ""].groupby(["participant_id", "lesion_id"]).track.first()
+    expected = {
+        (row.participant_id, str(row.treatment_id), named.get((row.participant_id, row.lesion_id), "")): (
+            None if pd.isna(row.failed_session) else days[row.participant_id, row.failed_session]
+        )
+        for row in truth.itertuples()
+    }
+    told = {
+        (row.participant_id, str(row.treatment_id), row.track_id): (
+            None if pd.isna(row.local_failure_day) else row.local_failure_day
+        )
+        for row in found.itertuples()
+    }
+    return [
+        f"treated: {' '.join(key)}: fails on {told.get(key, 'no row')}, true {expected.get(key, 'no row')}"
+        for key in sorted(expected | told)
+        if key not in told or key not in expected or told[key] != expected[key]
+    ]
+
+
 def read_evaluable(out: Path) -> dict[tuple[str, str], bool]:
     """Return of every visit in the tables whether it was evaluable."""
     found = pd.read_csv(out / "tables" / "sessions.csv")
@@ -153,6 +178,7 @@ if __name__ == "__main__":
     print(lesions.to_string(index=False, float_format="%.2f"))
     print(responses.to_string(index=False))
     wrong += judge_events(compare_events(Path(sys.argv[1]), Path(sys.argv[2]), lesions))
+    wrong += judge_treatments(Path(sys.argv[1]), Path(sys.argv[2]), lesions)
     off = responses[responses.expected.ne("") & responses.expected.ne(responses.response_imaging_final)]
     wrong += [f"response: {r.participant_id} {r.session_id}: {r.response_imaging_final}" for r in off.itertuples()]
     print("\n".join(wrong) or "everything as it was made")

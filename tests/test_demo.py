@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from compare_with_truth import compare, judge_responses
+from compare_with_truth import compare, judge_responses, judge_treatments
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.demo
@@ -60,6 +60,16 @@ def test_with_the_shipped_models_every_response_is_right_and_no_lesion_is_made_u
     listed = pd.read_csv(demo / "out/tables/lesions.csv")
     listed = listed[listed.role != "candidate"]
     assert set(zip(listed.participant_id, listed.track_id)) <= set(zip(lesions.participant_id, lesions.track))
+
+
+def test_every_treated_lesion_is_followed_as_it_was_made(demo):
+    lesions, *_ = compare(demo / "bids", demo / "out")
+    assert judge_treatments(demo / "bids", demo / "out", lesions) == []
+    patients = pd.read_csv(demo / "out/tables/patients.csv").set_index("participant_id")
+    told = patients[["first_event", "first_event_day", "death_day", "last_contact_day", "salvage_day", "flags"]]
+    assert told.loc["sub-01"].tolist()[:2] == ["none", 265]
+    assert told.loc["sub-01", "salvage_day"] == 65
+    assert told.loc["sub-02"].tolist()[:3] == ["local", 77, 180]
 
 
 def test_the_second_run_has_nothing_to_do(demo):

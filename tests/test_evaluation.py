@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, write_scan
-from mettrail import evaluation, images, tables
+from mettrail import evaluation, images, metrics, tables
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.evaluation import Visit
 from mettrail.images import Image
 from scipy import stats
 
 SHAPE = (30, 30, 20)
-KINDS = ("scans", "lesions", "probabilities", "summary", "tests")
+KINDS = ("scans", "lesions", "probabilities", "froc", "summary", "tests")
 
 
 def tissue(*blocks):
@@ -89,6 +89,24 @@ def test_a_missed_lesion_and_a_false_one_are_counted():
     assert (row["voxel_recall"], row["voxel_precision"]) == (0.5, pytest.approx(216 / 224))
     lesions = evaluation.score_lesions(Image(found, np.eye(4)), visit(truth))
     assert [(r["volume_mm3"], r["found"], r["dsc"]) for r in lesions] == [(216, True, 1), (216, False, 0)]
+
+
+def test_f1_can_be_that_of_the_code_of_shifts():
+    """A quarter of the first lesion is found; the second is two, corner to corner, of which one is found."""
+    truth = tissue(((3, 3, 3), 4, 1), ((15, 15, 5), 2, 1), ((17, 17, 7), 2, 1))
+    found = tissue(((3, 3, 3), 2, 1), ((5, 3, 3), 2, 1), ((15, 15, 5), 2, 1))
+    one = visit(truth)
+
+    def f1_tpr_fdr(**rules):
+        rows = evaluation.score_scan(Image(found, np.eye(4)), one, metrics.Rules(**rules))
+        whole = next(row for row in rows if row["tissue"] == "whole")
+        assert (whole["n_truth"], whole["n_predicted"], whole["sensitivity"]) == (2, 2, 1), "these are 26-connected"
+        return whole["f1"], whole["tpr"], whole["fdr"]
+
+    assert f1_tpr_fdr() == (0.5, 0.5, 0.5)
+    assert f1_tpr_fdr(f1_inclusive=True) == (1, 1, 0)
+    assert f1_tpr_fdr(f1_connectivity=6) == (0.4, pytest.approx(1 / 3), 0.5)
+    assert f1_tpr_fdr(f1_connectivity=6, f1_inclusive=True) == (pytest.approx(0.8), pytest.approx(2 / 3), 0)
 
 
 def test_scores_count_millimetres(oblique_affine):
@@ -174,7 +192,7 @@ def test_two_methods_are_compared_on_scans_where_both_have_a_score(tmp_path):
     ours = {("A", "1"): tissue(ONE), ("A", "2"): tissue(), ("B", "1"): tissue(ONE)}
     theirs = ours | {("A", "2"): tissue(OTHER), ("B", "1"): tissue(ONE)}
     folders = [write(tmp_path / n, m) for n, m in (("l", ours), ("ours", ours), ("theirs", theirs))]
-    scans, _, _ = evaluation.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
+    scans, *_ = evaluation.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
     rows = tables.make_table(evaluation.compare_methods(scans, "theirs"), "evaluation_tests")
     where = {"subset": "all", "tissue": "whole"}
     dice = look_up(rows, score="dsc", **where)
@@ -195,7 +213,7 @@ def test_a_scan_that_one_method_has_no_rate_for_counts_for_neither(tmp_path):
     ours = truth | {("A", "2"): tissue(), ("B", "1"): tissue(ONE, OTHER)}
     theirs = truth | {("A", "2"): tissue(OTHER), ("C", "1"): tissue(ONE, OTHER)}
     folders = [write(tmp_path / n, m) for n, m in (("l", truth), ("ours", ours), ("theirs", theirs))]
-    scans, _, _ = evaluation.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
+    scans, *_ = evaluation.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
     rows = tables.make_table(evaluation.compare_methods(scans, "theirs"), "evaluation_tests")
     row = look_up(rows, subset="all", tissue="whole", score="fdr")
     expected = stats.ttest_rel([0, 0, 0.5], [0, 0.5, 0], alternative="greater")
@@ -213,8 +231,8 @@ def test_groups_of_scans_by_number_of_lesions(tmp_path):
     truth = {(who, "1"): many(n) for who, n in (("A", 3), ("B", 4), ("C", 10), ("D", 11), ("E", 0))}
     found = truth | {("D", "1"): many(10), ("C", "1"): many(9), ("E", "1"): many(1)}
     labels, ours = write(tmp_path / "l", truth), write(tmp_path / "o", found)
-    scans, lesions, none = evaluation.score_methods({"ours": ours}, labels)
-    summary = evaluation.summarise(scans, lesions, none)
+    scans, lesions, none, curves = evaluation.score_methods({"ours": ours}, labels)
+    summary = evaluation.summarise(scans, lesions, none, curves)
     of = {
         g: look_up(summary, subset="all", tissue="whole", group=g, score="sensitivity") for g in ("1-3", "4-10", ">10")
     }
@@ -247,7 +265,7 @@ def test_first_visits_are_told_by_date_and_labels_count_as_numbers(tmp_path):
 
 def test_follow_ups_without_a_new_lesion_are_told_from_the_priors(tmp_path, folders):
     methods = {"ours": folders["ours"]}
-    scans, lesions, _ = evaluation.score_methods(methods, folders["labels"], aligned=True)
+    scans, lesions, *_ = evaluation.score_methods(methods, folders["labels"], aligned=True)
     whole = scans[scans["tissue"] == "whole"].set_index(["participant_id", "session_id"])
     known = {key: bool(value) for key, value in whole["known"].items()}
     assert [key for key, value in known.items() if value] == [("sub-C", "ses-2")]
@@ -260,13 +278,13 @@ def test_follow_ups_without_a_new_lesion_are_told_from_the_priors(tmp_path, fold
     for sub, ses, last in (("A", "2", "1"), ("C", "2", "1")):
         path = tmp_path / f"priors/sub-{sub}/ses-{ses}/anat/sub-{sub}_ses-{ses}_res-1mm_desc-prior_dseg.nii.gz"
         write_scan(path, TRUTH[sub, last][::2, ::2, ::2], coarse)
-    from_files, _, _ = evaluation.score_methods(methods, folders["labels"], priors=tmp_path / "priors")
+    from_files, *_ = evaluation.score_methods(methods, folders["labels"], priors=tmp_path / "priors")
     pd.testing.assert_frame_equal(from_files, scans)
-    unknown, _, _ = evaluation.score_methods(methods, folders["labels"])
+    unknown, *_ = evaluation.score_methods(methods, folders["labels"])
     assert unknown["known"].isna().sum() == 2 * 5
     # Follow-ups stay what they are where nobody labelled a visit before.
     alone = write(tmp_path / "alone", {("C", "2"): TRUTH["C", "2"]})
-    second, _, _ = evaluation.score_methods(methods, alone, priors=tmp_path / "priors", labelled_only=True)
+    second, *_ = evaluation.score_methods(methods, alone, priors=tmp_path / "priors", labelled_only=True)
     row = second[second["tissue"] == "whole"].iloc[0]
     assert (bool(row["first"]), bool(row["known"]), row["n_vanished"]) == (False, True, 1)
     path.unlink()
@@ -281,8 +299,8 @@ def test_the_domain_of_ndsc_is_the_brain_mask(tmp_path):
     brain = np.zeros(SHAPE, np.uint8)
     brain[:15, :15, :15] = 1
     write_scan(tmp_path / "m/sub-A/ses-1/anat/sub-A_ses-1_desc-brain_mask.nii.gz", brain)
-    whole, _, _ = evaluation.score_methods({"ours": ours}, labels)
-    masked, _, _ = evaluation.score_methods({"ours": ours}, labels, masks=tmp_path / "m")
+    whole, *_ = evaluation.score_methods({"ours": ours}, labels)
+    masked, *_ = evaluation.score_methods({"ours": ours}, labels, masks=tmp_path / "m")
     assert masked["dsc"].equals(whole["dsc"])
     assert masked.loc[0, "ndsc"] < whole.loc[0, "ndsc"]
     with pytest.raises(InputError, match="0 brain masks"):
@@ -390,6 +408,84 @@ def test_what_is_no_probability_map_or_no_threshold_is_refused(with_maps):
     refused("with lesions", thresholds={"ours": str(val / "ours")}, validation=(val / "labels", val / "masks"))
 
 
+# --- Free-response curves ------------------------------------------------------------------------------------------
+
+# Probabilities of voxels in a row and which of them are lesion; the last two are outside the brain. `test_metrics.py`
+# has the same three scans, one by one.
+IN_A_ROW = {
+    ("A", "1"): ((0, 0.6, 0.9, 0, 0.4, 0, 0.3, 0, 0.7, 0, 0.99), (1, 2, 6, 10)),
+    ("A", "2"): ((0.95, 0.15, 0.5, 0.5, 0.15, 0.2, 0.2, 0.2, 0, 0, 0.99), ()),
+    ("B", "1"): ((0.2, 0.2, 0.2, 0.2, 0.1, 0.2, 0.4, 0.2, 0.2, 0.2, 0.99), (4,)),
+}
+# Threshold, lesions found of 3, false lesions in 3 scans.
+BY_HAND = ((0.9, 1, 1), (0.5, 1, 3), (0.3, 2, 5), (0.1, 3, 3))
+
+
+def in_the_middle(row):
+    """A row of voxels with air around it."""
+    return np.pad(np.reshape(row, (-1, 1, 1)), ((0, 0), (1, 1), (1, 1)))
+
+
+@pytest.fixture
+def rows_of_voxels(tmp_path):
+    maps = {key: in_the_middle(np.float32(values)) for key, (values, _) in IN_A_ROW.items()}
+    truth = {key: in_the_middle(np.isin(np.arange(11), true).astype(np.uint8)) for key, (_, true) in IN_A_ROW.items()}
+    brain = in_the_middle((np.arange(11) < 9).astype(np.uint8))
+    write(tmp_path / "labels", truth)
+    write(tmp_path / "masks", dict.fromkeys(truth, brain), "desc-brain_mask")
+    for name in ("ours", "unsure"):
+        write(tmp_path / name, truth)
+    write(tmp_path / "ours", maps, "probseg")
+    return tmp_path
+
+
+def test_a_free_response_curve_is_as_on_paper(tmp_path, rows_of_voxels):
+    methods = [f"{name}={rows_of_voxels / name}" for name in ("ours", "unsure")]
+    done = run(tmp_path / "out", rows_of_voxels / "labels", *methods, "--masks", rows_of_voxels / "masks")
+    assert done.returncode == 0, done.stderr
+    curve = tables.read_table(tmp_path / "out/froc.csv", "evaluation_froc")
+    assert set(curve["method"]) == {"ours"}
+    for threshold, found, false in BY_HAND:
+        row = look_up(curve, subset="all", threshold=threshold)
+        assert (row["n_scans"], row["n_lesions"], row["n_found"], row["n_false"]) == (3, 3, found, false)
+        assert row["sensitivity"] == pytest.approx(found / 3, abs=1e-4)
+        assert row["false_per_scan"] == pytest.approx(false / 3, abs=1e-5)
+        assert row["merging"] == (threshold == 0.1), "fewer false lesions than at 0.3"
+    follow_up = look_up(curve, subset="follow-up", threshold=0.5)
+    assert (follow_up["n_scans"], follow_up["n_lesions"], follow_up["n_false"]) == (1, 0, 2)
+    assert math.isnan(follow_up["sensitivity"])
+    summary = tables.read_table(tmp_path / "out/summary.csv", "evaluation_summary")
+    at = {rate: look_up(summary, subset="all", score=f"froc_sensitivity_{rate}") for rate in (0.25, 0.5, 1, 2, 8)}
+    assert [row["mean"] for row in at.values()] == pytest.approx([0, 1 / 3, 1 / 3, 2 / 3, 2 / 3], abs=1e-5)
+    mean = look_up(summary, subset="all", score="froc_sensitivity")
+    assert (mean["n"], mean["mean"]) == (3, pytest.approx(8 / 21, abs=1e-5))
+    page = (tmp_path / "out/evaluation.md").read_text()
+    assert "| All scans (full) | ours | 3 | 3 | 0.00 | 0.00 | 0.33 | 0.33 | 0.67 | 0.67 | 0.67 | 0.38 |" in page
+    assert "No probability maps, hence no curve: unsure." in page
+    assert "](froc.svg)" in page
+    assert "ours" in (tmp_path / "out/froc.svg").read_text()
+
+
+def test_small_lesions_can_be_left_out_of_the_curve(tmp_path, rows_of_voxels):
+    arguments = [f"ours={rows_of_voxels / 'ours'}", "--masks", rows_of_voxels / "masks", "--froc-min-mm3", "2"]
+    assert run(tmp_path / "out", rows_of_voxels / "labels", *arguments).returncode == 0
+    curve = tables.read_table(tmp_path / "out/froc.csv", "evaluation_froc")
+    for threshold, false in ((0.9, 0), (0.5, 1), (0.3, 1), (0.1, 1)):
+        row = look_up(curve, subset="all", threshold=threshold)
+        assert (row["min_mm3"], row["n_lesions"], row["n_found"], row["n_false"]) == (2, 1, 1, false)
+    assert "whole lesions of 2 mm³ or more" in (tmp_path / "out/evaluation.md").read_text()
+
+
+def test_without_maps_or_masks_there_is_no_curve_and_the_page_says_why(tmp_path, rows_of_voxels):
+    for method, more, why in (("unsure", ["--masks", rows_of_voxels / "masks"], "no method has a probability map"),
+                              ("ours", [], "they need brain masks")):  # fmt: skip
+        done = run(tmp_path / "out", rows_of_voxels / "labels", f"{method}={rows_of_voxels / method}", *more)
+        assert done.returncode == 0, done.stderr
+        assert len(tables.read_table(tmp_path / "out/froc.csv", "evaluation_froc")) == 0
+        assert f"No curves: {why}" in (tmp_path / "out/evaluation.md").read_text()
+        assert "no probability map" in (tmp_path / "out/froc.svg").read_text()
+
+
 # --- Bad input -----------------------------------------------------------------------------------------------------
 
 
@@ -405,7 +501,7 @@ def test_a_prediction_without_labels_is_refused_unless_it_is_to_be_left_out(tmp_
     labels = write(tmp_path / "l", {key: data for key, data in TRUTH.items() if key[0] != "B"})
     with pytest.raises(InputError, match="without labels: sub-B_ses-1"):
         evaluation.score_methods({"ours": ours}, labels)
-    scans, _, _ = evaluation.score_methods({"ours": ours}, labels, labelled_only=True)
+    scans, *_ = evaluation.score_methods({"ours": ours}, labels, labelled_only=True)
     assert set(scans["participant_id"]) == {"sub-A", "sub-C"}
 
 
@@ -445,7 +541,7 @@ def test_what_is_no_method_is_refused(folders):
     for arguments in (["ours"], ["=a"], ["a=b", "a=c"]):
         with pytest.raises(InputError, match="NAME=VALUE"):
             evaluation.read_pairs(arguments, example="ours=a/b")
-    scans, _, _ = evaluation.score_methods({"ours": folders["ours"]}, folders["labels"])
+    scans, *_ = evaluation.score_methods({"ours": folders["ours"]}, folders["labels"])
     with pytest.raises(InputError, match="one of ours"):
         evaluation.compare_methods(scans, "theirs")
 

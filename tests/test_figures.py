@@ -1,5 +1,7 @@
 """Pictures: the right side, the right slice, the right colour, and something to see when there is nothing."""
 
+import re
+
 import matplotlib.image as mpimg
 import numpy as np
 import pandas as pd
@@ -7,9 +9,14 @@ import pytest
 from matplotlib.colors import to_rgb
 from mettrail import figures
 from mettrail.errors import GridMismatchError
-from mettrail.images import Image
+from mettrail.images import EDEMA, NECROSIS, Image
+from scipy import ndimage
+from skimage import color
+from test_rano import assess
 
-RANO = {"pr_fraction": 0.30, "pd_fraction": 0.20}
+RANO = {"pr": 0.30, "pd": 0.20, "pd_abs_mm": 5.0, "abs_rule": "lesion", "confirm": True}
+COHORT = {"pr_fraction": 0.30, "pd_fraction": 0.20}
+NONE = pd.DataFrame()
 SESSIONS = ["ses-01", "ses-02", "ses-03", "ses-04", "ses-05", "ses-06"]
 DAYS = [0, 56, 98, 154, 210, 273]
 # Longest diameters by session; None: not yet born, "ne": not evaluable, "m": merged into L001.
@@ -93,7 +100,9 @@ def session_table(participant="sub-A"):
                 "n_new": [0, 0, "n/a", 0, 1, 0][i],
                 "n_absent": [0, 1, "n/a", 0, 1, 1][i],
                 "sum_ld_mm": sums[i],
+                "sum_ld_final_mm": sums[i],
                 "sum_ld_baseline_mm": 38.2,
+                "ref_sum_ld_mm": 38.2 if i and evaluable else "n/a",
                 "nadir_sum_ld_mm": nadirs[i],
                 "sum_ld_change_baseline_pct": ["n/a", -25.9, "n/a", -38.7, -63.4, -44.0][i],
                 "sum_ld_change_nadir_pct": ["n/a", -25.9, "n/a", -17.3, -40.2, 52.9][i],
@@ -107,7 +116,9 @@ def session_table(participant="sub-A"):
                 "response_imaging_final": RESPONSES[i],
                 "response_overall_prospective": RESPONSES[i],
                 "response_overall_final": RESPONSES[i],
+                "response_overall_continued": RESPONSES[i],
                 "response_volumetric_prospective": ["n/a", "SD", "NE", "PR", "PR", "PD"][i],
+                "response_volumetric_final": ["n/a", "SD", "NE", "PR", "PR", "PD"][i],
                 "confirmed": ["n/a", "n/a", "n/a", "true", "true", "n/a"][i],
                 "pd_reason": "target;new" if i == 5 else "n/a",
                 "flags": "n/a",
@@ -144,11 +155,21 @@ def head_with_left_landmark(stored, *, lesion_world=(-18.0, 12.0, 6.0)):
     return Image(data.astype(np.float32), affine), Image(lesion.astype(np.uint8), affine), Image(brain, affine)
 
 
+def draw_session(path, reference, lesions, brain=None, *, rows, tissue=None, earlier=NONE, **more):
+    """Draw a session; without tissue the lesions enhance as a whole."""
+    tissue = tissue or lesions.like((lesions.data > 0).astype(np.uint8))
+    second = path.with_name("more.png")
+    figures.draw_session(
+        reference, lesions, tissue, brain, path, second, lesion_rows=rows, earlier_rows=earlier, title="t", **more
+    )
+    return path, second
+
+
 @pytest.mark.parametrize("stored", list(STORED))
 def test_the_patients_left_is_on_the_right_of_the_picture_and_the_front_on_top(stored, tmp_path):
     reference, lesions, brain = head_with_left_landmark(stored)
     rows = lesion_table().iloc[:1]
-    figures.draw_session(reference, lesions, brain, tmp_path / "s.png", lesion_rows=rows, title="t", max_lesions=6)
+    draw_session(tmp_path / "s.png", reference, lesions, brain, rows=rows)
     picture = mpimg.imread(tmp_path / "s.png")[..., :3]
     # The whole slice only: below the lesion's name, left of the near view.
     panel = picture[100:-40, : int(2.25 * 110)]
@@ -192,35 +213,75 @@ def test_a_session_without_lesions_still_has_a_picture(tmp_path):
     reference, lesions, brain = head_with_left_landmark("LPS")
     none = lesions.like(np.zeros_like(lesions.data))
     rows = lesion_table().iloc[:0]
-    figures.draw_session(reference, none, brain, tmp_path / "a.png", lesion_rows=rows, title="t", max_lesions=6)
-    figures.draw_session(reference, none, None, tmp_path / "b.png", lesion_rows=rows, title="t", max_lesions=6)
-    for name in ("a", "b"):
+    draw_session(tmp_path / "a.png", reference, none, brain, rows=rows)
+    draw_session(tmp_path / "b.png", reference, none, rows=rows)
+    for name in ("a", "b", "more"):
         assert mpimg.imread(tmp_path / f"{name}.png").max() > 0.5
 
 
-def test_more_lesions_than_fit_are_counted_and_targets_come_first(tmp_path):
+def test_new_grown_and_flagged_lesions_come_first_and_none_is_left_out(tmp_path, monkeypatch):
     reference, lesions, brain = head_with_left_landmark("RAS")
     labels = np.zeros_like(lesions.data)
-    for number in range(1, 9):
-        labels[40 + 3 * number, 40:42, 20] = number
-    rows = lesion_table().query("session_id == 'ses-01'")
-    order = sorted(range(1, 9), key=lambda n: figures._prominence(_row_of(rows, n), 2, n))
-    assert order[:4] == [1, 2, 3, 4]
-    path = tmp_path / "s.png"
-    figures.draw_session(reference, lesions.like(labels), brain, path, lesion_rows=rows, title="t", max_lesions=3)
-    assert path.exists()
+    for number in range(1, 15):
+        labels[15 + 5 * number : 17 + 5 * number, 40:42, 20] = number
+    one = {"status": "present", "event": "persist", "ld_mm": 9.0, "role": "nontarget", "flags": "n/a"}
+    rows = {n: one | {"track_id": f"L{n:03d}", "ld_mm": 30.0 - n} for n in range(1, 15)}
+    rows[3]["role"] = "target"
+    rows[14]["event"] = "new"
+    rows[13] |= {"ld_mm": 6.0}
+    rows[12]["flags"] = "thick_slice;weak_match"
+    rows[11]["flags"] = "thick_slice"
+    earlier = pd.DataFrame([{"track_id": "L013", "ld_mm": size, "status": "present"} for size in (8.0, 5.0, 5.5)])
+    drawn = {}
+    sheet = figures._draw_sheet
+    monkeypatch.setattr(
+        figures, "_draw_sheet", lambda s, n, path, **k: (drawn.update({path.stem: n}), sheet(s, n, path, **k))
+    )
+    table = pd.DataFrame(rows.values())
+    paths = draw_session(tmp_path / "first.png", reference, lesions.like(labels), brain, rows=table, earlier=earlier)
+    assert drawn["first"][:4] == [14, 13, 12, 3], "new, grown by a fifth, flagged, target"
+    assert drawn["first"] + drawn["more"] == [14, 13, 12, 3, 1, 2, *range(4, 12)]
+    assert len(drawn["first"]) == figures.FIRST_LESIONS
+    for path, numbers in zip(paths, drawn.values(), strict=True):
+        for number in numbers:
+            assert _share_of(path, figures.track_colour(f"L{number:03d}"), within=0.01) > 0, number
 
 
-def _row_of(rows, number):
-    own = rows[rows["track_id"] == f"L{number:03d}"]
-    return own.iloc[0] if len(own) else None
+@pytest.mark.parametrize("brightness", [40, 1000])
+def test_the_longest_diameter_is_seen_on_dark_and_on_bright_tissue(brightness, tmp_path):
+    reference, lesions, brain = head_with_left_landmark("RAS")
+    scan = reference.like(np.where(lesions.data > 0, brightness, reference.data).astype(np.float32))
+    ends = dict(zip(figures.ENDPOINTS, (-23, 12, 6, -13, 12, 6), strict=True))
+    pictures = []
+    for row in (lesion_table().iloc[[0]], lesion_table().iloc[[0]].assign(**ends)):
+        path, _ = draw_session(tmp_path / f"{len(pictures)}.png", scan, lesions, brain, rows=row)
+        pictures.append(mpimg.imread(path)[..., :3].mean(-1))
+    changed = np.abs(pictures[1] - pictures[0]) > 0.25
+    assert changed.sum() > 60, "a line of its length, with its casing"
+
+
+def test_edema_and_necrosis_are_outlined_each_in_its_own_way(tmp_path):
+    reference, lesions, brain = head_with_left_landmark("RAS")
+    around = ndimage.binary_dilation(lesions.data > 0, iterations=5)
+    core = ndimage.binary_erosion(lesions.data > 0, np.ones((5, 5, 1)))
+    shares = []
+    for edema, necrosis in ((False, False), (True, False), (True, True)):
+        tissue = (lesions.data > 0).astype(np.uint8)
+        tissue[around & (tissue == 0) & edema] = EDEMA
+        tissue[core & necrosis] = NECROSIS
+        path, _ = draw_session(
+            tmp_path / "s.png", reference, lesions, brain, rows=lesion_table().iloc[:1], tissue=lesions.like(tissue)
+        )
+        shares.append((_share_of(path, "#ffd447", within=0.1), mpimg.imread(path)[..., :3]))
+    assert shares[1][0] > 3 * shares[0][0], "more yellow than in the key alone"
+    assert (shares[2][1] != shares[1][1]).any(-1).sum() > 40, "a line around necrosis"
 
 
 def test_a_brain_mask_on_another_grid_frames_the_lesions(tmp_path):
     reference, lesions, _ = head_with_left_landmark("RAS")
     _, _, brain = head_with_left_landmark("PIR")
     rows = lesion_table().iloc[:1]
-    figures.draw_session(reference, lesions, brain, tmp_path / "s.png", lesion_rows=rows, title="t", max_lesions=6)
+    draw_session(tmp_path / "s.png", reference, lesions, brain, rows=rows)
     assert (figures._mask_on(brain, reference) > 0).mean() == pytest.approx((reference.data > 0).mean(), rel=0.05)
 
 
@@ -230,9 +291,9 @@ def test_pictures_of_two_scans_want_one_grid(tmp_path):
     with pytest.raises(GridMismatchError):
         figures.draw_registration(one, other, tmp_path / "r.png", title="t")
     with pytest.raises(GridMismatchError):
-        figures.draw_session(
-            one, labels, None, tmp_path / "s.png", lesion_rows=lesion_table(), title="t", max_lesions=1
-        )
+        draw_session(tmp_path / "s.png", one, labels, rows=lesion_table())
+    with pytest.raises(GridMismatchError):
+        draw_session(tmp_path / "s.png", other, labels, rows=lesion_table(), tissue=one)
     with pytest.raises(GridMismatchError):
         figures.draw_brain_mask(one, labels, tmp_path / "b.png", title="t")
 
@@ -255,16 +316,36 @@ def _share_of(path, colour, within=0.12):
     return float((np.abs(picture - np.array(to_rgb(colour))).max(-1) < within).mean())
 
 
-def test_a_track_has_one_colour_for_life_and_its_neighbours_have_others():
+def test_a_track_has_one_colour_for_life_and_sixty_lesions_look_different():
     assert figures.track_colour("L003") == figures.track_colour("L003") == figures.track_colour("3")
-    first = [figures.track_colour(f"L{n:03d}") for n in range(1, len(figures.TRACK_COLOURS) + 1)]
-    assert len(set(first)) == len(first)
+    looks = [(figures.track_colour(f"L{n:03d}"), figures.track_marker(f"L{n:03d}")) for n in range(1, 65)]
+    assert len(set(looks)) == 64
+    assert len({colour for colour, _ in looks[:8]}) == 8, "neighbours differ in colour"
     assert figures.track_colour("unnumbered") in figures.TRACK_COLOURS
 
 
-def draw(tmp_path, lesions, sessions, name="t.svg"):
+# Machado, Oliveira and Fernandes 2009: what the colour-blind see of linear RGB, at full severity.
+SEEN = {
+    "all": np.eye(3),
+    "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "no blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+@pytest.mark.parametrize("eyes", list(SEEN))
+def test_colours_of_lesions_differ_for_the_colour_blind_too(eyes):
+    colours = np.array([to_rgb(c) for c in figures.TRACK_COLOURS])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    light = np.clip(linear @ np.array(SEEN[eyes]).T, 0, 1)
+    seen = color.rgb2lab(np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)[None])[0]
+    apart = color.deltaE_ciede2000(seen[:, None], seen[None])
+    assert apart[~np.eye(len(colours), dtype=bool)].min() >= 12
+
+
+def draw(tmp_path, lesions, sessions, name="t.svg", treatments=NONE, rano=RANO):
     path = tmp_path / name
-    figures.draw_trajectories(lesions, sessions, path, **RANO, pd_abs_mm=5.0)
+    figures.draw_trajectories(lesions, sessions, treatments, path, rano=rano)
     return path
 
 
@@ -284,7 +365,9 @@ def test_trajectories_are_drawn_for_the_odd_cases(case, tmp_path):
         lesions, sessions = lesions.iloc[:0], sessions.iloc[:0]
     elif case == "no lesion":
         lesions = lesions.iloc[:0]
-        sessions = sessions.assign(sum_ld_mm="n/a", nadir_sum_ld_mm="n/a", sum_ld_baseline_mm="n/a")
+        sessions = sessions.assign(
+            sum_ld_mm="n/a", sum_ld_final_mm="n/a", nadir_sum_ld_mm="n/a", sum_ld_baseline_mm="n/a"
+        )
     elif case == "one session":
         lesions, sessions = lesions[lesions["session_id"] == "ses-01"], sessions.iloc[:1]
     elif case == "no dates":
@@ -292,7 +375,7 @@ def test_trajectories_are_drawn_for_the_odd_cases(case, tmp_path):
     elif case == "not evaluable":
         lesions = lesions.assign(status="not_evaluable", ld_mm="n/a", vol_wl_ml="n/a")
         sessions = sessions.assign(
-            evaluable="false", sum_ld_mm=np.nan, nadir_sum_ld_mm=None, response_overall_final="NE"
+            evaluable="false", sum_ld_final_mm=np.nan, nadir_sum_ld_mm=None, response_overall_final="NE"
         )
     else:
         one = lesions[lesions["track_id"] == "L001"]
@@ -324,7 +407,174 @@ def test_the_cohort_is_drawn_with_no_one_and_with_someone_without_sessions(tmp_p
         }
     )
     path = tmp_path / "c.svg"
-    figures.draw_cohort(patients, session_table(), path, **RANO)
+    figures.draw_cohort(patients, session_table(), path, **COHORT)
     assert all(name in path.read_text() for name in ("sub-A", "sub-B", "sub-C"))
-    figures.draw_cohort(patients.iloc[:0], session_table().iloc[:0], path, **RANO)
+    figures.draw_cohort(patients.iloc[:0], session_table().iloc[:0], path, **COHORT)
     assert "no patient" in path.read_text()
+
+
+# ---------------------------------------------------------------------------------------------------- thresholds
+
+
+def require_true_lines(sessions, **settings):
+    """No session that is not PD by its targets lies above the line, none that is lies below; return how many were."""
+    sessions = (
+        sessions.assign(sum_ld_final_mm=sessions["sum_ld_mm"], ref_sum_ld_mm=sessions["sum_ld_baseline_mm"])
+        if sessions["sum_ld_final_mm"].isna().all()
+        else sessions
+    )
+    lines = figures.response_lines(sessions, rano=RANO | settings).set_index("session_id")
+    target = sessions.set_index("session_id")["target_response"]
+    for name, line in lines.iterrows():
+        if target[name] == "PD":
+            assert line["sum_mm"] >= line["pd_mm"] - 1e-6, (name, line)
+        else:
+            assert line["sum_mm"] < line["pd_mm"] + 1e-6, (name, line)
+            if target[name] in ("PR", "CR"):
+                assert line["sum_mm"] <= max(line["pr_mm"], 0) + 1e-6 or line["nadir_mm"] == 0, (name, line)
+            elif target[name] == "SD":
+                assert line["sum_mm"] > line["pr_mm"] - 1e-6, (name, line)
+    return [target[name] for name in lines.index]
+
+
+@pytest.mark.parametrize("abs_rule", ["lesion", "sum"])
+def test_no_stable_point_lies_above_the_line_of_pd_and_no_pd_below(abs_rule):
+    rng = np.random.default_rng(3)
+    seen = []
+    for _ in range(60):
+        n = rng.integers(1, 6)
+        sizes = np.exp(rng.normal(0, 0.25, (n, 5)).cumsum(axis=1)) * rng.uniform(10, 25, (n, 1))
+        sizes[rng.random(sizes.shape) < 0.08] = 0
+        sizes[:, 0] = np.maximum(sizes[:, 0], 10)
+        tracks = {f"L{k + 1:03d}": list(row.round(1)) for k, row in enumerate(sizes)}
+        if n > 1 and rng.random() < 0.3:
+            tracks["L002"][3] = "L001" if tracks["L001"][3] else 0
+        seen += require_true_lines(assess(tracks, abs_rule=abs_rule)[1], abs_rule=abs_rule)
+    counts = {response: seen.count(response) for response in ("PD", "PR", "SD")}
+    assert min(counts.values()) > 15, counts
+
+
+@pytest.mark.parametrize(
+    ("tracks", "settings", "line"),
+    [
+        ({"L001": [20, 10, 14.9]}, {}, 15),  # 5 mm decide, not 20 %
+        ({"L001": [30, 26, 31.1]}, {}, 31.2),  # 20 % decide
+        ({"L001": [17, 10, 12], "L002": [17, 10, 12], "L003": [16, 10, 12]}, {}, 39),  # 36, and 3 mm more in one
+        ({"L001": [17, 10, 12], "L002": [17, 10, 12], "L003": [16, 10, 12]}, {"abs_rule": "sum"}, 36),
+        ({"L001": [17, 10, 16], "L002": [17, 10, 4]}, {}, 24),  # one has grown enough, the sum has not
+        ({"L001": [20, 0, 3]}, {}, 5),  # back after CR that nothing has confirmed
+    ],
+)
+def test_the_line_of_pd_lies_where_the_rule_says(tracks, settings, line):
+    sessions = assess(tracks, **settings)[1]
+    require_true_lines(sessions, **settings)
+    sessions = sessions.assign(sum_ld_final_mm=sessions["sum_ld_mm"])
+    assert figures.response_lines(sessions, rano=RANO | settings)["pd_mm"].iloc[-1] == pytest.approx(line)
+
+
+def test_a_sum_compared_like_with_like_stands_on_its_side_of_the_lines():
+    # Two targets of 20 mm fuse to 30 mm; cut as they were apart they are 22 mm each: 44 from 40 mm is SD.
+    row = {"session_id": "ses-02", "session_role": "followup", "sum_ld_final_mm": 30, "nadir_sum_ld_mm": 40}
+    row |= {"sum_ld_change_nadir_pct": 10, "max_lesion_increase_mm": 2}
+    row |= {"ref_sum_ld_mm": 40, "sum_ld_change_baseline_pct": 10}
+    line = figures.response_lines(pd.DataFrame([row]), rano=RANO).iloc[0]
+    assert line["nadir_mm"] == pytest.approx(40 * 30 / 44)
+    assert line["pd_mm"] == pytest.approx(48 * 30 / 44)
+    assert line["pr_mm"] == pytest.approx(28 * 30 / 44) and line["pr_mm"] < 30 < line["pd_mm"]
+    row |= {"sum_ld_change_nadir_pct": 25, "max_lesion_increase_mm": 6}
+    line = figures.response_lines(pd.DataFrame([row]), rano=RANO).iloc[0]
+    assert line["pd_mm"] < 30, "50 from 40 mm is PD, whatever the fused lesion measures"
+
+
+# ---------------------------------------------------------------------------------------------------- what charts say
+
+
+TREATMENTS = pd.DataFrame(
+    [
+        {
+            "treatment_id": "a",
+            "treatment_type": "srs",
+            "treatment_day": 3,
+            "track_id": track,
+            "dose_gy": 20.0,
+            "fractions": 1,
+        }
+        for track in ("L001", "L002")
+    ]
+    + [{"treatment_id": "b", "treatment_type": "immunotherapy", "treatment_day": 400, "track_id": None}]
+)
+
+
+def test_treatments_are_drawn_with_type_dose_and_lesions(tmp_path):
+    svg = draw(tmp_path, lesion_table(), session_table(), treatments=TREATMENTS).read_text()
+    assert "SRS 20 Gy/1: L001, L002" in svg
+    assert ">immunotherapy<" in svg, "also after the last session"
+    assert "SRS" not in draw(tmp_path, lesion_table(), session_table()).read_text()
+    undated = session_table().assign(days_from_t0="n/a")
+    assert "SRS" not in draw(tmp_path, lesion_table(), undated, treatments=TREATMENTS).read_text()
+
+
+def test_words_of_treatments_lie_on_lines_of_their_own():
+    marks = [(0, "SRS 20 Gy/1: L001"), (5, "systemic"), (300, "WBRT 30 Gy/10")]
+    assert figures._lanes(marks, (0, 365)) == [0, 1, 0]
+
+
+def test_a_response_that_is_not_confirmed_or_continues_says_so(tmp_path):
+    sessions = session_table()
+    assert "confirmed" not in draw(tmp_path, lesion_table(), sessions).read_text()
+    svg = draw(tmp_path, lesion_table(), sessions.assign(confirmed=["n/a"] * 3 + ["false", "false", "n/a"])).read_text()
+    assert svg.count(">unconfirmed<") == 2 and ">not confirmed<" in svg
+    stays = sessions.assign(response_overall_final=["n/a", "PR", "NE", "PR", "SD", "PD"])
+    stays["response_overall_continued"] = ["n/a", "PR", "NE", "PR", "PR", "PD"]
+    assert draw(tmp_path, lesion_table(), stays).read_text().count(">PR continues<") == 1
+
+
+def test_progression_without_growth_of_the_targets_names_its_reason(tmp_path):
+    sessions = session_table().assign(pd_reason=["n/a"] * 5 + ["nontarget;new"])
+    assert ">non-target, new<" in draw(tmp_path, lesion_table(), sessions).read_text()
+    assert "new<" not in draw(tmp_path, lesion_table(), session_table()).read_text().replace(">new<", "")
+
+
+def test_more_lesions_than_can_be_named_have_a_key(tmp_path):
+    one = lesion_table().query("track_id == 'L001'")
+    lesions = pd.concat([one.assign(track_id=f"L{n:03d}") for n in range(1, 61)])
+    svg = draw(tmp_path, lesions, session_table()).read_text()
+    assert "All lesions" in svg and all(f">L{n:03d}<" in svg for n in range(1, 61))
+
+
+def test_death_and_last_contact_are_on_the_swimmer(tmp_path):
+    patients = pd.DataFrame({"participant_id": ["sub-A"], "best_change_ld_pct": [-63.4], "best_response": ["PR"]})
+    path = tmp_path / "c.svg"
+    for given, seen, unseen in (
+        ({"death_day": 300, "last_contact_day": 300}, "death", None),
+        ({"last_contact_day": 420}, "last contact", "death"),
+        ({}, None, "death"),
+    ):
+        figures.draw_cohort(patients.assign(**given), session_table(), path, **COHORT)
+        svg = path.read_text()
+        assert seen is None or f">{seen}<" in svg
+        assert unseen is None or f">{unseen}<" not in svg
+
+
+def test_incidence_shows_how_many_lesions_are_at_risk(tmp_path):
+    curve = pd.DataFrame(
+        {
+            "day": [0, 90, 200, 400],
+            "local_failure": [0, 0.1, 0.1, 0.25],
+            "low": [0, 0.02, 0.02, 0.1],
+            "high": [0, 0.3, 0.3, 0.5],
+            "n_at_risk": [31, 31, 27, 17],
+        }
+    )
+    svg = _incidence(curve, tmp_path)
+    assert "Lesions at risk" in svg
+    # At a day between two rows as many are at risk as just before the second.
+    assert [int(n) for n in re.findall(r">(31|27|17)<", svg)] == [31, 31, 31, 31, 27, 17, 17, 17, 17][
+        : svg.count(">31<") + svg.count(">27<") + svg.count(">17<")
+    ]
+    assert "no treated lesion" in _incidence(curve.iloc[:0], tmp_path)
+
+
+def _incidence(curve, tmp_path):
+    figures.draw_incidence(curve, tmp_path / "i.svg")
+    return (tmp_path / "i.svg").read_text()

@@ -678,3 +678,158 @@ def test_a_lesion_is_as_sure_as_the_surest_of_its_pieces(flip):
 def test_pieces_on_another_grid_are_refused():
     with pytest.raises(GridMismatchError, match="pieces"):
         measure_all(block(3, 3, 3), evidence=Evidence(np.ones((4, 4, 4), int), PIECES))
+
+
+# --- What sizes are if the edge lay elsewhere ------------------------------------------------------------------------
+
+
+def bounds(row, by, size):
+    unit = {"vol": "ml", "ld": "mm"}[size]
+    return row[f"{size}_{by}_low_{unit}"], row[f"{size}_{by}_high_{unit}"]
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (0.5, 0.5, 3), (0.9, 1.1, 2)])
+@pytest.mark.parametrize("turn", [np.diag([1, 1, 1, 1]), np.diag([-1, 1, -1, 1]), np.eye(4)[[2, 0, 1, 3]]])
+def test_a_box_loses_and_gains_half_a_voxel_at_each_face(spacing, turn):
+    """Analytic: 10x5x2 voxels have 9x4x1 left; each face gains a layer of half a voxel."""
+    row = measure(block(10, 5, 2), turn @ scaled(*spacing))
+    voxel_ml = np.prod(spacing) / 1000
+    low, high = bounds(row, "half_voxel", "vol")
+    assert low == pytest.approx(9 * 4 * 1 * voxel_ml)
+    assert high == pytest.approx((10 * 5 * 2 + (50 + 20 + 10)) * voxel_ml)
+    assert low < row["vol_wl_ml"] < high
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (0.5, 0.5, 3), (1, 2, 1)])
+def test_the_diameter_of_a_box_moves_by_half_a_pixel_at_each_end(spacing):
+    """Pixels in halves: what is measured on 18x8 and on 22x12 half pixels without their corners, by the book."""
+    row = measure(block(10, 5, 2), scaled(*spacing))
+    low, high = bounds(row, "half_voxel", "ld")
+    half = np.array(spacing[:2]) / 2
+    assert low == pytest.approx(longest_diameters(block(18, 8, 1)[..., 2] > 0, spacing_mm=half, gap_mm=1)[0])
+    grown = ndimage.binary_dilation(block(20, 10, 1)[..., 2] > 0)
+    assert high == pytest.approx(longest_diameters(grown, spacing_mm=half, gap_mm=1)[0])
+    assert low < row["ld_mm"] < high
+    assert high - low == pytest.approx(2 * max(spacing[:2]), rel=0.25)
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (0.5, 1, 0.7)])
+@pytest.mark.parametrize("radius", [3, 5, 9])
+def test_a_ball_moves_its_edge_by_half_a_voxel(radius, spacing):
+    """Analytic: of an ellipsoid of so many voxels, (r - 1/2)^3 and (r + 1/2)^3 of r^3; over random places."""
+    rng = np.random.default_rng(radius)
+    found = []
+    for _ in range(8):
+        grid = np.indices((2 * radius + 5,) * 3) - (radius + 2) - rng.uniform(-0.5, 0.5, 3)[:, None, None, None]
+        row = measure(((grid**2).sum(0) <= radius**2).astype(np.uint8), scaled(*spacing))
+        found.append(np.array(bounds(row, "half_voxel", "vol")) / row["vol_wl_ml"])
+        low, high = bounds(row, "half_voxel", "ld")
+        assert low < row["ld_mm"] < high
+        assert high - low == pytest.approx(2 * max(spacing[:2]), abs=0.8 * max(spacing[:2]))
+    low, high = np.mean(found, axis=0)
+    # Voxels in halves exaggerate a curved edge: by 0.065 and 0.025 of the volume at 3 voxels, less beyond.
+    assert low == pytest.approx((1 - 0.5 / radius) ** 3, abs=0.07 * 3 / radius)
+    assert high == pytest.approx((1 + 0.5 / radius) ** 3, abs=0.04)
+
+
+def test_half_a_voxel_leaves_nothing_of_what_is_one_voxel_thin():
+    row = measure(block(8, 6, 1))
+    assert bounds(row, "half_voxel", "vol") == pytest.approx((0, (48 + 48 + 14) / 1000))
+    assert row["ld_half_voxel_low_mm"] > 0, "the slice itself has not become thinner"
+    assert measure(block(8, 1, 3))["ld_half_voxel_low_mm"] == 0
+
+
+def test_no_lesion_gains_what_is_anothers():
+    """Two boxes face to face, then one voxel apart: that voxel is shared, half and half."""
+    for gap, shared in ((0, 0), (1, 0.5), (2, 0.5)):
+        tissue, instances = np.zeros((2, 24, 9, 9), np.uint8)
+        instances[3:9, 3:6, 3:6], instances[9 + gap : 12 + gap, 3:6, 3:6] = 1, 2
+        tissue[instances > 0] = 1
+        table, _ = measure_all(tissue, instances=instances.astype(np.int32))
+        gained = [row["vol_half_voxel_high_ml"] * 1000 - row["vol_wl_mm3"] for _, row in table.iterrows()]
+        assert gained == pytest.approx([6 * 3 * 4 / 2 + 9 / 2 + 9 * shared, 3 * 3 * 4 / 2 + 9 / 2 + 9 * shared])
+    # A corner between two: an octant that touches both is the larger one's alone.
+    tissue, instances = np.zeros((2, 9, 9, 5), np.uint8)
+    instances[2:5, 4:6, 2], instances[5, 2:4, 2] = 1, 2
+    tissue[instances > 0] = 1
+    table, _ = measure_all(tissue, instances=instances.astype(np.int32))
+    high = table["vol_half_voxel_high_ml"].to_numpy() * 1000
+    alone = [measure_all(tissue, instances=np.where(instances == n, 1, 0))[0]["vol_half_voxel_high_ml"][0] * 1000
+             for n in (1, 2)]  # fmt: skip
+    assert high[0] <= alone[0]
+    assert high[1] == alone[1] - 4 / 8, "two corners of two octants"
+
+
+def doubtful_ball(radius, *, centre, shape=(40, 24, 24), softness=2.0):
+    """Probability that falls from 1 to 0 across an edge: 0.75 and 0.25 lie half a `softness` either side of it."""
+    far = np.sqrt(((np.indices(shape) - np.reshape(centre, (3, 1, 1, 1))) ** 2).sum(0))
+    return np.clip(0.5 + (radius - far) / (2 * softness), 0, 1)
+
+
+def networks(instances, whole, seen_by="both", **more):
+    n = int(instances.max())
+    table = pd.DataFrame({"index": range(1, n + 1), "mean_probability": 0.9, "seen_by": seen_by})
+    return Evidence(instances, table.assign(confidence="confirmed"), whole, **more)
+
+
+def test_the_edge_by_the_networks_own_doubt():
+    whole = doubtful_ball(7, centre=(12, 12, 12))
+    instances = (whole >= 0.5).astype(np.int32)
+    row = measure_all(instances, instances=instances, evidence=networks(instances, whole))[0].iloc[0]
+    low, high = bounds(row, "probability", "vol")
+    assert low * 1000 == np.count_nonzero(whole >= 0.75) == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.03)
+    assert high * 1000 == np.count_nonzero(whole >= 0.25) == pytest.approx(4 / 3 * np.pi * 8**3, rel=0.03)
+    assert bounds(row, "probability", "ld") == pytest.approx((12.6, 16.6), abs=0.5)
+    # Sure everywhere: nothing to move.
+    sure = measure_all(instances, instances=instances, evidence=networks(instances, instances * 1.0))[0].iloc[0]
+    assert bounds(sure, "probability", "vol") == (sure["vol_wl_ml"],) * 2
+    assert bounds(sure, "probability", "ld") == (sure["ld_mm"],) * 2
+
+
+def test_doubt_between_two_lesions_is_the_nearer_ones():
+    near, far = (doubtful_ball(5, centre=(x, 12, 12), softness=3) for x in (12, 25))
+    instances = np.where(near >= 0.5, 1, np.where(far >= 0.5, 2, 0)).astype(np.int32)
+    whole = np.maximum(near, far)
+    table, _ = measure_all(instances > 0, instances=instances, evidence=networks(instances, whole))
+    both = table["vol_probability_high_ml"].sum() * 1000
+    assert both == np.count_nonzero(whole >= 0.25)
+    assert table["vol_probability_high_ml"][0] == pytest.approx(table["vol_probability_high_ml"][1], rel=0.02)
+    assert (table["ld_probability_high_mm"] < 14).all()
+
+
+def test_doubt_that_is_not_connected_with_a_lesion_or_far_away_is_not_its_edge():
+    whole = doubtful_ball(4, centre=(10, 12, 12), softness=0.1)
+    instances = (whole >= 0.5).astype(np.int32)
+    alone = measure_all(instances, instances=instances, evidence=networks(instances, whole))[0].iloc[0]
+    whole[17:19, 12, 12] = 0.4
+    whole[10, 12, 17:] = 0.4
+    row = measure_all(instances, instances=instances, evidence=networks(instances, whole))[0].iloc[0]
+    assert row["vol_probability_high_ml"] * 1000 == alone["vol_wl_mm3"] + 5, "5 mm of the tail, nothing of the other"
+
+
+@pytest.mark.parametrize("seen_by", ["manual", "propagation"])
+def test_what_people_drew_or_was_carried_over_has_no_doubt(seen_by):
+    whole = doubtful_ball(5, centre=(12, 12, 12))
+    instances = (whole >= 0.5).astype(np.int32)
+    table, _ = measure_all(instances, instances=instances, evidence=networks(instances, whole, seen_by))
+    assert table.filter(like="_probability_").isna().all(axis=None)
+    assert table.filter(like="_half_voxel_").notna().all(axis=None)
+    assert measure(instances).filter(like="_probability_").isna().all()
+
+
+def test_edema_that_cannot_be_told_has_no_volume():
+    tissue, instances = edema_line()
+    evidence = Evidence(instances, PIECES, shows_edema=False)
+    table, totals = measure_all(tissue, instances=instances, evidence=evidence)
+    assert table["vol_ed_mm3"].isna().all()
+    assert totals["edema_unassigned_mm3"] is None
+    shown = Evidence(instances, PIECES, shows_edema=True)
+    assert list(measure_all(tissue, instances=instances, evidence=shown)[0]["vol_ed_mm3"]) == [2, 4]
+
+
+def test_volumes_have_no_digits_of_single_precision():
+    affine = scaled(1, 1, 1).astype(np.float32)
+    affine[:3, :3] *= np.float32(1 - 6e-8)
+    assert abs(np.linalg.det(affine.astype(float))) != 1
+    assert measure(block(31, 5, 2), affine)["vol_wl_mm3"] == 310
+    assert measure(block(31, 5, 2), affine)["vol_wl_ml"] == 0.31

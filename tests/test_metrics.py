@@ -1,9 +1,14 @@
 """Scores are those of the papers: every figure here was made with the authors' own code, or by hand."""
 
 import math
+import os
+import subprocess
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from conftest import write_scan
 from mettrail import metrics
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.metrics import Lesions, Voxels
@@ -79,6 +84,123 @@ def test_labels_that_are_swapped_give_a_perfect_score_of_nothing():
     assert voxels.empty
 
 
+# --- BraTS-METS since 2026, against brats-evaluation 0.0.10 on panoptica 2.1.7 --------------------------------------
+
+SMALL = ((25, 25, 5), 2)
+SINCE_2026 = {
+    "both empty": ([], [], math.nan, math.nan, math.nan),
+    "false": ([], [ONE], math.nan, math.nan, math.nan),
+    "large missed": ([ONE], [], 0, 0, math.nan),
+    "small missed": ([SMALL], [], math.nan, math.nan, 0),
+    "identical": ([ONE], [ONE], 1, 1, math.nan),
+    "27 mm3 is large": ([((5, 5, 5), 3)], [((6, 5, 5), 3)], 0.66666667, 1, math.nan),
+    "18 mm3 is small": ([((5, 5, 5), (3, 3, 2))], [((6, 5, 5), 3)], math.nan, math.nan, 1),
+    "small found, Dice 0.2": ([SMALL], [((26, 26, 6), (2, 1, 1))], math.nan, math.nan, 1),
+    "small missed, Dice 0.18, not false": ([SMALL], [((26, 26, 6), (3, 1, 1))], math.nan, math.nan, 0),
+    "large found by a voxel": ([ONE], [((8, 8, 8), (3, 1, 1))], 0.02985075, 0.36904762, math.nan),
+    "shifted by 2": ([ONE], [((7, 5, 5), 4)], 0.5, 0.71428571, math.nan),
+    "beside it": ([ONE], [((9, 5, 5), 4)], 0, 0, math.nan),
+    "two with a gap of 1, one found": ([ONE, ((10, 5, 5), 4)], [ONE], 0.5, 0.5, math.nan),
+    "one over two": ([ONE, ((13, 5, 5), 4)], [((5, 5, 5), (12, 4, 4))], 0.25, 0.35526316, math.nan),
+    "two on one": ([((5, 5, 5), (12, 4, 4))], [ONE, ((13, 5, 5), 4)], 0.25, 0.35526316, math.nan),
+    "small found, one false": ([SMALL], [SMALL, ((5, 25, 5), 1)], math.nan, math.nan, 0.66666667),
+    "one right, one small missed, one false": ([ONE, SMALL], [ONE, ((5, 25, 5), 1)], 0.5, 0.5, 0),
+    "best of all, not best first": (
+        [((5, 5, 5), (10, 4, 4)), ((16, 5, 5), 4)],
+        [((8, 5, 5), (11, 4, 4)), ((5, 5, 5), (2, 4, 4))],
+        0.36666667, 0.67098214, math.nan,
+    ),
+}  # fmt: skip
+
+
+def three(score):
+    return score.dice, score.nsd, score.small_f1
+
+
+@pytest.mark.parametrize("name", SINCE_2026)
+def test_lesionwise_scores_are_those_of_the_challenge_since_2026(name):
+    truth, prediction, *expected = SINCE_2026[name]
+    score = metrics.score_lesionwise_2026(blocks(*prediction), blocks(*truth), affine=MM)
+    assert three(score) == pytest.approx(expected, abs=1e-7, nan_ok=True)
+
+
+def test_what_is_large_and_what_is_found_can_be_set():
+    truth, prediction = blocks(((5, 5, 5), (3, 3, 2)), SMALL), blocks(((6, 5, 5), 3), ((26, 26, 6), (2, 1, 1)))
+    defaults = metrics.score_lesionwise_2026(prediction, truth, affine=MM)
+    package = metrics.Rules(brats_large_mm3=18, brats_min_dice=0.21)
+    other = metrics.score_lesionwise_2026(prediction, truth, affine=MM, rules=package)
+    assert three(defaults) == pytest.approx((math.nan, math.nan, 1), nan_ok=True)
+    assert three(other) == (pytest.approx(24 / 45), pytest.approx((1 + 23 / 26) / 2), 0)
+
+
+def test_turned_voxels_of_a_millimetre_are_scored_as_such():
+    """Their edges are 0.99999997 mm or so: a lesion of 27 is large all the same, and one voxel is within a voxel."""
+    turned = np.linalg.qr(np.array([[1, 0.2, 0.1], [-0.3, 1, 0.2], [0.1, -0.1, 1]]))[0].astype(np.float32).astype(float)
+    assert np.linalg.norm(turned, axis=0).min() < 1 < np.linalg.norm(turned, axis=0).max()
+    affine = np.eye(4)
+    affine[:3, :3] = turned
+    truth, prediction = blocks(((5, 5, 5), 3)), blocks(((6, 5, 5), 3))
+    for axes in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+        score = metrics.score_lesionwise_2026(prediction.transpose(axes), truth.transpose(axes), affine=affine)
+        assert three(score)[:2] == pytest.approx((2 / 3, 1))
+
+
+def random_labels(rng, spacing_mm):
+    """Labels as BraTS numbers them, a prediction and the truth; at times one is empty, or both are."""
+    smooth = [ndimage.gaussian_filter(rng.normal(size=(36, 32, 28)), rng.uniform(1, 2)) for _ in range(3)]
+    truth, prediction = smooth[0], smooth[0] + rng.uniform(0, 1.2) * smooth[1]
+    empty = rng.choice(["", "truth", "prediction", "both"], p=(0.85, 0.05, 0.05, 0.05))
+    maps = []
+    for name, value in (("prediction", prediction), ("truth", truth)):
+        core = value > np.quantile(value, rng.uniform(0.97, 0.997))
+        labels = np.where(ndimage.binary_dilation(core) & (smooth[2] > 0), 2, 0)
+        labels[core] = np.where(smooth[2] > 0.02, 1, 3)[core]
+        maps.append((labels * (empty not in (name, "both"))).astype(np.uint8))
+    return *maps, np.diag([*spacing_mm, 1])
+
+
+def score_with_the_package(folder, tmp_path, cases, rules):
+    """Write cases, let the challenge's commands score them, and return their table."""
+    for number, (prediction, truth, affine) in enumerate(cases):
+        write_scan(tmp_path / f"prediction/{number:05d}-000.nii.gz", prediction, affine)
+        write_scan(tmp_path / f"truth/{number:05d}-000.nii.gz", truth, affine)
+    summary, table = tmp_path / "summary.json", tmp_path / "scores.csv"
+    commands = (
+        ["brats-evaluate", "--config", "mets", "--ref_path", tmp_path / "truth",
+         "--pred_path", tmp_path / "prediction", "--summary_json", summary],
+        ["brats-parse-metrics", "mets", "--json_path", summary, "--output_csv_path", table,
+         "--vol_threshold", rules.brats_large_mm3, "--overlap_threshold", rules.brats_min_dice],
+    )  # fmt: skip
+    for command, *arguments in commands:
+        subprocess.run([str(folder / command), *map(str, arguments)], check=True, capture_output=True)
+    return pd.read_csv(table).set_index("subject_id")
+
+
+@pytest.mark.parametrize("rules", [metrics.RULES, metrics.Rules(brats_large_mm3=20, brats_min_dice=0.1)])
+def test_random_scans_score_as_in_the_package_of_the_challenge(tmp_path, rules):
+    """Voxels are equal in x and z: panoptica takes one for the other."""
+    folder = os.environ.get("METTRAIL_BRATS_EVALUATION")
+    if not folder:
+        pytest.skip("METTRAIL_BRATS_EVALUATION is not set: no folder with the commands of PyPI's brats-evaluation")
+    rng = np.random.default_rng(26)
+    spacings = ((1, 1, 1), (0.8, 0.8, 0.8), (0.9, 1.3, 0.9), (0.9375, 0.9375, 0.9375))
+    cases = [random_labels(rng, spacings[n % 4]) for n in range(80)]
+    cases += [
+        (3 * blocks(*p).astype(np.uint8), 3 * blocks(*t).astype(np.uint8), MM) for t, p, *_ in SINCE_2026.values()
+    ]
+    theirs = score_with_the_package(Path(folder), tmp_path, cases, rules)
+    n = 0
+    for number, (prediction, truth, affine) in enumerate(cases):
+        for region, labels in (("et", (3,)), ("tc", (1, 3)), ("wt", (1, 2, 3))):
+            names = (f"lesionwise_dsc_mean_{region}", f"lesionwise_nsd_mean_{region}", f"small_instance_f1_{region}")
+            masks = (np.isin(labelled, labels) for labelled in (prediction, truth))
+            score = metrics.score_lesionwise_2026(*masks, affine=affine, rules=rules)
+            expected = theirs.loc[f"{number:05d}-000.nii.gz", list(names)].tolist()
+            assert three(score) == pytest.approx(expected, abs=1e-9, nan_ok=True), (number, region)
+            n += np.isfinite(expected).sum()
+    assert n > 500
+
+
 # --- DSC and nDSC --------------------------------------------------------------------------------------------------
 
 
@@ -126,6 +248,14 @@ def test_what_touches_at_a_corner_is_one_lesion_or_two():
     corner = blocks(((5, 5, 5), 2), ((7, 7, 7), 2))
     assert Lesions.of(corner, corner).count().n_truth == 1
     assert Lesions.of(corner, corner, connectivity=6).count().n_truth == 2
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (1, 5, 5), (3, 3, 3)])
+def test_voxels_packed_as_tightly_as_can_be_are_lesions_each(shape):
+    every_other = np.zeros(shape, bool)
+    every_other[::2, ::2, ::2] = True
+    counts = Lesions.of(every_other, every_other).count()
+    assert counts.n_truth == counts.found == every_other.sum()
 
 
 def test_panoptic_quality():
@@ -232,6 +362,76 @@ def test_the_curve_is_that_of_scikit_learn():
     found = probability >= roc.threshold
     assert roc.sensitivity == pytest.approx(found[truth].mean())
     assert roc.specificity == pytest.approx((~found[~truth]).mean())
+
+
+# --- Free-response curves ------------------------------------------------------------------------------------------
+
+FALLING = (0.9, 0.5, 0.3, 0.1)
+# Probabilities and true voxels of three scans of nine voxels in a row, counted on paper: found and false at FALLING.
+BY_HAND = {
+    "two lesions": ((0, 0.6, 0.9, 0, 0.4, 0, 0.3, 0, 0.7), (1, 2, 6), (1, 1, 2, 2), (0, 1, 2, 2)),
+    "none": ((0.95, 0.15, 0.5, 0.5, 0.15, 0.2, 0.2, 0.2, 0), (), (0, 0, 0, 0), (1, 2, 2, 1)),
+    "one, in a merged component": ((0.2, 0.2, 0.2, 0.2, 0.1, 0.2, 0.4, 0.2, 0.2), (4,), (0, 0, 0, 1), (0, 0, 1, 0)),
+}
+# The same where lesions and components of one voxel do not count.
+FROM_TWO_VOXELS = {
+    "two lesions": (1, (1, 1, 1, 1), (0, 0, 0, 0)),
+    "none": (0, (0, 0, 0, 0), (0, 1, 1, 1)),
+    "one, in a merged component": (0, (0, 0, 0, 0), (0, 0, 0, 0)),
+}
+
+
+def in_a_row(name):
+    probability, true, *_ = BY_HAND[name]
+    truth = np.isin(np.arange(9), true).reshape(9, 1, 1)
+    return np.reshape(probability, (9, 1, 1)).astype(np.float32), truth
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_what_is_found_and_false_at_each_threshold_is_as_on_paper(name):
+    counted = metrics.count_free_response(*in_a_row(name), thresholds=FALLING)
+    _, true, found, false = BY_HAND[name]
+    assert counted.n_truth == {3: 2, 0: 0, 1: 1}[len(true)]
+    assert (tuple(counted.found), tuple(counted.false)) == (found, false)
+
+
+@pytest.mark.parametrize("name", FROM_TWO_VOXELS)
+def test_lesions_and_components_below_the_least_size_do_not_count(name):
+    counted = metrics.count_free_response(*in_a_row(name), thresholds=FALLING, min_voxels=2)
+    assert (counted.n_truth, tuple(counted.found), tuple(counted.false)) == FROM_TWO_VOXELS[name]
+
+
+def test_at_each_threshold_lesions_are_those_of_a_mask():
+    rng = np.random.default_rng(7)
+    truth = ndimage.gaussian_filter(rng.normal(size=SHAPE), 1.5) > 0.12
+    probability = ndimage.gaussian_filter(rng.normal(size=SHAPE) + 2 * truth, 1).astype(np.float32)
+    probability = np.clip(0.5 + probability / 2, 0, 1)
+    counted = metrics.count_free_response(probability, truth, min_voxels=4)
+    by_mask = [Lesions.of(probability >= threshold, truth) for threshold in metrics.FROC_THRESHOLDS]
+    large = by_mask[0].true_voxels >= 4
+    assert counted.n_truth == large.sum() > 5
+    assert counted.found.tolist() == [int(lesions.found[large].sum()) for lesions in by_mask]
+    assert counted.false.tolist() == [lesions.count_false(min_voxels=4) for lesions in by_mask]
+    assert len(set(counted.false.tolist())) > 10
+
+
+def test_sensitivity_at_so_many_false_lesions_belongs_to_a_threshold():
+    curve = (0.2, 0.5, 0.4, 0.8), (0.3, 0.5, 1.5, 9)
+    assert metrics.sensitivity_at(*curve) == [0, 0, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert metrics.sensitivity_at(*curve, rates=(0.3, 0.49, 9)) == [0.2, 0.2, 0.8]
+    assert all(map(math.isnan, metrics.sensitivity_at([math.nan, math.nan], [0, 1])))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("f1_connectivity", 8), ("brats_large_mm3", -1), ("brats_min_dice", 1.5), ("froc_min_mm3", math.nan)],
+)
+def test_a_rule_that_is_none_is_refused(option, value):
+    with pytest.raises(InputError, match=f"--{option.replace('_', '-')}"):
+        metrics.Rules(**{option: value})
+
+
+# --- Methods and groups --------------------------------------------------------------------------------------------
 
 
 def scores(*values):

@@ -192,8 +192,10 @@ def test_d1_baseline(days, evaluable, start, expected):
         pytest.param([[30, 26, 31.0]], 31, "SD", id="D3e below"),
         pytest.param([[30, 26, 31.2]], 31.2, "PD", id="D3e"),
         pytest.param([[60, 24, 36], [40, 16, 16]], 52, "PD", id="D3f"),
-        pytest.param([[20, GONE, GONE, 3]], 3, "PR", id="D3g small"),
-        pytest.param([[20, GONE, GONE, 6]], 6, "PD", id="D3g"),
+        pytest.param([[20, GONE, 4]], 4, "PR", id="I4 unconfirmed"),
+        pytest.param([[20, GONE, 6]], 6, "PD", id="I4 unconfirmed, 5 mm and more"),
+        pytest.param([[20, GONE, GONE, 4]], 4, "PD", id="I4"),
+        pytest.param([[20, GONE, GONE, 4, 4]], 4, "PD", id="I4 stays"),
         pytest.param([[20, 26], [15, UNKNOWN]], None, "NE", id="D3h"),
         pytest.param([[20, 48], [15, UNKNOWN]], None, "PD", id="D3h partial sum"),
         pytest.param([[20, GONE], [15, UNKNOWN]], None, "NE", id="D3h absent"),
@@ -251,10 +253,16 @@ def test_a_group_that_parts_after_the_nadir_is_one_group():
         ([[20, 20]], "NA"),
         ([[20, 20], [7, UNKNOWN]], "NE"),
         ([[20, 20], [7, UNKNOWN], [6, 6]], "NON_CR_NON_PD"),
-        ([[20, 20], [7, 12]], "PD"),
-        ([[20, 20], [7, 11.9]], "NON_CR_NON_PD"),
-        ([[20, 20], [4, 9.9]], "NON_CR_NON_PD"),
-        ([[20, 20, 20, 20], [7, GONE, GONE, 10]], "PD"),
+        ([[20, GONE], [7, 12]], "PD"),
+        ([[20, GONE], [7, 11.9]], "NON_CR_NON_PD"),
+        ([[20, GONE], [4, 9.9]], "NON_CR_NON_PD"),
+        ([[20, 20], [7, 12]], "NON_CR_NON_PD"),
+        ([[20, 10], [5, 10]], "NON_CR_NON_PD"),
+        ([[20, 10], [9, 14.5]], "PD"),
+        ([[7, 12]], "PD"),
+        ([[20, 20, 20, 20], [7, GONE, GONE, 10]], "NON_CR_NON_PD"),
+        ([[20, GONE, GONE, GONE], [7, GONE, GONE, 3]], "PD"),
+        ([[20, 20, GONE, GONE], [7, GONE, GONE, 3]], "NON_CR_NON_PD"),
         ([[20, 20, 20], [7, GONE, 10]], "NON_CR_NON_PD"),
         ([[20, 20], *[[9.5, 12.0]] * 4], "PD"),
         ([[20, 20], *[[9.5, 11.3]] * 4], "NON_CR_NON_PD"),
@@ -262,6 +270,81 @@ def test_a_group_that_parts_after_the_nadir_is_one_group():
 )
 def test_d4_nontarget_response(columns, expected):
     assert rows(patient(*columns))[-1]["nontarget_response"] == expected
+
+
+def test_i11_a_nontarget_that_grows_alone_is_for_a_reader_to_look_at():
+    assert rows(patient([20, 10], [5, 10]))[1]["nontarget_review"]
+    assert not rows(patient([20, 10], [5, 9.9]))[1]["nontarget_review"]
+    assert not rows(patient([20, 10], [9, 14.5]))[1]["nontarget_review"]
+
+
+def like_with_like(now, then, lesion, ld_now, ld_then):
+    return {(now, then, lesion): response.Pair(ld_now, ld_then, cube(ld_now), cube(ld_then))}
+
+
+def test_i2_two_sessions_are_compared_alike():
+    # Fused at baseline, apart now: the pieces are compared with the pieces.
+    case = patient([30, 16], [None, 15], comparisons=like_with_like(1, 0, 1, 16, 16.5))
+    row = rows(case)[1]
+    assert (row["sum_ld_mm"], row["ref_sum_ld_mm"], row["target_response"]) == (16, 16.5, "SD")
+    assert row["sum_ld_change_baseline_pct"] == pytest.approx(-100 * 0.5 / 16.5)
+    assert rows(patient([30, 16]))[1]["target_response"] == "PR"
+
+
+def test_i2_the_nadir_is_where_this_session_stands_highest():
+    # Apart at baseline (20), fused at the second session (26 in all), apart now: 20 to 20 and 21 to 20.5.
+    case = patient([20, 26, 21], comparisons=like_with_like(2, 1, 1, 21, 20.5))
+    row = rows(case)[2]
+    assert row["nadir_sum_ld_mm"] == 20
+    case = patient([20, 26, 27], comparisons=like_with_like(2, 0, 1, 21, 20) | like_with_like(2, 1, 1, 27, 19))
+    row = rows(case)[2]
+    assert (row["nadir_sum_ld_mm"], row["target_response"]) == (19, "PD")
+
+
+def test_i2_what_is_not_known_is_not_compared():
+    case = patient([20, 20], [15, UNKNOWN], comparisons=like_with_like(1, 0, 2, 15, 15))
+    assert rows(case)[1]["target_response"] == "NE"
+
+
+@pytest.mark.parametrize(("day", "targets"), [(-1.0, [2]), (0.0, [1, 2]), (1.0, [1, 2])])
+def test_i3_treated_on_the_day_of_the_scan_is_not_treated_before(day, targets):
+    outcome = response.assess(patient([20, 20], [15, 15], irradiated={1: day}))
+    assert outcome.summary["targets"] == targets
+
+
+def test_i5_a_cyst_is_no_target():
+    def shell(share):
+        return dataclasses.replace(seen(20), et_volume=share * cube(20))
+
+    assert not response.measurable(shell(0.099), 1.0)
+    assert response.measurable(shell(0.1), 1.0)
+
+
+def test_i7_velocity_is_taken_at_each_distant_failure():
+    four = [[None, 8, 8]] * 4
+    summary = response.assess(patient([20, 20, 20], *four, days=[0, 90, 400])).summary
+    assert summary["brain_metastasis_velocity_first_per_year"] == pytest.approx(16.2, abs=0.05)
+    assert summary["brain_metastasis_velocity_latest_per_year"] == pytest.approx(16.2, abs=0.05)
+    later = [*four, [None, None, 8], [None, None, 4]]
+    summary = response.assess(patient([20, 20, 20], *later, days=[0, 90, 365.25])).summary
+    assert summary["brain_metastasis_velocity_first_per_year"] == pytest.approx(16.2, abs=0.05)
+    assert summary["brain_metastasis_velocity_latest_per_year"] == pytest.approx(5)
+
+
+def test_i8_no_disease():
+    visits = [Visit(0), Visit(56), Visit(112, evaluable=False), Visit(168)]
+    case = patient([None, None, None, 8], visits=visits)
+    assert [row["response_overall_final"] for row in rows(case)] == [None, "ND", "NE", "PD"]
+    assert response.assess(patient([None] * 3, days=[0, 56, 112])).summary["best_response"] == "ND"
+
+
+def test_i12_a_confirmed_partial_response_goes_on():
+    days = [0, 30, 60, 90, 120, 150]
+    table = rows(patient([30, 20, 20, 22, 33, 33], days=days))
+    assert [row["response_imaging_prospective"] for row in table[1:]] == ["PR", "PR", "SD", "PD", "PD"]
+    assert [row["response_imaging_continued"] for row in table[1:]] == ["PR", "PR", "PR", "PD", "PD"]
+    table = rows(patient([30, 20, 22, 22], days=[0, 30, 60, 90]))
+    assert [row["response_overall_continued"] for row in table[1:]] == ["PR", "SD", "SD"]
 
 
 @pytest.mark.parametrize(
@@ -479,9 +562,10 @@ def test_masks_show_what_the_script_says(drawn, seed):
         here = [row for row in drawn_patient.lesions if row["session_id"] == session.session_id]
         present = {row["lesion"]: row for row in here if row["status"] == "present"}
         assert set(np.unique(truth)) - {0} == set(present)
-        # Every component belongs to one lesion, and a lesion has as many as the script says.
+        # Every component belongs to one lesion, or to two that are one mass; a lesion has as many as the script says.
         labelled, n_components = ndimage.label(truth > 0, np.ones((3, 3, 3)))
-        assert n_components == sum(row["n_fragments"] for row in present.values())
+        pairs = sum(row["fused_with"] is not None for row in present.values()) // 2
+        assert n_components == sum(row["n_fragments"] for row in present.values()) - pairs
         for lesion, row in present.items():
             assert len(np.unique(labelled[truth == lesion])) == row["n_fragments"]
             assert row["vol_wl_mm3"] > 10
@@ -489,10 +573,12 @@ def test_masks_show_what_the_script_says(drawn, seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_lesions_keep_their_distance(drawn, seed):
+    paired = {(row["lesion"], row["fused_with"]) for row in drawn[seed].lesions if row["fused_with"]}
     for session in drawn[seed].sessions:
         spacing = diameters.spacing_of(session.affine)
         for lesion in set(np.unique(session.truth)) - {0}:
-            others = (session.truth > 0) & (session.truth != lesion)
+            near = [0, lesion, *(other for one, other in paired if one == lesion)]
+            others = ~np.isin(session.truth, near)
             if others.any():
                 gap = ndimage.distance_transform_edt(~others, sampling=spacing)[session.truth == lesion].min()
                 assert gap >= 6

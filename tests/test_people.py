@@ -6,7 +6,7 @@ from conftest import write_bids, write_scan
 from mettrail import cohort, matching
 from mettrail.cohort import people
 from mettrail.errors import InputError
-from test_cohort import CE, dated, index
+from test_cohort import CE, dated, index, load
 from test_rano import assess, last
 
 TWO = {"01": [CE], "02": [CE]}
@@ -63,7 +63,7 @@ def test_a_participant_who_is_nearly_somebody_is_asked_for(bids, name):
 
 
 def test_a_row_for_nobody_is_listed_and_nothing_changes(bids, tmp_path):
-    about_people(bids, "participant_id\ttreatment_type\nsub-01\tsrs\nsub-77\tmagic\n1\tsrs\n\tsrs\n")
+    about_people(bids, "participant_id\ttreatment_type\nsub-01\tchemo\nsub-77\tmagic\n1\tsrs\n\tsrs\n")
     found = people.read_people(bids, ["01", "02"])
     assert set(found.rows) == {"01"}
     assert [(row["what"], row["sub"], row["reason"]) for row in found.not_used] == [
@@ -582,3 +582,58 @@ def test_nothing_is_said_of_a_dataset_in_which_nothing_is_amiss(bids, tmp_path):
     table = index(bids, tmp_path / "out")
     assert (table[["flags", "detail"]] == "n/a").all(axis=None)
     assert np.unique(table["usable"]).tolist() == ["true"]
+
+
+# --- what became of patients ---------------------------------------------------------------------------------------
+
+
+def outcomes_of(bids, tmp_path, columns, cells):
+    about_people(bids, f"participant_id\t{columns}\nsub-01\t{cells}\n")
+    found = load(bids, tmp_path / "out")
+    return found.participants["01"], found.sessions.set_index(["sub", "ses"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "days"),
+    [
+        ("death_date", "2021-03-01", ("59", "n/a", "n/a")),
+        ("death_day\tlast_contact_date\tleptomeningeal_date", "400\t2022-01-01\t2021-01-11", ("400", "365", "10")),
+        ("death_date\tdeath_day", "2021-04-11\t100", ("100", "n/a", "n/a")),
+        ("leptomeningeal_day\tage", "-5\t61", ("n/a", "n/a", "-5")),
+    ],
+)
+def test_what_became_of_a_patient_is_placed_on_the_time_axis_of_the_visits(bids, tmp_path, columns, cells, days):
+    participant, table = outcomes_of(bids, tmp_path, columns, cells)
+    assert tuple(participant[f"{name}_day"] for name in ("death", "last_contact", "leptomeningeal")) == days
+    assert (table["flags"] == "n/a").all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "flag", "said"),
+    [
+        ("death_date", "2021-02-28", "death_unused", "day 58, before the last scan on day 59"),
+        ("death_day", "58", "death_unused", "day 58, before the last scan on day 59"),
+        ("last_contact_day", "30", "last_contact_unused", "before the last scan on day 59, which is taken instead"),
+        ("death_day", "soon", "bad_cell", "found death_day 'soon', expected a number"),
+        ("death_date", "1921-04-01", "death_unused", "years from the nearest visit"),
+        ("leptomeningeal_date", "spring", "bad_cell", "found leptomeningeal_date 'spring', expected an ISO 8601"),
+    ],
+)
+def test_a_day_that_cannot_be_is_said_and_not_used(bids, tmp_path, columns, cells, flag, said):
+    participant, table = outcomes_of(bids, tmp_path, columns, cells)
+    assert participant[columns.replace("_date", "_day")] == "n/a"
+    assert flags(table) == [flag]
+    assert said in detail(table)
+
+
+def test_a_death_that_is_not_that_of_its_date_is_said(bids, tmp_path):
+    participant, table = outcomes_of(bids, tmp_path, "death_date\tdeath_day", "2021-04-12\t100")
+    assert participant["death_day"] == "100"
+    assert "day 100, but 2021-04-12 is day 101" in detail(table)
+
+
+def test_without_dates_of_visits_no_death_can_be_placed(bids, tmp_path):
+    about_sessions(bids, "session_id\tacq_time", "ses-01\t2021-01-01", "ses-02\tn/a")
+    participant, table = outcomes_of(bids, tmp_path, "death_date", "2021-04-12")
+    assert participant["death_day"] == "n/a"
+    assert "death_unused" in flags(table)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from mettrail import rano, tables
+from mettrail import course, criteria, rano, tables
 from mettrail.errors import InputError
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -19,7 +19,7 @@ def cell(session, track, given):
     """One row of the matching: a diameter, 0 for absent, NE, "L001" for merged into it, or a dict of columns."""
     row = {"participant_id": "sub-1", "session_id": session, "track_id": track, "status": "present", "event": "persist"}
     row |= {"perp_mm": 9.0, "n_slices": 3, "n_fragments": 1, "slice_spacing_mm": 1.0}
-    row = dict.fromkeys(rano.NEEDED) | {f"bbox_{axis}_vox": 9 for axis in "xyz"} | row
+    row = dict.fromkeys(course.NEEDED) | {f"bbox_{axis}_vox": 9 for axis in "xyz"} | row
     row |= {"enhancing": True, "touches_border": False, "probable_miss": False, "match_method": "overlap"}
     if given == NE:
         return row | {"status": NE, "event": NE, "enhancing": None}
@@ -40,6 +40,7 @@ def assess(
     participant=(),
     columns=(),
     overrides=None,
+    comparisons=None,
     frozen=None,
     volume=VOLUME,
     **settings,
@@ -71,7 +72,8 @@ def assess(
     )
     lesion_rows, session_rows, patient = rano.assess_patient(
         lesions, sessions, {"participant_id": "sub-1"} | dict(participant), rano=RANO | settings, volume=volume,
-        overrides=None if overrides is None else pd.DataFrame(overrides), frozen=frozen,
+        overrides=None if overrides is None else pd.DataFrame(overrides),
+        comparisons=None if comparisons is None else pd.DataFrame(comparisons), frozen=frozen,
     )  # fmt: skip
     return lesion_rows, session_rows.set_index("session_id", drop=False), patient.iloc[0]
 
@@ -104,7 +106,7 @@ def last(session_rows, column):
 def test_the_baseline_is_the_last_evaluable_session_of_the_four_weeks_before_treatment(
     days, evaluable, treatment, baseline, flag
 ):
-    found = rano.choose_baseline(
+    found = criteria.choose_baseline(
         days, [e == "y" for e in evaluable], treatment_day=treatment, baseline_window_days=RANO["baseline_window_days"]
     )
     assert found == (baseline, flag)
@@ -126,7 +128,7 @@ def test_the_baseline_is_the_last_evaluable_session_of_the_four_weeks_before_tre
 )
 def test_measurable_is_10_mm_by_5_mm_on_two_slices(ld, perp, slices, more, measurable):
     rules = {name: RANO[name] for name in ("ld_min_mm", "perp_min_mm", "slices_min")}
-    assert rano.is_measurable(ld_mm=ld, perp_mm=perp, n_slices=slices, **more, **rules) == measurable
+    assert criteria.is_measurable(ld_mm=ld, perp_mm=perp, n_slices=slices, **more, **rules) == measurable
 
 
 def candidates(*sizes, hard=()):
@@ -149,7 +151,7 @@ def candidates(*sizes, hard=()):
     ],
 )
 def test_targets_are_the_five_largest_that_can_be_reproduced(table, expected):
-    assert rano.choose_targets(table, max_targets=5) == [f"L00{n}" for n in expected]
+    assert criteria.choose_targets(table, max_targets=5) == [f"L00{n}" for n in expected]
 
 
 def test_targets_are_chosen_once_and_the_others_at_baseline_are_nontargets():
@@ -192,8 +194,8 @@ def test_a_target_of_an_earlier_run_that_is_not_found_any_more_is_flagged():
 def test_five_mm_are_enough_on_thin_slices_where_that_is_wanted(ld, spacing, measurable):
     rules = {"ld_min_mm": 10, "perp_min_mm": 5, "slices_min": 2}
     lesion = {"ld_mm": ld, "perp_mm": 5.0, "n_slices": 2, "slice_spacing_mm": spacing}
-    assert rano.is_measurable(**lesion, **rules, small_lesions=True) == measurable
-    assert rano.is_measurable(**lesion, **rules) == (ld >= 10)
+    assert criteria.is_measurable(**lesion, **rules, small_lesions=True) == measurable
+    assert criteria.is_measurable(**lesion, **rules) == (ld >= 10)
 
 
 @pytest.mark.parametrize(
@@ -428,15 +430,14 @@ def test_an_unconfirmed_pr_is_not_continued():
         ("one persists", [[8, 8], [7, 0]], "NON_CR_NON_PD"),
         ("one unknown, others gone", [[8, NE], [7, 0]], "NE"),
         ("one unknown, one persists", [[8, NE], [7, 7]], "NON_CR_NON_PD"),
-        ("5 mm more, 10 mm", [[5, 10]], "PD"),
-        ("5 mm more, 9.9 mm", [[4.9, 9.9]], "NON_CR_NON_PD"),
+        ("5 mm more, 10 mm", [[5, 10]], "NON_CR_NON_PD"),  # one lesion, beside stable targets, is for a reader
         ("4.9 mm more", [[6, 10.9]], "NON_CR_NON_PD"),
         ("5 mm but 19 % more", [[{"ld_mm": 26.4, "perp_mm": 1}, 31.4]], "NON_CR_NON_PD"),
         ("5 mm and 20 % more", [[{"ld_mm": 25.0, "perp_mm": 1}, 30.0]], "PD"),
-        ("from its smallest", [[9, 5, 10]], "PD"),
+        ("from its smallest", [[{"ld_mm": 15, "perp_mm": 1}, 8, 13.5]], "PD"),
         ("each from its own smallest", [[9, 5, 9], [5, 9, 9.9]], "NON_CR_NON_PD"),
-        ("back, 10 mm", [[9, 0, 10]], "PD"),
-        ("back, 9 mm", [[9, 0, 9]], "NON_CR_NON_PD"),
+        ("back, 12.5 mm", [[9, 0, 12.5]], "PD"),
+        ("back, 12.3 mm", [[9, 0, 12.3]], "NON_CR_NON_PD"),
         ("fused, no growth", [[8, {"ld_mm": 15, "vol_wl_mm3": 448}], [7, "L101"]], "NON_CR_NON_PD"),
         ("fused, 5 mm more", [[8, 20], [7, "L101"]], "PD"),
         ("fused and parted", [[8, 15, 8], [7, "L101", 11]], "NON_CR_NON_PD"),
@@ -459,6 +460,45 @@ def test_other_lesions_together_progress_by_72_8_percent_and_1_ml(before, now, r
     }
     _, sessions, _ = assess({"L001": [20, 20]} | many)
     assert last(sessions, "nontarget_response") == response
+
+
+# Beside targets that are stable or shrink, growth of one other lesion counts once all others together have grown, too.
+@pytest.mark.parametrize(
+    ("target", "other", "response", "review"),
+    [
+        ([20, 10], [5, 10], "NON_CR_NON_PD", True),
+        ([20, 20], [5, 10], "NON_CR_NON_PD", True),
+        ([20, 20], [5, 9.9], "NON_CR_NON_PD", False),
+        ([20, 20], [9, {"ld_mm": 14, "vol_wl_mm3": 1381}], "NON_CR_NON_PD", True),
+        ([20, 20], [9, {"ld_mm": 14, "vol_wl_mm3": 1382}], "PD", False),
+        ([20, 0], [5, 10], "PD", False),
+        ([20, NE], [5, 10], "PD", False),
+        ([20, 26], [5, 10], "PD", False),
+        ([{"ld_mm": 20, "perp_mm": 1}] * 2, [5, 10], "PD", False),  # no targets
+    ],
+)
+def test_one_other_lesion_that_grows_is_for_a_reader(target, other, response, review):
+    lesions, sessions, _ = assess({"L001": target, "L002": other})
+    assert last(sessions, "nontarget_response") == response
+    flagged = sessions["flags"].str.contains("nontarget_review", na=False).tolist()
+    assert flagged == [False, review]
+    of = lesions.set_index(["track_id", "session_id"])["flags"].str.contains("nontarget_review", na=False)
+    assert of[of].index.tolist() == [("L002", "ses-1")] * review
+
+
+def test_volumes_judge_other_lesions_beside_their_own_targets():
+    # By diameter the target is PD, by volume it is stable: then one other lesion that grew is for a reader.
+    _, sessions, _ = assess({"L001": [20, {"ld_mm": 26, "vol_wl_mm3": 4200}], "L002": [5, 10]})
+    assert last(sessions, "response_imaging_final") == "PD"
+    assert last(sessions, "response_volumetric_final") == "SD"
+
+
+@pytest.mark.parametrize(("said", "response"), [("true", "PD"), ("false", "NON_CR_NON_PD")])
+def test_what_a_reader_has_decided_needs_no_review(said, response):
+    lesions, sessions, _ = assess({"L001": [20, 20], "L002": [5, 10]}, overrides=[override("nontarget_pd", said)])
+    assert last(sessions, "nontarget_response") == response
+    assert not sessions["flags"].str.contains("nontarget_review", na=False).any()
+    assert not lesions["flags"].str.contains("nontarget_review", na=False).any()
 
 
 def test_other_lesions_that_were_part_of_a_target_for_a_while_have_not_grown():
@@ -493,7 +533,7 @@ def test_edema_alone_never_progresses():
 def test_a_new_lesion_is_definite_from_5_mm_on_two_slices_unless_a_thick_slice_hid_it(
     ld, slices, box, spacing, before, definite
 ):
-    assert definite == rano.is_definite(
+    assert definite == criteria.is_definite(
         ld_mm=ld, n_slices=slices, bbox_voxels=box, slice_spacing_mm=spacing, prior_slice_spacing_mm=before,
         new_definite_mm=RANO["new_definite_mm"],
     )  # fmt: skip
@@ -520,7 +560,7 @@ def test_a_new_lesion_is_definite_from_5_mm_on_two_slices_unless_a_thick_slice_h
 )
 def test_an_uncertain_new_lesion_is_confirmed_or_rejected_by_what_follows(seen, definite, status):
     words = {"d": "definite", "e": "equivocal", "c": "confirmed", "r": "rejected", ".": None}
-    found = rano.follow_new_lesion(
+    found = criteria.follow_new_lesion(
         [{"y": True, "d": True, "n": False, "-": None, ".": False}[s] for s in seen], [d == "y" for d in definite]
     )
     assert found == [words[s] for s in status]
@@ -692,14 +732,16 @@ TABLE = [
     (("SD",), NO_PD, NOT_DEFINITE, "SD"),
     (("n/a",), ("NON_CR_NON_PD",), NOT_DEFINITE, "NON_CR_NON_PD"),
     (("NE",), NO_PD, NOT_DEFINITE, "NE"),
-    (("n/a",), ("NE", "n/a"), NOT_DEFINITE, "NE"),
+    (("n/a",), ("NE",), NOT_DEFINITE, "NE"),
+    (("n/a",), ("n/a",), ("none",), "ND"),
+    (("n/a",), ("n/a",), ("equivocal",), "NE"),
 ]
 CELLS = [(t, o, n, r) for targets, others, new, r in TABLE for t in targets for o in others for n in new]
 
 
 @pytest.mark.parametrize(("target", "other", "new", "response"), CELLS)
 def test_imaging_response(target, other, new, response):
-    assert rano.imaging_response(target, other, new) == response
+    assert criteria.imaging_response(target, other, new) == response
 
 
 def test_the_table_of_imaging_responses_has_every_combination():
@@ -710,7 +752,7 @@ def test_the_table_of_imaging_responses_has_every_combination():
     ("target", "other", "response"), [("SD", "NON_CR_NON_PD", "uPD"), ("PD", "CR", "PD"), ("SD", "PD", "PD")]
 )
 def test_imaging_response_to_a_new_lesion_under_immunotherapy(target, other, response):
-    assert rano.imaging_response(target, other, "definite", immunotherapy=True) == response
+    assert criteria.imaging_response(target, other, "definite", immunotherapy=True) == response
 
 
 # --- Steroids and clinical status ---------------------------------------------------------------------------------
@@ -736,7 +778,7 @@ OVERALL = [
     [(i, s, c, o) for images, steroids, clinical, o in OVERALL for i in images for s in steroids for c in clinical],
 )
 def test_overall_response(imaging, steroids, clinical, overall):
-    assert rano.overall_response(imaging, steroids, clinical) == overall
+    assert criteria.overall_response(imaging, steroids, clinical) == overall
 
 
 @pytest.mark.parametrize(
@@ -754,7 +796,7 @@ def test_overall_response(imaging, steroids, clinical, overall):
     ],
 )
 def test_steroids_against_the_baseline_dose(dose, baseline, status):
-    assert rano.steroid_status(dose, baseline, physiologic_dex_mg=0.75) == status
+    assert criteria.steroid_status(dose, baseline, physiologic_dex_mg=0.75) == status
 
 
 @pytest.mark.parametrize(
@@ -825,7 +867,7 @@ def test_worse_for_another_reason_than_the_tumour_is_no_progression():
 )
 def test_best_response(course, best):
     points = [point.split() for point in course.split(", ") if point]
-    found, *_ = rano.best_response(
+    found, *_ = criteria.best_response(
         [float(day) for day, _ in points], [r for _, r in points],
         confirm_days=RANO["confirm_days"], sd_min_days=RANO["sd_min_days"],
     )  # fmt: skip
@@ -845,7 +887,7 @@ def test_best_response(course, best):
 )
 def test_best_response_without_dates_or_without_confirmation_counts_as_it_is(course, confirm, best):
     points = [point.split() for point in course.split(", ")]
-    found, day, confirmed = rano.best_response(
+    found, day, confirmed = criteria.best_response(
         [math.nan if day == "n/a" else float(day) for day, _ in points], [r for _, r in points],
         confirm_days=28, sd_min_days=42, confirm=confirm,
     )  # fmt: skip
@@ -865,7 +907,7 @@ def test_best_response_without_dates_or_without_confirmation_counts_as_it_is(cou
 def test_a_response_is_confirmed_when_it_lasts_four_weeks(course, confirmed):
     points = [point.split() for point in course.split(", ")]
     days, responses = [float(d) for d, _ in points], [r for _, r in points]
-    assert rano.confirm_responses(days, responses, confirm_days=28) == confirmed
+    assert criteria.confirm_responses(days, responses, confirm_days=28) == confirmed
 
 
 def test_time_to_progression_ends_in_pd_or_at_the_last_evaluable_session():
@@ -909,7 +951,7 @@ def test_two_sessions_that_cannot_be_read_before_a_progression_are_flagged():
 
 @pytest.mark.parametrize(("n", "group"), [(0, None), (1, "1-3"), (3, "1-3"), (4, "4-10"), (10, "4-10"), (11, ">10")])
 def test_groups_by_number_of_lesions(n, group):
-    assert rano.lesion_count_group(n) == group
+    assert criteria.lesion_count_group(n) == group
 
 
 # --- Volumes ------------------------------------------------------------------------------------------------------
@@ -1003,11 +1045,12 @@ def test_a_lesion_that_carries_another_has_no_response_of_its_own():
 # --- Cases with little in them ------------------------------------------------------------------------------------
 
 
-def test_a_patient_without_lesions_is_not_evaluable_and_it_says_why():
+def test_a_patient_without_lesions_has_no_disease_and_it_says_so():
     lesions, sessions, patient = assess({}, [0, 60])
     assert lesions.empty
     assert list(lesions) == tables.columns("lesions")
-    assert last(sessions, "response_overall_final") == "NE"
+    assert last(sessions, "response_overall_final") == last(sessions, "response_volumetric_final") == "ND"
+    assert (patient["best_response"], patient["best_response_day"], patient["progressed"]) == ("ND", 60, False)
     assert sessions["n_lesions"].tolist() == [0, 0]
     assert {"no_lesions", "no_targets", "no_lesions_at_baseline"} <= set(patient["flags"].split(";"))
     assert pd.isna(patient["lesion_count_group"])
@@ -1066,7 +1109,7 @@ def test_a_session_that_is_not_evaluable_keeps_its_lesions_without_sizes():
 
 
 def test_lesions_that_are_absent_have_size_zero():
-    lesions, *_ = assess({"L001": [20, 0]})
+    lesions, *_ = assess({"L001": [20, 0]}, columns={"edema_unassigned_mm3": [0.0, 0.0]})
     row = lesions.iloc[-1]
     assert (row[[*rano.ZERO_IF_ABSENT, "vol_wl_ml", "ld_rano_mm"]] == 0).all()
     assert row[["cx_mm", "necrosis_fraction", "border_distance_mm"]].isna().all()
@@ -1079,6 +1122,652 @@ def test_counts_and_volumes_are_over_all_lesions_present():
     assert (row["n_lesions"], row["n_absent"], row["n_new"], row["n_targets"]) == (2, 1, 1, 1)
     assert row["total_vol_wl_ml"] == pytest.approx(math.pi / 6 * (20**3 + 6**3) / 1000)
     assert row["total_vol_ed_ml"] == pytest.approx(0.5)
+
+
+# --- Treated on the day of the scan ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("day", "role", "before"), [(0, "target", False), (1, "target", False), (-1, "nontarget", True)]
+)
+def test_a_scan_of_the_day_of_treatment_is_before_it(day, role, before):
+    lesions, _, patient = assess(
+        {"L001": [20, 20], "L002": [12, 12]}, [0, 30], participant={"treatment_start_day": "0"},
+        overrides=[override("irradiated_day", str(day))],
+    )  # fmt: skip
+    mine = lesions.query("track_id == 'L001'")
+    assert (patient["baseline_session"], patient["baseline_flag"]) == ("ses-0", "in_window")
+    assert mine["role"].tolist() == [role] * 2
+    assert mine["prior_local_therapy"].tolist() == [before, True]
+
+
+def test_a_treatment_to_come_does_not_hide_one_before_baseline():
+    decided = [override("irradiated_day", "-20"), override("resected_day", "90")]
+    lesions, *_ = assess({"L001": [20, 20], "L002": [12, 12]}, [0, 30], overrides=decided)
+    assert lesions.query("track_id == 'L001'")["role"].tolist() == ["nontarget"] * 2
+
+
+@pytest.mark.parametrize(("day", "role"), [(0, "nontarget"), (-1, "prebaseline")])
+def test_what_is_resected_on_the_day_of_the_scan_is_on_the_scan(day, role):
+    small = {"ld_mm": 9}
+    lesions, *_ = assess(
+        {"L001": [20, 20], "L002": [small, 0]}, overrides=[override("resected_day", str(day), "", "L002")]
+    )
+    assert lesions.query("track_id == 'L002'")["role"].iloc[0] == role
+
+
+@pytest.mark.parametrize(("start", "response"), [(60, "PD"), (59, "uPD")])
+def test_a_scan_of_the_first_day_of_immunotherapy_is_before_it(start, response):
+    immune = {"immunotherapy_start_day": str(start)}
+    for more in ({}, {"irano": True}):
+        _, sessions, _ = assess({"L001": [20, 20], "L002": [None, 8]}, [0, 60], participant=immune, **more)
+        assert last(sessions, "response_imaging_final") == response
+
+
+# --- What a reader says of targets ----------------------------------------------------------------------------------
+
+
+def roles_of(lesions, session="ses-0"):
+    return lesions[lesions["session_id"] == session].set_index("track_id")["role"].to_dict()
+
+
+def test_a_purely_cystic_lesion_is_no_target_unless_a_reader_says_so():
+    tracks = {"L001": [{"ld_mm": 30, "flags": "cystic_only"}] * 2, "L002": [12, 12]}
+    lesions, *_ = assess(tracks)
+    assert roles_of(lesions) == {"L001": "nontarget", "L002": "target"}
+    assert lesions["measurable"].tolist() == [False, True] * 2
+    for decided in (override("measurable", "true", "ses-0"), override("role", "target")):
+        lesions, *_ = assess(tracks, overrides=[decided])
+        assert roles_of(lesions, "ses-1") == {"L001": "target", "L002": "target"}
+    lesions, *_ = assess(tracks, overrides=[override("measurable", "true", "ses-1")])
+    assert roles_of(lesions) == {"L001": "nontarget", "L002": "target"}, "baseline decides"
+    assert lesions["measurable"].tolist() == [False, True, True, True]
+
+
+def test_a_dural_lesion_is_not_measurable_and_no_target():
+    tracks = {"L001": [30, 30], "L002": [12, 12]}
+    lesions, *_ = assess(tracks, overrides=[override("dural", "true")])
+    assert roles_of(lesions) == {"L001": "nontarget", "L002": "target"}
+    assert lesions["measurable"].tolist() == [False, True] * 2
+    assert lesions["flags"].fillna("").tolist() == ["dural", ""] * 2
+    lesions, *_ = assess(tracks, overrides=[override("dural", "true"), override("measurable", "true", "ses-0")])
+    assert roles_of(lesions) == {"L001": "target", "L002": "target"}
+    lesions, *_ = assess(tracks, overrides=[override("dural", "false")])
+    assert roles_of(lesions) == {"L001": "target", "L002": "target"}
+
+
+def test_what_a_reader_calls_not_measurable_at_baseline_is_no_target():
+    lesions, *_ = assess({"L001": [30, 30], "L002": [12, 12]}, overrides=[override("measurable", "false", "ses-0")])
+    assert roles_of(lesions, "ses-1") == {"L001": "nontarget", "L002": "target"}
+    assert lesions["measurable"].tolist() == [False, True, True, True]
+
+
+def test_targets_that_a_reader_names_come_first():
+    tracks = {"L001": [30, 30], "L002": [20, 20], "L003": [8, 8], "L004": [15, 15]}
+    decided = [override("role", "target", None, "L003"), override("role", "nontarget", None, "L001")]
+    lesions, sessions, _ = assess(tracks, overrides=decided, max_targets=2)
+    expected = {"L001": "nontarget", "L002": "target", "L003": "target", "L004": "nontarget"}
+    assert roles_of(lesions) == roles_of(lesions, "ses-1") == expected
+    assert sessions["sum_ld_mm"].tolist() == [28, 28]
+    # Kept in a later run, without the reader's table and whatever is largest then.
+    later = {track: [*cells, 9] for track, cells in tracks.items()}
+    lesions, *_ = assess(later, frozen=lesions, max_targets=2)
+    assert roles_of(lesions, "ses-2") == expected
+    # A reader may still take one out, or add one.
+    lesions, *_ = assess(later, frozen=lesions, max_targets=2, overrides=[override("role", "nontarget", None, "L003")])
+    assert roles_of(lesions) == expected | {"L003": "nontarget"}
+    lesions, *_ = assess(later, frozen=lesions, max_targets=2, overrides=[override("role", "target", None, "L004")])
+    assert roles_of(lesions) == {"L001": "nontarget", "L002": "target", "L003": "nontarget", "L004": "target"}
+
+
+def test_a_reader_makes_a_treated_lesion_or_a_candidate_a_target():
+    treated = [override("irradiated_day", "-9"), override("role", "target")]
+    lesions, *_ = assess({"L001": [20, 20], "L002": [12, 12]}, overrides=treated)
+    assert roles_of(lesions) == {"L001": "target", "L002": "target"}
+    for role in ("target", "nontarget"):
+        lesions, sessions, _ = assess({"L001": [unsure(20), unsure(20)]}, overrides=[override("role", role)])
+        assert roles_of(lesions) == {"L001": role}
+        assert sessions[["n_lesions", "n_candidates"]].values.tolist() == [[1, 0]] * 2
+
+
+def test_a_role_can_leave_a_lesion_out():
+    tracks = {"L001": [30, 60], "L002": [12, 12]}
+    for decided in ([override("role", "excluded")], [override("role", "excluded"), override("exclude", "true")]):
+        lesions, sessions, _ = assess(tracks, overrides=decided)
+        assert roles_of(lesions) == {"L001": "excluded", "L002": "target"}
+        assert last(sessions, "target_response") == "SD"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([("role", "new", None, "L001")], "role = new"),
+        ([("measurable", "perhaps", "ses-0", "L001")], "measurable = perhaps"),
+        ([("measurable", "true", None, "L001")], "measurable without session_id and track_id"),
+        ([("measurable", "true", "ses-0", "L002")], "measurable of L002 at ses-0"),
+        ([("dural", "true", None, "L009")], "lesion L009"),
+        ([("role", "target", None, "L009")], "lesion L009"),
+        ([("role", "target", None, "L002")], "role = target for L002, which is not seen at ses-0"),
+        ([("role", "nontarget", None, "L002")], "role = nontarget for L002, which is not seen at ses-0"),
+        ([("role", "target", None, "L001"), ("role", "target", None, "L003")], "2 targets: L001, L003"),
+        ([("role", "target", None, "L001"), ("exclude", "true", None, "L001")], "exclude = true and role = target"),
+        (
+            [("role", "excluded", None, "L001"), ("exclude", "false", None, "L001")],
+            "exclude = false and role = excluded",
+        ),
+    ],
+)
+def test_roles_that_make_no_sense_are_refused(rows, said):
+    with pytest.raises(InputError) as error:
+        assess(
+            {"L001": [20, 20], "L002": [None, 8], "L003": [12, 12]}, overrides=[override(*row) for row in rows],
+            max_targets=1,
+        )  # fmt: skip
+    assert said in error.value.found
+
+
+# --- After a complete response -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("days", "sizes", "prospective", "final"),
+    [
+        ([30, 58, 90], [0, 0, 4], ["CR", "CR", "PD"], ["CR", "CR", "PD"]),
+        ([30, 57, 90], [0, 0, 4], ["CR", "CR", "PR"], ["PR", "PR", "PR"]),  # 27 days: not confirmed
+        ([30, 90], [0, 4], ["CR", "PR"], ["PR", "PR"]),
+        ([30, 58, 90], [0, 0, 0.5], ["CR", "CR", "PD"], ["CR", "CR", "PD"]),
+        ([30, 90], [0, 5], ["CR", "PD"], ["CR", "PD"]),  # growth that is PD is no doubt
+        ([30, 58, 90, 120], [0, NE, 0, 4], ["CR", "NE", "CR", "PD"], ["CR", "NE", "CR", "PD"]),
+        ([30, 58, 90, 120], [0, 0, 4, 4], ["CR", "CR", "PD", "PD"], ["CR", "CR", "PD", "PD"]),
+        ([30, 58, 90], [4, 0, 4], ["PR", "CR", "PR"], ["PR", "PR", "PR"]),
+        ([30, 58, 90], [0, NE, 4], ["CR", "NE", "PR"], ["PR", "NE", "PR"]),
+    ],
+)
+def test_a_target_that_comes_back_after_a_confirmed_cr_is_progression(days, sizes, prospective, final):
+    lesions, sessions, patient = assess({"L001": [20, *sizes]}, [0, *days])
+    assert sessions["target_response"].tolist()[1:] == prospective
+    for kind in ("imaging", "overall", "volumetric"):
+        if kind == "volumetric" and sizes == [0, 5]:
+            continue  # 0.065 mL: no growth by volume
+        assert sessions[f"response_{kind}_prospective"].tolist()[1:] == prospective
+        assert sessions[f"response_{kind}_final"].tolist()[1:] == final
+    assert lesions["lesion_response"].tolist()[1:] == prospective
+    assert patient["progressed"] == ("PD" in final)
+
+
+@pytest.mark.parametrize(("second", "response"), [(58, "PD"), (57, "PR")])
+def test_another_lesion_back_after_a_confirmed_cr_is_progression(second, response):
+    _, sessions, patient = assess({"L001": [20, 0, 0, 0], "L002": [6, 0, 0, 3]}, [0, 30, second, 90])
+    assert last(sessions, "target_response") == "CR"
+    assert last(sessions, "nontarget_response") == ("PD" if response == "PD" else "NON_CR_NON_PD")
+    assert last(sessions, "response_imaging_final") == last(sessions, "response_volumetric_final") == response
+    assert sessions["response_imaging_final"].tolist()[1:3] == (["CR"] * 2 if response == "PD" else ["PR"] * 2)
+    assert (patient["progression_reason"] == "nontarget") == (response == "PD")
+    # A reader decides otherwise, and the complete response is not doubted.
+    _, sessions, _ = assess(
+        {"L001": [20, 0, 0, 0], "L002": [6, 0, 0, 3]}, [0, 30, 58, 90],
+        overrides=[override("nontarget_pd", "false", session="ses-3")],
+    )  # fmt: skip
+    assert sessions["response_imaging_final"].tolist()[1:] == ["CR", "CR", "PR"]
+
+
+def test_targets_gone_beside_another_lesion_are_no_complete_response():
+    _, sessions, _ = assess({"L001": [20, 0, 0, 4], "L002": [6, 6, 6, 6]}, [0, 30, 60, 90])
+    assert sessions["response_imaging_final"].tolist()[1:] == ["PR", "PR", "PR"]
+
+
+def test_an_uncertain_new_lesion_casts_no_doubt_on_a_complete_response():
+    _, sessions, _ = assess({"L001": [20, 0, 0], "L002": [None, None, 4]}, [0, 30, 57])
+    assert sessions["response_imaging_final"].tolist()[1:] == ["CR", "PR"]
+
+
+def test_a_lesion_missed_once_was_no_complete_response():
+    _, sessions, _ = assess({"L001": [20, 0, {"ld_mm": 12, "probable_miss": True}]})
+    assert sessions["response_imaging_final"].tolist()[1:] == ["NE", "PR"]
+
+
+def test_a_confirmed_pr_that_is_no_pd_stays_pr_where_it_is_continued():
+    _, sessions, _ = assess({"L001": [40, 25, 25, 29, 38, 29]}, [0, 30, 58, 90, 120, 150])
+    for kind in ("imaging", "overall"):
+        assert sessions[f"response_{kind}_prospective"].tolist()[1:] == ["PR", "PR", "SD", "PD", "SD"]
+        assert sessions[f"response_{kind}_final"].tolist()[1:] == ["PR", "PR", "SD", "PD", "SD"]
+        assert sessions[f"response_{kind}_continued"].tolist()[1:] == ["PR", "PR", "PR", "PD", "SD"]
+    _, sessions, patient = assess({"L001": [40, 25, 25, 29]}, [0, 30, 57, 90])
+    assert sessions["response_imaging_continued"].tolist()[1:] == ["PR", "PR", "SD"]
+    assert sessions["target_response_continued"].tolist()[1:] == ["PR", "PR", "SD"]
+    assert patient["best_response"] == "SD"
+
+
+def test_a_response_that_was_a_miss_is_not_continued():
+    # The first PR was a lesion that was overlooked: one true PR is not confirmed.
+    tracks = {"L001": [20, 20, 11, 14], "L002": [12, 0, {"ld_mm": 11, "probable_miss": True}, 12]}
+    _, sessions, _ = assess(tracks, [0, 30, 60, 90])
+    assert sessions["response_imaging_prospective"].tolist()[1:] == ["PR", "PR", "SD"]
+    assert sessions["response_imaging_continued"].tolist()[1:] == ["PR", "PR", "SD"]
+    assert sessions["target_response_continued"].tolist()[1:] == ["PR", "PR", "SD"]
+
+
+# --- No disease ----------------------------------------------------------------------------------------------------
+
+
+def test_no_disease_is_said_where_there_is_none():
+    _, sessions, patient = assess({"L001": [None, None, 4, 0, 0]}, [0, 30, 60, 90, 120])
+    assert sessions["response_overall_prospective"].tolist()[1:] == ["ND", "NE", "ND", "ND"]
+    assert sessions["response_overall_final"].tolist()[1:] == ["ND"] * 4, "what was rejected never was"
+    assert patient["best_response"] == "ND"
+    _, sessions, patient = assess({"L001": [None, None, 8, 0, 0]}, [0, 30, 60, 90, 120])
+    assert sessions["response_overall_final"].tolist()[1:] == ["ND", "PD", "NE", "NE"]
+    assert patient["best_response"] == "PD"
+    columns = {"clinical_status": ["stable", "worse", "stable"], "steroid_status": ["none", "none", "increased"]}
+    _, sessions, _ = assess({}, [0, 30, 60], columns=columns)
+    assert sessions["response_overall_final"].tolist()[1:] == ["PD", "ND"]
+    _, sessions, patient = assess({}, [0, 30, 60], evaluable=[True, False, True])
+    assert sessions["response_overall_final"].tolist()[1:] == ["NE", "ND"]
+    _, sessions, _ = assess({"L001": [20, 20]}, overrides=[override("exclude", "true")])
+    assert last(sessions, "response_imaging_final") == "ND"
+
+
+@pytest.mark.parametrize(
+    ("course", "best"),
+    [("28 ND", ("ND", 28)), ("28 NE, 50 ND", ("ND", 50)), ("50 ND, 90 PD", ("PD", 90)), ("50 ND, 90 uPD", ("ND", 50))],
+)
+def test_no_disease_is_the_best_response_where_nothing_else_was_seen(course, best):
+    points = [point.split() for point in course.split(", ")]
+    days, responses = [float(d) for d, _ in points], [r for _, r in points]
+    assert criteria.best_response(days, responses, confirm_days=28, sd_min_days=42)[:2] == best
+
+
+# --- What was overlooked --------------------------------------------------------------------------------------------
+
+
+def test_a_lesion_overlooked_has_no_size_in_any_column_that_may_change():
+    lesions, sessions, _ = assess(D3L, columns={"edema_unassigned_mm3": [0.0] * 3})
+    gap = lesions.set_index(["track_id", "session_id"]).loc[("L002", "ses-1")]
+    assert gap[["ld_source", "vol_source"]].tolist() == ["probable_miss"] * 2
+    assert gap[["ld_rano_mm", "vol_rano_ml"]].isna().all()
+    assert gap[["ld_mm", "vol_wl_mm3", "ld_change_baseline_pct"]].tolist() == [0, 0, -100], "as it was known then"
+    assert gap["lesion_response"] == "CR"
+    totals = [f"total_vol_{tissue}_final_ml" for tissue in ("wl", "et", "nc", "ed")]
+    final = ["sum_ld_final_mm", "sum_vol_target_final_ml", *totals]
+    seen = sessions.loc["ses-1"]
+    assert seen[final].isna().all()
+    assert seen["sum_ld_mm"] == 20
+    assert seen["total_vol_wl_ml"] == pytest.approx(math.pi / 6 * 8)
+    assert seen[["response_volumetric_prospective", "response_volumetric_final"]].tolist() == ["SD", "NE"]
+    assert sessions["flags"].str.contains("probable_miss", na=False).tolist() == [False, True, False]
+    back = sessions.loc["ses-2"]
+    assert back[["sum_ld_final_mm", "sum_ld_mm"]].tolist() == [32, 32]
+    assert back[totals].tolist() == back[[name.replace("_final", "") for name in totals]].tolist()
+    after = lesions.set_index(["track_id", "session_id"]).loc[("L002", "ses-2")]
+    assert after[["ld_change_nadir_pct", "vol_change_nadir_pct", "lesion_response"]].tolist() == [0, 0, "SD"]
+    assert after["vol_rano_ml"] == after["vol_wl_ml"]
+
+
+def test_before_it_is_back_a_lesion_counts_as_gone():
+    lesions, sessions, _ = assess({track: cells[:2] for track, cells in D3L.items()})
+    assert lesions["vol_source"].tolist() == ["measured", "measured", "measured", "absent"]
+    assert last(sessions, "sum_ld_final_mm") == 20
+    assert last(sessions, "response_volumetric_final") == "SD"
+    assert last(sessions, "flags") == "n/a"
+
+
+def test_what_a_reader_measured_was_not_overlooked():
+    for value, responses in (("0", ["PR", "PD"]), ("12", ["SD", "SD"])):
+        lesions, sessions, _ = assess(D3L, overrides=[override("ld_mm", value, track="L002")])
+        assert sessions["response_imaging_final"].tolist()[1:] == responses
+        row = lesions.set_index(["track_id", "session_id"]).loc[("L002", "ses-1")]
+        assert row["ld_rano_mm"] == float(value)
+        assert row["vol_source"] == ("override" if value == "0" else "ne"), "no volume where the mask has none"
+        assert sessions.loc["ses-1", "flags"] != "probable_miss"
+
+
+def test_a_lesion_that_plays_no_part_and_was_overlooked_revises_nothing():
+    tracks = D3L | {"L002": [12, 0, {"ld_mm": 12, "probable_miss": True}]}
+    _, sessions, _ = assess(tracks, overrides=[override("exclude", "true", track="L002")])
+    assert sessions.loc["ses-1", "sum_ld_final_mm"] == 20
+    assert sessions.loc["ses-1", "total_vol_wl_final_ml"] == pytest.approx(math.pi / 6 * 8)
+    assert pd.isna(sessions.loc["ses-1", "flags"])
+
+
+@pytest.mark.parametrize(
+    ("given", "source", "volume"),
+    [
+        (10, "measured", math.pi / 6),
+        (0, "absent", 0),
+        ("L002", "merged", 0),
+        (NE, "ne", math.nan),
+        ({"ld_mm": 8.0, "enhancing": False}, "absent", 0),
+    ],
+)
+def test_the_volume_in_the_sum(given, source, volume):
+    lesions, *_ = assess({"L001": [12, given], "L002": [15, 15]})
+    row = lesions.set_index(["track_id", "session_id"]).loc[("L001", "ses-1")]
+    assert row["vol_source"] == source
+    assert row["vol_rano_ml"] == pytest.approx(volume, nan_ok=True)
+
+
+# --- Edema, registration, remarks of the matching -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("edema_ml", "flagged"),
+    [
+        ([10, 20], [False, True]), ([10, 19.9], [False, False]), ([9, 18.9], [False, False]),
+        ([20, 39.9], [False, False]), ([0, 10], [False, True]), ([30, 10, 20], [False, False, True]),
+        ([10, None, 20], [False, False, True]), ([None, 20], [False, False]),
+    ],
+)  # fmt: skip
+def test_edema_that_doubles_is_pointed_out_and_is_no_progression(edema_ml, flagged):
+    columns = {"edema_unassigned_mm3": [None if ml is None else 1000.0 * ml for ml in edema_ml]}
+    _, sessions, _ = assess({"L001": [20] * len(edema_ml)}, columns=columns)
+    assert sessions["flags"].str.contains("edema_progression", na=False).tolist() == flagged
+    assert sessions["response_imaging_final"].tolist()[1:] == ["SD"] * (len(edema_ml) - 1)
+    assert sessions["total_vol_ed_ml"].isna().tolist() == [ml is None for ml in edema_ml]
+
+
+def test_edema_is_not_available_where_no_image_shows_it():
+    without = {"ld_mm": 20, "vol_ed_mm3": None}
+    lesions, sessions, _ = assess(
+        {"L001": [20, without], "L002": [12, 0]}, columns={"edema_unassigned_mm3": [0.0, 0.0]}
+    )
+    assert sessions["total_vol_ed_ml"].isna().tolist() == [False, True]
+    assert lesions["vol_ed_mm3"].isna().tolist() == [False, False, True, True]
+    _, sessions, _ = assess({}, [0, 30])
+    assert sessions["total_vol_ed_ml"].isna().all()
+    assert sessions["total_vol_wl_ml"].tolist() == [0, 0]
+
+
+def test_edema_where_a_lesion_was_overlooked_is_no_smallest():
+    columns = {"edema_unassigned_mm3": [20000.0, 5000.0, 20000.0]}
+    _, sessions, _ = assess(D3L, columns=columns)
+    assert not sessions["flags"].str.contains("edema_progression", na=False).any()
+
+
+@pytest.mark.parametrize(("shift", "flags"), [(1.9, "n/a"), (2.0, "residual_shift"), (None, "n/a")])
+def test_a_shift_that_the_lesions_show_is_passed_on(shift, flags):
+    _, sessions, _ = assess({"L001": [20, 20]}, columns={"residual_shift_mm": [0.0, shift]})
+    assert last(sessions, "flags") == flags
+    assert last(sessions, "residual_shift_mm") == ("n/a" if shift is None else shift)
+
+
+def test_a_weak_match_stands_at_the_session_too():
+    weak = {"ld_mm": 20, "flags": "weak_match"}
+    _, sessions, _ = assess({"L001": [20, weak]})
+    assert last(sessions, "flags") == "weak_match"
+    _, sessions, _ = assess({"L001": [20, weak]}, overrides=[override("exclude", "true")])
+    assert "weak_match" not in last(sessions, "flags")
+
+
+def test_what_the_measurement_adds_is_passed_on():
+    more = {"region": "frontal", "side": "left", "vol_probability_low_ml": 3.0, "ld_half_voxel_high_mm": 21.0}
+    lesions, *_ = assess({"L001": [20, {"ld_mm": 20} | more], "L002": [12, 0]})
+    of = lesions.set_index(["track_id", "session_id"])[list(more)]
+    assert of.loc[("L001", "ses-1")].tolist() == list(more.values())
+    assert of.loc[("L002", "ses-1")].isna().all()
+
+
+# --- New lesions per year ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("days", "first", "latest", "group"),
+    [
+        ([90, 90, 90, 90], 16.2, 16.2, "high"),
+        ([90, 90, 90, 90, 180], 16.2, 10.1, "high"),
+        ([90], 4.1, 4.1, "intermediate"),
+        ([92], 4.0, 4.0, "low"),
+        ([90, 90, 90], 12.2, 12.2, "intermediate"),
+        ([84, 84, 84], 13.0, 13.0, "high"),
+        ([180, 90], 4.1, 4.1, "intermediate"),
+    ],
+)
+def test_velocity_is_new_lesions_per_year_at_each_distant_failure(days, first, latest, group):
+    rates = criteria.metastasis_velocity(days)
+    assert [round(rate, 1) for rate in (rates[0], rates[-1])] == [first, latest]
+    assert criteria.velocity_group(rates[0]) == group
+
+
+def test_the_limits_of_the_groups_are_both_intermediate():
+    groups = [criteria.velocity_group(rate) for rate in (3.99, 4, 13, 13.01)]
+    assert groups == ["low", "intermediate", "intermediate", "high"]
+
+
+VELOCITY = ["brain_metastasis_velocity_first_per_year", "brain_metastasis_velocity_latest_per_year"]
+
+
+def test_velocity_does_not_depend_on_how_long_the_patient_is_followed():
+    new = {f"L00{n}": [None, 8, 8, 8] for n in range(2, 6)}
+    for n in (2, 3, 4):
+        tracks = {"L001": [20] * n} | {track: cells[:n] for track, cells in new.items()}
+        *_, patient = assess(tracks, [0, 90, 200, 900][:n], participant={"treatment_start_day": "0"})
+        assert patient[VELOCITY].tolist() == pytest.approx([4 * 365.25 / 90] * 2)
+        assert patient["brain_metastasis_velocity_group"] == "high"
+    *_, patient = assess(tracks, [0, 90, 200, 900])
+    assert patient[[*VELOCITY, "brain_metastasis_velocity_group"]].isna().all(), "no treatment to count from"
+
+
+def test_velocity_counts_new_lesions_that_are_sure_from_their_first_day():
+    # Uncertain at day 60, sure at day 95; not seen again; uncertain to the end; gone at baseline and back at day 95.
+    tracks = {
+        "L001": [20] * 4, "L002": [None, None, 4, 6], "L003": [None, None, 4, 0], "L004": [None, None, None, 4],
+        "L005": [8, 0, 0, 8],
+    }  # fmt: skip
+    lesions, _, patient = assess(tracks, [-60, 0, 60, 95], participant={"treatment_start_day": "0"})
+    assert patient[VELOCITY].tolist() == pytest.approx([365.25 / 60, 2 * 365.25 / 95])
+    assert patient["brain_metastasis_velocity_group"] == "intermediate"
+    # What the day of distant failure is read from.
+    sure = lesions[lesions["new_lesion_status"].isin(["definite", "confirmed"])]
+    assert sure.groupby("track_id")["days_from_t0"].min().to_dict() == {"L002": 60, "L005": 95}
+
+
+def test_without_new_lesions_there_is_no_velocity():
+    *_, patient = assess({"L001": [20, 20], "L002": [None, 4]}, participant={"treatment_start_day": "0"})
+    assert patient[[*VELOCITY, "brain_metastasis_velocity_group"]].isna().all()
+
+
+# --- Like with like ------------------------------------------------------------------------------------------------
+
+
+def again(track, now, then, *, at=(1, 0), vol_now=None, vol_then=None):
+    """One row of the comparisons: sizes of a lesion at two sessions, measured as where it is apart from others."""
+    volumes = [math.pi / 6 * d**3 / 1000 if v is None else v for d, v in ((now, vol_now), (then, vol_then))]
+    cells = (f"ses-{at[0]}", f"ses-{at[1]}", track, now, then, *volumes)
+    return dict(zip(course.COMPARED, cells, strict=True)) | {"participant_id": "sub-1"}
+
+
+TOUCHING = {"ld_mm": 21.8, "flags": "coalesced"}  # two of 21 mm, one above the other
+
+
+def test_lesions_that_grow_and_touch_are_no_partial_response():
+    tracks = {"L001": [20, TOUCHING], "L002": [20, "L001"]}
+    assert last(assess(tracks)[1], "target_response") == "PR", "as they are"
+    lesions, sessions, patient = assess(tracks, comparisons=[again("L001", 21, 20), again("L002", 21, 20)])
+    now = sessions.iloc[-1]
+    assert now["target_response"] == now["response_volumetric_final"] == "SD"
+    assert now[["sum_ld_mm", "sum_ld_baseline_mm", "ref_sum_ld_mm", "nadir_sum_ld_mm"]].tolist() == [21.8, 40, 40, 40]
+    assert now[["sum_ld_change_baseline_pct", "sum_ld_change_nadir_pct", "max_lesion_increase_mm"]].tolist() == [
+        5,
+        5,
+        1,
+    ]
+    assert sessions["flags"].str.contains("coalesced", na=False).tolist() == [False, True]
+    mine = lesions[lesions["session_id"] == "ses-1"]
+    assert mine["ld_change_baseline_pct"].tolist() == mine["ld_change_nadir_pct"].tolist() == [5, 5]
+    assert mine["vol_change_baseline_pct"].tolist() == pytest.approx([15.7625] * 2)
+    assert mine["lesion_response"].tolist() == ["SD", "SD"]
+    assert mine["ld_rano_mm"].tolist() == [21.8, 0], "what was written stays"
+    assert patient[["best_change_ld_pct", "nadir_sum_ld_mm", "best_response"]].tolist() == [5, 40, "NE"]
+    assert patient["best_change_vol_pct"] == pytest.approx(15.7625)
+
+
+def test_lesions_that_touch_at_baseline_and_part_are_no_progression():
+    tracks = {"L001": [TOUCHING, 21], "L002": ["L001", 21]}
+    assert last(assess(tracks)[1], "target_response") == "PD", "as they are"
+    _, sessions, patient = assess(tracks, comparisons=[again("L001", 21, 20), again("L002", 21, 20)])
+    now = sessions.iloc[-1]
+    assert now["target_response"] == now["response_volumetric_final"] == "SD"
+    assert now[["sum_ld_mm", "sum_ld_baseline_mm", "ref_sum_ld_mm", "nadir_sum_ld_mm"]].tolist() == [42, 21.8, 40, 40]
+    assert sessions["flags"].str.contains("coalesced", na=False).tolist() == [True, True]
+    assert patient["best_change_ld_pct"] == 5
+
+
+def test_lesions_that_touch_at_the_nadir_alone_are_no_progression():
+    tracks = {"L001": [30, {"ld_mm": 32}, 30], "L002": [30, "L001", 30]}
+    rows = [again(track, 29, 30) for track in tracks] + [again(track, 30, 29, at=(2, 1)) for track in tracks]
+    assert assess(tracks)[1]["target_response"].tolist()[1:] == ["PR", "PD"], "as they are"
+    _, sessions, patient = assess(tracks, comparisons=rows)
+    assert sessions["target_response"].tolist()[1:] == sessions["response_volumetric_final"].tolist()[1:] == ["SD"] * 2
+    assert sessions["nadir_sum_ld_mm"].tolist()[1:] == [60, 58]
+    assert sessions["sum_ld_change_nadir_pct"].tolist()[2] == pytest.approx(100 * 2 / 58)
+    assert patient["nadir_sum_ld_mm"] == 58
+    assert patient["best_change_ld_pct"] == pytest.approx(-100 * 2 / 60)
+
+
+# 40 mm of two targets at baseline, apart; touching now, measured again as [now, then].
+@pytest.mark.parametrize(
+    ("first", "second", "response"),
+    [
+        ((14.0, 20), (14.0, 20), "PR"), ((14.1, 20), (14.0, 20), "SD"), ((0.5, 20), (0.5, 20), "PR"),
+        ((25.0, 20), (23.0, 20), "PD"), ((24.9, 20), (23.1, 20), "SD"), ((25.0, 20), (22.9, 20), "SD"),
+        ((27.0, 20), (21.0, 20), "PD"),  # each by itself: 7 and 1 mm, not 8 of both
+        ((24.0, 20), (24.0, 20), "SD"), ((24.5, 20), (24.5, 20), "SD"),
+    ],
+)  # fmt: skip
+def test_the_thresholds_are_those_of_lesions_measured_again(first, second, response):
+    rows = [again("L001", *first), again("L002", *second)]
+    _, sessions, _ = assess({"L001": [20, 30], "L002": [20, "L001"]}, comparisons=rows)
+    assert last(sessions, "target_response") == response
+
+
+def test_the_smallest_is_that_of_the_largest_growth_since():
+    # Three sessions before: 40 mm, 40 mm measured with 44 now, 30 mm measured with 31 now.
+    assert criteria.find_nadir([42, 44, 31], [40, 40, 30]) == 1
+    assert criteria.find_nadir([42, 42, 42], [40, 39, 39]) == 2  # the last of the smallest
+    assert criteria.find_nadir([42, 42, 42], [40, math.nan, 41]) == 0
+    assert criteria.find_nadir([0, 0, 0], [40, 30, 35]) == 1
+    assert criteria.find_nadir([4, 4, 4], [40, 0, 35]) == 1
+    assert criteria.find_nadir([4], [math.nan]) is None
+
+
+def test_lesions_cut_from_each_other_are_compared_like_with_like_too():
+    # Cut at the last session, each keeps a diameter of its own, shorter than it would be apart: 16 of 20 mm.
+    tracks = {"L001": [20, {"ld_mm": 13, "flags": "coalesced"}], "L002": [20, {"ld_mm": 14, "flags": "coalesced"}]}
+    assert last(assess(tracks)[1], "target_response") == "PR"
+    assert "coalesced" in last(assess(tracks)[1], "flags")
+    _, sessions, _ = assess(tracks, comparisons=[again("L001", 13, 16), again("L002", 14, 16)])
+    assert last(sessions, "target_response") == "SD"
+    assert last(sessions, "sum_ld_change_baseline_pct") == pytest.approx(100 * (27 - 32) / 32)
+
+
+def test_what_is_not_evaluable_or_was_missed_is_not_measured_again():
+    rows = [again(track, 20, 20, at=(t, u)) for track in ("L001", "L002") for t, u in ((1, 0), (2, 1), (2, 0))]
+    _, sessions, _ = assess({"L001": [20, NE, 20], "L002": [20, 20, 20]}, comparisons=rows)
+    assert sessions["target_response"].tolist()[1:] == ["NE", "SD"]
+    assert last(sessions, "nadir_sum_ld_mm") == 40
+    missed = {"L001": [20, 0, {"ld_mm": 20, "probable_miss": True}], "L002": [20, 20, 20]}
+    rows = [again("L001", 20, 5, at=(2, 1)), again("L002", 20, 5, at=(2, 1))]
+    _, sessions, _ = assess(missed, comparisons=rows)
+    assert last(sessions, "target_response") == "SD"
+
+
+def test_a_readers_diameter_wins_over_one_measured_again():
+    tracks, rows = {"L001": [20, 30], "L002": [20, "L001"]}, [again("L001", 20, 20), again("L002", 20, 20)]
+    _, sessions, _ = assess(tracks, comparisons=rows, overrides=[override("ld_mm", "28")])
+    assert last(sessions, "sum_ld_change_baseline_pct") == pytest.approx(-30)
+    assert last(sessions, "target_response") == "PR"
+
+
+def test_other_lesions_that_touch_are_compared_like_with_like():
+    apart = {"ld_mm": 9, "vol_wl_mm3": 2000}
+    both = {"ld_mm": 19, "vol_wl_mm3": 4000, "flags": "coalesced"}
+    tracks = {"L001": [20, 0, 0], "L002": [apart, both, apart], "L003": [apart, "L002", apart]}
+    # Without targets left, one that grows by 5 mm is enough; touching, they seem to be 19 mm after 18.
+    for size, response in ((13.9, "NON_CR_NON_PD"), (14.1, "PD")):
+        rows = [again("L002", size, 9, vol_now=2, vol_then=2), again("L003", 9, 9, vol_now=2, vol_then=2)]
+        rows += [again(k, 9, 9, at=(2, u), vol_now=2, vol_then=2) for k in ("L002", "L003") for u in (0, 1)]
+        _, sessions, _ = assess(tracks, comparisons=rows)
+        assert sessions["nontarget_response"].tolist()[1] == response
+        assert sessions["nontarget_response"].tolist()[2] == "NON_CR_NON_PD"
+
+
+@pytest.mark.parametrize(("now", "response"), [(2.59, "NON_CR_NON_PD"), (2.60, "PD")])
+def test_the_burden_of_lesions_that_touch_is_compared_like_with_like(now, response):
+    # 1.5 mL each before, 2.59 mL each now, as where they are apart; as they are, the one mask has 3.1 mL.
+    apart, both = {"ld_mm": 9, "vol_wl_mm3": 1500}, {"ld_mm": 14, "vol_wl_mm3": 3100}
+    rows = [again(track, 9, 9, vol_now=now, vol_then=1.5) for track in ("L002", "L003")]
+    tracks = {"L001": [20, 20], "L002": [apart, both], "L003": [apart, "L002"]}
+    assert last(assess(tracks)[1], "nontarget_response") == "NON_CR_NON_PD"
+    assert last(assess(tracks, comparisons=rows)[1], "nontarget_response") == response
+
+
+def test_another_lesion_in_a_target_is_judged_by_its_own_size():
+    tracks = {"L001": [20, {"ld_mm": 36, "vol_wl_mm3": 8000}], "L002": [9, "L001"]}
+    apart = {"vol_now": 4, "vol_then": 4}
+    rows = [again("L001", 20, 20, **apart), again("L002", 16, 9, vol_now=2, vol_then=0.4)]
+    _, sessions, _ = assess(tracks, comparisons=rows)
+    assert (last(sessions, "target_response"), last(sessions, "nontarget_response")) == ("SD", "PD")
+    _, sessions, _ = assess(tracks, comparisons=[again("L001", 20, 20, **apart), again("L002", 9, 9, **apart)])
+    assert (last(sessions, "target_response"), last(sessions, "nontarget_response")) == ("SD", "NON_CR_NON_PD")
+
+
+def test_two_that_were_one_before_and_are_one_now_have_grown_as_one():
+    rows = [again(k, 9, 9, at=(t, 0)) for k in ("L002", "L003") for t in (1, 2)]
+    for size, response in ((16.9, "NON_CR_NON_PD"), (17, "PD")):
+        one, grown = ({"ld_mm": ld, "vol_wl_mm3": 900} for ld in (12, size))
+        tracks = {"L001": [20, 0, 0], "L002": [9, one, grown], "L003": [9, "L002", "L002"]}
+        _, sessions, _ = assess(tracks, comparisons=rows)
+        assert last(sessions, "nontarget_response") == response
+
+
+def test_new_lesions_that_touch_have_not_grown():
+    tracks = {"L001": [20] * 3, "L002": [None, 8, 17], "L003": [None, 8, "L002"]}
+    immune = {"participant": {"treatment_type": "immunotherapy"}, "days": [0, 60, 95]}
+    assert assess(tracks, **immune)[1]["response_imaging_final"].tolist()[1:] == ["SD", "SD"]
+    for now, response in ((8, "SD"), (10.4, "SD"), (10.5, "PD")):
+        rows = [again(track, now, 8, at=(2, 1)) for track in ("L002", "L003")]
+        _, sessions, _ = assess(tracks, comparisons=rows, **immune)
+        assert sessions["response_imaging_final"].tolist()[1:] == [response] * 2
+
+
+def test_growth_by_touching_is_no_effect_of_treatment():
+    # Both were irradiated; the third lesion is one that grew.
+    tracks = {"L001": [20, 28], "L002": [20, "L001"]}
+    rows = [again("L001", 20, 20), again("L002", 20, 20)]
+    decided = [override("irradiated_day", "-70", track=track) for track in tracks]
+    for given, flagged in ((None, True), (rows, False)):
+        lesions, *_ = assess(tracks, comparisons=given, overrides=decided)
+        assert lesions["flags"].str.contains("treatment_effect_possible", na=False).any() == flagged
+
+
+def test_small_lesions_measured_again_count_as_5_mm_where_that_is_set():
+    rows = [again("L001", 2, 20), again("L002", 2, 20)]
+    tracks = {"L001": [20, 4], "L002": [20, "L001"]}
+    assert last(assess(tracks, comparisons=rows, tsm_mode="floor5")[1], "sum_ld_change_baseline_pct") == -75
+    assert last(assess(tracks, comparisons=rows)[1], "sum_ld_change_baseline_pct") == -90
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"track_id": "L009"}, "L009 at ses-1 and ses-0"),
+        ({"session_id": "ses-9"}, "L001 at ses-9 and ses-0"),
+        ({"session_id": "ses-0", "earlier_session_id": "ses-1"}, "L001 at ses-0 and ses-1"),
+        ({"ld_now_mm": math.nan}, "nan"),
+        ({"vol_then_ml": -1.0}, "-1.0"),
+    ],
+)
+def test_a_comparison_that_makes_no_sense_is_refused(change, said):
+    with pytest.raises(InputError) as error:
+        assess({"L001": [20, 20]}, comparisons=[again("L001", 20, 20) | change])
+    assert said in error.value.found
+
+
+def test_a_comparison_without_a_column_or_given_twice_is_refused():
+    row = again("L001", 20, 20)
+    with pytest.raises(InputError, match="vol_now_ml"):
+        assess({"L001": [20, 20]}, comparisons=[{k: v for k, v in row.items() if k != "vol_now_ml"}])
+    with pytest.raises(InputError, match="one row per lesion"):
+        assess({"L001": [20, 20]}, comparisons=[row, row])
 
 
 # --- What must not change -----------------------------------------------------------------------------------------

@@ -43,18 +43,27 @@ FAILED = {
     "log": "/data/out/logs/register/sub-A_ses-03.log",
 }
 COMMON = {
-    "captions": {"measure": "Shows.\n\n**A bad one:** leaves ``it``."},
+    "captions": {"measure": "Shows.\n\n**Signs of failure:** leaves ``it``."},
     "settings_hash": "3f9a",
     "version": "0.1.0",
 }
 
 
-def patient(lesions=None, sessions=None, row=PATIENT, pictures=None, problems=(), name="sub-A", links=None):
+TREATED = {
+    "participant_id": "sub-A", "treatment_id": "t1", "track_id": "L001", "treatment_type": "srs", "treatment_day": 5,
+    "dose_gy": 20.0, "fractions": 1, "pretreatment_ld_mm": 24.0, "nadir_ld_mm": 14.0, "best_response": "PR",
+    "local_failure": True, "local_failure_day": 273, "failure_by": "diameter;volume", "treatment_effect_possible": True,
+    "failure_confirmed": None, "time_to_local_failure_days": 268,
+}  # fmt: skip
+
+
+def patient(lesions=None, sessions=None, row=PATIENT, pictures=None, problems=(), name="sub-A", links=None, treated=()):
     return report.patient_page(
         name,
         lesion_table() if lesions is None else lesions,
         session_table() if sessions is None else sessions,
         row,
+        pd.DataFrame(treated),
         pictures or {},
         links=links or {"cohort": "index.html"},
         problems=problems,
@@ -62,13 +71,13 @@ def patient(lesions=None, sessions=None, row=PATIENT, pictures=None, problems=()
     )
 
 
-def cohort(patients=None, sessions=None, lesions=None, problems=(), pages=None):
+def cohort(patients=None, sessions=None, lesions=None, problems=(), pages=None, pictures=None):
     return report.cohort_page(
         pd.DataFrame([PATIENT]) if patients is None else patients,
         session_table() if sessions is None else sessions,
         lesion_table() if lesions is None else lesions,
         problems,
-        figures={},
+        figures=pictures or {},
         links={"tables/lesions.csv": "tables/lesions.csv"},
         pages={"sub-A": "sub-A.html"} if pages is None else pages,
         settings="rano:\n  pr: 0.3\n",
@@ -115,11 +124,11 @@ def test_every_lesion_and_every_session_is_on_the_patients_page():
             assert f"{size:.1f} mm" in outline.text
 
 
-def test_a_track_has_the_same_colour_on_the_page_as_on_the_pictures():
+def test_a_track_has_the_same_colour_and_mark_on_page_and_pictures():
     page = patient()
     for track in DIAMETERS_MM:
-        colours = set(re.findall(rf'<i style="background:(#\w+)"></i>{track}<', page))
-        assert colours == {figures.track_colour(track)}
+        colours = set(re.findall(rf'<i class="(\w+)" style="background:(#\w+)"></i>{track}<', page))
+        assert colours == {(report._MARKS[figures.track_marker(track)], figures.track_colour(track))}
 
 
 def test_pages_reach_for_nothing_outside_but_dois():
@@ -214,13 +223,14 @@ def test_the_cohorts_page_lists_patients_sessions_and_what_failed():
     )
     for words in ("registration failed", "pr: 0.3", "3f9a", report.LIMITS):
         assert words in outline.text
-    assert "Nothing was left out, nothing failed." in Outline(cohort()).text
+    seen = session_table().query("evaluable == 'true'")
+    assert "Nothing was excluded, nothing failed, every session is evaluable." in Outline(cohort(sessions=seen)).text
     assert sum(a.startswith("https://doi.org/") for a in outline.addresses) == len(report.REFERENCES)
 
 
 def test_what_wants_a_look_comes_with_its_reason_once():
     text = Outline(patient()).text
-    look = text[text.index("What to look at first") : text.index("Course")]
+    look = text[text.index("What to review first") : text.index("Course")]
     assert "targets grew, a new lesion" in look
     assert "L005 new lesion, equivocal; candidate" in look
     assert look.count("merged into L001") == 1
@@ -244,7 +254,7 @@ def test_pictures_are_inside_the_page_with_words_for_those_who_do_not_see_them(t
     assert all(i["src"].startswith("data:image/png;base64,") and i["alt"] for i in outline.images)
     assert "L001 24.0 mm target" in outline.images[0]["alt"]
     assert "This picture was not made." in outline.text
-    assert "A bad one: leaves it ." in outline.text
+    assert "Signs of failure: leaves it ." in outline.text
 
 
 def test_pictures_are_told_apart_by_their_names_not_by_their_order():
@@ -265,7 +275,7 @@ def test_every_stage_has_a_caption_that_names_settings_that_exist():
     assert set(captions) == set(report.STAGES)
     for text in captions.values():
         assert "{{" not in text
-        assert "**A bad one:**" in text
+        assert "**Signs of failure:**" in text
     assert str(config["register"]["dice_fail"]) in captions["register"]
 
 
@@ -273,3 +283,162 @@ def test_a_caption_of_a_setting_that_does_not_exist_is_refused(tmp_path):
     (tmp_path / "strip.rst").write_text("Below {{ snakemake.config.strip.nothing }}.")
     with pytest.raises(InputError, match=r"strip\.nothing"):
         report.read_captions(tmp_path, {"strip": {}})
+
+
+def review(page):
+    text = Outline(page).text
+    return text[text.index("What to review first") : text.index("Course")]
+
+
+def test_lesions_that_may_be_others_are_listed_before_all_else():
+    lesions = lesion_table()
+    lesions.loc[lesions["track_id"] == "L002", "flags"] = "thick_slice;coalesced"
+    lesions.loc[(lesions["track_id"] == "L003") & (lesions["session_id"] == "ses-02"), "flags"] = "weak_match"
+    look = review(patient(lesions))
+    first = min(look.index(words) for words in ("match_score below", "one with another lesion"))
+    assert first < look.index("PD targets grew") < look.index("new lesion, equivocal")
+    work = Outline(cohort(lesions=lesions)).text
+    work = work[work.index("Lesions to review") :]
+    assert work.index("match_score below") < work.index("new lesion, equivocal")
+
+
+def test_lesions_of_which_the_same_is_to_be_said_share_a_line():
+    lesions = lesion_table()
+    more = lesions.query("track_id == 'L005'").assign(track_id="L006")
+    look = review(patient(pd.concat([lesions, more])))
+    assert "ses-05 L005 L006 new lesion, equivocal" in look
+
+
+@pytest.mark.parametrize("flag", report.SESSION_REVIEW)
+def test_remarks_on_a_session_that_require_review_are_listed(flag):
+    sessions = session_table()
+    sessions.loc[3, "flags"] = f"no_dates;{flag}"
+    assert f"ses-04 {tables._FLAGS_SESSION[flag]}" in review(patient(sessions=sessions))
+
+
+def unconfirmed(sessions):
+    return sessions.assign(confirmed=["n/a", "n/a", "n/a", "false", "false", "n/a"])
+
+
+def test_a_response_that_is_not_confirmed_says_so_wherever_it_stands():
+    sessions, row = unconfirmed(session_table()), PATIENT | {"best_response": "SD", "best_response_confirmed": None}
+    text = Outline(patient(sessions=sessions, row=row)).text
+    assert "PR on day 154, PR on day 210 not confirmed: counts as SD" in text
+    assert "ses-04 PR not confirmed by a later session" in text
+    assert text.count("PR not confirmed") >= 2 * 3, "in the timeline, the table and the session"
+    assert "not confirmed" not in Outline(patient()).text
+    text = Outline(cohort(patients=pd.DataFrame([row]), sessions=sessions)).text
+    assert "SD PR on day 154, PR on day 210 not confirmed: counts as SD" in text
+    assert "not confirmed: counts" not in Outline(cohort(sessions=sessions)).text, "where PR counts"
+
+
+def test_a_response_after_the_first_progression_is_not_counted_as_unconfirmed():
+    sessions = session_table()
+    sessions.loc[[3, 4], "response_overall_final"] = ["PD", "PR"]
+    assert report._not_lasting(unconfirmed(sessions).to_dict("records")) == ""
+
+
+def test_a_confirmed_response_that_goes_on_says_so():
+    sessions = session_table()
+    sessions.loc[4, ["response_overall_final", "response_overall_continued"]] = ["SD", "PR"]
+    assert Outline(patient(sessions=sessions)).text.count("SD confirmed PR continues") == 3
+
+
+@pytest.mark.parametrize("reason", ["image_quality", "no_contrast", "brain_extraction", "registration_failed"])
+def test_every_session_that_is_not_evaluable_is_among_what_failed(reason):
+    sessions = session_table().replace("registration_failed", reason)
+    page = cohort(sessions=sessions)
+    text = Outline(page).text
+    failed = text[text.index("What was excluded") : text.index("Response of each patient")]
+    assert f"sub-A ses-03 not evaluable {reason.replace('_', ' ')}" in failed
+    assert 'href="sub-A.html#ses-03"' in page[page.index("What was excluded") : page.index("Response of each patient")]
+    known = FAILED | {"stage": "register"}
+    text = Outline(cohort(sessions=sessions, problems=[known])).text
+    failed = text[text.index("What was excluded") : text.index("Response of each patient")]
+    assert failed.count("sub-A ses-03") == 1, "what has failed is listed once"
+    doubted = FAILED | {"stage": "doubt"}
+    text = Outline(cohort(sessions=sessions, problems=[doubted])).text
+    assert f"ses-03 not evaluable {reason.replace('_', ' ')}" in text
+
+
+def test_the_other_lesions_of_a_session_wait_in_a_fold(tmp_path):
+    paths = [tmp_path / f"sub-A_ses-01_{kind}.png" for kind in ("lesions", "more")]
+    for path in paths:
+        path.write_bytes(b"\x89PNG")
+    pictures = {"sessions": report.group_pictures(paths)}
+    assert len(Outline(patient(pictures=pictures)).images) == 1, "four lesions are all on the first picture"
+    one = lesion_table().query("track_id == 'L001'")
+    lesions = pd.concat([one.assign(track_id=f"L{n:03d}") for n in range(1, 15)])
+    outline = Outline(patient(lesions, pictures=pictures))
+    assert len(outline.images) == 2
+    assert "5 other lesions" in outline.text
+
+
+def test_place_uncertainty_and_growth_of_lesions_are_shown():
+    lesions = lesion_table()
+    last = (lesions["session_id"] == "ses-06") & (lesions["track_id"] == "L001")
+    given = {
+        "region": "frontal_lobe", "side": "left", "ld_half_voxel_low_mm": 20.9, "ld_half_voxel_high_mm": 21.9,
+        "vol_half_voxel_low_ml": 3.1, "vol_half_voxel_high_ml": 4.2, "ld_probability_low_mm": 20.1,
+        "ld_probability_high_mm": 22.2, "vol_growth_ml_per_30_days": 0.42, "vol_doubling_time_days": 41.3,
+    }  # fmt: skip
+    for name, value in given.items():
+        lesions.loc[last, name] = value
+    text = Outline(patient(lesions)).text
+    details = text[text.index("Place, uncertainty and growth at ses-06") :]
+    for words in ("left frontal lobe", "½ voxel 20.9–21.9", "p 20.1–22.2", "3.10 mL–4.20 mL", "+0.42 mL", "41 d"):
+        assert words in details
+    lesions.loc[last, ["vol_growth_ml_per_30_days", "vol_doubling_time_days"]] = [-0.05, -80]
+    text = Outline(patient(lesions)).text
+    assert "−50 mm³" in text and "halves in 80 d" in text
+
+
+def test_another_sum_at_baseline_than_the_frozen_one_is_explained():
+    assert "is compared with" not in Outline(patient()).text
+    sessions = session_table()
+    sessions.loc[4, "ref_sum_ld_mm"] = 36.1
+    assert "ses-05 is compared with 36.1 mm at baseline, not with 38.2 mm" in Outline(patient(sessions=sessions)).text
+
+
+def test_treated_lesions_and_outcomes_are_on_the_page_where_there_are_any():
+    assert "Treated lesions" not in Outline(patient()).text
+    row = PATIENT | {"first_event": "local", "first_event_day": 273, "local_failure_day": 273}
+    text = Outline(patient(row=row, treated=[TREATED])).text
+    for words in (
+        "Treated lesions",
+        "20.0 Gy / 1",
+        "day 273 may be an effect of treatment",
+        "First event local failure",
+    ):
+        assert words in text
+    assert "First event" not in Outline(patient()).text
+
+
+def test_the_incidence_of_local_failure_has_a_section_where_there_is_one(tmp_path):
+    picture = tmp_path / "incidence.svg"
+    picture.write_text("<svg/>")
+    outline = Outline(cohort(pictures={"incidence": picture}))
+    assert report.INCIDENCE in outline.text
+    assert any("local failure" in image["alt"] for image in outline.images)
+    assert "Treated lesions" not in Outline(cohort()).text
+
+
+def test_no_disease_has_a_colour_and_a_meaning():
+    sessions = session_table().replace("NON_CR_NON_PD", "n/a")
+    sessions.loc[1, "response_overall_final"] = "ND"
+    page = patient(sessions=sessions)
+    assert figures.RESPONSE_COLOURS["ND"][0] in page
+    assert "no disease" in page
+
+
+def test_a_residual_shift_is_named_with_the_registration():
+    sessions = session_table()
+    sessions.loc[1, "residual_shift_mm"] = 3.24
+    assert "lesions lay 3.2 mm off, undone" in Outline(patient(sessions=sessions)).text
+
+
+def test_a_lesion_that_grew_as_progression_does_is_to_be_reviewed():
+    lesions = lesion_table()
+    lesions.loc[(lesions["track_id"] == "L003") & (lesions["session_id"] == "ses-04"), "lesion_response"] = "PD"
+    assert "ses-04 L003 grew, +52 % from its smallest" in review(patient(lesions.assign(ld_change_nadir_pct=52.3)))
+    assert "grew," not in review(patient()).replace("targets grew,", "")

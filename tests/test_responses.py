@@ -170,7 +170,13 @@ def test_a_lesion_missed_once_was_no_response(results):
     assert (gap["status"], gap["ld_source"], back["event"]) == ("absent", "probable_miss", "reappeared")
     assert pd.isna(gap["ld_rano_mm"])
     assert gap["flags"] == back["flags"] == "probable_miss"
-    assert results.sessions.loc["sub-07", "ses-02"]["sum_ld_change_baseline_pct"] < -40
+    assert gap["vol_source"] == "probable_miss"
+    assert pd.isna(gap["vol_rano_ml"])
+    visit = results.sessions.loc["sub-07", "ses-02"]
+    assert visit["sum_ld_change_baseline_pct"] < -40, "as it was known then"
+    assert visit["flags"] == "probable_miss"
+    assert visit[["sum_ld_final_mm", "sum_vol_target_final_ml", "total_vol_wl_final_ml"]].isna().all()
+    assert visit["response_volumetric_final"] == "NE"
     patient = results.patients.loc["sub-07"]
     assert (patient["best_response"], patient["progressed"]) == ("SD", False)
 

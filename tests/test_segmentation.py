@@ -688,7 +688,7 @@ def test_propagated_lesions_keep_their_tissue_and_nobody_has_seen_them():
     prior = prior_at((5, 5))
     prior.data[6, 12, 9], prior.data[12:14, 12, 9] = 3, 2
     fused = segmentation.apply_rule(None, None, prior, rule="propagation", touch_mm=3)
-    labels = segmentation.decide_on_grid(fused, prior.grid)
+    labels = segmentation.decide_on_grid(fused, prior.grid)[0]
     assert np.array_equal(labels.data, prior.data)
     networks = {"detection": None, "resegmentation": None}
     pieces, table = segmentation.gather_evidence(labels, fused, networks, limits=LIMITS)
@@ -743,7 +743,7 @@ def test_a_lesion_keeps_place_and_volume_on_an_oblique_anisotropic_grid(spacing)
     centre = np.array([9.3, 14.2, 24.1])
     shape = tuple(int(60 / s) for s in spacing)
     grid = oblique_grid(spacing, shape, (12, 11, 23))
-    labels = segmentation.decide_on_grid(ball_mm(centre, 7), grid)
+    labels = segmentation.decide_on_grid(ball_mm(centre, 7), grid)[0]
     assert labels.data.dtype == np.uint8
     assert labels.grid.matches(grid)
     volume = (labels.data == 1).sum() * grid.voxel_volume_mm3
@@ -755,7 +755,7 @@ def test_a_lesion_keeps_place_and_volume_on_an_oblique_anisotropic_grid(spacing)
 def test_a_lesion_between_the_slices_keeps_the_voxel_at_its_peak():
     grid = Grid((40, 40, 8), np.array([[1, 0, 0, -19.6], [0, 1, 0, -9.7], [0, 0, 6, 5.0], [0, 0, 0, 1]]))
     p = ball_mm((4, 8, 20), 1.2)
-    labels = segmentation.decide_on_grid(p, grid)
+    labels = segmentation.decide_on_grid(p, grid)[0]
     assert (labels.data > 0).sum() == 1
     (index,) = np.argwhere(labels.data == 1)
     assert np.abs(index @ grid.affine[:3, :3].T + grid.affine[:3, 3] - (4, 8, 20)).max() <= 3.01
@@ -765,27 +765,27 @@ def test_whole_lesion_decides_before_its_parts_do():
     p = ball_mm((4, 8, 20), 5)
     core = p.data[..., 1] > 0
     p.data[core] = [0.4, 0.28, 0.0, 0.32]
-    labels = segmentation.decide_on_grid(p, Grid(p.data.shape[:3], p.affine))
+    labels = segmentation.decide_on_grid(p, Grid(p.data.shape[:3], p.affine))[0]
     assert (labels.data[core] == 3).all()
     p.data[core] = [0.3, 0.2, 0.35, 0.15]
-    assert (segmentation.decide_on_grid(p, Grid(p.data.shape[:3], p.affine)).data[core] == 2).all()
+    assert (segmentation.decide_on_grid(p, Grid(p.data.shape[:3], p.affine))[0].data[core] == 2).all()
 
 
 def test_no_lesion_is_no_lesion_and_a_lesion_outside_the_field_of_view_is_no_error():
     empty = ball_mm((4, 8, 20), 0)
     empty.data[..., 0], empty.data[..., 1] = 1, 0
     grid = oblique_grid((1, 1, 2), (30, 30, 20), (400, 0, 0))
-    assert segmentation.decide_on_grid(empty, grid).data.max() == 0
-    assert segmentation.decide_on_grid(ball_mm((4, 8, 20), 5), grid).data.max() == 0
+    assert segmentation.decide_on_grid(empty, grid)[0].data.max() == 0
+    assert segmentation.decide_on_grid(ball_mm((4, 8, 20), 5), grid)[0].data.max() == 0
 
 
 def test_many_lesions_are_decided_as_each_alone():
     grid = oblique_grid((0.8, 1.1, 2.4), (70, 55, 25), (7, 12, 22))
     a, b = ball_mm((0, 5, 20), 4), ball_mm((12, 20, 26), 3, label=3)
     both = Image(np.where(b.data[..., :1] < 1, b.data, a.data), a.affine)
-    alone = np.maximum(segmentation.decide_on_grid(a, grid).data, segmentation.decide_on_grid(b, grid).data)
+    alone = np.maximum(segmentation.decide_on_grid(a, grid)[0].data, segmentation.decide_on_grid(b, grid)[0].data)
     assert set(np.unique(alone)) == {0, 1, 3}
-    assert np.array_equal(segmentation.decide_on_grid(both, grid).data, alone)
+    assert np.array_equal(segmentation.decide_on_grid(both, grid)[0].data, alone)
 
 
 # How sure the networks are
@@ -796,7 +796,7 @@ LIMITS = {"all": 0.5, "detection": 0.7, "resegmentation": 0.8}
 def evidence(detection, known, prior, grid=None, limits=LIMITS):
     """Fuse, decide and gather: the pieces on the grid, and their table."""
     fused = segmentation.fuse(detection, known, prior, touch_mm=3)
-    labels = segmentation.decide_on_grid(fused, grid or Grid(fused.data.shape[:3], fused.affine))
+    labels = segmentation.decide_on_grid(fused, grid or Grid(fused.data.shape[:3], fused.affine))[0]
     networks = {"detection": detection, "resegmentation": known}
     return segmentation.gather_evidence(labels, fused, networks, limits=limits)
 
@@ -837,7 +837,7 @@ def test_every_lesion_voxel_of_the_scans_own_grid_belongs_to_the_piece_it_came_f
     pieces, table = evidence(both, None, None, grid)
     assert table["mean_probability"].between(0.7, 1).all()
     for number, alone in enumerate((a, b), start=1):
-        labels = segmentation.decide_on_grid(alone, grid).data
+        labels = segmentation.decide_on_grid(alone, grid)[0].data
         assert np.array_equal(pieces.data == number, labels > 0)
         assert labels.any()
     # Between thick slices: the one voxel that a vanishing lesion keeps.
@@ -858,7 +858,7 @@ def test_what_only_a_sensitive_reading_sees_is_a_candidate_where_there_is_no_oth
     ):  # fmt: skip
         fused = segmentation.add_candidates(detection, detection, sensitive, level=level)
         assert called(fused) == [(5, 4), *more]
-        labels = segmentation.decide_on_grid(fused, Grid(fused.data.shape[:3], fused.affine))
+        labels = segmentation.decide_on_grid(fused, Grid(fused.data.shape[:3], fused.affine))[0]
         pieces, table = segmentation.gather_evidence(labels, fused, networks, limits=LIMITS)
         assert table["seen_by"].tolist() == ["detection"] + ["sensitive"] * len(more)
         assert table["confidence"].tolist() == ["confirmed"] + ["candidate"] * len(more)

@@ -22,15 +22,15 @@ new_lesion_status mean_probability seen_by confidence region side vol_probabilit
 ld_probability_low_mm ld_probability_high_mm vol_half_voxel_low_ml vol_half_voxel_high_ml ld_half_voxel_low_mm
 ld_half_voxel_high_mm vol_growth_ml_per_30_days vol_doubling_time_days prior_local_therapy flags"""
 SESSIONS = """session_id participant_id days_from_t0 session_role evaluable ne_reason registration_qc
-brain_method brain_volume_ml brain_fit brain_other_volume_ml brain_overlap
-residual_shift_mm baseline_flag n_lesions n_candidates n_targets n_new n_absent n_subthreshold sum_ld_mm
-sum_ld_baseline_mm ref_sum_ld_mm nadir_sum_ld_mm sum_ld_change_baseline_pct sum_ld_change_nadir_pct
-max_lesion_increase_mm sum_vol_target_ml total_vol_wl_ml total_vol_et_ml total_vol_nc_ml total_vol_ed_ml
-edema_unassigned_mm3 sum_ld_final_mm sum_vol_target_final_ml total_vol_wl_final_ml total_vol_et_final_ml
-total_vol_nc_final_ml total_vol_ed_final_ml target_response target_response_continued nontarget_response nt_source
-new_lesion steroid_status clinical_status clinical_assumed response_imaging_prospective response_imaging_final
-response_overall_prospective response_overall_final response_imaging_continued response_overall_continued
-response_volumetric_prospective response_volumetric_final confirmed pd_reason flags"""
+residual_shift_mm brain_method brain_volume_ml brain_fit brain_other_volume_ml brain_overlap baseline_flag n_lesions
+n_candidates n_targets n_new n_absent n_subthreshold sum_ld_mm sum_ld_baseline_mm ref_sum_ld_mm nadir_sum_ld_mm
+sum_ld_change_baseline_pct sum_ld_change_nadir_pct max_lesion_increase_mm sum_vol_target_ml total_vol_wl_ml
+total_vol_et_ml total_vol_nc_ml total_vol_ed_ml edema_unassigned_mm3 sum_ld_final_mm sum_vol_target_final_ml
+total_vol_wl_final_ml total_vol_et_final_ml total_vol_nc_final_ml total_vol_ed_final_ml target_response
+target_response_continued nontarget_response nt_source new_lesion steroid_status clinical_status clinical_assumed
+response_imaging_prospective response_imaging_final response_overall_prospective response_overall_final
+response_imaging_continued response_overall_continued response_volumetric_prospective response_volumetric_final
+confirmed pd_reason flags"""
 PATIENTS = """participant_id n_sessions n_evaluable t0_source baseline_session baseline_flag n_lesions_baseline
 n_targets n_nontargets n_tracks_total n_new_total baseline_sum_ld_mm nadir_sum_ld_mm best_change_ld_pct
 baseline_vol_ml best_change_vol_pct best_response best_response_day best_response_confirmed best_response_volumetric
@@ -46,12 +46,15 @@ SENSITIVITY = """setting value default n_sessions n_sessions_changed n_sessions_
 n_patients_changed n_patients_progression_changed n_tracks_total changes"""
 EVALUATION_SCANS = """method participant_id session_id tissue first known empty truth_mm3 predicted_mm3 dsc ndsc
 voxel_recall voxel_precision hd95_mm n_truth n_predicted f1 tpr fdr n_found sensitivity n_false n_false_10mm3
-dsc_found lesionwise_dsc lesionwise_hd95_mm pq rq sq n_new n_vanished n_vanished_left n_false_vanished"""
+dsc_found lesionwise_dsc lesionwise_hd95_mm lesionwise_dsc_2026 lesionwise_nsd_2026 small_f1_2026 pq rq sq n_new
+n_vanished n_vanished_left n_false_vanished"""
 EVALUATION_LESIONS = """method participant_id session_id lesion first known new volume_mm3 diameter_mm diameter_group
 found dsc ndsc"""
 EVALUATION_PROBABILITIES = """method participant_id session_id first known n_truth auc youden_threshold
 youden_sensitivity youden_specificity threshold threshold_from threshold_dsc threshold_recall threshold_precision
 threshold_sensitivity threshold_n_false threshold_n_false_10mm3"""
+EVALUATION_FROC = """method subset tissue min_mm3 threshold n_scans n_lesions n_found n_false sensitivity false_per_scan
+merging"""
 EVALUATION_SUMMARY = "method subset tissue group score n mean sd"
 EVALUATION_TESTS = "method test against subset tissue group score n statistic p"
 PROMISED = {
@@ -63,6 +66,7 @@ PROMISED = {
     "evaluation_scans": EVALUATION_SCANS,
     "evaluation_lesions": EVALUATION_LESIONS,
     "evaluation_probabilities": EVALUATION_PROBABILITIES,
+    "evaluation_froc": EVALUATION_FROC,
     "evaluation_summary": EVALUATION_SUMMARY,
     "evaluation_tests": EVALUATION_TESTS,
 }
@@ -130,6 +134,13 @@ def test_the_final_table_says_na_true_and_false(tmp_path):
     at = header.index("is_baseline")
     assert (first[at], second[at], last[at]) == ("true", "false", "n/a")
     assert set(last[3:]) == {"n/a"}
+
+
+def test_the_mirror_says_true_and_false_as_r_and_spreadsheets_do(tmp_path):
+    tables.write_csv_mirror(filled("lesions"), tmp_path / "a.csv", "lesions")
+    header, *rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
+    assert [row[header.index("is_baseline")] for row in rows] == ["TRUE", "FALSE", ""]
+    assert pd.read_csv(tmp_path / "a.csv")["is_baseline"].tolist()[:2] == [True, False]
 
 
 def test_the_mirror_has_empty_fields_and_the_same_columns(tmp_path):
@@ -218,14 +229,16 @@ def test_the_dictionary_beside_a_table_describes_every_column(tmp_path, kind, su
     write = tables.write_table if suffix == "tsv" else tables.write_csv_mirror
     write(tables.empty(kind), tmp_path / f"a.{suffix}", kind)
     said = json.loads((tmp_path / "a.json").read_text())
-    assert said == tables.data_dictionary(kind)
+    words = ["true", "false"] if suffix == "tsv" else ["TRUE", "FALSE"]
+    assert said == tables.data_dictionary(kind, booleans=tuple(words))
     assert list(said) == tables.columns(kind)
     for column in tables.KINDS[kind]:
         entry = said[column.name]
         assert entry["Description"].endswith((".", ";", "born later", ")")) or len(entry["Description"]) > 20
-        assert bool({"Levels", "LevelsOfEachPart"} & set(entry)) == (column.dtype == "enum")
+        assert bool({"Levels", "LevelsOfEachPart"} & set(entry)) == (column.dtype in ("enum", "boolean"))
+        assert column.dtype != "boolean" or list(entry["Levels"]) == words
         assert ("LevelsOfEachPart" in entry) == (column.dtype == "enum" and column.many)
-        unit = re.search(r"_(mm3|mm2|mm|ml|pct|days?)$", column.name)
+        unit = re.search(r"_(mm3|mm2|mm|ml|pct|days?)(_per_30_days)?$", column.name)
         units = {"mm3": "mm^3", "mm2": "mm^2", "mm": "mm", "ml": "mL", "pct": "%", "day": "d", "days": "d"}
         if unit:
             assert entry["Units"] == units[unit[1]], column.name

@@ -15,7 +15,7 @@ if sys.version_info[:2] not in ((3, 11), (3, 12)):
     )
 
 from mettrail import cohort as cohorts
-from mettrail import jobs, provenance, results, settings
+from mettrail import drawn, jobs, provenance, results, settings
 from mettrail.errors import InputError
 from mettrail.segmentation import choice, fusion, models, prediction
 from mettrail.segmentation import dataset as datasets
@@ -231,6 +231,13 @@ def of_all(path):
     ]
 
 
+def if_usable(path):
+    """A file of a patient; nothing where no visit is usable."""
+    return lambda wildcards: (
+        path.format(**wildcards) if usable_sessions(wildcards.sub) else []
+    )
+
+
 def usable_sessions(sub):
     """The patient's visits that can be used, in order of time."""
     return [row["ses"] for row in VISITS.get(sub, []) if row["usable"] == "true"]
@@ -356,6 +363,11 @@ def participant(wildcards):
     return PARTICIPANTS[wildcards.sub]
 
 
+def treatments_of(wildcards):
+    """The patient's treatments, as people's table names them: lesions have numbers only after matching."""
+    return FOUND.treatments.get(wildcards.sub, [])
+
+
 # ---------------------------------------------------------------------------------------------------------- provenance
 
 
@@ -385,6 +397,18 @@ def candidate_level(wildcards):
     """From what probability on detection's model calls a candidate; None where it is not asked or does not say."""
     folder = MODELS[wildcards.sub, wildcards.ses].get("detection")
     return folder and prediction.candidate_level(describe_model(folder))
+
+
+def shows_edema(wildcards):
+    """Whether edema can be told at a session: a person has drawn it, or the networks see a sequence that shows it."""
+    row = SESSIONS[wildcards.sub, wildcards.ses]
+    if given_labels(wildcards):
+        return drawn.can_show_edema(config["labels"]["scheme"])
+    folders = MODELS[wildcards.sub, wildcards.ses]
+    run = [
+        describe_model(folders[task]) for task in fusion.NETWORKS if folders.get(task)
+    ]
+    return fusion.show_edema(run, [name for name in SEQUENCES if row[name] != "n/a"])
 
 
 def memory_mb(first):
@@ -436,6 +460,7 @@ if workflow.is_main_process and not OWNER and not FETCHES:
             "code": provenance.project_digest(ROOT),
             "sessions": list(SESSIONS.values()),
             "participants": PARTICIPANTS,
+            "treatments": FOUND.treatments,
         },
         write=WRITES,
     )
@@ -465,6 +490,9 @@ def end_run(succeeded):
     """Say what failed, make it ready to be tried again, and see that the exit status tells."""
     jobs.remove_placeholders(OUT)
     lines = jobs.describe_failures(jobs.read_failures(OUT))
+    said = [sub_file("desc-inputs_problems.tsv").format(sub=sub) for sub in PATIENTS]
+    for line in cohorts.describe_found(said):
+        print(line, file=sys.stderr)
     for line in lines:
         print(line, file=sys.stderr)
     if succeeded and not lines:

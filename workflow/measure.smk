@@ -5,6 +5,8 @@ rule measure:
         mask=rules.strip.output.mask,
         pieces=rules.segment_fuse.output.pieces,
         evidence=rules.segment_fuse.output.evidence,
+        probabilities=rules.segment_fuse.output.probabilities,
+        sidecar=rules.segment_fuse.output.sidecar,
     output:
         labels=ses_file("desc-instances_dseg.nii.gz"),
         table=ses_file("desc-instances_measures.tsv"),

@@ -85,6 +85,7 @@ rule segment_fuse:
         sidecar=ses_file("desc-tissue_dseg.json"),
         pieces=ses_file("desc-pieces_dseg.nii.gz"),
         evidence=ses_file("desc-pieces_dseg.tsv"),
+        probabilities=ses_file("desc-lesion_probseg.nii.gz"),
     log:
         log_file("segment_fuse"),
     benchmark:
@@ -99,6 +100,7 @@ rule segment_fuse:
         fusion=config["segment"]["fusion"],
         confidence=config["segment"]["confidence"],
         candidate_level=candidate_level,
+        shows_edema=shows_edema,
         scheme=config["labels"]["scheme"],
         source=source_digest("segment_fuse.py"),
     script:

@@ -62,6 +62,17 @@ def read_drawn(path: str | Path, scheme: str | Mapping) -> Image:
     return labels
 
 
+def can_show_edema(scheme: str | Mapping) -> bool:
+    """Return whether masks of a scheme have a number for edema; ``instances`` have none.
+
+    Examples
+    --------
+    >>> can_show_edema("brats2023"), can_show_edema("instances")
+    (True, False)
+    """
+    return EDEMA in (read_scheme(scheme) or {}).values()
+
+
 def read_scheme(scheme: str | Mapping) -> dict[int, int] | None:
     """Return which of our labels each number stands for; None where each number is a lesion (``instances``).
 

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from mettrail import evaluation_page, images, metrics, tables
+from mettrail import evaluation_page, figures, images, metrics, tables
 from mettrail.cohort import order_sessions
 from mettrail.errors import InputError
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
 from mettrail.lesions import equivalent_diameter_mm
+from mettrail.metrics import Rules
 
 # What is scored, and the labels it is made of.
 TISSUES = {
@@ -33,8 +34,8 @@ TISSUES = {
 WHOLE = TISSUES["whole"]
 # Which way a score is better, for one-tailed tests.
 HIGHER = (
-    "dsc", "ndsc", "voxel_recall", "voxel_precision", "f1", "tpr", "sensitivity", "dsc_found", "lesionwise_dsc", "pq",
-    "rq", "sq",
+    "dsc", "ndsc", "voxel_recall", "voxel_precision", "f1", "tpr", "sensitivity", "dsc_found", "lesionwise_dsc",
+    "lesionwise_dsc_2026", "lesionwise_nsd_2026", "small_f1_2026", "pq", "rq", "sq",
 )  # fmt: skip
 # Numbers of false lesions mean something in every scan, also in one without any lesion.
 FALSE = ("n_false", "n_false_10mm3", "n_false_vanished")
@@ -280,7 +281,7 @@ def read_lesion_probability(path: Path, truth: Image) -> np.ndarray:
 # --- Scoring one scan ----------------------------------------------------------------------------------------------
 
 
-def score_scan(prediction: Image, visit: Visit) -> list[dict]:
+def score_scan(prediction: Image, visit: Visit, rules: Rules = metrics.RULES) -> list[dict]:
     """Score one scan: a row of the table ``evaluation_scans`` per tissue, but for who and what was scored.
 
     Raises
@@ -296,7 +297,10 @@ def score_scan(prediction: Image, visit: Visit) -> list[dict]:
     for tissue, labels in TISSUES.items():
         found, true = (np.isin(image.data[box], labels) for image in (prediction, visit.truth))
         voxels, lesions = metrics.Voxels.of(found, true), metrics.Lesions.of(found, true)
-        counts, lesionwise = lesions.count(), metrics.score_lesionwise(found, true, affine=grid.affine)
+        overlapping = metrics.Lesions.of(found, true, connectivity=rules.f1_connectivity)
+        counts = overlapping.count(inclusive=rules.f1_inclusive)
+        lesionwise = metrics.score_lesionwise(found, true, affine=grid.affine)
+        since_2026 = metrics.score_lesionwise_2026(found, true, affine=grid.affine, rules=rules)
         distance = metrics.hausdorff95(found, true, spacing_mm=grid.spacing_mm)
         pq, rq, sq = lesions.panoptic_quality()
         of_found = [lesion.dice for lesion in lesions.compare_each() if lesion.both]
@@ -311,18 +315,21 @@ def score_scan(prediction: Image, visit: Visit) -> list[dict]:
                 "voxel_recall": voxels.recall,
                 "voxel_precision": voxels.precision,
                 "hd95_mm": metrics.BRATS_FAR_MM if math.isinf(distance) else distance,
-                "n_truth": counts.n_truth,
-                "n_predicted": counts.n_predicted,
+                "n_truth": len(lesions.found),
+                "n_predicted": len(lesions.false),
                 "f1": counts.f1,
                 "tpr": counts.tpr,
                 "fdr": counts.fdr,
                 "n_found": int(lesions.found.sum()),
-                "sensitivity": lesions.found.mean() if counts.n_truth else None,
+                "sensitivity": lesions.found.mean() if lesions.found.size else None,
                 "n_false": lesions.count_false(),
                 "n_false_10mm3": lesions.count_false(min_voxels=FALSE_MIN_MM3 / grid.voxel_volume_mm3),
                 "dsc_found": float(np.mean(of_found)) if of_found else None,
                 "lesionwise_dsc": lesionwise.dice,
                 "lesionwise_hd95_mm": lesionwise.hd95_mm,
+                "lesionwise_dsc_2026": since_2026.dice,
+                "lesionwise_nsd_2026": since_2026.nsd,
+                "small_f1_2026": since_2026.small_f1,
                 "pq": pq,
                 "rq": rq,
                 "sq": sq,
@@ -408,6 +415,30 @@ def score_probability(probability: np.ndarray, visit: Visit, threshold: Threshol
     }
 
 
+def count_by_threshold(probability: np.ndarray, visit: Visit, rules: Rules = metrics.RULES) -> list[dict]:
+    """Count what one probability map finds and what is false in it, at each threshold.
+
+    Parameters
+    ----------
+    probability, visit
+        As for `score_probability`.
+    rules : Rules
+        With the least volume of a lesion.
+
+    Returns
+    -------
+    list of dict
+        ``threshold`` (falling), ``n_lesions``, ``n_found``, ``n_false``.
+    """
+    inside, true = np.where(visit.brain, probability, 0), np.isin(visit.truth.data, WHOLE) & visit.brain
+    least = rules.froc_min_mm3 / visit.truth.voxel_volume_mm3
+    counted = metrics.count_free_response(inside, true, min_voxels=least)
+    return [
+        {"threshold": threshold, "n_lesions": counted.n_truth, "n_found": int(found), "n_false": int(false)}
+        for threshold, found, false in zip(metrics.FROC_THRESHOLDS, counted.found, counted.false, strict=True)
+    ]
+
+
 def settle_threshold(given: str, *, validation: Sequence[Path] | None, labels: Mapping, desc: str | None) -> Threshold:
     """Take a threshold that is given, or choose it on scans of validation: the mean of their Youden thresholds.
 
@@ -475,8 +506,9 @@ def score_methods(
     probabilities: str | None = None,
     thresholds: Mapping[str, str] | None = None,
     validation: Sequence[Path] | None = None,
+    rules: Rules = metrics.RULES,
     **reading,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Score every method on every labelled session.
 
     Parameters
@@ -494,13 +526,16 @@ def score_methods(
         Name of a method to what `settle_threshold` takes.
     validation : (2,) path, optional
         See `settle_threshold`.
+    rules : Rules
+        What is done in more than one way.
     **reading
         See `read_visits`.
 
     Returns
     -------
-    scans, lesions, probabilities : DataFrame
-        See the columns of ``evaluation_scans``, ``evaluation_lesions``, ``evaluation_probabilities``.
+    scans, lesions, probabilities, froc : DataFrame
+        See the columns of ``evaluation_scans``, ``evaluation_lesions``, ``evaluation_probabilities``,
+        ``evaluation_froc``.
     """
     truths = find_maps(labels)
     predictions = {
@@ -523,12 +558,12 @@ def score_methods(
             expected="methods with *_probseg.nii.gz beside their label maps, and --masks",
             advice="Add them, or leave the threshold out.",
         )
-    scans, lesions, scored = [], [], []
+    scans, lesions, scored, by_threshold = [], [], [], []
     for visit in read_visits(truths, **reading):
         key = visit.sub, visit.ses
         for name, files in predictions.items():
             predicted = images.read_labels(files[key], images.TISSUE_LABELS)
-            rows = score_scan(predicted, visit)
+            rows = score_scan(predicted, visit, rules)
             n_new = next(row["n_new"] for row in rows if row["tissue"] == "whole")
             about = {
                 "method": name,
@@ -542,8 +577,36 @@ def score_methods(
             if key in maps.get(name, {}):
                 probability = read_lesion_probability(maps[name][key], visit.truth)
                 scored.append(about | score_probability(probability, visit, settled.get(name)))
-    kinds = ("evaluation_scans", "evaluation_lesions", "evaluation_probabilities")
-    return tuple(tables.make_table(rows, kind) for rows, kind in zip((scans, lesions, scored), kinds, strict=True))
+                by_threshold += [about | row for row in count_by_threshold(probability, visit, rules)]
+    return (
+        tables.make_table(scans, "evaluation_scans"),
+        tables.make_table(lesions, "evaluation_lesions"),
+        tables.make_table(scored, "evaluation_probabilities"),
+        pool_by_threshold(pd.DataFrame(by_threshold), rules),
+    )
+
+
+def pool_by_threshold(by_threshold: pd.DataFrame, rules: Rules = metrics.RULES) -> pd.DataFrame:
+    """Return free-response curves, all scans of a subset together: the table ``evaluation_froc``.
+
+    Parameters
+    ----------
+    by_threshold : DataFrame
+        Rows of `count_by_threshold` with whose they are.
+    rules : Rules
+        With the least volume of a lesion.
+    """
+    rows = []
+    for subset in SUBSETS if len(by_threshold) else ():
+        for method, part in in_subset(by_threshold, subset).groupby("method", sort=False):
+            by = part.groupby("threshold")[["n_lesions", "n_found", "n_false"]]
+            curve = by.sum().assign(n_scans=by.size()).sort_index(ascending=False).reset_index()
+            curve["sensitivity"] = (curve["n_found"] / curve["n_lesions"]).where(curve["n_lesions"] > 0)
+            curve["false_per_scan"] = curve["n_false"] / curve["n_scans"]
+            curve["merging"] = curve.index > curve["n_false"][::-1].idxmax()
+            about = {"method": method, "subset": subset, "tissue": "whole", "min_mm3": rules.froc_min_mm3}
+            rows += curve.assign(**about).to_dict("records")
+    return tables.make_table(rows, "evaluation_froc")
 
 
 def in_subset(table: pd.DataFrame, subset: str) -> pd.DataFrame:
@@ -563,7 +626,9 @@ def group_of_number(n_lesions: pd.Series) -> pd.Series:
     return pd.cut(n_lesions.astype(float), [0, 3, 10, math.inf], labels=list(metrics.LESION_GROUPS)).astype(object)
 
 
-def summarise(scans: pd.DataFrame, lesions: pd.DataFrame, probabilities: pd.DataFrame) -> pd.DataFrame:
+def summarise(
+    scans: pd.DataFrame, lesions: pd.DataFrame, probabilities: pd.DataFrame, froc: pd.DataFrame
+) -> pd.DataFrame:
     """Return means by method, subset, tissue and group: the table ``evaluation_summary``."""
     rows = []
     for subset in SUBSETS:
@@ -587,6 +652,15 @@ def summarise(scans: pd.DataFrame, lesions: pd.DataFrame, probabilities: pd.Data
             rows += _means(group, about | {"method": method}, PROBABILITY_SCORES)
             for number, part in group.groupby(group_of_number(group["n_truth"])):
                 rows += _means(part, about | {"method": method, "group": number}, PROBABILITY_SCORES)
+    for (method, subset), curve in froc[~froc["merging"]].groupby(["method", "subset"], sort=False):
+        rates = metrics.sensitivity_at(curve["sensitivity"], curve["false_per_scan"])
+        about = {"method": method, "subset": subset, "tissue": "whole", "group": "all", "sd": None}
+        about |= {"n": curve["n_lesions"].iloc[0]}
+        rows += [
+            about | {"score": f"froc_sensitivity_{rate:g}", "mean": value}
+            for rate, value in zip(metrics.FROC_RATES, rates, strict=True)
+        ]
+        rows.append(about | {"score": "froc_sensitivity", "mean": float(np.mean(rates))})
     return tables.make_table(rows, "evaluation_summary")
 
 
@@ -675,30 +749,33 @@ def correlate_size(lesions: pd.DataFrame) -> list[dict]:
 
 
 def evaluate(methods: Mapping[str, Path], labels: Path, out: Path, *, reference: str | None, **settings) -> None:
-    """Score methods and write ``scans``, ``lesions``, ``probabilities``, ``summary``, ``tests`` (CSV, JSON) and a page.
+    """Score methods and write their tables (CSV and JSON), a picture and a page.
 
     Parameters
     ----------
     methods, labels, **settings
         As for `score_methods`.
     out : path
-        Folder of the tables and of ``evaluation.md``, made when missing.
+        Folder of ``scans``, ``lesions``, ``probabilities``, ``froc``, ``summary``, ``tests``, of ``froc.svg`` and of
+        ``evaluation.md``, made when missing.
     reference : str or None
         The method that the others are tested against; the last one if not given.
     """
     reference = reference or list(methods)[-1]
-    scans, lesions, probabilities = score_methods(methods, labels, **settings)
+    scans, lesions, probabilities, froc = score_methods(methods, labels, **settings)
     tests = [*compare_methods(scans, reference), *compare_numbers(scans, probabilities), *correlate_size(lesions)]
     written = {
         "scans": scans,
         "lesions": lesions,
         "probabilities": probabilities,
-        "summary": summarise(scans, lesions, probabilities),
+        "froc": froc,
+        "summary": summarise(scans, lesions, probabilities, froc),
         "tests": tables.make_table(tests, "evaluation_tests"),
     }
     out = Path(out)
     for name, table in written.items():
         tables.write_csv_mirror(table, out / f"{name}.csv", f"evaluation_{name}")
+    figures.draw_froc(froc[(froc["subset"] == "all") & ~froc["merging"]], out / "froc.svg")
     page = evaluation_page.make_page(written, methods, labels, reference=reference, settings=settings)
     (out / "evaluation.md").write_text(page, encoding="utf-8")
 

@@ -77,7 +77,8 @@ def make_page(
     Parameters
     ----------
     written : mapping of name to DataFrame
-        ``scans``, ``lesions``, ``probabilities``, ``summary``, ``tests``, as `evaluation.evaluate` writes them.
+        ``scans``, ``lesions``, ``probabilities``, ``froc``, ``summary``, ``tests``, as `evaluation.evaluate` writes
+        them, with ``froc.svg`` beside.
     methods, labels, reference, settings
         What was scored, against what, and how.
 
@@ -86,17 +87,19 @@ def make_page(
     str
         Markdown.
     """
-    scores, names = Scores(written), list(methods)
+    scores, names, rules = Scores(written), list(methods), settings.get("rules", metrics.RULES)
     sections = [
         _what(written, methods, labels, settings),
-        _segmentation(scores, names, reference, settings),
+        _segmentation(scores, names, reference, settings, rules),
         _size(scores, names),
         _detection(scores, names),
         _diameters(scores, names),
         _vanished(scores, names, written["scans"], settings),
         _brats(scores, names),
+        _brats_2026(scores, names, rules),
         _panoptic(scores, names),
         _numbers(scores, names, written["probabilities"], settings),
+        _froc(scores, names, written["froc"], settings, rules),
     ]
     return "\n".join(sections)
 
@@ -132,7 +135,7 @@ def _has_priors(settings):
     return bool(settings.get("priors") or settings.get("aligned"))
 
 
-def _segmentation(scores, names, reference, settings):
+def _segmentation(scores, names, reference, settings, rules):
     better = (
         f" \\* better than {reference}: paired one-tailed t-test over patients, p < {ALPHA}, not corrected for the "
         "number of tests."
@@ -141,7 +144,9 @@ def _segmentation(scores, names, reference, settings):
     )
     text = [
         "## Segmentation and detection by label\n",
-        f"As tables 2 and 3 of Andrearczyk et al. 2024: lesions overlap by an IoU over 25 %.{better}\n",
+        "As tables 2 and 3 of Andrearczyk et al. 2024: lesions overlap by an IoU "
+        f"{'of 25 % or more' if rules.f1_inclusive else 'over 25 %'}, and are {rules.f1_connectivity}-connected here."
+        f"{better}\n",
     ]
     columns = {"dsc": "DSC ↑", "ndsc": "nDSC ↑", "f1": "F1 ↑", "tpr": "TPR ↑", "fdr": "FDR ↓"}
     for subset, title in SUBSETS.items():
@@ -244,9 +249,33 @@ def _brats(scores, names):
         for name in names
     ]
     return (
-        "## BraTS-METS\n\nAs table 2 of Sadegheih and Merhof 2024, by the rules of the challenge of 2023: "
+        "## BraTS-METS 2023\n\nAs table 2 of Sadegheih and Merhof 2024, by the rules of the challenge of 2023: "
         "what is missed or made up is 374 mm away.\n\n"
         + table(["region", "method", "scans", *(title for title, _ in scores_of.values())], rows, text=2)
+    )
+
+
+def _brats_2026(scores, names, rules):
+    rows = []
+    for tissue, region in REGIONS.items():
+        for name in names:
+            row = [region, name]
+            for scored in (("lesionwise_dsc_2026", "lesionwise_nsd_2026"), ("small_f1_2026",)):
+                row.append(scores.mean(name, "all", tissue, "all", scored[0])[0])
+                row += [scores.cell(name, "all", tissue, "all", score) for score in scored]
+            rows.append(row)
+    large = f"{rules.brats_large_mm3:g} mm³"
+    return (
+        "## BraTS-METS 2026\n\nBy the rules of the challenge's package (brats-evaluation 0.0.10): lesions are matched "
+        f"one to one. DSC and NSD (tolerance: a voxel) are means over true lesions from {large} on and all false "
+        "lesions, in scans with such a true lesion; F1 is of smaller true lesions, found from a Dice of "
+        f"{rules.brats_min_dice:g} on, and of all false lesions, in scans with such a true lesion. False lesions in "
+        "scans without a true one count in neither.\n\n"
+        + table(
+            ["region", "method", "scans", "lesion-wise DSC ↑", "lesion-wise NSD ↑", "scans", "F1 of small lesions ↑"],
+            rows,
+            text=2,
+        )
     )
 
 
@@ -314,6 +343,42 @@ def _numbers(scores, names, probabilities, settings):
             },
         ),
     ]
+    return "\n".join(text)
+
+
+def _froc(scores, names, froc, settings, rules):
+    title = "## Free-response ROC\n"
+    drawn = [name for name in names if name in set(froc["method"])]
+    if not drawn:
+        why = "no method has a probability map" if settings.get("masks") else "they need brain masks (`--masks`)"
+        return f"{title}\nNo curves: {why}.\n"
+    least = f" of {rules.froc_min_mm3:g} mm³ or more" if rules.froc_min_mm3 else ""
+    rows = []
+    for subset, about in SUBSETS.items():
+        for name in drawn:
+            curve = froc[(froc["method"] == name) & (froc["subset"] == subset)]
+            if len(curve):
+                scored = [f"froc_sensitivity_{rate:g}" for rate in metrics.FROC_RATES] + ["froc_sensitivity"]
+                cells = [show(scores.mean(name, subset, "whole", "all", score)[1]) for score in scored]
+                rows.append([about, name, *curve[["n_scans", "n_lesions"]].iloc[0], *cells])
+    rates = [f"1/{round(1 / rate)}" if rate < 1 else f"{rate:g}" for rate in metrics.FROC_RATES]
+    lacking = [name for name in names if name not in drawn]
+    text = [
+        title,
+        f"Sensitivity for whole lesions{least} over false lesions per scan, as the threshold on the probability falls "
+        "(Bunch et al. 1977), inside the brain mask. As above, one voxel in common is enough: a true lesion is found "
+        "where a connected component at or above the threshold touches it, and a component that touches none is false. "
+        "Scans without a lesion count in false lesions per scan; scans without a probability map do not count.\n",
+        "![Sensitivity over false lesions per scan, by method](froc.svg)\n",
+        "Highest sensitivity at no more than so many false lesions per scan, and the mean of these (as LUNA16, Setio "
+        "et al. 2017). A curve ends at the threshold with the most false lesions: below it components merge, until one "
+        "that fills the brain finds everything.\n",
+        table(["scans", "method", "n", "lesions", *rates, "mean"], rows, text=2),
+        "**No threshold may be chosen from this curve and then be scored on the same scans.** Choose it on others "
+        "(`--threshold-from`, `--validation`).\n",
+    ]
+    if lacking:
+        text.append(f"No probability maps, hence no curve: {', '.join(lacking)}.\n")
     return "\n".join(text)
 
 

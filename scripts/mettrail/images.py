@@ -35,6 +35,8 @@ MAX_COMPRESSION = 1100
 # Interpolation rings: a few voxels lie a little below 0. More or deeper ones are tissue (see `require_magnitudes`).
 RINGING = 0.2
 MAX_NEGATIVE = 0.01
+# Relative error of a determinant whose affine was stored in single precision: 1.1e-7 at most in 20,000 random ones.
+_SINGLE_PRECISION = 2e-7
 _KINDS = {
     length.to_bytes(4, order): (kind, {"little": "<", "big": ">"}[order])
     for length, kind in ((348, nib.Nifti1Header), (540, nib.Nifti2Header))
@@ -56,8 +58,8 @@ class Grid:
 
     @property
     def voxel_volume_mm3(self) -> float:
-        """Volume of one voxel, mm3: the determinant, right for oblique grids too."""
-        return float(abs(np.linalg.det(self.affine[:3, :3])))
+        """Volume of one voxel, mm3; see `voxel_volume_mm3`."""
+        return voxel_volume_mm3(self.affine)
 
     def matches(self, other: Grid) -> bool:
         """Whether both grids are the same voxels at the same places."""
@@ -112,6 +114,22 @@ class Image:
     def like(self, data: np.ndarray) -> Image:
         """Return other data on this image's grid."""
         return Image(data, self.affine)
+
+
+def voxel_volume_mm3(affine: np.ndarray) -> float:
+    """Return the volume of one voxel of a (4, 4) affine, mm3: the determinant, right for oblique grids too.
+
+    Files hold affines in single precision: 1 mm3 comes out as 0.99999998, and 31510 such voxels as 31509.999 mm3. The
+    shortest number that single precision cannot tell from the determinant is what was meant.
+
+    Examples
+    --------
+    >>> voxel_volume_mm3(np.diag([0.9, 0.9, 3, 1]).astype(np.float32))
+    2.43
+    """
+    exact = float(abs(np.linalg.det(np.asarray(affine, float)[:3, :3])))
+    shorter = (float(f"{exact:.{figures}g}") for figures in range(1, 17))
+    return next((volume for volume in shorter if abs(volume - exact) <= _SINGLE_PRECISION * exact), exact)
 
 
 def read_image(path: str | Path) -> Image:

@@ -7,6 +7,7 @@ that the order in which a file stores its voxels changes no number and no tie.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import cc3d
 import nibabel as nib
@@ -17,8 +18,9 @@ from scipy.spatial import ConvexHull, QhullError, cKDTree
 from scipy.spatial.distance import pdist
 from skimage.measure import marching_cubes, mesh_surface_area
 
+from mettrail import sidecars, tables
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.images import EDEMA, ENHANCING, NECROSIS
+from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image, read_labels, read_probabilities, voxel_volume_mm3
 
 # Comparisons are made on unrounded values; this absorbs the last digits of the arithmetic (mm, mm2 or mm3).
 TOLERANCE = 1e-6
@@ -36,8 +38,21 @@ PROBES = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
 # Who may have seen a lesion; of several, the first says it.
 SEEN_BY = ("manual", "both", "detection", "resegmentation", "propagation", "sensitive")
 
+# What `read_evidence` reads, by the names of rules' inputs.
+EVIDENCE = ("pieces", "evidence", "probabilities", "sidecar")
+
 # Both ends of the longest diameter, RAS mm.
 ENDPOINTS = tuple(f"ld_p{end}_{axis}_mm" for end in (1, 2) for axis in "xyz")
+
+# What volume and longest diameter are if the edge lay elsewhere: by the doubt of the segmentation, by half a voxel.
+VOLUME_BANDS = tuple(f"vol_{by}_{end}_ml" for by in ("probability", "half_voxel") for end in ("low", "high"))
+DIAMETER_BANDS = tuple(f"ld_{by}_{end}_mm" for by in ("probability", "half_voxel") for end in ("low", "high"))
+# Networks call a lesion from 0.5 on; the contours halfway to certainty, either way, are their own doubt about its edge.
+SURE, DOUBTFUL = 0.75, 0.25
+# What is farther from a lesion than this is not its edge, however doubtful it is.
+DOUBT_REACH_MM = 5.0
+# Room around a lesion in which its edge may move by half a voxel, and so may its neighbours'.
+MARGIN_VOX = 2
 
 INSTANCE_COLUMNS = {
     "instance": "Int64",
@@ -73,6 +88,7 @@ INSTANCE_COLUMNS = {
     "mean_probability": "float64",
     "seen_by": "str",
     "confidence": "str",
+    **dict.fromkeys((*VOLUME_BANDS, *DIAMETER_BANDS), "float64"),
     "flags": "str",
 }
 
@@ -87,10 +103,27 @@ class Evidence:
         Number of the piece each lesion voxel belongs to, on the scan's own grid.
     table : DataFrame
         ``index``, ``mean_probability``, ``seen_by``, ``confidence`` of each piece.
+    whole : (X, Y, Z) float, optional
+        Probability of whole lesion on the scan's own grid; without it the bounds by probability are missing.
+    shows_edema : bool
+        Whether edema could be told: a person drew it, or the networks saw FLAIR or T2w. On T1w alone with contrast
+        agent its label is a guess, and its volumes are missing.
     """
 
     pieces: np.ndarray
     table: pd.DataFrame
+    whole: np.ndarray | None = None
+    shows_edema: bool = True
+
+
+def read_evidence(pieces: Path, table: Path, probabilities: Path, sidecar: Path) -> Evidence:
+    """Read what the segmentation has left beside the tissue labels of a scan."""
+    return Evidence(
+        read_labels(pieces).data,
+        tables.read_tsv(table),
+        read_probabilities(probabilities).data,
+        sidecars.read_json(sidecar)["ShowsEdema"],
+    )
 
 
 def find_instances(
@@ -153,7 +186,7 @@ def find_instances(
         )
     ornt, world, labels = to_ras_order(affine, tissue)
     spacing = np.linalg.norm(world[:3, :3], axis=0)
-    voxel_mm3 = abs(np.linalg.det(world[:3, :3]))
+    voxel_mm3 = voxel_volume_mm3(world)
     out = np.zeros(labels.shape, np.int32)
     whole = (labels == ENHANCING) | (labels == NECROSIS)
     if not whole.any():
@@ -214,6 +247,13 @@ def measure_instances(
     for gaps of `chord_gap_vox` pixels; the perpendicular crosses the longest diameter in the same slice, as RANO-BM
     (Lin et al. 2015) and RECIST 1.1 read them. Mesh quantities follow the IBSI; volumes count voxels.
 
+    How far both would move with the edge is said twice. ``probability``: at the contours 0.75 and 0.25 of the networks'
+    probability of whole lesion, where they and nobody else saw the lesion. ``half_voxel``: with the edge half a voxel
+    further in or out along each axis, as voxels in halves tell (a box of 10x5x2 voxels has 9x4x1 left, and gains half a
+    voxel at each face; of a sphere of 5 voxels radius volumes come out 5 % of its own too small and 2 % too large). No
+    other lesion is entered; what lies between two is the nearer one's. Diameters are those on the slice of `ld_mm`, the
+    edge moved within the slice.
+
     Parameters
     ----------
     instances : (X, Y, Z) int
@@ -225,7 +265,7 @@ def measure_instances(
     brain : (X, Y, Z) bool, optional
         Without it `border_distance_mm` is missing and only the edge of the image is a border.
     evidence : Evidence, optional
-        Without it `mean_probability`, `seen_by` and `confidence` are missing.
+        Without it `mean_probability`, `seen_by`, `confidence` and the bounds by probability are missing.
     chord_gap_vox : float
         Longest way a diameter may go outside the lesion, in pixels of the coarser side.
     edema_max_mm : float
@@ -238,16 +278,21 @@ def measure_instances(
     table : DataFrame
         `INSTANCE_COLUMNS`, one row per lesion by number. `ld_slice` counts from 0 along the file's own slice axis.
     session : dict
-        ``edema_unassigned_mm3``; ``n_subthreshold``, all components too small to start a track (those a track takes
-        up are taken off by `matching.count_subthreshold`); ``slice_spacing_mm``.
+        ``edema_unassigned_mm3`` (None where edema could not be told); ``n_subthreshold``, all components too small to
+        start a track (those a track takes up are taken off by the matching); ``slice_spacing_mm``.
 
     Raises
     ------
     GridMismatchError
         Arrays of different shapes.
     """
-    of_pieces = None if evidence is None else evidence.pieces
-    for name, other in (("tissue labels", tissue), ("brain mask", brain), ("pieces", of_pieces)):
+    of_pieces, whole_probability = (None, None) if evidence is None else (evidence.pieces, evidence.whole)
+    for name, other in (
+        ("tissue labels", tissue),
+        ("brain mask", brain),
+        ("pieces", of_pieces),
+        ("probabilities", whole_probability),
+    ):
         if other is not None and other.shape != instances.shape:
             raise GridMismatchError(
                 f"lesions and {name}",
@@ -257,14 +302,24 @@ def measure_instances(
                 reason="grid_mismatch",
             )
     sure = {} if evidence is None else _evidence_of(instances, evidence)
-    ornt, world, instances, tissue, *rest = to_ras_order(affine, instances, tissue, *([] if brain is None else [brain]))
-    brain = rest[0].astype(bool) if rest else None
+    # Masks drawn by people and lesions carried over have no doubt of their own.
+    by_networks = {number for number, said in sure.items() if said["seen_by"] not in (None, "manual", "propagation")}
+    optional = {"brain": brain, "whole": whole_probability if by_networks else None}
+    given = {name: array for name, array in optional.items() if array is not None}
+    ornt, world, instances, tissue, *turned = to_ras_order(affine, instances, tissue, *given.values())
+    optional |= dict(zip(given, turned))
+    brain = None if brain is None else optional["brain"].astype(bool)
     view = _AxialView.of(world, ornt, instances.shape)
-    voxel_mm3 = abs(np.linalg.det(world[:3, :3]))
+    voxel_mm3 = voxel_volume_mm3(world)
     size = int(instances.max(initial=0)) + 1
     whole = (tissue == ENHANCING) | (tissue == NECROSIS)
 
-    edema, unassigned = _count_edema(instances, tissue == EDEMA, size, view.spacing_mm, edema_max_mm)
+    edema, unassigned = np.full(size, np.nan), None
+    if evidence is None or evidence.shows_edema:
+        edema, unassigned = _count_edema(instances, tissue == EDEMA, size, view.spacing_mm, edema_max_mm)
+    doubt = None
+    if optional["whole"] is not None:
+        doubt = _Doubt.of(np.where(whole, instances, 0), optional["whole"], view.spacing_mm)
     border = _border_distances(instances, brain, view.spacing_mm)
     rows = []
     boxes = ndimage.find_objects(instances)
@@ -305,6 +360,10 @@ def measure_instances(
             **_measure_mesh(mask, view.spacing_mm),
             **view.measure(mask, origin, chord_gap_vox),
         }
+        around = _crop_around(instances, whole, box)
+        row |= view.half_voxel_bounds(around, number, origin, row, chord_gap_vox)
+        if doubt is not None and number in by_networks:
+            row |= view.probability_bounds(doubt, number, row, chord_gap_vox)
         flags = [
             ("nonconvex", row["ld_feret_mm"] - row["ld_mm"] > max(view.in_plane_mm) + TOLERANCE),
             ("oblique", view.tilt_deg > MAX_TILT_DEG + TOLERANCE),
@@ -320,11 +379,31 @@ def measure_instances(
     left_out = whole & (instances == 0)
     n_dropped = int(cc3d.connected_components(left_out, connectivity=26).max()) if left_out.any() else 0
     session = {
-        "edema_unassigned_mm3": float(unassigned * voxel_mm3),
+        "edema_unassigned_mm3": None if unassigned is None else float(unassigned * voxel_mm3),
         "n_subthreshold": n_dropped + int(table["below_birth"].sum()),
         "slice_spacing_mm": view.slice_spacing_mm,
     }
     return table, session
+
+
+def longest_diameter_mm(voxels: np.ndarray, image: Image, *, chord_gap_vox: float) -> float:
+    """Return the longest diameter of a mask on the slices nearest to axial, as `measure_instances` reads it.
+
+    Parameters
+    ----------
+    voxels : (n, 3) int
+        Of the mask, on the image's grid.
+    image : Image
+        Gives the grid.
+    chord_gap_vox : float
+    """
+    low = voxels.min(0)
+    mask = np.zeros(np.ptp(voxels, axis=0) + 1, bool)
+    mask[tuple((voxels - low).T)] = True
+    box = np.array(image.affine, float)
+    box[:3, 3] += box[:3, :3] @ low
+    ornt, world, mask = to_ras_order(box, mask)
+    return _AxialView.of(world, ornt, mask.shape).measure(mask, np.zeros(3, int), chord_gap_vox)["ld_mm"]
 
 
 def join_evidence(parts: pd.DataFrame, n_voxels: np.ndarray) -> dict:
@@ -545,6 +624,144 @@ class _AxialView:
             "extent_z_mm": len(levels) * self.slice_spacing_mm,
             "slice_spacing_mm": self.slice_spacing_mm,
         }
+
+    def half_voxel_bounds(
+        self, labels: np.ndarray, number: int, origin: np.ndarray, row: dict, chord_gap_vox: float
+    ) -> dict:
+        """Return volume and longest diameter with the edge half a voxel further in, and further out.
+
+        Parameters
+        ----------
+        labels : (X, Y, Z) int
+            From `_crop_around` the box of this lesion, which starts at voxel `origin`.
+        row : dict
+            What `measure` has found.
+        """
+        volumes = [n * voxel_volume_mm3(self.world) / 1000 for n in _half_voxel_volumes(labels, number)]
+        level = self._level(row) - origin[self.axis] + MARGIN_VOX
+        flat = np.take(labels, level, axis=self.axis)
+        mask = np.repeat(np.repeat(ndimage.binary_fill_holes(flat == number), 2, 0), 2, 1)
+        other = np.repeat(np.repeat((flat > 0) & (flat != number), 2, 0), 2, 1)
+        pixel, gap = self.in_plane_mm / 2, chord_gap_vox * max(self.in_plane_mm)
+        # Either end of the diameter comes in by a pixel's diagonal at most, unless the lesion falls apart.
+        low = ndimage.binary_erosion(mask)
+        near = row["ld_mm"] - 2 * np.hypot(*self.in_plane_mm)
+        low_mm = _longest_mm(low, pixel, gap, near) or _longest_mm(low, pixel, gap, 0)
+        high_mm = _longest_mm(ndimage.binary_dilation(mask) & ~other, pixel, gap, row["ld_mm"])
+        return {
+            "vol_half_voxel_low_ml": volumes[0],
+            "vol_half_voxel_high_ml": volumes[1],
+            "ld_half_voxel_low_mm": low_mm,
+            "ld_half_voxel_high_mm": max(high_mm, row["ld_mm"]),
+        }
+
+    def probability_bounds(self, doubt: _Doubt, number: int, row: dict, chord_gap_vox: float) -> dict:
+        """Return volume and longest diameter at the contours of 0.75 and 0.25."""
+        low, high = doubt.masks(number)
+        level = self._level(row) - doubt.boxes[number - 1][self.axis].start
+        gap = chord_gap_vox * max(self.in_plane_mm)
+        flat = [ndimage.binary_fill_holes(np.take(mask, level, axis=self.axis)) for mask in (low, high)]
+        high_mm = _longest_mm(flat[1], self.in_plane_mm, gap, row["ld_mm"])
+        return {
+            "vol_probability_low_ml": int(low.sum()) * voxel_volume_mm3(self.world) / 1000,
+            "vol_probability_high_ml": int(high.sum()) * voxel_volume_mm3(self.world) / 1000,
+            "ld_probability_low_mm": min(_longest_mm(flat[0], self.in_plane_mm, gap, 0), row["ld_mm"]),
+            "ld_probability_high_mm": max(high_mm, row["ld_mm"]),
+        }
+
+    def _level(self, row: dict) -> int:
+        """Return the slice of the longest diameter, counted in RAS order."""
+        return self.n_slices - 1 - row["ld_slice"] if self.stored_reversed else row["ld_slice"]
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """Lesions by how sure the networks are of each voxel, in an array of RAS order.
+
+    Parameters
+    ----------
+    grown : (X, Y, Z) int
+        Lesions with what around them is at least `DOUBTFUL`, the nearest lesion's and connected with it.
+    sure : (X, Y, Z) bool
+        At least `SURE`.
+    instances : (X, Y, Z) int
+    boxes : list of (slice, slice, slice)
+        Of each number in `grown`.
+    """
+
+    grown: np.ndarray
+    sure: np.ndarray
+    instances: np.ndarray
+    boxes: list
+
+    @classmethod
+    def of(cls, instances: np.ndarray, whole: np.ndarray, spacing_mm: np.ndarray) -> _Doubt:
+        grown = instances.astype(np.int32)
+        voxels = np.argwhere((whole >= DOUBTFUL) & (instances == 0))
+        surface = _surface_voxels(instances > 0)
+        if len(voxels) and len(surface):
+            reach = DOUBT_REACH_MM + TOLERANCE
+            distance, nearest = cKDTree(surface * spacing_mm).query(voxels * spacing_mm, distance_upper_bound=reach)
+            near = np.isfinite(distance)
+            grown[tuple(voxels[near].T)] = instances[tuple(surface[nearest[near]].T)]
+        box = ndimage.find_objects((grown > 0).astype(np.uint8))[0]
+        # One voxel of margin: cc3d counts wrongly how many components an array without any may hold.
+        pieces = cc3d.connected_components(np.pad(grown[box], 1), connectivity=26)[1:-1, 1:-1, 1:-1]
+        reached = np.zeros(int(pieces.max()) + 1, bool)
+        reached[pieces[instances[box] > 0]] = True
+        grown[box] *= reached[pieces]
+        return cls(grown, whole >= SURE, instances, ndimage.find_objects(grown))
+
+    def masks(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lesion inside the inner contour, and inside the outer one, in its box."""
+        box = self.boxes[number - 1]
+        return (self.instances[box] == number) & self.sure[box], self.grown[box] == number
+
+
+def _longest_mm(mask: np.ndarray, spacing_mm: np.ndarray, gap_mm: float, at_least_mm: float) -> float:
+    """Longest diameter of a slice, mm; 0 where there is none so long."""
+    if not mask.any():
+        return 0.0
+    return longest_diameters(mask, spacing_mm=spacing_mm, gap_mm=gap_mm, at_least_mm=at_least_mm)[0]
+
+
+def _crop_around(instances: np.ndarray, whole: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
+    """Return lesions in a box and `MARGIN_VOX` around it, none beyond the image."""
+    wider = tuple(slice(max(s.start - MARGIN_VOX, 0), s.stop + MARGIN_VOX) for s in box)
+    beyond = [
+        (max(MARGIN_VOX - s.start, 0), max(s.stop + MARGIN_VOX - n, 0))
+        for s, n in zip(box, instances.shape, strict=True)
+    ]
+    return np.pad(np.where(whole[wider], instances[wider], 0), beyond)
+
+
+def _half_voxel_volumes(labels: np.ndarray, number: int) -> tuple[float, float]:
+    """Voxels of a lesion whose edge lies half a voxel further in, and further out; `labels` as from `_crop_around`.
+
+    Each voxel has eight octants, each of which meets three neighbours across faces. An octant of the lesion is lost
+    where one of the three is outside; one outside is gained where one of the three is in the lesion, if it is no other
+    lesion's and no larger one gains it.
+    """
+    mask, larger = labels == number, (labels > 0) & (labels < number)
+    inner = (slice(1, -1),) * 3
+    here, free = mask[inner], labels[inner] == 0
+    beside, beside_larger = _across_faces(mask), _across_faces(larger) if larger.any() else None
+    lost = gained = 0
+    for x, y, z in np.ndindex(2, 2, 2):
+        lost += np.count_nonzero(here & ~(beside[0][x] & beside[1][y] & beside[2][z]))
+        taken = free & (beside[0][x] | beside[1][y] | beside[2][z])
+        if beside_larger is not None:
+            taken &= ~(beside_larger[0][x] | beside_larger[1][y] | beside_larger[2][z])
+        gained += np.count_nonzero(taken)
+    n_voxels = np.count_nonzero(here)
+    return n_voxels - lost / 8, n_voxels + gained / 8
+
+
+def _across_faces(mask: np.ndarray) -> list[list[np.ndarray]]:
+    """Return what lies before and behind each inner voxel along each axis."""
+    inner = [slice(1, -1)] * 3
+    steps = (slice(0, -2), slice(2, None))
+    return [[mask[(*inner[:axis], step, *inner[axis + 1 :])] for step in steps] for axis in range(3)]
 
 
 def _bad_setting(what, found, expected) -> InputError:

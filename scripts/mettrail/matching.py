@@ -8,13 +8,15 @@ and never changed afterwards. So a visit that is appended renumbers nothing.
 A registry is plain JSON:
 
 ==================  ==================================================================================================
-format              2
+format              3
 participant_id      sub-…
 session_id, days    the visit it was made at; days as the cohort table has them, or null
 reference           the visit in whose space lesions are compared: ``session_id``, ``shape`` and ``affine`` of its grid
 session             facts about the visit: ``evaluable``, ``ne_reason``, ``registration_qc``, ``edema_unassigned_mm3``,
                     ``n_subthreshold``, ``slice_spacing_mm`` …
 sessions            all visits so far, in order: ``session_id``, ``days``, ``evaluable``
+residual            shift of this visit against the others that was undone: ``matrix`` (points of the reference space
+                    to where registration put them) and ``shift_mm``; null where the lesions say nothing
 config_hash         settings it was made with
 version             of mettrail
 tracks              one per lesion, in order of their numbers (below)
@@ -34,6 +36,7 @@ footprint           all voxels it ever had
 volume_mm3, ld_mm   when last seen, as measured on the scan; the longest diameter is that of its largest piece
 n_fragments         pieces when last seen
 sessions_missed     evaluable visits since then without it
+absorbed_by         number of the track it has become one with for good (`cut_shared`), or null
 ==================  ==================================================================================================
 """
 
@@ -42,8 +45,8 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +60,11 @@ from mettrail import __version__, tables
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
 from mettrail.lesions import (
+    DIAMETER_BANDS,
     ENDPOINTS,
     INSTANCE_COLUMNS,
     TOLERANCE,
+    VOLUME_BANDS,
     Evidence,
     edge_points,
     equivalent_diameter_mm,
@@ -67,8 +72,15 @@ from mettrail.lesions import (
     measure_instances,
     to_ras_order,
 )
+from mettrail.residual import Residual, estimate_residual
 
-FORMAT = 2
+FORMAT = 3
+# Registries of an earlier run, whose numbers are kept, may be older.
+READABLE = (2, 3)
+# A shift below the reference grid's voxel is in the noise of its masks.
+LEAST_RESIDUAL_MM = 1.0
+# Two lesions that touch are thinner where they meet than this fraction of the thinner one.
+NECK = 0.9
 # The overlap coefficient decides (a lesion that shrinks stays inside its old place: 1); these only break ties.
 IOU_WEIGHT, MISSED_WEIGHT = 0.01, 0.001
 # Same visit segmented again: this much in common makes it the same lesion.
@@ -88,17 +100,22 @@ MATCH_COLUMNS = {
     "fragments": "str",
     "sessions_missed": "Int64",
     "probable_miss": "boolean",
+    "weak_match": "boolean",
+    "coalesced": "boolean",
     "cx_ref_mm": "float64",
     "cy_ref_mm": "float64",
     "cz_ref_mm": "float64",
 }
-_SUMMED = ("n_voxels", "vol_wl_mm3", "vol_et_mm3", "vol_nc_mm3", "vol_ed_mm3", "vol_wl_ml", "surface_mm2")
+_SUMMED = (
+    *("n_voxels", "vol_wl_mm3", "vol_et_mm3", "vol_nc_mm3", "vol_ed_mm3", "vol_wl_ml", "surface_mm2"),
+    *VOLUME_BANDS,
+)
 _OF_LARGEST = (
     *("ld_mm", "perp_mm", "bidim_mm2", "ld_feret_mm", "max3d_mm", "extent_z_mm", "n_slices"),
-    *("slice_spacing_mm", "ld_slice", *ENDPOINTS, "bbox_x_vox", "bbox_y_vox", "bbox_z_vox"),
+    *("slice_spacing_mm", "ld_slice", *ENDPOINTS, *DIAMETER_BANDS, "bbox_x_vox", "bbox_y_vox", "bbox_z_vox"),
 )
 _ZERO_IF_GONE = (
-    *_SUMMED,
+    *(name for name in _SUMMED if name not in VOLUME_BANDS),
     *("ld_mm", "perp_mm", "bidim_mm2", "ld_feret_mm", "max3d_mm", "extent_z_mm", "n_slices", "esd_mm"),
 )
 TRACK_COLUMNS = (
@@ -166,6 +183,9 @@ def match_lesions(
     field_of_view: Image | None = None,
     frozen: Sequence[dict] = (),
     config_hash: str = "",
+    residual: Residual | None = None,
+    cut: Collection[int] = (),
+    absorbed: Mapping[int, int] | None = None,
 ) -> tuple[pd.DataFrame, dict]:
     """Continue the patient's tracks with the lesions of a visit, and start new ones.
 
@@ -198,13 +218,22 @@ def match_lesions(
         there keeps its number; one of a visit that is late in coming gets the number that later visits gave it.
     config_hash : str
         Remembered in the registry.
+    residual : Residual, optional
+        What was undone of this visit's registration; remembered in the registry.
+    cut : collection of int
+        Labels of parts that were cut from one lesion (`cut_shared`).
+    absorbed : dict of int to int, optional
+        Numbers of tracks that are one with another from this visit on (`cut_shared`). They do not compete any more, and
+        where they were belongs to the other.
 
     Returns
     -------
     matches : DataFrame
         `MATCH_COLUMNS`, one row per track the patient has had so far. `fragments` are labels of `instances` joined by
-        ``;``, the one that carries the track first. `match_score` is the overlap coefficient (overlap), the distance in
-        mm (gap), or the fraction inside (split; also of merged tracks, which have no method). `sessions_missed`
+        ``;``, the one that carries the track first. `match_score` is the share of the smaller of both masks, last and
+        now, that lies within `dilate_mm` of the other; of merged tracks, of its last mask in the other lesion. A
+        `weak_match` is below `frac`. What was cut or has merged is `coalesced`, and so is the lesion it has merged
+        with. `sessions_missed`
         counts evaluable visits without it up to now; in the row of its return, those it was away. `c*_ref_mm` is
         where it is or was last.
     registry : dict
@@ -223,7 +252,8 @@ def match_lesions(
         _require_patient(each, session)
     for each in (registry, *frozen):
         _require_grid(each, instances.grid)
-    tracks = registry["tracks"]
+    _absorb(registry["tracks"], absorbed or {})
+    tracks = [track for track in registry["tracks"] if track.get("absorbed_by") is None]
     lesions = _lesions(instances, table)
     spacing, shape = np.array(instances.spacing_mm), instances.data.shape
     evaluable = bool(session["evaluable"])
@@ -240,20 +270,33 @@ def match_lesions(
             if ids.get(lesion.label) in last:
                 found[ids[lesion.label]] = _Found("overlap", 1.0, [lesion])
         _match_by_overlap(found, tracks, last, _open(lesions, found, ids))
-        _match_by_distance(found, tracks, last, _open(lesions, found, ids), spacing, gap_mm, vol_ratio_max)
+        _match_by_distance(
+            found,
+            tracks,
+            last,
+            _elsewhere(_open(lesions, found, ids), last, spacing, frac),
+            spacing,
+            gap_mm,
+            vol_ratio_max,
+        )
         _join_pieces(found, tracks, _open(lesions, found, ids), shape, spacing, dilate_mm, frac)
         merged = _find_merged(found, tracks, last, spacing, dilate_mm, frac, miss_max_sessions)
         unseen = _outside_view(last, field_of_view, frac)
         ids |= _numbers_of_later_visits(
             _open(lesions, found, ids), frozen, registry, session, shape, gap_mm, vol_ratio_max
         )
+        found = {
+            index: replace(each, score=_likeness(last[index], each.lesions, spacing, dilate_mm))
+            for index, each in found.items()
+        }
     rows = []
     for track in tracks:
         index = track["index"]
         if not evaluable:
             rows.append(_row(track, "not_evaluable", "not_evaluable"))
         elif index in found:
-            rows.append(_continue(track, found[index], session, instances, miss_max_sessions, miss_ld_frac))
+            row = _continue(track, found[index], session, instances, miss_max_sessions, miss_ld_frac)
+            rows.append(row | {"weak_match": row["match_score"] < frac - TOLERANCE})
         elif index in merged:
             owner, share = merged[index]
             track |= {"status": "merged", "merged_into": _name(owner), "sessions_missed": 0}
@@ -264,13 +307,20 @@ def match_lesions(
             track |= {"status": "absent", "merged_into": None, "sessions_missed": track["sessions_missed"] + 1}
             rows.append(_row(track, "absent", "absent"))
     if evaluable:
-        for lesion, index in _births(lesions, found, ids, tracks, frozen):
+        for lesion, index in _births(lesions, found, ids, registry["tracks"], frozen):
             track = _new_track(lesion, index, session)
-            tracks.append(track)
+            registry["tracks"].append(track)
             rows.append(_row(track, "present", "baseline" if first else "new", lesions=[lesion]))
-    tracks.sort(key=lambda t: t["index"])
+    rows += _rows_of_absorbed(registry["tracks"], rows)
+    registry["tracks"].sort(key=lambda t: t["index"])
+    owners = {row["merged_into"] for row in rows if row["status"] == "merged"}
+    for row in rows:
+        row["coalesced"] = (
+            row["status"] == "merged" or row["track_id"] in owners or not set(_labels(row["fragments"])).isdisjoint(cut)
+        )
     taken = {int(label) for row in rows for label in (row["fragments"] or "").split(";") if label}
     _close(registry, session, table, taken, config_hash)
+    registry["residual"] = residual and {"matrix": residual.matrix.tolist(), "shift_mm": residual.shift_mm}
     for row in rows:
         row |= {key: registry[key] for key in ("participant_id", "session_id")}
     matches = pd.DataFrame(rows, columns=list(MATCH_COLUMNS)).astype(MATCH_COLUMNS)
@@ -304,8 +354,8 @@ def summarise_tracks(matches: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame
             row |= _sum_pieces(measured.loc[_labels(match["fragments"])])
         elif match["status"] in ("absent", "merged"):
             row |= dict.fromkeys(_ZERO_IF_GONE, 0)
-        if match["probable_miss"] is True:
-            row["flags"] = ";".join(filter(None, [_text(row.get("flags")), "probable_miss"]))
+        said = [flag for flag in ("probable_miss", "weak_match", "coalesced") if match[flag] is True]
+        row["flags"] = ";".join(filter(None, [_text(row.get("flags")), *said])) or None
         rows.append(row)
     return pd.DataFrame(rows, columns=list(TRACK_COLUMNS)).astype(TRACK_COLUMNS)
 
@@ -343,7 +393,7 @@ def match_visit(
     measure : mapping
         Settings of `lesions.measure_instances`.
     merge_policy : {'coalesced', 'watershed'}
-        Whether lesions that have become one are cut again (`part_merged`).
+        Whether lesions that have become one are cut again (`cut_shared`).
     **settings
         The others of `match_lesions`.
 
@@ -358,72 +408,226 @@ def match_visit(
     registry : dict
         Of this visit.
     """
+    world, residual = _undo_residual(instances, table, registry, session=session, grid=grid, world=world)
     known = {
-        "session": session,
+        "session": session | {"residual_shift_mm": residual and residual.shift_mm},
+        "residual": residual,
         "field_of_view": field_of_view(instances.grid, grid, world=world),
         "frozen": frozen,
         "config_hash": config_hash,
         **settings,
     }
     before = registry
-    matches, registry = match_lesions(instances_to_reference(instances, grid, world=world), table, before, **known)
-    parts = part_merged(instances, matches, before, world=world) if merge_policy == "watershed" and before else None
-    if parts is not None:
-        instances = Image(parts, instances.affine)
-        tissue, brain, evidence = read_scan()
-        table, _ = measure_instances(
-            parts, tissue.data, affine=tissue.affine, brain=brain.data > 0, evidence=evidence, **measure
+    placed = instances_to_reference(instances, grid, world=world)
+    matches, registry = match_lesions(placed, table, before, **known)
+    if merge_policy == "watershed" and before is not None:
+        claims = find_shared(placed, matches, before, birth_mm3=measure["birth_mm3"], **settings)
+        parts, cut, absorbed = cut_shared(
+            instances, claims, before, world=world, birth_mm3=measure["birth_mm3"], birth_vox=measure["birth_vox"]
         )
-        matches, registry = match_lesions(instances_to_reference(instances, grid, world=world), table, before, **known)
+        if cut:
+            instances = Image(parts, instances.affine)
+            tissue, brain, evidence = read_scan()
+            table, _ = measure_instances(
+                parts, tissue.data, affine=tissue.affine, brain=brain.data > 0, evidence=evidence, **measure
+            )
+            placed = instances_to_reference(instances, grid, world=world)
+        if cut or absorbed:
+            matches, registry = match_lesions(placed, table, before, cut=cut, absorbed=absorbed, **known)
     return summarise_tracks(matches, table), matches, instances, registry
 
 
-def part_merged(instances: Image, matches: pd.DataFrame, registry: dict, *, world: np.ndarray) -> np.ndarray | None:
-    """Cut lesions that have become one where each of them was last (``merge_policy: watershed``).
+def world_of(registry: Mapping, world: np.ndarray) -> np.ndarray:
+    """Return points of the reference space to points of the scan, with the visit's residual shift undone.
 
-    The fused lesion is flooded along its distance from the edge, from the last masks of all tracks that are in it.
+    Parameters
+    ----------
+    registry : dict
+        Of the visit.
+    world : (4, 4) float
+        The same as registration has it.
+    """
+    residual = registry.get("residual")
+    return world if residual is None else world @ np.array(residual["matrix"])
+
+
+def _undo_residual(instances, table, registry, *, session, grid, world) -> tuple[np.ndarray, Residual | None]:
+    """Find the shift that registration has left, and undo it if the lesions then share more of their old places."""
+    if registry is None or not session["evaluable"]:
+        return world, None
+    tracks = [t for t in registry["tracks"] if t["status"] == "present"]
+    centres = np.c_[table[["cx_mm", "cy_mm", "cz_mm"]].to_numpy(float), np.ones(len(table))] @ np.linalg.inv(world).T
+    residual = estimate_residual(
+        np.array([t["ref_centroid"] for t in tracks]).reshape(-1, 3),
+        np.array([t["volume_mm3"] for t in tracks]),
+        centres[:, :3],
+        table["vol_wl_mm3"].to_numpy(float),
+    )
+    if residual is None or residual.shift_mm < LEAST_RESIDUAL_MM:
+        return world, residual and replace(residual, matrix=np.eye(4))
+    last = {t["index"]: _Place.of(decode_mask(t["mask"]), grid.shape) for t in tracks}
+    undone = world @ residual.matrix
+
+    def shared(world):
+        lesions = _lesions(instances_to_reference(instances, grid, world=world), table)
+        weight, _ = _overlaps(tracks, last, lesions)
+        return weight[linear_sum_assignment(weight, maximize=True)].sum()
+
+    if shared(undone) > shared(world) + TOLERANCE:
+        return undone, residual
+    return world, replace(residual, matrix=np.eye(4))
+
+
+def find_shared(
+    instances: Image,
+    matches: pd.DataFrame,
+    registry: dict,
+    *,
+    birth_mm3: float,
+    dilate_mm: float,
+    frac: float,
+    miss_max_sessions: int,
+    **_,
+) -> dict[int, list[int]]:
+    """Find lesions that lie where more than one track was: those tracks have become one, or parts of them have.
+
+    Parameters
+    ----------
+    instances : Image
+        Lesions on the patient's reference grid.
+    matches : DataFrame
+        From `match_lesions`, of this visit.
+    registry : dict
+        Of the visit before.
+    birth_mm3 : float
+        What a track that is here as a lesion of its own lacks of its last mask counts from this size on.
+    dilate_mm, frac, miss_max_sessions
+        As for `match_lesions`.
+
+    Returns
+    -------
+    dict of int to list of int
+        Label of the lesion: numbers of the tracks, its own first.
+    """
+    spacing, shape = np.array(instances.spacing_mm), instances.data.shape
+    flat = np.flatnonzero(instances.data)
+    labels = np.asarray(instances.data).ravel()[flat]
+    places = {int(label): _Place.of(flat[labels == label], shape) for label in np.unique(labels)}
+    here = {int(row["index"]): _labels(row["fragments"]) for row in matches.to_dict("records")}
+    owner = {label: index for index, of in here.items() for label in of}
+    claims: dict[int, list[int]] = {}
+    for track in registry["tracks"]:
+        index, own = track["index"], here.get(track["index"], [])
+        if track.get("absorbed_by") is not None or (not own and track["sessions_missed"] > miss_max_sessions):
+            continue
+        rest = decode_mask(track["mask"])
+        if own:
+            rest = _outside(_Place.of(rest, shape), [places[label] for label in own], spacing, dilate_mm)
+            if len(rest) * instances.voxel_volume_mm3 < birth_mm3 - TOLERANCE:
+                continue
+        rest = _Place.of(rest, shape)
+        shares = {
+            label: _share(rest, place, spacing, dilate_mm)
+            for label, place in places.items()
+            if owner.get(label, index) != index
+        }
+        label = max(shares, key=shares.get, default=None)
+        if label is not None and shares[label] >= frac - TOLERANCE:
+            claims.setdefault(label, [owner[label]]).append(index)
+    return claims
+
+
+def cut_shared(
+    instances: Image,
+    claims: Mapping[int, list[int]],
+    registry: dict,
+    *,
+    world: np.ndarray,
+    birth_mm3: float,
+    birth_vox: int,
+) -> tuple[np.ndarray, set[int], dict[int, int]]:
+    """Cut lesions in which several tracks have become one, each where it was last (``merge_policy: watershed``).
+
+    The fused lesion is flooded along its distance from the edge, from the last masks of all tracks that are in it. A
+    track of which nothing is left in it, or whose part would be too small for a lesion, gets none: it has merged. Where
+    the lesion has no neck between two parts, they are one and stay one: the track of the smaller is absorbed.
 
     Parameters
     ----------
     instances : Image
         On the scan's own grid.
-    matches : DataFrame
-        From `match_lesions`, of this visit.
+    claims : dict
+        From `find_shared`.
     registry : dict
         Of the visit before.
     world : (4, 4) float
         Points of the reference space to points of the scan, RAS mm.
+    birth_mm3, birth_vox : float, int
+        A part is at least so large.
 
     Returns
     -------
-    (X, Y, Z) int32 or None
-        Every part a lesion of its own; match it again. None where there is nothing to cut: no merged track has been
-        where the lesion is now.
+    instances : (X, Y, Z) int32
+        Every part a lesion of its own; match it again.
+    cut : set of int
+        Labels of the parts.
+    absorbed : dict of int to int
+        Numbers of tracks that are one with another from now on, and of that other.
     """
     own = Grid(tuple(registry["reference"]["shape"]), np.array(registry["reference"]["affine"]))
     to_reference = np.linalg.inv(own.affine) @ np.linalg.inv(world) @ instances.affine
-    last = {t["track_id"]: decode_mask(t["mask"]) for t in registry["tracks"]}
-    merged = matches[(matches["status"] == "merged") & matches["track_id"].isin(list(last))]
-    data, cut = instances.data.astype(np.int32), False
-    for owner, tracks in merged.groupby("merged_into")["track_id"]:
-        labels = _labels(matches.set_index("track_id").loc[owner, "fragments"])
-        mask = np.isin(data, labels)
+    last = {t["index"]: decode_mask(t["mask"]) for t in registry["tracks"]}
+    least = max(birth_mm3 / instances.voxel_volume_mm3, birth_vox) - TOLERANCE
+    data, cut, absorbed = instances.data.astype(np.int32), set(), {}
+    for label, tracks in sorted(claims.items()):
+        mask = data == label
         voxels = np.argwhere(mask)
         there = np.floor(voxels @ to_reference[:3, :3].T + to_reference[:3, 3] + 0.5 + TOLERANCE).astype(int)
         inside = ((there >= 0) & (there < own.shape)).all(1)
         flat = np.full(len(voxels), -1)
         flat[inside] = np.ravel_multi_index(tuple(there[inside].T), own.shape)
-        seeds = np.zeros(data.shape, np.int32)
-        for number, track in enumerate([owner, *tracks], start=1):
-            seeds[tuple(voxels[np.isin(flat, last[track])].T)] = number
-        if len(np.unique(seeds)) < 3:  # background and one track
-            continue
         box = tuple(slice(low, high + 1) for low, high in zip(voxels.min(0), voxels.max(0)))
         depth = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=instances.spacing_mm)[1:-1, 1:-1, 1:-1]
-        parts = watershed(-depth, seeds[box], mask=mask[box])
-        data[box] = np.where(parts > 0, data.max() + parts, data[box])
-        cut = True
-    return data if cut else None
+        tracks = [track for track in tracks if track in last]
+        while True:
+            seeds = np.zeros(depth.shape, np.int32)
+            for number, track in enumerate(tracks, start=1):
+                seeds[tuple((voxels - voxels.min(0))[np.isin(flat, last[track])].T)] = number
+            parts = watershed(-depth, seeds, mask=mask[box])
+            count = np.bincount(parts[mask[box]], minlength=len(tracks) + 1)[1:]
+            if len(tracks) < 2:
+                break
+            if count.min() < least:
+                del tracks[count.argmin()]
+                continue
+            one = _without_neck(parts, depth, [len(last[track]) for track in tracks])
+            if one is None:
+                break
+            absorbed[tracks[one[0]]] = tracks[one[1]]
+            del tracks[one[0]]
+        if len(tracks) < 2:
+            continue
+        top = int(data.max())
+        data[box] = np.where(parts > 0, top + parts, data[box])
+        cut |= set(range(top + 1, top + 1 + len(tracks)))
+    return data, cut, absorbed
+
+
+def _without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int]) -> tuple[int, int] | None:
+    """Positions of two parts that are one, the smaller first: where they meet, the lesion is as thick as the thinner.
+
+    Lesions that touch have a neck between them. A lesion that noise had cut, and that is whole again, has none.
+    """
+    peak = ndimage.maximum(depth, parts, np.arange(1, len(sizes) + 1))
+    one = set()
+    for axis in range(3):
+        low, high = (np.delete(parts, at, axis) for at in (-1, 0))
+        thick = np.minimum(*(np.delete(depth, at, axis) for at in (-1, 0)))
+        meet = (low != high) & (low > 0) & (high > 0)
+        for a, b, here in zip(low[meet] - 1, high[meet] - 1, thick[meet]):
+            if here >= NECK * min(peak[a], peak[b]) - TOLERANCE:
+                one.add(tuple(sorted((int(a), int(b)), key=lambda i: (sizes[i], -i))))
+    return min(one, key=lambda pair: [(sizes[i], -i) for i in pair], default=None)
 
 
 def relabel_tracks(instances: np.ndarray, matches: pd.DataFrame) -> np.ndarray:
@@ -590,7 +794,7 @@ def read_registry(path: str | Path, session: Mapping | None = None) -> dict:
     """
     try:
         registry = json.loads(Path(path).read_text(encoding="utf-8"))
-        known = registry["format"] == FORMAT and {"participant_id", "tracks", "reference"} <= set(registry)
+        known = registry["format"] in READABLE and {"participant_id", "tracks", "reference"} <= set(registry)
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise _no_registry(path, str(err)) from err
     if not known:
@@ -660,6 +864,15 @@ def _match_by_overlap(found, tracks, last, lesions) -> None:
     tracks = [t for t in tracks if t["index"] not in found]
     if not tracks or not lesions:
         return
+    weight, overlap = _overlaps(tracks, last, lesions)
+    for i, j in zip(*linear_sum_assignment(weight, maximize=True)):
+        # An assignment is complete; pairs that share nothing are no pairs.
+        if overlap[i, j] > 0:
+            found[tracks[i]["index"]] = _Found("overlap", float(overlap[i, j]), [lesions[j]])
+
+
+def _overlaps(tracks, last, lesions) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of each pair of track and lesion, and their overlap coefficient; (n_tracks, n_lesions)."""
     weight, overlap = np.zeros((2, len(tracks), len(lesions)))
     for i, track in enumerate(tracks):
         mine = last[track["index"]].flat
@@ -671,10 +884,7 @@ def _match_by_overlap(found, tracks, last, lesions) -> None:
             overlap[i, j] = common / min(len(mine), len(theirs))
             iou = common / (len(mine) + len(theirs) - common)
             weight[i, j] = overlap[i, j] + IOU_WEIGHT * iou - MISSED_WEIGHT * track["sessions_missed"]
-    for i, j in zip(*linear_sum_assignment(weight, maximize=True)):
-        # An assignment is complete; pairs that share nothing are no pairs.
-        if overlap[i, j] > 0:
-            found[tracks[i]["index"]] = _Found("overlap", float(overlap[i, j]), [lesions[j]])
+    return weight, overlap
 
 
 def _match_by_distance(found, tracks, last, lesions, spacing, gap_mm, vol_ratio_max) -> None:
@@ -694,6 +904,11 @@ def _match_by_distance(found, tracks, last, lesions, spacing, gap_mm, vol_ratio_
     for i, j in zip(*linear_sum_assignment(np.where(possible, gaps, never))):
         if possible[i, j]:
             found[tracks[i]["index"]] = _Found("gap", float(gaps[i, j]), [lesions[j]])
+
+
+def _elsewhere(lesions, last, spacing, frac) -> list:
+    """Lesions that do not lie where a track was: what does is a part of that track, not another one moved aside."""
+    return [each for each in lesions if not any(_share(each.place, it, spacing, 0) >= frac for it in last.values())]
 
 
 def _join_pieces(found, tracks, lesions, shape, spacing, dilate_mm, frac) -> None:
@@ -861,7 +1076,42 @@ def _new_track(lesion: _Lesion, index: int, session: Mapping) -> dict:
         "ld_mm": float(lesion.ld_mm),
         "n_fragments": 1,
         "sessions_missed": 0,
+        "absorbed_by": None,
     }
+
+
+def _absorb(tracks: list[dict], absorbed: Mapping[int, int]) -> None:
+    """Make tracks one with others for good: what they had is the others' now."""
+    by_index = {track["index"]: track for track in tracks}
+    for index, owner in absorbed.items():
+        own, other = by_index[index], by_index[owner]
+        own["absorbed_by"] = owner
+        merged = np.union1d(decode_mask(own["footprint"]), decode_mask(other["footprint"]))
+        other["footprint"] = encode_mask(merged)
+
+
+def _rows_of_absorbed(tracks, rows) -> list[dict]:
+    """Rows of tracks that are one with another: merged while that one is there, else what it is."""
+    known = {row["index"]: row for row in rows}
+    by_index = {track["index"]: track for track in tracks}
+    out = []
+    for track in tracks:
+        owner = track.get("absorbed_by")
+        if owner is None:
+            continue
+        while by_index[owner].get("absorbed_by") is not None:
+            owner = by_index[owner]["absorbed_by"]
+        status = known[owner]["status"]
+        if status in ("present", "merged"):
+            target = known[owner]["merged_into"] if status == "merged" else _name(owner)
+            track |= {"status": "merged", "merged_into": target, "sessions_missed": 0}
+            out.append(_row(track, "merged", "merged_into"))
+        elif status == "absent":
+            track |= {"status": "absent", "merged_into": None, "sessions_missed": known[owner]["sessions_missed"]}
+            out.append(_row(track, "absent", "absent"))
+        else:
+            out.append(_row(track, "not_evaluable", "not_evaluable"))
+    return out
 
 
 def _row(track, status, event, *, lesions=(), method="none", score=np.nan) -> dict:
@@ -877,6 +1127,8 @@ def _row(track, status, event, *, lesions=(), method="none", score=np.nan) -> di
         "fragments": ";".join(str(each.label) for each in lesions) or None,
         "sessions_missed": track["sessions_missed"],
         "probable_miss": False,
+        "weak_match": False,
+        "coalesced": False,
         **dict(zip(("cx_ref_mm", "cy_ref_mm", "cz_ref_mm"), track["ref_centroid"])),
     }
 
@@ -901,7 +1153,7 @@ def _close(registry, session, table, taken, config_hash) -> None:
     matched = table["instance"].isin(taken)
     if "n_subthreshold" in facts:
         facts["n_subthreshold"] -= int((matched & table["below_birth"].astype(bool)).sum())
-    if "edema_unassigned_mm3" in facts:
+    if facts.get("edema_unassigned_mm3") is not None:
         facts["edema_unassigned_mm3"] += float(table.loc[~matched, "vol_ed_mm3"].sum())
     facts.setdefault("days", None)
     registry["session"] = facts
@@ -973,6 +1225,20 @@ def _gap_mm(a: _Place, b: _Place, spacing, limit_mm) -> float:
     return float(cKDTree(first).query(second)[0].min())
 
 
+def _likeness(last: _Place, lesions: list[_Lesion], spacing, dilate_mm) -> float:
+    """Share of the smaller of a track's last mask and its lesions now that lies near the other."""
+    now = np.unique(np.concatenate([each.place.flat for each in lesions]))
+    if len(last.flat) <= len(now):
+        return _share_of_many(last, lesions, spacing, dilate_mm)
+    parts = [(len(each.place.flat), _share(each.place, last, spacing, dilate_mm)) for each in lesions]
+    return sum(n * share for n, share in parts) / sum(n for n, _ in parts)
+
+
+def _outside(a: _Place, others: list[_Place], spacing, grow_mm) -> np.ndarray:
+    """Voxels of a place that lie outside others, grown."""
+    return a.flat[~_near(a, others, spacing, grow_mm)]
+
+
 def _share(a: _Place, b: _Place, spacing, grow_mm) -> float:
     """Fraction of a place that lies within another one, grown."""
     return _covered(a, [b], spacing, grow_mm)
@@ -983,6 +1249,11 @@ def _share_of_many(a: _Place, lesions: list[_Lesion], spacing, grow_mm) -> float
 
 
 def _covered(a: _Place, others: list[_Place], spacing, grow_mm) -> float:
+    return float(_near(a, others, spacing, grow_mm).mean())
+
+
+def _near(a: _Place, others: list[_Place], spacing, grow_mm) -> np.ndarray:
+    """Whether each voxel of a place lies within others, grown; in the order of its flat numbers."""
     margin = np.ceil(grow_mm / spacing).astype(int) + 1
     low, high = a.low - margin, a.high + margin
     window = np.zeros(high - low, bool)
@@ -991,9 +1262,9 @@ def _covered(a: _Place, others: list[_Place], spacing, grow_mm) -> float:
         if (start < stop).all():
             window[tuple(map(slice, start - low, stop - low))] |= b.mask[tuple(map(slice, start - b.low, stop - b.low))]
     if not window.any():
-        return 0.0
+        return np.zeros(len(a.flat), bool)
     near = ndimage.distance_transform_edt(~window, sampling=spacing) <= grow_mm + TOLERANCE
-    return float(near[tuple(map(slice, margin, margin + a.mask.shape))][a.mask].mean())
+    return near[tuple(map(slice, margin, margin + a.mask.shape))][a.mask]
 
 
 def _keep_one_voxel(out, number, centre, spacing, count) -> None:
@@ -1017,7 +1288,7 @@ def _sum_pieces(pieces: pd.DataFrame) -> dict:
     # Of equally large pieces the longer one, whatever their numbers.
     largest = pieces.assign(volume=pieces["vol_wl_mm3"].round(6)).sort_values(["volume", "ld_mm"]).iloc[-1]
     weights = pieces["n_voxels"].astype(float) / float(pieces["n_voxels"].sum())
-    row = {name: pieces[name].sum() for name in _SUMMED} | {name: largest[name] for name in _OF_LARGEST}
+    row = {name: pieces[name].sum(skipna=False) for name in _SUMMED} | {name: largest[name] for name in _OF_LARGEST}
     row |= {name: float((pieces[name] * weights).sum()) for name in ("cx_mm", "cy_mm", "cz_mm")}
     lasting = pieces.loc[~pieces["below_birth"].astype(bool), "ld_mm"]
     flags = [flag for flags in pieces["flags"] for flag in _text(flags).split(";") if flag]

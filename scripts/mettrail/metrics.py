@@ -4,8 +4,10 @@ Masks are boolean arrays on one voxel grid; lesions are their connected componen
 otherwise). Where a score has no meaning it is NaN, and what that means for a mean is the caller's to decide.
 
 Sources: Andrearczyk et al., Sci Rep 2024 (DSC, nDSC, F1, TPR, FDR); Raina et al., arXiv 2302.05432 (nDSC); Moawad et
-al., BraTS-METS 2023 (lesion-wise DSC and HD95); Grøvik et al., J Magn Reson Imaging 2020 (AUC, Youden, groups);
-Kirillov et al., CVPR 2019 (panoptic quality).
+al., BraTS-METS 2023 (lesion-wise DSC and HD95); the challenge's package brats-evaluation 0.0.10 on panoptica 2.1.7
+(its metric since 2026); Grøvik et al., J Magn Reson Imaging 2020 (AUC, Youden, groups); Kirillov et al., CVPR 2019
+(panoptic quality); Bunch et al., Proc SPIE 127, 1977 (free-response ROC); Setio et al., Med Image Anal 2017 (its mean
+over 1/8 to 8 false lesions per scan, LUNA16).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import cc3d
 import numpy as np
 import surface_distance
 from scipy import ndimage, stats
+from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import auc, roc_curve
 
 from mettrail.errors import GridMismatchError, InputError
@@ -31,6 +34,51 @@ BRATS_MIN_MM3, BRATS_FAR_MM = 2.0, 374.0
 BRATS_DILATION = ndimage.generate_binary_structure(3, 2)
 PANOPTIC_MIN_IOU = 0.5
 LESION_GROUPS = ("1-3", "4-10", ">10")
+# Hundredths, and finer where networks are all but certain.
+FROC_THRESHOLDS = (1.0, 0.999, 0.998, 0.995, *(n / 100 for n in range(99, 0, -1)), 0.005, 0.002, 0.001)
+FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What papers and their code, or a challenge and its package, do in more than one way.
+
+    Parameters
+    ----------
+    f1_connectivity : int
+        6, 18 or 26 neighbours make the lesions of F1, TPR and FDR. The code of the Shifts challenge has 6.
+    f1_inclusive : bool
+        Whether an IoU of exactly `MIN_IOU` is enough for them, as in that code; the paper says more.
+    brats_large_mm3 : float
+        From which volume on BraTS-METS 2026 scores the outline of a true lesion; smaller ones are only to be found.
+        The challenge names 27; its package has 20 where nothing is given.
+    brats_min_dice : float
+        From which Dice on a lesion counts as found there. Participants give 0.2 to the package, which has 0.1 where
+        nothing is given.
+    froc_min_mm3 : float
+        Least volume of a lesion in free-response curves.
+    """
+
+    f1_connectivity: int = 26
+    f1_inclusive: bool = False
+    brats_large_mm3: float = 27.0
+    brats_min_dice: float = 0.2
+    froc_min_mm3: float = 0.0
+
+    def __post_init__(self):
+        expected = {
+            "f1_connectivity": ("6, 18 or 26", self.f1_connectivity in (6, 18, 26)),
+            "brats_large_mm3": ("a volume", 0 <= self.brats_large_mm3 < math.inf),
+            "brats_min_dice": ("a Dice from 0 to 1", 0 <= self.brats_min_dice <= 1),
+            "froc_min_mm3": ("a volume", 0 <= self.froc_min_mm3 < math.inf),
+        }
+        for name, (what, fits) in expected.items():
+            if not fits:
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(option, found=str(getattr(self, name)), expected=what, advice="Give another number.")
+
+
+RULES = Rules()
 
 
 @dataclass(frozen=True)
@@ -135,7 +183,7 @@ class Lesions:
     def of(cls, prediction: np.ndarray, truth: np.ndarray, *, connectivity: int = 26) -> Lesions:
         """Find the lesions of two (X, Y, Z) bool masks; connectivity is 6, 18 or 26."""
         prediction, truth = _masks(prediction, truth)
-        predicted, true = (cc3d.connected_components(m, connectivity=connectivity) for m in (prediction, truth))
+        predicted, true = (_components(mask, connectivity) for mask in (prediction, truth))
         shape = int(predicted.max(initial=0)) + 1, int(true.max(initial=0)) + 1
         some = prediction | truth
         pairs = predicted[some].astype(np.int64) * shape[1] + true[some]
@@ -281,6 +329,87 @@ def _box_around(boxes):
     return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
 
 
+def normalised_surface_dice(prediction: np.ndarray, truth: np.ndarray, *, spacing_mm: Sequence[float]) -> float:
+    """Return the normalised surface Dice (NSD) of panoptica, with the shortest edge of a voxel as tolerance.
+
+    The surface of a mask is its voxels that have one of the 6 neighbours outside. The share of them that is within
+    the tolerance of the other surface is taken of either mask; the NSD is the mean of both shares. That of Nikolov et
+    al. 2018 goes by area instead, and differs.
+
+    Parameters
+    ----------
+    prediction, truth : (X, Y, Z) bool
+        Neither empty.
+    spacing_mm : (3,) float
+    """
+    surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in _masks(prediction, truth)]
+    distances = [ndimage.distance_transform_edt(~surface, sampling=spacing_mm) for surface in surfaces]
+    shares = [distances[1][surfaces[0]], distances[0][surfaces[1]]]
+    return float(np.mean([(share <= min(spacing_mm)).mean() for share in shares]))
+
+
+@dataclass(frozen=True)
+class Lesionwise2026:
+    """BraTS-METS scores of one tissue in one scan, by the rules since 2026; NaN where there is nothing to score.
+
+    Parameters
+    ----------
+    dice, nsd : float
+        Means over large true lesions and all false ones, which score 0 like missed ones; NaN without a large true one.
+    small_f1 : float
+        F1 of small true lesions, with false ones of all sizes; NaN without a small true one.
+    """
+
+    dice: float
+    nsd: float
+    small_f1: float
+
+
+def score_lesionwise_2026(
+    prediction: np.ndarray, truth: np.ndarray, *, affine: np.ndarray, rules: Rules = RULES
+) -> Lesionwise2026:
+    """Score lesion by lesion, as BraTS-METS does since 2026.
+
+    Connected components (26 neighbours) are matched one to one so that the sum of their Dice is highest; one voxel in
+    common can be enough. Predicted ones without a match are false, whatever their size. Nothing is dilated. A scan
+    without a true lesion has no score, however many lesions are predicted in it.
+
+    Parameters
+    ----------
+    prediction, truth : (X, Y, Z) bool
+    affine : (4, 4) float
+    rules : Rules
+        Which lesions are large, and what is found.
+    """
+    # An oblique affine has 0.99999997 mm for 1 mm: too little for lesions of exactly 27 mm3 or exactly one voxel off.
+    spacing = np.round(Grid(np.shape(truth), np.asarray(affine)).spacing_mm, 4)[::-1]
+    # The package numbers lesions along z, y, x and costs pairs so: of equally good matchings this one is its, too.
+    lesions = Lesions.of(*(np.ascontiguousarray(np.transpose(mask)) for mask in (prediction, truth)))
+    dice = 2 * lesions.common / (lesions.predicted_voxels[:, None] + lesions.true_voxels)
+    cost = np.where(lesions.common > 0, 1 - dice, 1 + 1e-6).T
+    pairs = {j: i for j, i in zip(*linear_sum_assignment(cost), strict=True) if lesions.common[i, j]}
+    false = len(dice) - len(pairs)
+    large = lesions.true_voxels * np.prod(spacing) >= rules.brats_large_mm3
+    mean_dice = mean_nsd = small_f1 = math.nan
+    if large.any():
+        outlined = [(pairs[j], j) for j in np.flatnonzero(large) if j in pairs]
+        n = int(large.sum()) + false
+        mean_dice = sum(dice[pair] for pair in outlined) / n
+        mean_nsd = sum(_nsd_of_pairs(lesions, outlined, spacing)) / n
+    if not large.all():
+        found = sum(dice[pairs[j], j] >= rules.brats_min_dice for j in np.flatnonzero(~large) if j in pairs)
+        small_f1 = 2 * found / (found + false + int((~large).sum()))
+    return Lesionwise2026(float(mean_dice), float(mean_nsd), float(small_f1))
+
+
+def _nsd_of_pairs(lesions, pairs, spacing):
+    predicted, true = ndimage.find_objects(lesions.predicted), ndimage.find_objects(lesions.true)
+    for i, j in pairs:
+        box = _box_around([predicted[i], true[j]])
+        masks = lesions.predicted[box] == i + 1, lesions.true[box] == j + 1
+        yield normalised_surface_dice(*masks, spacing_mm=spacing)
+
+
 @dataclass(frozen=True)
 class Changes:
     """What has come and gone since the last visit, and what a prediction makes of that.
@@ -352,6 +481,84 @@ def choose_threshold(probability: np.ndarray, truth: np.ndarray) -> Roc:
     if index[best] <= 0:
         return Roc(area, math.nan, math.nan, math.nan)
     return Roc(area, float(thresholds[best]), float(true_rate[best]), float(1 - false_rate[best]))
+
+
+@dataclass(frozen=True)
+class FreeResponse:
+    """True lesions of one scan, and at each of T thresholds those found and the false ones.
+
+    Parameters
+    ----------
+    n_truth : int
+    found, false : (T,) int
+    """
+
+    n_truth: int
+    found: np.ndarray
+    false: np.ndarray
+
+
+def count_free_response(
+    probability: np.ndarray,
+    truth: np.ndarray,
+    *,
+    thresholds: Sequence[float] = FROC_THRESHOLDS,
+    min_voxels: float = 0,
+) -> FreeResponse:
+    """Count what is found and what is false as the threshold falls (Bunch et al. 1977), as `Lesions` does.
+
+    A true lesion is found where it shares a voxel with a connected component (26 neighbours) at or above the
+    threshold; a component that shares none is false.
+
+    Parameters
+    ----------
+    probability, truth : (X, Y, Z) float, (X, Y, Z) bool
+    thresholds : (T,) float
+        Above 0.
+    min_voxels : float
+        Smaller true lesions are neither found nor missed, smaller components not false. A component of any size finds
+        a lesion, and one that touches a small true lesion is not false.
+    """
+    prediction, truth = np.asarray(probability), np.asarray(truth, bool)
+    lesions = _components(truth, 26)[truth]
+    highest = np.zeros(lesions.max(initial=0) + 1, prediction.dtype)
+    np.maximum.at(highest, lesions, prediction[truth])
+    highest = highest[1:][np.bincount(lesions)[1:] >= min_voxels]
+    found = np.array([(highest >= threshold).sum() for threshold in thresholds])
+    false = np.zeros(len(thresholds), int)
+    rising = np.argsort(thresholds)
+    # What is connected above a threshold is so above a lower one: all happens inside the components of the lowest.
+    widest = _components(prediction >= thresholds[rising[0]], 26)
+    for number, box in enumerate(ndimage.find_objects(widest), start=1):
+        inside, true = np.where(widest[box] == number, prediction[box], 0), truth[box]
+        for place in rising:
+            above = inside >= thresholds[place]
+            if not above.any():
+                break
+            components = _components(above, 26)
+            voxels = np.bincount(components[above])
+            voxels[components[above & true]] = 0
+            false[place] += (voxels >= max(min_voxels, 1)).sum()
+    return FreeResponse(len(highest), found, false)
+
+
+def sensitivity_at(
+    sensitivity: Sequence[float], false_per_scan: Sequence[float], *, rates: Sequence[float] = FROC_RATES
+) -> list[float]:
+    """Return the highest sensitivity of a free-response curve at no more than so many false lesions per scan.
+
+    Nothing is interpolated: each value belongs to a threshold. 0 where all have more; NaN without true lesions.
+
+    Parameters
+    ----------
+    sensitivity, false_per_scan : (T,) float
+    rates : sequence of float
+        Those of LUNA16 (Setio et al. 2017), which takes the mean over them.
+    """
+    sensitivity, false_per_scan = np.asarray(sensitivity, float), np.asarray(false_per_scan, float)
+    if np.isnan(sensitivity).any():
+        return [math.nan] * len(rates)
+    return [float(sensitivity[false_per_scan <= rate].max(initial=0.0)) for rate in rates]
 
 
 # --- Comparing methods and groups ----------------------------------------------------------------------------------
@@ -429,6 +636,11 @@ def size_effect(volume_mm3: Sequence[float], score: Sequence[float]) -> tuple[fl
         return math.nan, math.nan
     result = stats.spearmanr(volume_mm3, score)
     return float(result.statistic), float(result.pvalue)
+
+
+def _components(mask, connectivity):
+    # cc3d 4.1.1 fails where components fill an array of a few voxels as tightly as they can: one plane more is enough.
+    return cc3d.connected_components(np.pad(mask, ((0, 1),) * 3), connectivity=connectivity)[:-1, :-1, :-1]
 
 
 def _masks(prediction, truth):

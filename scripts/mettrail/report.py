@@ -15,30 +15,47 @@ from pathlib import Path
 import pandas as pd
 
 from mettrail.errors import InputError
-from mettrail.figures import RESPONSE_COLOURS, RESPONSE_NAMES, track_colour
+from mettrail.figures import (
+    FIRST_LESIONS,
+    RESPONSE_COLOURS,
+    RESPONSE_NAMES,
+    REVIEW_FLAGS,
+    is_unconfirmed,
+    pr_continues,
+    track_colour,
+    track_marker,
+)
 from mettrail.tables import KINDS
 
 LIMITS = (
     "Research decision support, not a clinical response call. Every automatic progression and every new lesion must be "
     "checked on the scans, and can be overridden."
 )
-# What a page calls a picture of a session, the stage whose caption says what a bad one looks like, alternative text.
+# What a page calls a picture of a session, the stage whose caption says how failure looks, alternative text.
 PICTURES = {
     "lesions": ("Lesions", "measure", "Axial slices through the lesions of {session}: {lesions}."),
+    "more": ("other lesions", None, "Axial slices through the other lesions of {session}."),
     "brain": ("Brain mask", "strip", "Outline of the brain mask on the scan of {session}, in three planes."),
     "registration": (
-        "Alignment of the session before",
+        "Registration of the prior session",
         "register",
-        "Checkerboard of the session before and {session}, and edges of the former on the latter, in three planes.",
+        "Checkerboard of the prior session and {session}, and edges of the former on the latter, in three planes.",
     ),
 }
+# Remarks on a session that a person should look into, besides those on its lesions.
+SESSION_REVIEW = ("residual_shift", "nontarget_review", "edema_progression", "probable_miss", "steroid_hold")
 METHOD = (
     "Each scan is corrected for its brightness gradient (N4), the brain is extracted, and the session's other "
-    "sequences are brought onto its reference image. The last session is registered to this one (rigid, affine, "
-    "deformable) and its lesions are carried along. Lesions are segmented twice: on this scan alone, and with the "
-    "lesions carried over as a prior; both are joined. Sizes are measured on the scan's own grid. Lesions are matched "
+    "sequences are brought onto its reference image. The prior session is registered to this one (rigid, affine, "
+    "deformable) and its lesions are propagated. Lesions are segmented twice: on this scan alone, and with the "
+    "propagated lesions as a prior; both are joined. Sizes are measured on the scan's own grid. Lesions are matched "
     "over all sessions in one rigid space per patient. Response follows RANO-BM, for diameters and, beside it, for "
     "volumes."
+)
+INCIDENCE = (
+    "Local failure of a treated lesion from its treatment on: its longest diameter at least 20 % and 5 mm above its "
+    "smallest since, or its volume at least 72.8 % and 0.1 mL. Death is a competing event; lesions without failure are "
+    "censored at the last evaluable session, or when treated again. The band is the 95 % confidence interval."
 )
 # The order in which data goes through the stages.
 STAGES = (
@@ -65,6 +82,7 @@ def patient_page(
     lesion_rows: pd.DataFrame,
     session_rows: pd.DataFrame,
     patient_row: Mapping,
+    treated_rows: pd.DataFrame,
     figures: Mapping,
     *,
     links: Mapping[str, str],
@@ -83,8 +101,10 @@ def patient_page(
         The patient's rows of the lesion and session tables, sessions in order. Either may be empty.
     patient_row : mapping
         The patient's row of the patient table. May be empty.
+    treated_rows : DataFrame
+        The patient's rows of the table of treated lesions. May be empty.
     figures : mapping
-        ``trajectories``: path of a picture; ``sessions``: ``{"ses-01": {"lesions": path, "brain": path,
+        ``trajectories``: path of a picture; ``sessions``: ``{"ses-01": {"lesions": path, "more": path, "brain": path,
         "registration": path}}``, as `group_pictures` makes it. What is missing is said to be missing.
     links : mapping of str to str
         Name and address, relative to the page, of tables and other pages. ``cohort`` is the way back.
@@ -101,7 +121,7 @@ def patient_page(
     str
         The whole file.
     """
-    lesions, sessions = _records(lesion_rows), _records(session_rows)
+    lesions, sessions, treated = _records(lesion_rows), _records(session_rows), _records(treated_rows)
     mine = [p for p in problems if _plain(p.get("sub")) in ("", _plain(participant))]
     failed = {f"ses-{_plain(p['ses'])}" for p in mine if _text(p.get("ses"))}
     known = {s["session_id"] for s in sessions}
@@ -110,10 +130,11 @@ def patient_page(
         _tag("p", LIMITS, class_="limits", role="note"),
         _patient_facts(dict(patient_row), sessions),
         _timeline(sessions),
-        _section("What to look at first", _to_check(lesions, sessions, mine, participant), id_="check"),
+        _section("What to review first", _to_check(lesions, sessions, mine, participant), id_="check"),
         _section("Course", _course(figures, lesions, sessions, captions), id_="course"),
         _section("Response at each session", _response_table(sessions), id_="response"),
-        _section("Lesions", _lesion_matrix(lesions, sessions), id_="lesions"),
+        _section("Lesions", _lesion_matrix(lesions, sessions), _lesion_details(lesions, sessions), id_="lesions"),
+        _section("Treated lesions", _treated_table(treated), id_="treated") if treated else "",
         _section(
             "Sessions",
             _caption(captions.get("measure")) if sessions else "",
@@ -150,7 +171,7 @@ def cohort_page(
     problems : sequence of mapping
         As for `patient_page`.
     figures : mapping
-        ``cohort``: path of a picture.
+        ``cohort``, ``incidence``: paths of pictures. The latter may be missing: no lesion was treated.
     links : mapping of str to str
         Name and address, relative to the page, of tables and dictionaries.
     pages : mapping of str to str
@@ -175,17 +196,29 @@ def cohort_page(
         ),
         _tag("p", LIMITS, class_="limits", role="note"),
         _cohort_facts(patient_rows, session_rows, lesion_rows, problems),
-        _section("What was left out, failed or is in doubt, and why", _problem_table(problems), id_="failed"),
+        _section(
+            "What was excluded, failed, is not evaluable or has a warning, and why",
+            _problem_table([*problems, *_not_evaluable(session_rows, problems)], pages),
+            id_="failed",
+        ),
         _section(
             "Response of each patient",
             _picture(figures.get("cohort"), "Best change of the sum, and responses, by patient.", wide=True)
             if patient_rows
             else _empty("No patient is in the table."),
-            _patient_table(patient_rows, pages),
+            _patient_table(patient_rows, session_rows, pages),
             id_="patients",
         ),
+        _section(
+            "Treated lesions",
+            _picture(figures["incidence"], "Cumulative incidence of local failure of treated lesions.", wide=True),
+            _tag("p", INCIDENCE, class_="note"),
+            id_="treated",
+        )
+        if "incidence" in figures
+        else "",
         _section("Sessions", _session_table(session_rows, pages), id_="sessions"),
-        _section("Lesions to look at", _lesion_worklist(lesion_rows, session_rows, pages), id_="lesions"),
+        _section("Lesions to review", _lesion_worklist(lesion_rows, session_rows, pages), id_="lesions"),
         _section("Files", _file_list(links), id_="files"),
         _section("Method", _tag("p", METHOD), _references(), id_="method"),
         _section("How to read the pictures", _caption_list(captions), id_="reading"),
@@ -213,7 +246,7 @@ def group_pictures(paths: Iterable[str | Path]) -> dict[str, dict[str, Path]]:
             raise InputError(
                 path,
                 found="a name that is not one of a session's picture",
-                expected="sub-<label>_ses-<label>_<lesions, brain or registration>.png",
+                expected="sub-<label>_ses-<label>_<lesions, more, brain or registration>.png",
                 advice="Name it so.",
             )
         grouped.setdefault(match[1], {})[match[2]] = path
@@ -283,7 +316,7 @@ def _patient_facts(patient, sessions):
         return _empty("This patient has no row in the patient table: see the failures below.")
     evaluable = [s for s in sessions if _truth(s.get("evaluable")) is True]
     progressed = _truth(patient.get("progressed"))
-    reason = _text(patient.get("progression_reason")).replace(";", ", ")
+    reason = _text(patient.get("progression_reason")).replace(";", ", ").replace("nontarget", "non-target")
     if progressed:
         progression, note = f"day {_text(patient.get('progression_day')) or '?'}", reason
     elif len(evaluable) < 2:
@@ -293,11 +326,12 @@ def _patient_facts(patient, sessions):
     confirmed = {True: "confirmed", False: "not confirmed"}.get(_truth(patient.get("best_response_confirmed")), "")
     day = _text(patient.get("best_response_day"))
     best = _text(patient.get("best_response"))
+    doubted = _not_lasting(sessions) if best not in ("CR", "PR") else ""
     return _facts(
         (
             "Best response",
             _chip(best, "patients", "best_response"),
-            ", ".join(p for p in (confirmed, f"day {day}" if day else "") if p),
+            "; ".join(p for p in (confirmed, f"day {day}" if day else "", doubted) if p),
         ),
         ("Progression", progression, note),
         (
@@ -318,7 +352,43 @@ def _patient_facts(patient, sessions):
             else "",
         ),
         ("Best response by volume", _chip(patient.get("best_response_volumetric"), "patients", "best_response"), ""),
+        *_outcome_facts(patient),
     ) + _flag_line("patients", patient.get("flags"))
+
+
+def _outcome_facts(patient):
+    """Say when which event of a study of outcomes came, where any did."""
+    event = _text(patient.get("first_event"))
+    names = ("local_failure", "distant_failure", "leptomeningeal", "salvage", "death")
+    days = [(name.replace("_", " "), _text(patient.get(f"{name}_day"))) for name in names]
+    if event in ("", "none") and not any(day for _, day in days):
+        return ()
+    first = {"local": "local failure", "distant": "distant failure"}.get(event, event)
+    return (("First event", first or "n/a", ", ".join(f"{name} day {day}" for name, day in days if day)),)
+
+
+def _not_lasting(sessions):
+    """Say which CR and PR, up to the first PD, were not confirmed."""
+    found = []
+    for s in sessions:
+        response = _text(s.get("response_overall_final"))
+        if response == "PD":
+            break
+        if is_unconfirmed(s):
+            found.append(f"{response} on {_day(s)}")
+    return f"{', '.join(found)} not confirmed: counts as SD" if found else ""
+
+
+def _response_chip(session):
+    """Show a session's overall response; hollow if not confirmed, and what the response does not say itself."""
+    final = _text(session.get("response_overall_final")) or "NE"
+    chip = _chip(final, hollow=is_unconfirmed(session))
+    note = ""
+    if is_unconfirmed(session):
+        note = "not confirmed"
+    elif pr_continues(session):
+        note = "confirmed PR continues"
+    return (chip, " ", _tag("small", note)) if note else chip
 
 
 def _timeline(sessions):
@@ -327,13 +397,12 @@ def _timeline(sessions):
     items = []
     for s in sessions:
         role, name = _text(s.get("session_role")), s["session_id"]
-        response = _text(s.get("response_overall_final"))
         if role == "baseline":
             mark = _tag("span", "baseline", class_="chip plain")
         elif role == "prebaseline":
             mark = _tag("span", "before baseline", class_="chip plain")
         else:
-            mark = _chip(response or "NE", "sessions", "response_overall_final")
+            mark = _response_chip(s)
         items.append(
             _tag(
                 "li",
@@ -347,14 +416,14 @@ def _timeline(sessions):
 
 
 def _to_check(lesions, sessions, problems, participant):
-    """Gather what wants a person's eyes, from what the tables say; what weighs most comes first."""
-    responses, failures, looks = [], [], []
+    """Gather what requires review, from what the tables say: lesions that may be others, then what weighs most."""
+    doubts, responses, failures, looks = [], [], [], []
     seen = {s["session_id"] for s in sessions}
     for p in problems:
         place = f"ses-{_plain(p['ses'])}" if _text(p.get("ses")) else participant
         anchor = _tag("a", place, href=f"#{place}") if place in seen else place
         failures.append((anchor, *_stopped(p)))
-    failed = {f"ses-{_plain(p.get('ses'))}" for p in problems if p.get("stage") not in ("doubt", "not used")}
+    failed = {f"ses-{_plain(p.get('ses'))}" for p in problems if p.get("stage") not in _NO_FAILURE}
     remarkable = list(_worth_a_look(lesions))
     for s in sessions:
         name = s["session_id"]
@@ -363,6 +432,8 @@ def _to_check(lesions, sessions, problems, participant):
         if now in ("PD", "uPD"):
             reason = [_level("sessions", "pd_reason", r) or r for r in _text(s.get("pd_reason")).split(";") if r]
             responses.append((link, " ", _chip(now), " ", ", ".join(reason) or "see the table"))
+        if is_unconfirmed(s):
+            responses.append((link, " ", _chip(now, hollow=True), " not confirmed by a later session"))
         if then and now and then != now:
             responses.append(
                 (link, " was ", _chip(then), " when it was read, is ", _chip(now), " with what came later")
@@ -370,10 +441,19 @@ def _to_check(lesions, sessions, problems, participant):
         if _truth(s.get("evaluable")) is False and name not in failed:
             failures.append((link, " not evaluable: ", _reason(s.get("ne_reason"))))
         looks += [(link, " ", why) for why in _brain_remarks(s)]
-        looks += [
-            (link, " ", _track(row["track_id"]), " ", why) for row, why in remarkable if row["session_id"] == name
+        given = _text(s.get("flags")).split(";")
+        responses += [
+            (link, " ", _level("sessions", "flags", flag) or _reason(flag)) for flag in SESSION_REVIEW if flag in given
         ]
-    items = responses + failures + looks
+        # One line for all lesions of a session of which the same is to be said.
+        alike: dict[str, list] = {}
+        for row, why in remarkable:
+            if row["session_id"] == name:
+                alike.setdefault(why, []).append(row)
+        for why, rows in alike.items():
+            tracks = [part for row in rows for part in (" ", _track(row["track_id"]))]
+            (doubts if _doubtful(rows[0]) else looks).append((link, *tracks, " ", why))
+    items = doubts + responses + failures + looks
     if not items:
         return _empty("Nothing stands out. Looking at the pictures below is still worth it.")
     return _tag("ul", *(_tag("li", *i) for i in items), class_="check")
@@ -387,7 +467,7 @@ def _brain_remarks(session):
 
 
 def _worth_a_look(lesions):
-    """Yield rows a person should look at, and why; a lesion that stays merged is worth it once."""
+    """Yield rows that require review, and why; a lesion that stays merged does once."""
     merged = set()
     for row in lesions:
         key, why = (row["participant_id"], row["track_id"]), _why_look(row)
@@ -396,23 +476,28 @@ def _worth_a_look(lesions):
         (merged.add if _text(row.get("status")) == "merged" else merged.discard)(key)
 
 
+def _doubtful(row):
+    """Whether it is in doubt which lesion this is, or where it ends."""
+    return bool({"weak_match", "coalesced"} & set(_text(row.get("flags")).split(";")))
+
+
 def _why_look(row):
-    """Say why a lesion at a session wants a look, or nothing."""
-    words = []
+    """Say why a lesion at a session requires review, or nothing."""
+    given = _text(row.get("flags")).split(";")
+    words = [_level("lesions", "flags", flag) or _reason(flag) for flag in REVIEW_FLAGS if flag in given]
+    if _text(row.get("lesion_response")) == "PD":
+        words.append(f"grew, {_show('lesions', 'ld_change_nadir_pct', row)} from its smallest")
     status = _text(row.get("new_lesion_status"))
     if _text(row.get("event")) == "new":
         words.append("new lesion" + (f", {status}" if status else ""))
     if _text(row.get("confidence")) == "candidate":
-        words.append("candidate: the segmentation is less sure")
+        words.append("candidate: the segmentation is less certain")
     event = _text(row.get("event"))
     if event in ("merged_into", "split", "reappeared"):
         into = f" {_text(row.get('merged_into'))}" if event == "merged_into" else ""
         words.append(
-            {"merged_into": "merged into", "split": "in several pieces", "reappeared": "back again"}[event] + into
+            {"merged_into": "merged into", "split": "in several components", "reappeared": "reappeared"}[event] + into
         )
-    for flag in _text(row.get("flags")).split(";"):
-        if flag in ("probable_miss", "merged_across_roles", "treatment_effect_possible", "fov_edge"):
-            words.append(_level("lesions", "flags", flag) or _reason(flag))
     return "; ".join(words)
 
 
@@ -441,19 +526,36 @@ def _response_table(sessions):
         ("max_lesion_increase_mm", "largest growth"),
         ("total_vol_wl_ml", "all lesions"),
         ("target_response", "targets"),
-        ("nontarget_response", "others"),
+        ("nontarget_response", "non-targets"),
         ("new_lesion", "new lesion"),
         ("response_imaging_final", "imaging"),
         ("response_overall_final", "overall"),
-        ("response_volumetric_prospective", "by volume"),
+        ("response_volumetric_final", "by volume"),
     )
+    overall = [name for name, _ in columns].index("response_overall_final")
     rows = []
     for s in sessions:
         cells = [_cell("sessions", name, s) for name, _ in columns]
         cells[0] = _tag("th", _tag("a", s["session_id"], href=f"#{s['session_id']}"), scope="row")
+        if _text(s.get("response_overall_final")):
+            cells[overall] = _tag("td", _response_chip(s))
         rows.append(_tag("tr", *cells, class_="ne" if _truth(s.get("evaluable")) is False else None))
     notes = "Imaging and overall response as known now. Point at a heading or a value for its meaning."
-    return _table("sessions", columns, rows), _tag("p", notes, class_="note")
+    if any(map(is_unconfirmed, sessions)):
+        notes += " Hollow: CR or PR that did not last long enough to be confirmed."
+    again = [_tag("p", text, class_="note") for text in map(_like_with_like, sessions) if text]
+    return _table("sessions", columns, rows), _tag("p", notes, class_="note"), again
+
+
+def _like_with_like(session):
+    """Say why a session is compared with another sum at baseline than the one written there."""
+    shown, frozen = (_show("sessions", c, session) for c in ("ref_sum_ld_mm", "sum_ld_baseline_mm"))
+    if "n/a" in (shown, frozen) or shown == frozen:
+        return ""
+    return (
+        f"{session['session_id']} is compared with {shown} at baseline, not with {frozen}: lesions that touch at one "
+        "of the two sessions and not at the other were measured at both as at the one where they are apart."
+    )
 
 
 def _lesion_matrix(lesions, sessions):
@@ -484,23 +586,129 @@ def _lesion_matrix(lesions, sessions):
     table = _tag("table", _tag("thead", _tag("tr", *head)), _tag("tbody", *rows), class_="matrix")
     note = (
         "Longest diameter, and volume of the whole lesion (enhancing and necrosis). A lesion keeps its number and its "
-        "colour for life. Under the number: its part in the response; ★ new, ⚑ a remark (point at it)."
+        "mark for life. Under the number: its part in the response; ★ new, ⚑ a remark (point at it)."
     )
-    return _tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Lesions by session"), _tag(
-        "p", note, class_="note"
+    return _scroll(table, "Lesions by session", filter_=len(rows) > 12), _tag("p", note, class_="note")
+
+
+def _lesion_details(lesions, sessions):
+    """Show place, uncertainty and growth of the lesions present at the last evaluable session."""
+    evaluable = [s["session_id"] for s in sessions if _truth(s.get("evaluable")) is True]
+    rows = [
+        r for r in lesions if evaluable and r["session_id"] == evaluable[-1] and _text(r.get("status")) == "present"
+    ]
+    if not rows:
+        return ""
+    columns = (
+        ("track_id", "lesion"),
+        ("region", "region"),
+        ("ld_mm", "diameter"),
+        ("vol_wl_ml", "volume"),
+        ("vol_growth_ml_per_30_days", "growth in 30 days"),
+        ("vol_doubling_time_days", "doubles in"),
+        ("lesion_response", "alone"),
     )
+    body = []
+    for row in sorted(rows, key=lambda r: _track_order((_text(r["track_id"]), {0: r}))):
+        place = _join(_text(row.get("side")), _reason(row.get("region")) if _text(row.get("region")) else "")
+        response = _text(row.get("lesion_response"))
+        cells = (
+            _tag("th", _track(row["track_id"]), _tag("small", _role(row)), scope="row"),
+            _tag("td", place or "n/a"),
+            _tag("td", _show("lesions", "ld_mm", row, unit=False), _ranges(row, "ld", "mm"), class_="number"),
+            _tag("td", _volume(row.get("vol_wl_ml")), _ranges(row, "vol", "ml"), class_="number"),
+            _tag("td", _growth(row), class_="number"),
+            _tag("td", _doubling(row), class_="number"),
+            _tag("td", _chip(response, "lesions", "lesion_response") if response else "n/a"),
+        )
+        body.append(_tag("tr", *cells))
+    note = (
+        "Small: sizes if the outline lay half a voxel further in or out (½ voxel), and where the segmentation gives a "
+        "probability of at least 0.75 and 0.25 (p). Growth is n/a where it is within half a voxel of the outline. "
+        "Alone: the rules for the sum, applied to this lesion."
+    )
+    return _details(
+        f"Place, uncertainty and growth at {evaluable[-1]}",
+        _table("lesions", columns, body),
+        _tag("p", note, class_="note"),
+    )
+
+
+def _ranges(row, size, unit):
+    """Show how far a size could lie from the one measured, as two short ranges."""
+    shown = []
+    for by, name in (("half_voxel", "½ voxel"), ("probability", "p")):
+        low, high = (_text(row.get(f"{size}_{by}_{end}_{unit}")) for end in ("low", "high"))
+        if low and high:
+            show = _volume if unit == "ml" else lambda text: f"{float(text):.1f}"
+            shown.append(_tag("small", f"{name} {show(low)}–{show(high)}"))
+    return shown
+
+
+def _growth(row):
+    text = _text(row.get("vol_growth_ml_per_30_days"))
+    if not text:
+        return "n/a"
+    return ("+" if float(text) >= 0 else "−") + _volume(abs(float(text)))
+
+
+def _doubling(row):
+    """Say in how many days a volume doubles, or halves."""
+    text = _text(row.get("vol_doubling_time_days"))
+    if not text:
+        return "n/a"
+    days = f"{abs(float(text)):.0f} d"
+    return days if float(text) > 0 else f"halves in {days}"
+
+
+def _treated_table(treated):
+    columns = (
+        ("track_id", "lesion"),
+        ("treatment_type", "treatment"),
+        ("treatment_day", "day"),
+        ("dose_gy", "dose / fractions"),
+        ("pretreatment_ld_mm", "before"),
+        ("nadir_ld_mm", "smallest"),
+        ("best_response", "best response"),
+        ("local_failure", "local failure"),
+        ("time_to_local_failure_days", "days to it"),
+        ("failure_by", "by"),
+        ("censored_reason", "censored"),
+    )
+    rows = []
+    for t in treated:
+        cells = [_cell("treated_lesions", name, t) for name, _ in columns]
+        dose = _join(_show("treated_lesions", "dose_gy", t), "/", _text(t.get("fractions")))
+        cells[0] = _tag("th", _track(t["track_id"]), scope="row")
+        cells[1] = _tag("td", _reason(t.get("treatment_type")))
+        cells[3] = _tag("td", dose if _text(t.get("dose_gy")) else "n/a", class_="number")
+        if _truth(t.get("local_failure")):
+            doubt = "may be an effect of treatment" if _truth(t.get("treatment_effect_possible")) else ""
+            sure = {True: "confirmed", False: "not confirmed"}.get(_truth(t.get("failure_confirmed")), "")
+            notes = ", ".join(p for p in (sure, doubt) if p)
+            cells[7] = _tag("td", f"day {_text(t.get('local_failure_day'))}", _tag("small", notes) if notes else "")
+        rows.append(_tag("tr", *cells))
+    note = (
+        "Sizes since the treatment of the lesion, not since the patient's baseline. Days of treatment and failure "
+        "count from t0, days to failure or censoring from the treatment."
+    )
+    return _table("treated_lesions", columns, rows), _tag("p", note, class_="note")
 
 
 def _lesion_cell(row):
     if row is None:
-        return _tag("td", _tag("span", "·", title="not yet born"), class_="none")
+        return _tag("td", _tag("span", "·", title="not yet detected"), class_="none")
     status, event = _text(row.get("status")), _text(row.get("event"))
     parts = []
     if status == "present":
         parts.append(_tag("b", _show("lesions", "ld_mm", row)))
         parts.append(_tag("small", _volume(row.get("vol_wl_ml"))))
         if event in ("new", "split", "reappeared"):
-            text = {"new": "★ new", "split": f"{_text(row.get('n_fragments'))} pieces", "reappeared": "back"}[event]
+            text = {
+                "new": "★ new",
+                "split": f"{_text(row.get('n_fragments'))} components",
+                "reappeared": "reappeared",
+            }[event]
             status = _text(row.get("new_lesion_status"))
             meaning = _level("lesions", "event", event)
             parts.append(
@@ -517,7 +725,7 @@ def _lesion_cell(row):
     elif status == "merged":
         parts.append(_tag("small", "in ", _track(_text(row.get("merged_into")) or "?")))
     else:
-        word = {"absent": "not seen", "not_evaluable": "NE"}.get(status, status or "n/a")
+        word = {"absent": "not detected", "not_evaluable": "NE"}.get(status, status or "n/a")
         parts.append(_tag("small", word, title=_level("lesions", "status", status)))
     flags = [f for f in _text(row.get("flags")).split(";") if f]
     if flags:
@@ -538,7 +746,7 @@ def _session_card(session, lesions, figures, captions, problems):
         _tag("span", _day(session), class_="muted"),
         _tag("span", {"prebaseline": "before baseline"}.get(role, role), class_="chip plain")
         if role in ("baseline", "prebaseline")
-        else _chip(_text(session.get("response_overall_final")) or "NE", "sessions", "response_overall_final"),
+        else _response_chip(session),
     )
     parts = [head]
     if evaluable is False:
@@ -555,7 +763,7 @@ def _session_card(session, lesions, figures, captions, problems):
             _join("edema", _show("sessions", "total_vol_ed_ml", session)),
         ),
         ("Steroids · clinical", *_status(session)),
-        ("Alignment", _text(session.get("registration_qc")) or "n/a", ""),
+        ("Registration", _text(session.get("registration_qc")) or "n/a", _shift(session)),
     ]
     parts.append(_facts(*(f for f in facts if f), small=True))
     parts.append(_flag_line("sessions", session.get("flags")))
@@ -565,8 +773,11 @@ def _session_card(session, lesions, figures, captions, problems):
         for r in own
         if _text(r.get("status")) == "present"
     )
+    n_more = sum(_text(r.get("status")) == "present" for r in own) - FIRST_LESIONS
     for kind, (title, stage, alt) in PICTURES.items():
         path = pictures.get(kind)
+        if kind == "more" and n_more <= 0:
+            continue
         alt = alt.format(session=name, lesions=facts or "none")
         if path is None:
             if kind == "lesions":
@@ -574,9 +785,12 @@ def _session_card(session, lesions, figures, captions, problems):
                 parts.append(_empty(f"No picture of this session: {why}."))
             continue
         picture = _picture(path, alt)
-        # What a bad picture of the lesions looks like is said once, above the sessions.
-        check = _details(f"Check: {title.lower()}", picture, _caption(captions.get(stage)))
-        parts.append(picture if kind == "lesions" else check)
+        # How failure looks on pictures of lesions is said once, above the sessions.
+        if kind == "lesions":
+            parts.append(picture)
+        else:
+            summary = f"{n_more} {title}" if kind == "more" else f"Check: {title.lower()}"
+            parts.append(_details(summary, picture, _caption(captions.get(stage))))
     return _tag("article", *parts, class_="card", id_=name)
 
 
@@ -584,6 +798,11 @@ def _failed_card(name, problems):
     own = [p for p in problems if f"ses-{_plain(p.get('ses'))}" == name]
     head = _tag("h3", _tag("span", name), _chip("NE"))
     return _tag("article", head, *(_problem(p) for p in own), class_="card", id_=name)
+
+
+def _shift(session):
+    shift = _text(session.get("residual_shift_mm"))
+    return f"lesions lay {_show('sessions', 'residual_shift_mm', session)} off, undone" if shift else ""
 
 
 def _changes(session):
@@ -599,7 +818,7 @@ def _lesion_counts(session):
     parts = []
     for column, word in (
         ("n_new", "new"),
-        ("n_absent", "not seen any more"),
+        ("n_absent", "no longer detected"),
         ("n_candidates", "not counted: candidates"),
     ):
         number = _text(session.get(column))
@@ -618,7 +837,7 @@ def _status(session):
 
 def _cohort_sentence(patients, sessions, lesions):
     if not patients:
-        return "No patient was found. The index says why a session is left out."
+        return "No patient was found. The index says why a session is excluded."
     evaluable = sum(_truth(s.get("evaluable")) is True for s in sessions)
     tracks = len({(r["participant_id"], r["track_id"]) for r in lesions})
     return (
@@ -633,7 +852,7 @@ def _cohort_facts(patients, sessions, lesions, problems):
 
     not_evaluable = sum(_truth(s.get("evaluable")) is False for s in sessions)
     progressed = sum(_truth(p.get("progressed")) is True for p in patients)
-    n_failed = sum(p.get("stage") not in ("doubt", "not used") for p in problems)
+    n_failed = sum(p.get("stage") not in _NO_FAILURE for p in problems)
     return _facts(
         (
             "Best response CR or PR",
@@ -643,13 +862,33 @@ def _cohort_facts(patients, sessions, lesions, problems):
         ("Progressed", str(progressed), f"of {_count(len(patients), 'patient')}"),
         ("New lesions", count(lesions, "event", "new"), "to be checked"),
         ("Not evaluable", str(not_evaluable), f"of {_count(len(sessions), 'session')}"),
-        ("Left out or failed", str(n_failed), "see below" if n_failed else "none"),
+        ("Excluded or failed", str(n_failed), "see below" if n_failed else "none"),
     )
 
 
-def _problem_table(problems):
+# Stages of a problem that did not stop a session.
+_NO_FAILURE = ("doubt", "not used")
+
+
+def _not_evaluable(sessions, problems):
+    """List sessions of the tables that are not evaluable as problems; those that have failed are listed already."""
+    listed = {(_plain(p.get("sub")), _plain(p.get("ses"))) for p in problems if p.get("stage") not in _NO_FAILURE}
+    return [
+        {
+            "sub": s["participant_id"],
+            "ses": s["session_id"],
+            "stage": "not evaluable",
+            "reason": s.get("ne_reason"),
+            "detail": _level("sessions", "ne_reason", s.get("ne_reason")),
+        }
+        for s in sessions
+        if _truth(s.get("evaluable")) is False and (_plain(s["participant_id"]), _plain(s["session_id"])) not in listed
+    ]
+
+
+def _problem_table(problems, pages):
     if not problems:
-        return _empty("Nothing was left out, nothing failed.")
+        return _empty("Nothing was excluded, nothing failed, every session is evaluable.")
     rows = []
     for p in problems:
         log = _log_address(p.get("log"))
@@ -657,7 +896,7 @@ def _problem_table(problems):
             _tag(
                 "tr",
                 _tag("th", f"sub-{_plain(p['sub'])}" if _text(p.get("sub")) else "cohort", scope="row"),
-                _tag("td", f"ses-{_plain(p['ses'])}" if _text(p.get("ses")) else "–"),
+                _tag("td", _session_link(p, pages)),
                 _tag("td", _text(p.get("stage"))),
                 _tag("td", _reason(p.get("reason"))),
                 _tag("td", _text(p.get("detail")), class_="text"),
@@ -668,12 +907,20 @@ def _problem_table(problems):
     head = _tag("tr", *(_tag("th", n, scope="col") for n in names))
     table = _tag("table", _tag("thead", head), _tag("tbody", *rows))
     note = "Patients' other sessions and the tables were made from what finished. Run the same command again to retry."
-    return _tag(
-        "div", table, class_="scroll", tabindex="0", role="region", aria_label="What was left out or failed"
-    ), _tag("p", note, class_="note")
+    return _scroll(table, "What was excluded, failed or is not evaluable", filter_=len(rows) > 12), _tag(
+        "p", note, class_="note"
+    )
 
 
-def _patient_table(patients, pages):
+def _session_link(problem, pages):
+    """Name a problem's session; with the way to it where the patient has a page and the session is on it."""
+    if not _text(problem.get("ses")):
+        return "–"
+    name, patient = f"ses-{_plain(problem['ses'])}", f"sub-{_plain(problem['sub'])}"
+    return _tag("a", name, href=f"{pages[patient]}#{name}") if patient in pages else name
+
+
+def _patient_table(patients, sessions, pages):
     if not patients:
         return ""
     columns = (
@@ -690,12 +937,20 @@ def _patient_table(patients, pages):
         ("best_response_volumetric", "by volume"),
         ("progression_day", "progression day"),
         ("progression_reason", "because of"),
+        ("first_event", "first event"),
         ("flags", "remarks"),
     )
+    best = [name for name, _ in columns].index("best_response")
+    of_patient: dict[str, list] = {}
+    for s in sessions:
+        of_patient.setdefault(_text(s["participant_id"]), []).append(s)
     rows = []
     for p in patients:
         name = _text(p["participant_id"])
         cells = [_cell("patients", column, p) for column, _ in columns]
+        doubted = _not_lasting(of_patient.get(name, []))
+        if doubted and _text(p.get("best_response")) not in ("CR", "PR"):
+            cells[best] = _tag("td", _chip(p.get("best_response"), "patients", "best_response"), _tag("small", doubted))
         cells[0] = _tag("th", _tag("a", name, href=pages[name]) if name in pages else name, scope="row")
         rows.append(_tag("tr", *cells))
     return _table("patients", columns, rows, filter_=len(rows) > 8)
@@ -710,8 +965,8 @@ def _session_table(sessions, pages):
         ("days_from_t0", "day"),
         ("session_role", "role"),
         ("evaluable", "evaluable"),
-        ("ne_reason", "why not"),
-        ("registration_qc", "alignment"),
+        ("ne_reason", "reason"),
+        ("registration_qc", "registration"),
         ("n_lesions", "lesions"),
         ("n_new", "new"),
         ("sum_ld_mm", "sum"),
@@ -719,11 +974,14 @@ def _session_table(sessions, pages):
         ("response_overall_final", "overall"),
         ("flags", "remarks"),
     )
+    overall = [name for name, _ in columns].index("response_overall_final")
     rows = []
     for s in sessions:
         cells = [_cell("sessions", column, s) for column, _ in columns]
         patient, name = _text(s["participant_id"]), _text(s["session_id"])
         cells[0] = _tag("th", patient, scope="row")
+        if _text(s.get("response_overall_final")):
+            cells[overall] = _tag("td", _response_chip(s))
         if patient in pages:
             cells[1] = _tag("td", _tag("a", name, href=f"{pages[patient]}#{name}"))
         rows.append(_tag("tr", *cells, class_="ne" if _truth(s.get("evaluable")) is False else None))
@@ -731,7 +989,7 @@ def _session_table(sessions, pages):
 
 
 def _lesion_worklist(lesions, sessions, pages):
-    """List what a person should look at: doubtful brain masks; lesions new, doubtful, or bearing on the response."""
+    """List what requires review: doubtful brain masks, then lesions: of doubtful identity, new, with other remarks."""
     rows = []
     for session in sessions:
         patient, name = _text(session["participant_id"]), _text(session["session_id"])
@@ -739,7 +997,7 @@ def _lesion_worklist(lesions, sessions, pages):
         for why in _brain_remarks(session):
             cells = (_tag("td", each) for each in (place, "–", "–", "–"))
             rows.append(_tag("tr", _tag("th", patient, scope="row"), *cells, _tag("td", why, class_="text")))
-    for row, why in _worth_a_look(lesions):
+    for row, why in sorted(_worth_a_look(lesions), key=lambda found: not _doubtful(found[0])):
         patient, name = _text(row["participant_id"]), _text(row["session_id"])
         address = f"{pages[patient]}#{name}" if patient in pages else None
         seen = _text(row.get("status")) == "present"
@@ -759,7 +1017,7 @@ def _lesion_worklist(lesions, sessions, pages):
     names = ("patient", "session", "lesion", "diameter", "volume", "why")
     head = _tag("tr", *(_tag("th", n, scope="col") for n in names))
     table = _tag("table", _tag("thead", head), _tag("tbody", *rows))
-    return _scroll(table, "Lesions to look at", filter_=len(rows) > 8)
+    return _scroll(table, "Lesions to review", filter_=len(rows) > 8)
 
 
 def _references():
@@ -838,20 +1096,29 @@ def _details(title, *children):
     return _tag("details", _tag("summary", title), *children)
 
 
-def _chip(response, kind="sessions", column="response_overall_final"):
+def _chip(response, kind="sessions", column="response_overall_final", *, hollow=False):
     response = _text(response)
     if not response:
         return _tag("span", "n/a", class_="chip plain")
     colour, ink = RESPONSE_COLOURS.get(response, (None, None))
     style = f"background:{colour};color:{ink}" if colour else None
+    if hollow:
+        style = f"box-shadow:inset 0 0 0 2px {colour}"
     title = _level(kind, column, response)
     return _tag("span", RESPONSE_NAMES.get(response, response), class_="chip", style=style, title=title)
 
 
+_MARKS = {
+    **{"o": "disc", "s": "square", "^": "up", "D": "diamond"},
+    **{"v": "down", "P": "plus", "<": "left", ">": "right"},
+}
+
+
 def _track(track_id):
-    """Show a lesion's number with its colour as a mark beside it: coloured text would be hard to read."""
+    """Show a lesion's number with its colour and mark beside it: coloured text would be hard to read."""
     name = _text(track_id) or "?"
-    return _tag("span", _tag("i", style=f"background:{track_colour(name)}"), name, class_="track")
+    mark = _tag("i", class_=_MARKS[track_marker(name)], style=f"background:{track_colour(name)}")
+    return _tag("span", mark, name, class_="track")
 
 
 def _track_order(item):
@@ -1113,9 +1380,15 @@ a { color:var(--link); text-decoration-thickness:1px; text-underline-offset:2px 
 .empty { color:var(--muted); background:var(--soft); border-radius:8px; padding:12px 16px; max-width:none }
 .chip { display:inline-block; padding:1px 9px; border-radius:99px; font-weight:650; font-size:.88em; line-height:1.55;
   white-space:nowrap }
+.chip + small { white-space:nowrap } td .chip + small { display:block }
 .chip.plain { background:var(--soft); color:var(--muted); font-weight:500; border:1px solid var(--line) }
 .track { white-space:nowrap; font-weight:650 }
-.track i { display:inline-block; width:.72em; height:.72em; border-radius:50%; margin-right:.45em }
+.track i { display:inline-block; width:.75em; height:.75em; margin-right:.45em; print-color-adjust:exact }
+.track i.disc { border-radius:50% } .track i.diamond { clip-path:polygon(50% 0,100% 50%,50% 100%,0 50%) }
+.track i.up { clip-path:polygon(50% 0,100% 100%,0 100%) } .track i.down { clip-path:polygon(0 0,100% 0,50% 100%) }
+.track i.left { clip-path:polygon(0 50%,100% 0,100% 100%) } .track i.right { clip-path:polygon(0 0,100% 50%,0 100%) }
+.track i.plus { clip-path:polygon(33% 0,67% 0,67% 33%,100% 33%,100% 67%,67% 67%,67% 100%,33% 100%,33% 67%,0 67%,
+  0 33%,33% 33%) }
 .facts { display:grid; grid-template-columns:repeat(auto-fit,minmax(165px,1fr)); gap:12px; margin:18px 0 }
 .facts div { background:var(--card); border:1px solid var(--line); border-radius:10px; padding:10px 14px }
 .facts dt { color:var(--muted); font-size:13px } .facts dd { margin:2px 0 0; font-size:21px; font-weight:600 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mettrail import cohort, images, lesions, matching, rano, settings, sidecars, tables, transforms
+from mettrail import cohort, comparison, images, lesions, matching, rano, settings, sidecars, tables, transforms
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 
@@ -153,7 +153,7 @@ def vary_patient(
         upstream = settings.digest({block: changed[block] for block in ("instances", "measure", "match")})
         if upstream not in kept:
             kept[upstream] = _follow(visits, changed, grid, reference_session)
-        found, registries = kept[upstream]
+        found, registries, compared = kept[upstream]
         tracks = pd.concat([t for t in found if len(t)] or [pd.DataFrame()], ignore_index=True)
         known = set(tracks["track_id"]) if len(tracks) else set()
         mine = (
@@ -168,6 +168,7 @@ def vary_patient(
             rano=changed["rano"],
             volume=changed["volume"],
             overrides=mine,
+            comparisons=pd.concat(compared, ignore_index=True) if compared else None,
         )
         patient = patients.iloc[0]
         part = sessions[
@@ -184,8 +185,8 @@ def vary_patient(
 
 
 def _follow(visits, config, grid, reference_session):
-    """Find, measure and match the lesions of all visits: tables of tracks, registries."""
-    followed, registries = [], []
+    """Find, measure and match the lesions of all visits: tables of tracks, registries, comparisons."""
+    followed, registries, compared, matched = [], [], [], []
     for visit in visits:
         measure = settings.measure_settings(config)
         found = lesions.find_instances(visit.tissue.data, affine=visit.tissue.affine, **config["instances"])
@@ -197,14 +198,17 @@ def _follow(visits, config, grid, reference_session):
             visit.row, totals=totals, quality=visit.quality, reference=config["reference"],
             reference_session=reference_session, brain=visit.brain_quality,
         )  # fmt: skip
-        tracks, _, _, registry = matching.match_visit(
+        tracks, matches, instances, registry = matching.match_visit(
             Image(found, visit.tissue.affine), table, registries[-1] if registries else None, session=session,
             grid=grid, world=visit.world, read_scan=lambda visit=visit: (visit.tissue, visit.brain, visit.evidence),
             measure=measure, **config["match"],
         )  # fmt: skip
         followed.append(tracks)
         registries.append(registry)
-    return followed, registries
+        labels = Image(matching.relabel_tracks(instances.data, matches), instances.affine)
+        matched.append(comparison.Visit.of(tracks, labels, registry, visit.world))
+        compared.append(comparison.compare_visits(matched[-1], matched[:-1], **measure))
+    return followed, registries, compared
 
 
 def summarise(responses: pd.DataFrame, config: Mapping) -> list[dict]:

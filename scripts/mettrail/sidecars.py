@@ -20,6 +20,7 @@ _INHERITED = {
     },
     "res-1mm_desc-brain_mask": _WORKING_GRID | {"Type": "Brain"},
     "res-1mm_desc-prior_dseg": _WORKING_GRID | {"Description": "The prior session's lesions, deformed onto this one"},
+    "desc-lesion_probseg": {"Description": "Probability of whole lesion on the reference image's own grid"},
     "res-1mm_probseg": _WORKING_GRID | {"Description": "Background, enhancing, edema, necrosis along the fourth axis"},
 }
 TISSUE = {
@@ -30,7 +31,8 @@ TISSUE = {
 
 # What BIDS has no name for yet.
 IGNORED = ("*_xfm.*", "*.html", "*.csv", "tables", "figures", "benchmarks", "logs", "cohort.tsv", "not_used.tsv",
-           "*_registry.json", "*_matches.tsv", "*_trajectories.*", "*_patient.*", "*_measures.*", "train")  # fmt: skip
+           "*_registry.json", "*_matches.tsv", "*_trajectories.*", "*_patient.*", "*_measures.*", "train",
+           "*_treated_lesions.*", "*_treatments.tsv", "*_problems.tsv")  # fmt: skip
 
 
 def write_json(facts: dict, path: str | Path) -> None:

@@ -3,7 +3,9 @@
 Three kinds of table end up in the hands of people: ``lesions`` (one row per lesion and session), ``sessions`` and
 ``patients``; whoever scores segmentations gets those of the evaluation. They are TSV with ``n/a`` for what is missing
 and a JSON dictionary of the same stem, as BIDS wants it, and CSV mirrors with empty fields for those who concatenate
-(the evaluation has these alone). Numbers are rounded here, when written, and nowhere before.
+(the evaluation has these alone). Booleans are ``true`` and ``false`` in TSV, as BIDS has them, and ``TRUE`` and
+``FALSE`` in CSV, which R and spreadsheets read as logical values. Numbers are rounded here, when written, and nowhere
+before.
 
 Tables that stages hand to each other are plain TSV (`write_tsv`, `read_tsv`): any columns, numbers exact.
 
@@ -30,6 +32,8 @@ DTYPES = {"string": "str", "enum": "str", "integer": "Int64", "float": "float64"
 DECIMALS = {"mm": 3, "mm^2": 3, "mm^3": 3, "mL": 6, "%": 3, "Gy": 3, "d": 2, "1": 4, "1/year": 3}
 # Numbers without a unit (means of any score, p) have as many figures instead.
 FIGURES = 6
+# How booleans are written: as BIDS has them, and as R and spreadsheets read them.
+TSV_BOOLEANS, CSV_BOOLEANS = ("true", "false"), ("TRUE", "FALSE")
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def _bool(name, description, **more):
 _PARTICIPANT = _text("participant_id", "Patient, as in the dataset.")
 _SESSION = _text("session_id", "Session, as in the dataset.")
 _DAYS = _int("days_from_t0", "Days from the start of treatment; from the baseline session where that is unknown.", "d")
+_NO_EDEMA = "n/a unless a person drew it or the networks saw FLAIR or T2w"
 _PCT = "n/a where the reference is 0 or unknown"
 
 _RESPONSE = {
@@ -94,7 +99,7 @@ _RESPONSE = {
     "NE": "not evaluable",
 }
 _OVERALL = _RESPONSE | {
-    "ND": "no disease: no lesion at this session, and none before",
+    "ND": "no disease: no lesion at this session, at baseline or between",
     "uPD": "unconfirmed progression: only new lesions, under immunotherapy",
     "NON_CR_NON_PD": "no target lesions, and the others neither gone nor progressing",
 }
@@ -110,7 +115,7 @@ _FLAGS_LESION = {
     "oblique": "slices are tilted by more than 20 degrees from axial",
     "thick_slice": "slices thicker than 5 mm",
     "not_axial_acq": "thick slices that are not axial: not measurable",
-    "cystic_only": "hardly any enhancement: may be purely cystic, which is not measurable",
+    "cystic_only": "hardly any enhancement, as if purely cystic: not measurable",
     "nonenhancing_remnant": "only necrosis left: counts as absent for the response",
     "probable_miss": "the lesion was most likely there at the session where it was not seen",
     "merged_across_roles": "a target and another lesion became one: the target carries its size",
@@ -152,6 +157,7 @@ _FLAGS_PATIENT = {
     "target_lost": "a target of the earlier run named in frozen was not found at baseline",
     "gap_before_pd": "two or more sessions right before the progression could not be evaluated",
     "clinical_assumed": "steroids or clinical status are unknown at some session: taken as none and stable",
+    "start_from_treatments": "participants.tsv gives no start of treatment: it is the day of the first treatment",
 }
 
 
@@ -221,8 +227,12 @@ LESIONS = (
             "excluded": "left out by a reader",
         },
     ),
-    _bool("measurable", "At this session: enhancing, long and wide enough, on enough slices (RANO-BM)."),
-    _float("ld_mm", "Longest diameter on an axial slice; 0 if absent.", "mm"),
+    _bool(
+        "measurable",
+        "At this session: enhancing, long and wide enough, on enough slices, not cystic, not dural (RANO-BM); or as a "
+        "reader says.",
+    ),
+    _float("ld_mm", "Longest diameter on an axial slice; 0 if absent, also where ld_rano_mm turns out n/a.", "mm"),
     _float("perp_mm", "Longest diameter perpendicular to it on the same slice; 0 if absent.", "mm"),
     _float("ld_feret_mm", "Longest diameter on an axial slice that may leave the lesion; 0 if absent.", "mm"),
     _float("max3d_mm", "Longest diameter in space; 0 if absent.", "mm"),
@@ -256,7 +266,7 @@ LESIONS = (
             "absent": "not seen, or no longer enhancing: 0",
             "probable_miss": "not seen, yet back at the next session with its size: n/a",
             "override": "a reader called it gone: 0",
-            "ne": "not evaluable: n/a",
+            "ne": "not evaluable, or a reader measured what the mask lacks: n/a",
         },
         revisable=True,
     ),
@@ -274,21 +284,26 @@ LESIONS = (
     _float("vol_wl_mm3", "Volume of the whole lesion: enhancing and necrosis, without edema; 0 if absent.", "mm^3"),
     _float("vol_et_mm3", "Volume that enhances; 0 if absent.", "mm^3"),
     _float("vol_nc_mm3", "Volume of necrosis; 0 if absent.", "mm^3"),
-    _float("vol_ed_mm3", "Volume of edema nearest to this lesion; 0 if absent.", "mm^3"),
-    _float("vol_wl_ml", "vol_wl_mm3 in millilitres.", "mL"),
+    _float("vol_ed_mm3", f"Volume of edema nearest to this lesion; 0 if absent; {_NO_EDEMA}.", "mm^3"),
+    _float("vol_wl_ml", "vol_wl_mm3 in millilitres; where a lesion was overlooked, vol_rano_ml is n/a.", "mL"),
     _float("necrosis_fraction", "vol_nc_mm3 over vol_wl_mm3; n/a if absent.", "1"),
     _bool("touches_border", "Whether it touches the edge of the brain or of the image (dural?)."),
     _bool("enhancing", "Whether it still enhances: what RANO-BM is about."),
     *(_float(f"c{a}_mm", f"Centre, {a}, RAS+, the image's own space.", "mm") for a in "xyz"),
     *(_float(f"c{a}_ref_mm", f"Centre, {a}, RAS+, the patient's reference space.", "mm") for a in "xyz"),
-    _float("ld_change_baseline_pct", f"Change of ld_rano_mm from baseline; {_PCT}; n/a if born later.", "%"),
-    _float("ld_change_nadir_pct", f"Change of ld_rano_mm from its smallest before; {_PCT}; n/a if born later.", "%"),
-    _float("vol_change_baseline_pct", f"Change of volume from baseline; {_PCT}; n/a if born later.", "%"),
-    _float("vol_change_nadir_pct", f"Change of volume from its smallest before; {_PCT}; n/a if born later.", "%"),
+    *(
+        _float(
+            f"{size}_change_{since}_pct",
+            f"Change of {what} from {when}, like with like, as known at this session; {_PCT}; n/a if born later.",
+            "%",
+        )
+        for size, what in (("ld", "ld_rano_mm"), ("vol", "vol_rano_ml"))
+        for since, when in (("baseline", "baseline"), ("nadir", "its smallest before"))
+    ),
     _enum(
         "lesion_response",
         "The rules for the sum, applied to this lesion alone, from baseline or from its first session if born later. "
-        "As known at this session.",
+        "As known at this session: of a lesion that was overlooked it says CR; later sessions leave that one out.",
         _RESPONSE,
     ),
     _enum(
@@ -329,29 +344,67 @@ LESIONS = (
             "candidate": "a suspicion only: it counts in no response until it is confirmed at a later session",
         },
     ),
-    _text("region", "Lobe or region of the brain at its centre, from an atlas; n/a outside."),
-    _enum("side", "Side of its centre.", {"left": "left", "right": "right", "midline": "within 5 mm of the midline"}),
+    _enum(
+        "region",
+        "Lobe or region of the brain where its centre was when first seen; from an atlas of lobes brought to the "
+        "patient's reference space by an affine registration, some millimetres off. n/a outside the brain, and where "
+        "the registration failed.",
+        {
+            "frontal": "frontal lobe, with precentral gyrus and anterior cingulate",
+            "parietal": "parietal lobe, with postcentral gyrus, precuneus and posterior cingulate",
+            "temporal": "temporal lobe, with hippocampus and amygdala",
+            "occipital": "occipital lobe",
+            "insula": "insula",
+            "basal_ganglia": "caudate, putamen, pallidum, accumbens",
+            "thalamus": "thalamus",
+            "brainstem": "brainstem",
+            "cerebellum": "cerebellum",
+        },
+    ),
+    _enum(
+        "side",
+        "Side of its centre when it was first seen.",
+        {"left": "left", "right": "right", "midline": "within 5 mm of the midline"},
+    ),
     *(
-        _float(f"{size}_{by}_{end}_{unit}", f"{what} {how}.", unit_)
+        _float(f"{size}_{by}_{end}_{unit}", f"{what} {how}", unit_)
         for by, hows in (
-            ("probability", ("where the probability is at least 0.75", "where the probability is at least 0.25")),
-            ("half_voxel", ("if its edge lay half a voxel further in", "if its edge lay half a voxel further out")),
+            (
+                "probability",
+                (
+                    "where the networks' probability is at least 0.75; n/a where no network saw the lesion (a person "
+                    "drew it, or it was carried over), or it is absent.",
+                    "where it is at least 0.25; n/a likewise.",
+                ),
+            ),
+            (
+                "half_voxel",
+                (
+                    "if its edge lay half a voxel further in; n/a if absent.",
+                    "if its edge lay half a voxel further out, but not in another lesion; n/a if absent.",
+                ),
+            ),
         )
-        for size, what, unit, unit_ in (("vol", "Volume", "ml", "mL"), ("ld", "Longest diameter", "mm", "mm"))
+        for size, what, unit, unit_ in (
+            ("vol", "Volume", "ml", "mL"),
+            ("ld", "Longest diameter, on the slice of ld_mm,", "mm", "mm"),
+        )
         for end, how in zip(("low", "high"), hows)
     ),
     _float(
         "vol_growth_ml_per_30_days",
-        "Change of vol_rano_ml since the last evaluable session, per 30 days; n/a where it is no more than what half a "
-        "voxel of the edge makes of either volume.",
+        "Change of vol_wl_ml since the last evaluable session at which the lesion was present, per 30 days; n/a where "
+        "either volume lies within what half a voxel of the edge makes of the other (vol_half_voxel_low_ml to "
+        "vol_half_voxel_high_ml), where the lesion is one with another at either session, and without days.",
         "mL",
     ),
     _float(
         "vol_doubling_time_days",
-        "Days in which its volume doubles at that growth (negative: halves); n/a where the growth is.",
+        "Days in which its volume doubles (negative: halves) if it changed exponentially between the two (Collins "
+        "1956, Schwartz 1961): ln 2 times the days over ln of the ratio of volumes; n/a where the growth is.",
         "d",
     ),
-    _bool("prior_local_therapy", "Irradiated or resected before this session, as far as recorded."),
+    _bool("prior_local_therapy", "Irradiated or resected before the day of this session, as far as recorded."),
     _flags(_FLAGS_LESION, revisable=True),
 )
 
@@ -369,7 +422,8 @@ SESSIONS = (
     _text("registration_qc", "Outcome of the check of the alignment to the patient's first session."),
     _float(
         "residual_shift_mm",
-        "How far lesions still lay, in the median, from where the registration put them; undone before matching.",
+        "How far lesions still lay, in the median, from where registration put them; n/a where fewer than three agree. "
+        "Undone before matching where the lesions then share more of their old places.",
         "mm",
     ),
     _enum(
@@ -415,19 +469,19 @@ SESSIONS = (
         "Smallest complete sum from baseline to the session before, like ref_sum_ld_mm like with like.",
         "mm",
     ),
-    _float("sum_ld_change_baseline_pct", f"Change of the sum from baseline; {_PCT}.", "%"),
-    _float("sum_ld_change_nadir_pct", f"Change of the sum from its smallest before; {_PCT}.", "%"),
+    _float("sum_ld_change_baseline_pct", f"Change of the sum from ref_sum_ld_mm, like with like; {_PCT}.", "%"),
+    _float("sum_ld_change_nadir_pct", f"Change of the sum from nadir_sum_ld_mm, like with like; {_PCT}.", "%"),
     _float(
         "max_lesion_increase_mm",
-        "Largest growth of one target since the session of the smallest sum. Lesions that merged count as one.",
+        "Largest growth of one target since the session of nadir_sum_ld_mm. What is merged counts as one.",
         "mm",
     ),
     _float("sum_vol_target_ml", "Sum of the volumes of the targets; n/a if one cannot be measured.", "mL"),
     _float("total_vol_wl_ml", "Volume of all lesions.", "mL"),
     _float("total_vol_et_ml", "Of which enhancing.", "mL"),
     _float("total_vol_nc_ml", "Of which necrosis.", "mL"),
-    _float("total_vol_ed_ml", "Volume of all edema, also far from any lesion.", "mL"),
-    _float("edema_unassigned_mm3", "Volume of edema too far from any lesion to belong to one.", "mm^3"),
+    _float("total_vol_ed_ml", f"Volume of all edema, also far from any lesion; {_NO_EDEMA}.", "mL"),
+    _float("edema_unassigned_mm3", f"Volume of edema too far from any lesion to belong to one; {_NO_EDEMA}.", "mm^3"),
     _float("sum_ld_final_mm", "sum_ld_mm with all that is known now.", "mm", revisable=True),
     _float("sum_vol_target_final_ml", "sum_vol_target_ml with all that is known now.", "mL", revisable=True),
     *(
@@ -541,8 +595,15 @@ PATIENTS = (
         "n_new_total", "Lesions born after baseline, or back after being gone at it, and not rejected.", revisable=True
     ),
     _float("baseline_sum_ld_mm", "Sum of the diameters of the targets at baseline.", "mm"),
-    _float("nadir_sum_ld_mm", f"Smallest complete sum from baseline {_TO_PD}.", "mm", revisable=True),
-    _float("best_change_ld_pct", f"Lowest change of the sum from baseline, {_TO_PD}.", "%", revisable=True),
+    _float(
+        "nadir_sum_ld_mm",
+        f"Smallest complete sum from baseline {_TO_PD}, measured as at baseline.",
+        "mm",
+        revisable=True,
+    ),
+    _float(
+        "best_change_ld_pct", f"Lowest change of the sum from baseline, like with like, {_TO_PD}.", "%", revisable=True
+    ),
     _float("baseline_vol_ml", "Volume of the targets at baseline.", "mL"),
     _float("best_change_vol_pct", f"Lowest change of their volume from baseline, {_TO_PD}.", "%", revisable=True),
     _enum("best_response", f"Best overall response {_TO_PD}.", _OVERALL, revisable=True),
@@ -636,7 +697,7 @@ TREATED_LESIONS = (
     _float("nadir_vol_ml", "Smallest volume from the pre-treatment session to failure or last scan.", "mL"),
     _int("nadir_vol_day", "Its day, from t0.", "d"),
     _enum("best_response", "Best response by diameter from the pre-treatment size.", _RESPONSE),
-    _bool("local_failure", "Whether it failed: see failure_by."),
+    _bool("local_failure", "Whether it failed: see failure_by; n/a if not seen before the treatment."),
     _int("local_failure_day", "Day of the first failure, from t0; n/a if none.", "d"),
     _enum(
         "failure_by",
@@ -648,10 +709,13 @@ TREATED_LESIONS = (
         many=True,
     ),
     _bool(
-        "treatment_effect_possible", "Whether it failed in the months after radiation in which that can cause growth."
+        "treatment_effect_possible",
+        "Whether it failed in the months after radiation in which that can cause growth; n/a if it did not fail.",
     ),
     _bool(
-        "failure_confirmed", "Whether the next evaluable session at least 28 days later says so too; n/a without one."
+        "failure_confirmed",
+        "Whether the next evaluable session at least 28 days later, before a further treatment, says so too; n/a "
+        "without one.",
     ),
     _int("time_to_local_failure_days", "From treatment to local failure or censoring.", "d"),
     _int("censored_day", "Day of censoring, from t0; n/a after a failure.", "d"),
@@ -660,10 +724,11 @@ TREATED_LESIONS = (
         "Why it is censored.",
         {
             "last_scan": "no failure up to the last evaluable session",
-            "retreatment": "the lesion was treated again",
+            "retreatment": "the lesion was treated again; no failure up to the last session before",
             "no_followup": "no evaluable session after the treatment",
-            "no_pretreatment": "the lesion was not seen before the treatment",
-            "death": "the patient died",
+            "not_measurable": "no failure as long as it was measured apart: merged or not evaluable since",
+            "no_pretreatment": "the lesion was not seen before the treatment: nothing to compare to",
+            "death": "the patient died without failure: at the day of death",
         },
     ),
     _int("salvage_day", "Day of the next local treatment of this lesion, from t0.", "d"),
@@ -736,7 +801,12 @@ EVALUATION_SCANS = (
     _float("hd95_mm", "95th percentile of surface distance; 374 mm where one of both is empty, as in BraTS.", "mm"),
     _int("n_truth", "True lesions (26-connected)."),
     _int("n_predicted", "Predicted lesions."),
-    _float("f1", "F1 score of lesions that overlap by an IoU over 25 % (Andrearczyk et al. 2024).", "1"),
+    _float(
+        "f1",
+        "F1 score of lesions that overlap by an IoU over 25 % (Andrearczyk et al. 2024); with --f1-connectivity and "
+        "--f1-inclusive by these rules, and so tpr and fdr.",
+        "1",
+    ),
     _float("tpr", "True positive rate: true lesions that a predicted one overlaps so.", "1"),
     _float("fdr", "False discovery rate: predicted lesions that overlap no true one so.", "1"),
     _int("n_found", "True lesions that share a voxel with a predicted one."),
@@ -746,6 +816,19 @@ EVALUATION_SCANS = (
     _float("dsc_found", "Mean Dice of true lesions found with the predicted ones that touch them.", "1"),
     _float("lesionwise_dsc", "Lesion-wise Dice of BraTS-METS 2023.", "1"),
     _float("lesionwise_hd95_mm", "Lesion-wise HD95 of BraTS-METS 2023.", "mm"),
+    _float(
+        "lesionwise_dsc_2026",
+        "Lesion-wise Dice of BraTS-METS 2026, over true lesions from 27 mm^3 (--brats-large-mm3) and all false ones; "
+        "n/a without such a true lesion.",
+        "1",
+    ),
+    _float("lesionwise_nsd_2026", "Normalised surface Dice of the same, tolerance: the shortest voxel edge.", "1"),
+    _float(
+        "small_f1_2026",
+        "F1 score of smaller true lesions, found from a Dice of 0.2 (--brats-min-dice), with all false ones; n/a "
+        "without such a true lesion.",
+        "1",
+    ),
     _float("pq", "Panoptic quality of lesions matched at an IoU of 0.5: rq times sq.", "1"),
     _float("rq", "Recognition quality: F1 of these.", "1"),
     _float("sq", "Segmentation quality: mean IoU of these.", "1"),
@@ -782,13 +865,29 @@ EVALUATION_PROBABILITIES = (
     _int("threshold_n_false", "Lesions at threshold that share no voxel with a true one."),
     _int("threshold_n_false_10mm3", "Of these, those of 10 mm^3 and more."),
 )  # fmt: skip
+EVALUATION_FROC = (
+    _METHOD, _SUBSET, _TISSUE,
+    _float("min_mm3", "Least volume of a lesion: smaller ones are neither found nor missed nor false.",
+           "mm^3"),
+    _float("threshold", "Connected components of voxels with at least this probability are predicted lesions.", "1"),
+    _int("n_scans", "Scans with a probability map, also those without a lesion."),
+    _int("n_lesions", "True lesions from min_mm3 on inside the brain mask, where all of this table is counted."),
+    _int("n_found", "True lesions that share a voxel with a predicted one."),
+    _int("n_false", "Predicted lesions that share no voxel with a true one."),
+    _float("sensitivity", "n_found over n_lesions.", "1"),
+    _float("false_per_scan", "n_false over n_scans.", ""),
+    _bool("merging", "Whether it is below the threshold with the most false lesions: from there on predicted lesions "
+                     "merge, and the row is not part of the curve."),
+)  # fmt: skip
 EVALUATION_SUMMARY = (
     _METHOD, _SUBSET, _TISSUE,
     _enum("group", "Scans or lesions of the subset that count.", _SCORE_GROUPS),
     _text(
         "score",
         "A column of scans or probabilities, over scans; lesion_found, lesion_dsc, lesion_ndsc, over true lesions; "
-        "pooled_sensitivity, pooled_precision: n_found over all true lesions, and over n_found and n_false together.",
+        "pooled_sensitivity, pooled_precision: n_found over all true lesions, and over n_found and n_false together; "
+        "froc_sensitivity_0.125 to froc_sensitivity_8: highest sensitivity of the curve in froc at no more than so "
+        "many false lesions per scan; froc_sensitivity: their mean (LUNA16).",
     ),
     _int("n", "Scans or lesions with a value."),
     _float("mean", "Mean over them, in the unit of the score.", ""),
@@ -823,6 +922,7 @@ KINDS = {
     "evaluation_scans": EVALUATION_SCANS,
     "evaluation_lesions": EVALUATION_LESIONS,
     "evaluation_probabilities": EVALUATION_PROBABILITIES,
+    "evaluation_froc": EVALUATION_FROC,
     "evaluation_summary": EVALUATION_SUMMARY,
     "evaluation_tests": EVALUATION_TESTS,
 }
@@ -835,6 +935,7 @@ KEYS = {
     "evaluation_scans": ("method", "participant_id", "session_id", "tissue"),
     "evaluation_lesions": ("method", "participant_id", "session_id", "lesion"),
     "evaluation_probabilities": ("method", "participant_id", "session_id"),
+    "evaluation_froc": ("method", "subset", "tissue", "min_mm3", "threshold"),
     "evaluation_summary": ("method", "subset", "tissue", "group", "score"),
     "evaluation_tests": ("method", "test", "against", "subset", "tissue", "group", "score"),
 }
@@ -846,7 +947,7 @@ _BETWEEN = {
     "prior": "string", "fragments": "string", "name": "string", "probable_miss": "boolean", "below_birth": "boolean",
     "days": "float", "slice_spacing_mm": "float", "ld_fragments_mm": "float",
 }  # fmt: skip
-_KNOWN = {c.name: c.dtype for c in (*LESIONS, *SESSIONS, *PATIENTS)} | _BETWEEN
+_KNOWN = {c.name: c.dtype for c in (*LESIONS, *SESSIONS, *PATIENTS, *TREATED_LESIONS)} | _BETWEEN
 
 
 def columns(kind: str) -> list[str]:
@@ -959,29 +1060,32 @@ def write_table(table: pd.DataFrame, path: Path, kind: str) -> None:
     kind : str
         ``lesions``, ``sessions`` or ``patients``.
     """
-    _write(table, path, kind, separator="\t", missing=MISSING)
+    _write(table, path, kind, separator="\t", missing=MISSING, booleans=TSV_BOOLEANS)
 
 
 def write_csv_mirror(table: pd.DataFrame, path: Path, kind: str) -> None:
-    """Write a final table as CSV with empty fields for what is missing, and its dictionary beside it as JSON."""
-    _write(table, path, kind, separator=",", missing="")
+    """Write a final table as CSV, and its dictionary beside it as JSON.
+
+    Fields are empty for what is missing; booleans are ``TRUE`` and ``FALSE``, which R and spreadsheets understand.
+    """
+    _write(table, path, kind, separator=",", missing="", booleans=CSV_BOOLEANS)
 
 
-def _write(table, path, kind, *, separator, missing):
+def _write(table, path, kind, *, separator, missing, booleans):
     path = Path(path)
     table = make_table(table, kind)
-    shown = pd.DataFrame({c.name: [_shown(v, c, missing) for v in table[c.name]] for c in KINDS[kind]})
+    shown = pd.DataFrame({c.name: [_shown(v, c, missing, booleans) for v in table[c.name]] for c in KINDS[kind]})
     path.parent.mkdir(parents=True, exist_ok=True)
     shown.to_csv(path, sep=separator, index=False, lineterminator="\n", encoding="utf-8")
-    dictionary = json.dumps(data_dictionary(kind), indent=2, ensure_ascii=False)
+    dictionary = json.dumps(data_dictionary(kind, booleans=booleans), indent=2, ensure_ascii=False)
     path.with_suffix(".json").write_text(dictionary + "\n", encoding="utf-8")
 
 
-def _shown(value, column, missing):
+def _shown(value, column, missing, booleans):
     if pd.isna(value):
         return missing
     if column.dtype == "boolean":
-        return "true" if value else "false"
+        return booleans[0] if value else booleans[1]
     if column.dtype == "float" and not column.unit:
         return f"{value:.{FIGURES}g}"
     if column.dtype == "float":
@@ -1006,8 +1110,14 @@ def read_tables(paths: Iterable[Path], kind: str) -> pd.DataFrame:
     return make_table(pd.concat(parts, ignore_index=True), kind) if parts else empty(kind)
 
 
-def data_dictionary(kind: str) -> dict:
+def data_dictionary(kind: str, *, booleans: tuple[str, str] = TSV_BOOLEANS) -> dict:
     """Describe the columns of a table as BIDS does.
+
+    Parameters
+    ----------
+    kind : str
+    booleans : (str, str)
+        How the table writes what is true and what is false.
 
     Returns
     -------
@@ -1020,6 +1130,8 @@ def data_dictionary(kind: str) -> dict:
         described[c.name] = {"LongName": c.name.replace("_", " "), "Description": c.description}
         if c.unit:
             described[c.name]["Units"] = c.unit
+        if c.dtype == "boolean":
+            described[c.name]["Levels"] = dict(zip(booleans, ("yes", "no")))
         if c.levels:
             described[c.name]["LevelsOfEachPart" if c.many else "Levels"] = dict(c.levels)
         if c.many:

@@ -33,11 +33,11 @@ class Cell:
     Parameters
     ----------
     table : str
-        ``sessions`` or ``participants``.
+        ``sessions``, ``participants`` or ``treatments``.
     about : str
         What it is for.
     kind : str
-        ``word``, ``words`` (one or several), ``number`` or ``date``.
+        ``word``, ``words`` (one or several), ``number``, ``count`` (a whole number) or ``date``.
     words : dict
         Canonical word to its synonyms.
     least, most : float
@@ -117,10 +117,36 @@ COLUMNS = {
         },
     ),
     "immunotherapy_start_day": Cell("participants", "when immunotherapy began, as those of the visits", "number"),
+    "death_date": Cell("participants", "when the patient died: an outcome", "date"),
+    "death_day": Cell("participants", "the same in days, as those of the visits", "number"),
+    "last_contact_date": Cell("participants", "when the patient was last known to be alive", "date"),
+    "last_contact_day": Cell("participants", "the same in days, as those of the visits", "number"),
+    "leptomeningeal_date": Cell("participants", "when leptomeningeal disease was found: an outcome", "date"),
+    "leptomeningeal_day": Cell("participants", "the same in days, as those of the visits", "number"),
     "split": Cell(
         "participants", "`test`: kept out of training", "word",
         {"train": ("training",), "test": ("testing",), "validation": ("val", "valid", "dev")},
     ),
+    "type": Cell(
+        "treatments", "what was done", "word",
+        {
+            "srs": ("radiosurgery", "stereotactic radiosurgery", "gamma knife", "gammaknife", "cyberknife"),
+            "fsrt": ("srt", "hfsrt", "stereotactic radiotherapy", "fractionated stereotactic radiotherapy"),
+            "wbrt": ("whole brain radiotherapy", "whole brain radiation", "whole brain radiation therapy",
+                     "whole brain irradiation", "wbi"),
+            "surgery": ("resection", "surgical resection", "craniotomy", "operation"),
+            "chemo": ("chemotherapy",),
+            "targeted": ("targeted therapy", "targeted treatment", "tki"),
+            "immunotherapy": ("immuno", "immune therapy", "checkpoint inhibitor", "checkpoint inhibitors",
+                              "immune checkpoint inhibitor", "immune checkpoint inhibitors", "ici"),
+            "systemic": ("systemic therapy", "systemic treatment", "hormone therapy", "hormonal therapy"),
+        },
+    ),
+    "date": Cell("treatments", "when it was done, or its first fraction given", "date"),
+    "day": Cell("treatments", "the same in days, as those of the visits", "number"),
+    "dose_gy": Cell("treatments", "total dose", "number", least=0),
+    "fractions": Cell("treatments", "number of fractions", "count", least=1),
+    "isodose_pct": Cell("treatments", "isodose the dose was prescribed to, %", "number", least=0, most=100),
 }  # fmt: skip
 
 
@@ -155,6 +181,8 @@ def read_cell(column: str, text: str) -> str:
         return read_date(text).isoformat()
     if cell.kind == "number":
         return read_number(text, least=cell.least, most=cell.most)
+    if cell.kind == "count":
+        return read_count(text, least=cell.least)
     # None of the words holds one of the signs that stand between several; " and " serves, too.
     parts = re.split(r"[;+/,&|]|\band\b", text) if cell.kind == "words" else [text]
     words = [read_word(part, cell.words) for part in parts if part.strip()]
@@ -176,6 +204,17 @@ def read_number(text: str, *, least: float = -math.inf, most: float = math.inf) 
         return text.strip()
     limits = "" if math.isinf(least) else f", {least:g} or more" if math.isinf(most) else f" from {least:g} to {most:g}"
     raise ValueError(f"a number{limits}")
+
+
+def read_count(text: str, *, least: float) -> str:
+    """Return the text of a whole number; ``5.0``, as spreadsheets write it, is 5."""
+    try:
+        number = float(read_number(text, least=least))
+    except ValueError:
+        number = math.nan
+    if number != number or number != int(number):
+        raise ValueError(f"a whole number, {least:g} or more")
+    return str(int(number))
 
 
 def read_date(text: str) -> datetime:
@@ -200,9 +239,10 @@ def markdown_table() -> str:
     for name, cell in COLUMNS.items():
         if cell.kind == "date":
             holds = "an ISO 8601 date, with or without time"
-        elif cell.kind == "number":
+        elif cell.kind in ("number", "count"):
             limits = "" if math.isinf(cell.least) else f", at least {cell.least:g}"
-            holds = f"a number{limits}" + ("" if math.isinf(cell.most) else f" and at most {cell.most:g}")
+            kind = "a whole number" if cell.kind == "count" else "a number"
+            holds = f"{kind}{limits}" + ("" if math.isinf(cell.most) else f" and at most {cell.most:g}")
         else:
             holds = "; ".join(
                 f"`{word}`" + (f" ({', '.join(same)})" if same else "") for word, same in cell.words.items()

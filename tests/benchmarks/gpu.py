@@ -38,7 +38,7 @@ def segment(networks, scan, prior, device):
         )
         found[task] = images.Image(p, np.eye(4))
     fused = fusion.fuse(*found.values(), prior, touch_mm=CONFIG["segment"]["fusion"]["touch_mm"])
-    return fusion.decide_on_grid(fused, scan.grid).data
+    return fusion.decide_on_grid(fused, scan.grid)[0].data
 
 
 def segment_all(networks, sessions, device):

@@ -168,7 +168,7 @@ def decide(out, models):
             images.write_labels(path_of(out, "before", patient, visit, "desc-prior_dseg"), first, np.eye(4))
         touch_mm = CONFIG["segment"]["fusion"]["touch_mm"]
         found["fused"] = fusion.fuse(found["detection"], found.get("resegmentation"), prior, touch_mm=touch_mm)
-        called = {name: fusion.decide_on_grid(probabilities, grid) for name, probabilities in found.items()}
+        called = {name: fusion.decide_on_grid(probabilities, grid)[0] for name, probabilities in found.items()}
         # Of the fused lesions, those that count in a response.
         fused, seen = called["fused"], {task: found.get(task) for task in TASKS}
         limits = CONFIG["segment"]["confidence"]

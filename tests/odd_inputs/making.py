@@ -33,7 +33,7 @@ TABLES = {
     "sub-03/sub-03_sessions.tsv": [["session_id", "days_from_baseline"], ["ses-01", "0"], ["ses-02", "70"]],
     "participants.tsv": [
         ["participant_id", "treatment_start_date", "treatment_start_day", "treatment_type", "primary_tumor"],
-        ["sub-01", "2031-01-15", "n/a", "srs", "lung"],
+        ["sub-01", "2031-01-15", "n/a", "chemo", "lung"],
         ["sub-02", "2031-02-10", "n/a", "chemo", "breast"],
         ["sub-03", "n/a", "3", "immunotherapy", "melanoma"],
     ],

@@ -231,8 +231,8 @@ ROWS = [
     # Quotes.
     case("a quote opens and never closes", "user", text("P", lambda t: t.replace("lung", '"lung')), used(quiet=True)),
     case("a quote opens and closes two rows on", "user", text("P",
-         lambda t: t.replace("\tsrs", '\t"srs').replace("melanoma", 'mela"noma')),
-         used(), refused(TABLE, '"srs'), refused(TABLE, "line")),
+         lambda t: t.replace("\tchemo", '\t"chemo', 1).replace("melanoma", 'mela"noma')),
+         used(), refused(TABLE, '"chemo'), refused(TABLE, "line")),
     case("a cell with a comma is quoted", "Excel", text("P", lambda t: t.replace("lung", '"lung, left"')),
          used(quiet=True)),
     case("every cell is quoted", "R", each_line("P",

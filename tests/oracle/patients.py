@@ -4,16 +4,17 @@ A patient is drawn from a script: what happens to each lesion is decided first (
 with another, falls apart), and the events follow from that alone. Shapes are continuous bodies in the space of the
 first session, sampled at the voxel centres of each session's own grid. The masks are looked at only to measure what
 the script made, and to draw again if a picture could be read in another way than the script says (a lesion near a
-size limit of tracking, a piece that touches another, an owner of a fused mass who wins narrowly).
+size limit of tracking, a piece that touches another).
 
 All points are RAS mm; the body of a lesion is described around an anchor, in the space of the first session.
 
 Choices where the specification leaves room:
 
 - event `baseline`: born at the first evaluable session; `new`: born at a later one, whatever the RANO-BM baseline is.
-- event `split`: a lesion comes apart, or a track re-emerges from a fused mass; while fused a track is `merged_into`.
+- event `split`: a lesion comes apart. Of lesions that become one mass each stays itself (I2): its part ends half way
+  along what joins them; the truth says with whom it is one (`fused_with`), and its sizes there are about right.
 - Nothing is seen at a session that is not evaluable: rows of known lesions are not_evaluable, no lesion is born.
-- Rows of absent and merged lesions have size 0 and no fragments; of a probable miss only `ld_rano_mm` is n/a.
+- Rows of absent lesions have size 0 and no fragments; of a probable miss only `ld_rano_mm` is n/a.
 """
 
 from dataclasses import dataclass, field
@@ -96,7 +97,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Rod:
-    """All points within `radius` mm of the line from `start` to `end`: what bridges two lesions that fuse."""
+    """All points within `radius` mm of the line from `start` to `end`, cut off there: half a bridge to another body."""
 
     start: np.ndarray
     end: np.ndarray
@@ -108,8 +109,9 @@ class Rod:
 
     def level(self, points):
         line = self.end - self.start
-        along = np.clip((points - self.start) @ line / (line @ line), 0, 1)
-        return np.linalg.norm(points - self.start - along[..., None] * line, axis=-1) / self.radius
+        along = (points - self.start) @ line / (line @ line)
+        nearest = self.start + np.clip(along, 0, 1)[..., None] * line
+        return np.where(along > 1, np.inf, np.linalg.norm(points - nearest, axis=-1) / self.radius)
 
 
 # Scripts
@@ -122,7 +124,7 @@ class Step:
     status: str
     event: str
     pieces: list = field(default_factory=list)
-    owner: "Track | None" = None
+    fused_with: "Track | None" = None
 
 
 @dataclass
@@ -279,18 +281,18 @@ def falls_apart(rng, sizes, baseline):
 
 
 def fuse(rng, n, baseline, largest):
-    """Two lesions that become one, the larger reaching over the smaller; they may part again."""
+    """Two lesions that become one mass with a neck; they may part again."""
     big = rng.uniform(11, min(17, largest)) / 2
     # Half of the time the smaller one is large enough to be a target of its own.
     small = rng.uniform(0.82, 0.95) * big if rng.random() < 0.5 else rng.uniform(6.5, max(7.0, 1.6 * big)) / 2
     direction = rng.normal(size=3) * (1, 1, rng.choice([0.3, 1.0]))
     direction /= np.linalg.norm(direction)
-    far = (big + small + rng.uniform(APART_MM, APART_MM + 1)) * direction
+    far = (big + small + rng.uniform(3, 5)) * direction
     when = int(rng.integers(baseline + 1, n))
     part = int(rng.integers(when + 1, n)) if when + 1 < n and rng.random() < 0.6 else n
     big_fused, small_fused = rng.uniform(0.96, 1.02), rng.uniform(0.82, 0.9)
     bridge = rng.uniform(max(2.2, 0.5 * small), small * small_fused)
-    owner, absorbed = Track([], ring=False), Track([], ring=False)
+    larger, smaller = Track([], ring=False), Track([], ring=False)
     for e in range(n):
         first = "baseline" if e == 0 else "persist"
         wobble = rng.uniform(0.98, 1.0, size=2)
@@ -300,13 +302,16 @@ def fuse(rng, n, baseline, largest):
             here = Blob(np.full(3, big * min(big_fused * 0.99 ** (e - when), big_fused if e < part else 1.0)))
             there = Blob(np.full(3, small * small_fused), offset=far)
         if when <= e < part:
-            rod = Rod(np.zeros(3), far, bridge)
-            owner.steps.append(Step("present", "persist", [[here, rod, there]]))
-            absorbed.steps.append(Step("merged", "merged_into", owner=owner))
+            middle = far * (big + np.linalg.norm(far) - small) / (2 * np.linalg.norm(far))
+            for track, other, body, rod in (
+                (larger, smaller, here, Rod(np.zeros(3), middle, bridge)),
+                (smaller, larger, there, Rod(far, middle, bridge)),
+            ):
+                track.steps.append(Step("present", "persist", [[body, rod]], fused_with=other))
         else:
-            owner.steps.append(Step("present", first, [[here]]))
-            absorbed.steps.append(Step("present", "split" if e == part else first, [[there]]))
-    return [owner, absorbed]
+            larger.steps.append(Step("present", first, [[here]]))
+            smaller.steps.append(Step("present", first, [[there]]))
+    return [larger, smaller]
 
 
 def birth(rng, n, when, small, lasting):
@@ -598,40 +603,6 @@ def measure_cell(session, number, n_pieces, exact):
     )
 
 
-def reference_mask(session, number, points):
-    """A lesion at reference points (..., 3), by the nearest voxel of the session."""
-    index = np.rint(apply(np.linalg.inv(session.affine), apply(session.to_session, points))).astype(int)
-    index = np.clip(index, 0, np.array(session.truth.shape) - 1)
-    return session.truth[tuple(np.moveaxis(index, -1, 0))] == number
-
-
-def check_owner(sessions, used, owner, absorbed):
-    """The owner of a fused mass must win it clearly by the weights of section C, and the other lie within it."""
-    spheres = owner.spheres() + absorbed.spheres()
-    low = np.min([offset - radius for offset, radius in spheres], axis=0) + owner.anchor - 2
-    high = np.max([offset + radius for offset, radius in spheres], axis=0) + owner.anchor + 2
-    points = np.moveaxis(np.indices(np.ceil(high - low).astype(int)), 0, -1) + low
-    last = {}
-    for e, s in enumerate(used):
-        now = {track.number: reference_mask(sessions[s], track.number, points) for track in (owner, absorbed)}
-        step = absorbed.steps[e]
-        if step.status == "merged":
-            fused = now[owner.number]
-            weight = {}
-            for track in (owner, absorbed):
-                mask, seen = last[track.number]
-                both = (mask & fused).sum()
-                if both < 0.6 * mask.sum():
-                    raise UnclearError("the fused mass does not cover both")
-                overlap = both / min(mask.sum(), fused.sum())
-                weight[track.number] = overlap + 0.01 * both / (mask | fused).sum() - 0.001 * (s - seen - 1)
-            if weight[owner.number] - weight[absorbed.number] < 0.04:
-                raise UnclearError("the owner wins narrowly")
-        for number, mask in now.items():
-            if mask.any():
-                last[number] = (mask, s)
-
-
 # The clinic
 
 
@@ -707,10 +678,6 @@ def _draw(rng, seed):
         tissue, truth = draw_masks(frame, tracks, e)
         name, day, evaluable = f"ses-{s + 1}", calendar.days[s], calendar.evaluable[s]
         sessions.append(Session(name, day, evaluable, None, None, None, frame.affine, tissue, truth, frame.to_session))
-    for track in tracks:
-        owners = [step.owner for step in track.steps if step is not None and step.owner is not None]
-        if owners:
-            check_owner(sessions, used, owners[0], track)
     cells = {track.number: draw_cells(track, sessions, calendar) for track in tracks}
     spacings = [
         float(diameters.spacing_of(session.affine)[diameters.axial_axis(session.affine)]) for session in sessions
@@ -774,8 +741,6 @@ def draw_cells(track, sessions, calendar):
             cells.append(None)
         elif step.status == "present":
             cells.append(measure_cell(session, track.number, len(step.pieces), e == calendar.baseline))
-        elif step.status == "merged":
-            cells.append(response.Cell("merged", merged_into=step.owner.number))
         else:
             cells.append(response.Cell("absent"))
     return cells
@@ -796,9 +761,9 @@ def lesion_rows(track, case, used):
         if cell is None:
             continue
         seen = cell.status != "not_evaluable"
-        event = track.steps[used.index(s)].event if seen else "not_evaluable"
+        step = track.steps[used.index(s)] if seen else Step("not_evaluable", "not_evaluable")
         value = view.value(track.number, s, last, "ld")
-        source = {"absent": "absent", "merged": "merged", "not_evaluable": "ne"}.get(cell.status, "measured")
+        source = {"absent": "absent", "not_evaluable": "ne"}.get(cell.status, "measured")
         if cell.status == "present" and len(cell.fragments) > 1:
             source = "fragments"
         if cell.status == "absent" and value is None:
@@ -808,8 +773,8 @@ def lesion_rows(track, case, used):
                 "session_id": case.visits[s].session_id,
                 "lesion": track.number,
                 "status": cell.status,
-                "event": event,
-                "merged_into": cell.merged_into,
+                "event": step.event,
+                "fused_with": step.fused_with and step.fused_with.number,
                 "n_fragments": (max(1, len(cell.fragments)) if cell.status == "present" else 0) if seen else None,
                 "ld_mm": cell.ld if seen else None,
                 "vol_wl_mm3": cell.volume if seen else None,

@@ -1,4 +1,4 @@
-"""RANO-BM response of a whole patient, read off section D of the specification as plainly as possible.
+"""RANO-BM response of a whole patient, read off sections D and I of the specification as plainly as possible.
 
 Nothing is carried from session to session: every cell is computed anew from the raw data up to the session `known`.
 A prospective value has `known` = the session itself, a final value has `known` = the last session.
@@ -24,6 +24,20 @@ Choices where the specification leaves room (the first two are switches of `Read
 - A track absent at baseline that was most likely missed there (probable miss) is a non-target and not `recurrent`.
 - Volumes: with a nadir of 0, PD needs one target of >=0.1 mL. `response_volumetric_prospective` is the
   prospective imaging response; the best volumetric response uses the final ones.
+- Like with like (I2): `Case.comparisons` holds what a lesion measures at two sessions where the pieces compared differ.
+  The nadir is the complete sum to which this session's sum stands highest; a lesion's own minimum likewise.
+- A CR that nothing had confirmed when a target or non-target came back is PR (NON_CR_NON_PD without targets) once that
+  is known.
+- After a confirmed CR (I4): of the targets, for a target that comes back; of the whole image (before new lesions are
+  weighed under immunotherapy), for another one. Unconfirmed: as before, PD from 5 mm on. It stays PD while it is seen.
+- Surrogate (a) of non-targets beside targets at SD or PR waits for (b) (I11); beside targets at CR, NE or none it does
+  not. For the response by volumes, the targets' response by volumes is asked.
+- ND (I8): no target, no other lesion at baseline, and no lesion seen at any session so far. In the best response it
+  ranks with NON_CR_NON_PD, after it; it is not suspended by steroids.
+- `*_continued` (I12): SD after a PR that was confirmed by then, with no PD since, from the prospective responses.
+- Treated before baseline (I3): never a target (whether it has progressed since is a reader's to say).
+- Velocity (I7): lesions that are certain in the end count from the session at which they appeared; a distant failure
+  is a session at which one appears.
 - Columns without a suffix (target_response, nontarget_response, new_lesion, sums) are prospective; pd_reason is that of
   the final overall response.
 - `confirmed` of a session: from the first CR or PR to the one that confirms it; n/a unless its final response is CR or
@@ -77,14 +91,29 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A lesion at two sessions, measured alike: diameters in mm, volumes in mm3."""
+
+    ld_now: float
+    ld_then: float
+    volume_now: float
+    volume_then: float
+
+
+@dataclass(frozen=True)
 class Case:
-    """All that section D needs of a patient; a cell is None before the lesion is born."""
+    """All that section D needs of a patient; a cell is None before the lesion is born.
+
+    `comparisons` has keys (session now, session then, lesion); `irradiated` the day of each lesion treated.
+    """
 
     visits: list[Visit]
     lesions: dict[int, list[Cell | None]]
     treatment_start: float | None = None
     immunotherapy_start: float | None = None
     treatment_type: str = ""
+    comparisons: dict[tuple[int, int, int], Pair] = field(default_factory=dict)
+    irradiated: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -130,6 +159,7 @@ def visible(cell):
 def measurable(cell, slice_spacing):
     return (
         visible(cell)
+        and at_least(cell.et_volume, 0.1 * cell.volume)  # else it may be a cyst (I5)
         and at_least(cell.ld, 10)
         and at_least(cell.perp, 5)
         and cell.n_slices >= 2
@@ -137,9 +167,9 @@ def measurable(cell, slice_spacing):
     )
 
 
-def choose_targets(cells, slice_spacing):
-    """Up to five lesions, largest first; `cells` are those of the baseline session."""
-    fit = [lesion for lesion, cell in cells.items() if measurable(cell, slice_spacing)]
+def choose_targets(cells, slice_spacing, treated=()):
+    """Up to five lesions not treated before, largest first; `cells` are those of the baseline session."""
+    fit = [lesion for lesion, cell in cells.items() if measurable(cell, slice_spacing) and lesion not in treated]
 
     def rank(lesion):
         cell = cells[lesion]
@@ -152,8 +182,8 @@ def choose_targets(cells, slice_spacing):
 # D5
 
 
-def imaging_table(target, nontarget, new, immunotherapy=False):
-    """First table of D5."""
+def imaging_table(target, nontarget, new, immunotherapy=False, never=False):
+    """First table of D5; `never`: no lesion was seen at this session or before."""
     if target == "PD" or nontarget == "PD":
         return "PD"
     if new == "definite":
@@ -168,6 +198,8 @@ def imaging_table(target, nontarget, new, immunotherapy=False):
         return "SD"
     if target == "NA" and nontarget == "NON_CR_NON_PD":
         return "NON_CR_NON_PD"
+    if target == "NA" and nontarget == "NA" and never:
+        return "ND"
     return "NE"
 
 
@@ -217,13 +249,26 @@ def best_response(responses):
         for n, (day, response) in enumerate(responses):
             if response in wanted and sustained(responses, n, wanted):
                 return best, day, True
-    for day, response in responses:
-        if response in ("CR", "PR", "SD", "NON_CR_NON_PD") and at_least(day, 42):
-            return ("NON_CR_NON_PD" if response == "NON_CR_NON_PD" else "SD"), day, None
+    for kinds in (("CR", "PR", "SD", "NON_CR_NON_PD"), ("ND",)):
+        for day, response in responses:
+            if response in kinds and at_least(day, 42):
+                return (response if response in ("NON_CR_NON_PD", "ND") else "SD"), day, None
     for day, response in responses:
         if response == "PD":
             return "PD", day, None
     return "NE", None, None
+
+
+def continued(responses):
+    """Responses (day, response) where SD after a confirmed PR is PR, until PD (I12)."""
+    out, since = [], 0
+    for n, (_, response) in enumerate(responses):
+        before = responses[since:n]
+        kept = any(r in ("CR", "PR") and sustained(before, i, ("CR", "PR")) for i, (_, r) in enumerate(before))
+        out.append("PR" if response == "SD" and kept else response)
+        if response == "PD":
+            since = n + 1
+    return out
 
 
 class Patient:
@@ -234,7 +279,9 @@ class Patient:
         self.visits, self.lesions = case.visits, case.lesions
         self.baseline, self.baseline_flag = find_baseline(self.visits, case.treatment_start)
         at_baseline = {lesion: cells[self.baseline] for lesion, cells in self.lesions.items()}
-        self.targets = choose_targets(at_baseline, self.visits[self.baseline].slice_spacing)
+        first = self.visits[self.baseline]
+        treated = {n for n, day in case.irradiated.items() if not at_least(day, first.day)}
+        self.targets = choose_targets(at_baseline, first.slice_spacing, treated)
         self.nontargets = [
             lesion
             for lesion, cell in at_baseline.items()
@@ -331,13 +378,28 @@ class Patient:
         values = [self.value(lesion, s, known, kind) for lesion in self.targets]
         return None if not values or None in values else sum(values)
 
-    def nadir(self, t, known, kind):
-        """Smallest full sum from baseline to before t and its position, the latest of equal ones."""
+    def pair(self, lesion, now, then, known, kind):
+        """Value of a lesion at both sessions, measured alike; None for n/a."""
+        values = self.value(lesion, now, known, kind), self.value(lesion, then, known, kind)
+        row = self.case.comparisons.get((now, then, lesion))
+        if row is None or None in values:
+            return values
+        return (row.ld_now, row.ld_then) if kind == "ld" else (row.volume_now, row.volume_then)
+
+    def sums(self, t, then, known, kind):
+        """Sum of what is known now, and the full sum then, like with like."""
+        pairs = [self.pair(lesion, t, then, known, kind) for lesion in self.targets]
+        return sum(now for now, _ in pairs if now is not None), sum(before for _, before in pairs)
+
+    def lowest(self, t, known, kind):
+        """Sums now and then, and the position of the nadir: where now stands highest to then, the latest of equals."""
         best = None
         for s in range(self.baseline, t):
-            total = self.sum_at(s, known, kind)
-            if total is not None and (best is None or at_most(total, best[0])):
-                best = (total, s)
+            if self.sum_at(s, known, kind) is None:
+                continue
+            now, then = self.sums(t, s, known, kind)
+            if best is None or not _lower(best[:2], (now, then)):
+                best = now, then, s
         return best
 
     def growths(self, t, nadir, known, kind):
@@ -356,10 +418,9 @@ class Patient:
                 group = more
             if self.reading.members == "targets":
                 group &= set(self.targets)
-            now = [self.value(lesion, t, known, kind) for lesion in group]
-            then = [self.value(lesion, nadir, known, kind) for lesion in group]
-            if None not in now + then:
-                yield sum(now) - sum(then)
+            pairs = [self.pair(lesion, t, nadir, known, kind) for lesion in group]
+            if not any(None in pair for pair in pairs):
+                yield sum(now for now, _ in pairs) - sum(then for _, then in pairs)
 
     def target_response(self, t, known, kind="ld"):
         if not self.targets:
@@ -369,59 +430,97 @@ class Patient:
         shrink, grow, step = (0.70, 1.20, 5.0) if kind == "ld" else (0.35, 1.728, 100.0)
         values = [self.value(lesion, t, known, kind) for lesion in self.targets]
         known_values = [value for value in values if value is not None]
-        total = sum(known_values)
-        first = self.sum_at(self.baseline, known, kind)
-        low, when = self.nadir(t, known, kind)
-        if at_most(low, 0):
-            progressed = any(at_least(value, step) for value in known_values)
+        low = self.lowest(t, known, kind)
+        none_left = low is not None and at_most(low[1], 0)
+        if low is None:
+            progressed = False
+        elif none_left:
+            back = any(value > 0 for value in known_values) and self.had_confirmed_cr(t, known, kind)
+            progressed = back or any(at_least(value, step) for value in known_values)
         else:
-            progressed = at_least(total, grow * low) and any(
-                at_least(growth, step) for growth in self.growths(t, when, known, kind)
+            progressed = at_least(low[0], grow * low[1]) and any(
+                at_least(growth, step) for growth in self.growths(t, low[2], known, kind)
             )
         if progressed:
             return "PD"
-        if None in values:
+        # Without the size of all targets at baseline there is nothing to compare with.
+        if None in values or self.sum_at(self.baseline, known, kind) is None:
             return "NE"
         cells = [self.lesions[lesion][t] for lesion in self.targets]
         if all(cell.status != "merged" and not visible(cell) for cell in cells):
             return "CR"
-        if at_most(low, 0) or at_most(total, shrink * first):
+        now, first = self.sums(t, self.baseline, known, kind)
+        if none_left or at_most(now, shrink * first):
             return "PR"
         return "SD"
 
+    def had_confirmed_cr(self, t, known, kind, whole=False):
+        """Whether before t there was a CR (of the targets, or of the whole image) that lasted 28 days."""
+        responses = []
+        for s in range(self.baseline + 1, t):
+            answer = self.target_response(s, known, kind)
+            if whole and self.visits[s].evaluable:
+                answer = imaging_table(answer, self.nontarget_response(s, known, kind), self.new_lesion(s, known))
+            responses.append((self.visits[s].day, answer))
+        return any(answer == "CR" and sustained(responses, n, ("CR",)) for n, (_, answer) in enumerate(responses))
+
     # D4
 
-    def nontarget_response(self, t, known):
+    def nontarget_response(self, t, known, kind="ld"):
         # That a lesion was only missed at baseline is known when it is back.
         if all(self.missed_at_baseline(n) and not self.probable_miss(n, self.baseline, known) for n in self.nontargets):
             return "NA"
         if not self.visits[t].evaluable:
             return "NE"
-        for lesion in self.nontargets:
-            now = self.own_diameter(lesion, t, known)
-            earlier = [self.own_diameter(lesion, s, known) for s in range(self.baseline, t)]
-            earlier = [value for value in earlier if value is not None]
-            if now is None or not earlier:
-                continue
-            low = min(earlier)
-            if at_least(now, 10) and at_least(now - low, 5) and at_least(now, 1.2 * low):
-                return "PD"
-        total = self.nontarget_volume(t, known)
-        earlier = [self.nontarget_volume(s, known) for s in range(self.baseline, t)]
-        earlier = [value for value in earlier if value is not None]
-        if (
-            total is not None
-            and earlier
-            and at_least(total, 1.728 * min(earlier))
-            and at_least(total - min(earlier), 1000)
-        ):
-            return "PD"
         cells = [self.lesions[lesion][t] for lesion in self.nontargets]
+        if any(visible(cell) for cell in cells) and self.had_confirmed_cr(t, known, kind, whole=True):
+            return "PD"
+        if self.burden_grew(t, known):
+            return "PD"
+        if self.one_grew(t, known) and self.target_response(t, known, kind) not in ("SD", "PR"):
+            return "PD"
         if any(visible(cell) or cell.status == "merged" for cell in cells):
             return "NON_CR_NON_PD"
         if any(self.value(lesion, t, known, "ld") is None for lesion in self.nontargets):
             return "NE"
         return "NON_CR_NON_PD" if self.new_lesion(t, known) == "definite" else "CR"
+
+    def one_grew(self, t, known):
+        """Rule (a): one of them grew from its own minimum."""
+        for lesion in self.nontargets:
+            best = None
+            for s in range(self.baseline, t):
+                if None in (self.own_diameter(lesion, t, known), self.own_diameter(lesion, s, known)):
+                    continue
+                pair = self.pair(lesion, t, s, known, "ld")
+                if best is None or not _lower(best, pair):
+                    best = pair
+            if best is None:
+                continue
+            now, low = best
+            if at_least(now, 10) and at_least(now - low, 5) and at_least(now, 1.2 * low):
+                return True
+        return False
+
+    def burden_grew(self, t, known):
+        """Rule (b): the sum of their volumes grew from its minimum."""
+        best = None
+        for s in range(self.baseline, t):
+            if None in (self.nontarget_volume(t, known), self.nontarget_volume(s, known)):
+                continue
+            pairs = [self.pair(lesion, t, s, known, "volume") for lesion in self.nontargets]
+            pair = sum(now for now, _ in pairs), sum(then for _, then in pairs)
+            if best is None or not _lower(best, pair):
+                best = pair
+        return best is not None and at_least(best[0], 1.728 * best[1]) and at_least(best[0] - best[1], 1000)
+
+    def review(self, t, known):
+        """Whether a reader should look: (a) holds alone, beside targets at SD or PR."""
+        return (
+            self.visits[t].evaluable
+            and self.one_grew(t, known)
+            and self.nontarget_response(t, known) == "NON_CR_NON_PD"
+        )
 
     def held_elsewhere(self, lesion, s):
         cell = self.lesions[lesion][s]
@@ -506,7 +605,8 @@ class Patient:
             counted = certain - cleared
             new = "definite" if counted else "equivocal" if certain or equivocal else "none"
             immune = self.under_immunotherapy(s) and not counted & borne_out
-            return imaging_table(self.target_response(s, known, kind), self.nontarget_response(s, known), new, immune)
+            target, nontarget = self.target_response(s, known, kind), self.nontarget_response(s, known, kind)
+            return imaging_table(target, nontarget, new, immune, self.never_seen(s))
 
         for s in range(self.baseline + 1, known + 1):
             if not self.visits[s].evaluable:
@@ -521,7 +621,7 @@ class Patient:
                     now - before - cleared
                     or at_least(growth, 5)
                     or self.target_response(s, known, kind) == "PD"
-                    or self.nontarget_response(s, known) == "PD"
+                    or self.nontarget_response(s, known, kind) == "PD"
                     or self.is_worse(s)
                 ):
                     borne_out |= before | now
@@ -532,7 +632,28 @@ class Patient:
             answers[s] = read(s)
             if answers[s] == "uPD":
                 waiting.append(s)
+        if answers[t] == "CR" and self.doubted(answers, t, known):
+            return "PR" if self.targets else "NON_CR_NON_PD"
         return answers[t]
+
+    def doubted(self, answers, t, known):
+        """Whether a lesion comes back by `known` after a CR at t that nothing had confirmed (I4)."""
+        waits = ("CR", "NE", "uPD")
+        first, after = t, t + 1
+        while answers.get(first - 1) in waits:
+            first -= 1
+        while answers.get(after) in waits:
+            after += 1
+        if after > known:
+            return False
+        run = [(self.visits[s].day, answers[s]) for s in range(first, after)]
+        confirmed = any(answer == "CR" and sustained(run, n, ("CR",)) for n, (_, answer) in enumerate(run))
+        back = any(visible(self.lesions[lesion][after]) for lesion in [*self.targets, *self.nontargets])
+        return back and not confirmed
+
+    def never_seen(self, t):
+        """Whether no lesion was seen at t or before."""
+        return not any(visible(cell) for cells in self.lesions.values() for cell in cells[: t + 1])
 
     def is_worse(self, t):
         return self.visits[t].clinical == "worse" and self.visits[t].tumour_related is not False
@@ -574,9 +695,35 @@ class Patient:
         }
         return ";".join(name for name, holds in found.items() if holds)
 
+    def velocity(self, last):
+        """New lesions per year since treatment, at the first and at the latest distant failure (I7)."""
+        start = self.case.treatment_start
+        certain = [self.visits[s].day for s in self.certain_births(last)]
+        if start is None or not certain:
+            return None, None
+        rates = [sum(day <= when for day in certain) / ((when - start) / 365.25) for when in sorted(set(certain))]
+        return rates[0], rates[-1]
+
+    def certain_births(self, last):
+        """Sessions at which lesions appeared that are certain in the end."""
+        return [
+            first
+            for lesion, first in self.appeared.items()
+            if self.new_status(lesion, last, last) in ("definite", "confirmed")
+        ]
+
+
+def _lower(one, other):
+    """Whether the first of two pairs (now, then) stands higher, now to then; 0 then is the highest, also to 0 now."""
+    ratios = [now / then if not at_most(then, 0) else float("inf") for now, then in (one, other)]
+    if ratios[0] == ratios[1] or (at_least(*ratios) and at_most(*ratios)):
+        return one[1] < other[1] and not at_least(one[1], other[1])
+    return ratios[0] > ratios[1]
+
 
 COLUMNS = (
     "target_response",
+    "target_response_continued",
     "nontarget_response",
     "new_lesion",
     "response_imaging_prospective",
@@ -584,8 +731,18 @@ COLUMNS = (
     "response_overall_prospective",
     "response_overall_final",
     "response_volumetric_prospective",
+    "response_volumetric_final",
+    "response_imaging_continued",
+    "response_overall_continued",
     "sum_ld_mm",
+    "ref_sum_ld_mm",
     "nadir_sum_ld_mm",
+    "sum_ld_final_mm",
+    "sum_vol_target_ml",
+    "sum_vol_target_final_ml",
+    "sum_ld_change_baseline_pct",
+    "sum_ld_change_nadir_pct",
+    "nontarget_review",
     "steroid_status",
     "clinical_status",
     "confirmed",
@@ -601,6 +758,13 @@ def assess(case, reading=None):
     days = [visit.day - patient.t0 for visit in case.visits]
     final = [(days[t], patient.overall(t, last)) for t in follow_ups]
     by_volume = [(days[t], patient.imaging(t, last, "volume")) for t in follow_ups]
+    then = {
+        "target_response_continued": continued([(days[t], patient.target_response(t, t)) for t in follow_ups]),
+        "response_imaging_continued": continued([(days[t], patient.imaging(t, t)) for t in follow_ups]),
+        "response_overall_continued": continued([(days[t], patient.overall(t, t)) for t in follow_ups]),
+    }
+    velocity = patient.velocity(last)
+    births = patient.certain_births(last)
     rows = []
     for t, visit in enumerate(case.visits):
         role = "prebaseline" if t < patient.baseline else "baseline" if t == patient.baseline else "followup"
@@ -616,6 +780,9 @@ def assess(case, reading=None):
         row["response_overall_prospective"] = patient.overall(t, t)
         row["response_overall_final"] = final[n][1]
         row["response_volumetric_prospective"] = patient.imaging(t, t, "volume")
+        row["response_volumetric_final"] = by_volume[n][1]
+        for name, answers in then.items():
+            row[name] = answers[n]
         row["steroid_status"] = patient.steroids(t)
         row["clinical_status"] = visit.clinical or "unknown"
         if visit.clinical == "worse" and not patient.is_worse(t):
@@ -623,8 +790,19 @@ def assess(case, reading=None):
         if visit.evaluable:
             row["new_lesion"] = patient.new_lesion(t, t)
             row["sum_ld_mm"] = patient.sum_at(t, t, "ld")
-            low = patient.nadir(t, t, "ld")
-            row["nadir_sum_ld_mm"] = None if low is None else low[0]
+            row["sum_ld_final_mm"] = patient.sum_at(t, last, "ld")
+            for name, known in (("sum_vol_target_ml", t), ("sum_vol_target_final_ml", last)):
+                volume = patient.sum_at(t, known, "volume")
+                row[name] = None if volume is None else volume / 1000
+            row["nontarget_review"] = patient.review(t, t)
+            low = patient.lowest(t, t, "ld")
+            row["nadir_sum_ld_mm"] = None if low is None else low[1]
+            if row["sum_ld_mm"] is not None and patient.sum_at(patient.baseline, t, "ld") is not None:
+                now, first = patient.sums(t, patient.baseline, t, "ld")
+                row["ref_sum_ld_mm"] = first
+                row["sum_ld_change_baseline_pct"] = 100 * (now - first) / first
+                if not at_most(low[1], 0):
+                    row["sum_ld_change_nadir_pct"] = 100 * (low[0] - low[1]) / low[1]
         if final[n][1] in ("CR", "PR"):
             row["confirmed"] = is_confirmed(final, n)
         row["pd_reason"] = patient.reasons(t, last)
@@ -644,5 +822,8 @@ def assess(case, reading=None):
         "ttp_event": pd_day is not None,
         "n_new_total": sum(patient.new_status(lesion, last, last) != "rejected" for lesion in patient.appeared),
         "best_response_volumetric": best_response(by_volume)[0],
+        "brain_metastasis_velocity_first_per_year": velocity[0],
+        "brain_metastasis_velocity_latest_per_year": velocity[1],
+        "distant_failure_day": min((days[s] for s in births), default=None),
     }
     return Outcome(rows, summary, patient.roles())

@@ -8,6 +8,7 @@ from mettrail.cohort.table import (
     CLINICAL,
     Cohort,
     columns,
+    describe_found,
     describe_problems,
     describe_sessions,
     empty,
@@ -15,6 +16,8 @@ from mettrail.cohort.table import (
     list_problems,
     mark_failed,
     name_priors,
+    read_problems,
+    write_problems,
 )
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "Cohort",
     "Settled",
     "columns",
+    "describe_found",
     "describe_problems",
     "describe_sessions",
     "empty",
@@ -36,4 +40,6 @@ __all__ = [
     "order_sessions",
     "read_cohort",
     "read_participants",
+    "read_problems",
+    "write_problems",
 ]

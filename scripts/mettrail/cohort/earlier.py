@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from mettrail import rano, vocabulary
+import pandas as pd
+
+from mettrail import overrides, points, vocabulary
 from mettrail.errors import InputError
 from mettrail.tables import MISSING
 from mettrail.tsv import bad_table, is_given, read_frame, read_table
@@ -88,9 +90,31 @@ def find_overrides(folder: Path, patients: list[str]) -> dict[str, str]:
                 advice="Correct its name, or take it away.",
             )
         # What is wrong with it is said now, and not by the last job but one.
-        rano.read_overrides(read_frame(path), source=str(path))
+        table = read_frame(path)
+        overrides.read_overrides(table, source=str(path))
+        _require_points(table, path)
         found[sub] = str(path)
     return found
+
+
+def _require_points(table: pd.DataFrame, path: Path) -> None:
+    """Refuse places of lesions that are none: no three numbers, or in nobody's scan."""
+    for line, row in zip(table.index, table.to_dict("records")):
+        try:
+            point = points.read_point(row["track_id"])
+        except ValueError as err:
+            found, expected = f"track_id {row['track_id']!r}", f"a lesion (L001), or a point {err}"
+        else:
+            if not point or not vocabulary.is_missing(row["session_id"]):
+                continue
+            found, expected = f"the point {row['track_id']} without session_id", "the session in whose scan it is"
+        raise InputError(
+            f"{path}, line {line}",
+            found=found,
+            expected=expected,
+            advice="Correct the reader's table.",
+            reason="bad_overrides",
+        )
 
 
 def read_edits(path: Path) -> list[dict]:

@@ -13,13 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from mettrail import provenance
 from mettrail.cohort import masks as mask_files
 from mettrail.cohort import scans as scan_files
 from mettrail.cohort.check import check_files, describe
 from mettrail.cohort.earlier import read_edits
-from mettrail.cohort.order import add_doubts, order_visits, read_time
-from mettrail.cohort.people import SessionInfo, complete_participants, read_people, read_session_info
+from mettrail.cohort.order import add_doubts, find_axis, order_visits, read_time
+from mettrail.cohort.people import People, SessionInfo, complete_participants, read_people, read_session_info
 from mettrail.cohort.table import (
     CLINICAL,
     IDENTITY,
@@ -30,12 +32,14 @@ from mettrail.cohort.table import (
     exclude,
     make_sessions,
 )
+from mettrail.cohort.treatments import Treatments, place_outcomes, read_treatments, start_of
 from mettrail.drawn import read_scheme
 from mettrail.errors import InputError
 from mettrail.files import write_whole
+from mettrail.tables import MISSING
 
 # The layout of what is kept: another one counts as none.
-FORMAT = 1
+FORMAT = 2
 BAD_LABEL = "a label may hold letters and digits only (BIDS also allows +). Rename the folder and the files in it."
 
 
@@ -73,7 +77,7 @@ def load_cohort(bids: Path, out: Path, *, keep: bool = True, **settings) -> Coho
 def _keep(out: Path, state: str, found: Cohort) -> None:
     names, rows = list(found.sessions), found.sessions.to_numpy().tolist()
     kept = {"format": FORMAT, "state": state, "columns": names, "sessions": rows}
-    kept |= {"participants": found.participants, "not_used": found.not_used}
+    kept |= {"participants": found.participants, "not_used": found.not_used, "treatments": found.treatments}
     write_whole(_place(out), json.dumps(kept))
     # For people to read; somebody may have taken them away.
     write_whole(Path(out) / "cohort.tsv", as_tsv([names, *rows]))
@@ -112,7 +116,7 @@ def _read_kept(out: Path) -> tuple[str, Cohort] | None:
         if kept["format"] != FORMAT:
             return None
         sessions = make_sessions(kept["sessions"], kept["columns"])
-        return kept["state"], Cohort(sessions, kept["participants"], kept["not_used"])
+        return kept["state"], Cohort(sessions, kept["participants"], kept["not_used"], kept["treatments"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -228,10 +232,34 @@ def index_cohort(
     _apply_edits(rows, [change for change in changes if change["column"] in files], edits)
     check_files(bids, rows, sequences, scheme=labels_scheme, memory=memory, keep=keep)
     _apply_edits(rows, [change for change in changes if change["column"] not in files], edits)
-    table = add_doubts(order_visits(make_sessions(rows, [*names, "time"]), people.rows), people.doubts)
+    timed = make_sessions(rows, [*names, "time"])
+    treatments = _treat(bids, timed, people)
+    table = order_visits(timed, people.rows)
+    for doubts in (people.doubts, {sub: given.doubts for sub, given in treatments.items()}):
+        table = add_doubts(table, doubts)
     table = table[names].astype("str")
     named = table[table["sub"].str.fullmatch(scan_files.LABEL.pattern).astype(bool)]
-    return Cohort(table, complete_participants(people.rows, named), not_used)
+    return Cohort(
+        table,
+        complete_participants(people.rows, named),
+        [*not_used, *(item for given in treatments.values() for item in given.not_used)],
+        {sub: given.rows for sub, given in treatments.items() if given.rows},
+    )
+
+
+def _treat(bids: Path, table: pd.DataFrame, people: People) -> dict[str, Treatments]:
+    """Read what was done to patients and what became of them; `people` learns the days and what is doubtful of them."""
+    found = {}
+    for sub, visits in table.groupby("sub", sort=True):
+        if not scan_files.LABEL.fullmatch(sub):
+            continue
+        given, axis = people.rows.get(sub, {}), find_axis(visits.to_dict("records"))
+        found[sub] = read_treatments(bids, sub, visits["ses"], axis, given.get("treatment_type", MISSING))
+        days, doubts = place_outcomes(given, axis)
+        if doubts:
+            people.doubts[sub] = [*people.doubts.get(sub, []), *doubts]
+        people.rows[sub] = given | days | start_of(given, found[sub], sub)
+    return found
 
 
 def _patient_rows(bids: Path, sub: str, found: scan_files.Found, roles: list[str]) -> list[dict]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from datetime import time as clock
 from itertools import groupby, pairwise
@@ -21,6 +22,72 @@ DAYS_PER_YEAR = 365.25
 GAP_YEARS = 50
 # What participants.tsv says of the time of treatment.
 TREATMENT = ("treatment_start_day", "treatment_start_date", "immunotherapy_start_day")
+# The table that tells the start of treatment where participants.tsv does not.
+START_FROM = "treatment_start_from"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The time axis of a patient's visits.
+
+    Parameters
+    ----------
+    kind : str
+        What the visits have: ``date``, ``day`` or ``treatment`` (days since it began).
+    first : date or None
+        Day 0, where they have dates.
+    days : tuple of float
+        Of the visits, in order.
+    """
+
+    kind: str
+    first: date | None
+    days: tuple[float, ...]
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether visits are decades apart: nobody knows where another day lies then."""
+        return any(after - before > GAP_YEARS * DAYS_PER_YEAR for before, after in pairwise(self.days))
+
+    def place(self, day: str, at: str) -> tuple[float, str]:
+        """Return the day of something that is given as a day or as a date, and a doubt (mostly empty).
+
+        Raises
+        ------
+        ValueError
+            It has no place; its text says why.
+        """
+        counted = MISSING
+        if at != MISSING and self.kind == "date":
+            counted = str((datetime.fromisoformat(at).date() - self.first).days)
+        elif at != MISSING and day == MISSING:
+            raise ValueError(f"the date {at[:10]}, but the visits have days and no dates; expected a day")
+        if self.is_torn:
+            raise ValueError("visits decades apart; expected dates that are all shifted by the same")
+        taken = float(counted if day == MISSING else day)
+        years = min(abs(taken - visit) for visit in self.days) / DAYS_PER_YEAR
+        if years > GAP_YEARS:
+            raise ValueError(
+                f"day {taken:g}, {years:.0f} years from the nearest visit; expected dates that are shifted as those "
+                "of the visits"
+            )
+        if MISSING not in (day, counted) and float(day) != float(counted):
+            return taken, f"day {day}, but {at[:10]} is day {counted}; expected the same. Day {day} is taken."
+        return taken, ""
+
+
+def find_axis(visits: Iterable[Mapping]) -> Axis | None:
+    """Return the time axis of a patient's visits (rows with ``usable`` and ``time``); None where one is undated."""
+    # Visits that are left out anyway may lack a date.
+    times = [row["time"] for row in visits if row["usable"] == "true" or row["time"] != MISSING]
+    kinds = {time.partition(":")[0] for time in times}
+    if len(kinds) != 1 or kinds == {MISSING}:
+        return None
+    kind, given = kinds.pop(), sorted(map(_time, times))
+    if kind == "date":
+        first = given[0].date()
+        return Axis(kind, first, tuple(float((time.date() - first).days) for time in given))
+    return Axis(kind, None, tuple(given))
 
 
 def order_sessions(bids: Path | None, sub: str, sessions: Iterable[str]) -> tuple[list[str], bool]:
@@ -58,21 +125,20 @@ def order_visits(table: pd.DataFrame, participants: dict[str, dict]) -> pd.DataF
     for sub, visits in groupby(sorted(table.to_dict("records"), key=itemgetter("sub")), key=itemgetter("sub")):
         visits = sorted(visits, key=lambda row: _natural(row["ses"]))
         participant = participants.get(sub, {})
-        # Visits that are left out anyway may lack a date; they come last.
-        counted = [row for row in visits if row["usable"] == "true" or row["time"] != MISSING]
-        kinds = {row["time"].partition(":")[0] for row in counted}
-        if kinds in ({"date"}, {"day"}, {"treatment"}):
+        axis = find_axis(visits)
+        if axis:
+            # Those without a date are left out anyway; they come last.
             visits.sort(key=lambda row: (row["time"] == MISSING, _time(row["time"])))
             for row in visits:
                 row["days"] = _day(_time(row["time"]), _time(visits[0]["time"]))
             _flag_same_dates(visits)
-            torn = _flag_gaps(visits)
-            start = _place_treatment(visits, participant, kinds.pop())
+            _flag_gaps(visits)
+            start = _place_treatment(visits, participant, axis.kind)
             for row in visits:
-                row["treatment_start_day"] = MISSING if torn else start
+                row["treatment_start_day"] = MISSING if axis.is_torn else start
         else:
             # One undated visit makes the order of all of them a guess.
-            undated = [f"ses-{row['ses']}" for row in counted if row["time"] == MISSING]
+            undated = [f"ses-{row['ses']}" for row in visits if (row["usable"], row["time"]) == ("true", MISSING)]
             found = f"no acq_time for {', '.join(undated)}" if undated else "dates for some visits and days for others"
             why = (
                 f"sub-{sub}/sub-{sub}_sessions.tsv: {found}; expected acq_time, or days_from_baseline, for every "
@@ -151,19 +217,16 @@ def _flag_same_dates(visits: list[dict]) -> None:
             )  # fmt: skip
 
 
-def _flag_gaps(visits: list[dict]) -> bool:
-    """Flag visits decades after the one before, and say whether there are any."""
-    found = False
+def _flag_gaps(visits: list[dict]) -> None:
+    """Flag visits decades after the one before."""
     for before, after in pairwise(row for row in visits if row["days"] != MISSING):
         years = (float(after["days"]) - float(before["days"])) / DAYS_PER_YEAR
         if years > GAP_YEARS:
-            found = True
             _notice(
                 after if after["usable"] == "true" else _first_used(visits), "date_gap",
                 f"ses-{after['ses']} is {years:.0f} years after ses-{before['ses']}; expected dates that are all "
                 "shifted by the same, or none. Days of treatment are not used.",
             )  # fmt: skip
-    return found
 
 
 def _place_treatment(visits: list[dict], participant: dict, kind: str) -> str:
@@ -207,8 +270,9 @@ def _place_treatment(visits: list[dict], participant: dict, kind: str) -> str:
     if before > 0 and kind != "treatment":
         _notice(
             at, "treatment_before_scans",
-            f"participants.tsv: treatment started {before:g} days before the first scan; expected a scan before it. "
-            "The first evaluable visit is taken for the baseline: correct the date if that is wrong.",
+            f"{participant.get(START_FROM, 'participants.tsv')}: treatment started {before:g} days before the first "
+            "scan; expected a scan before it. The first evaluable visit is taken for the baseline: correct the date if "
+            "that is wrong.",
         )  # fmt: skip
     return taken
 

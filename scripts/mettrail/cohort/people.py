@@ -79,7 +79,7 @@ def read_people(bids: Path, subjects: Iterable[str]) -> People:
     path, subjects = bids / "participants.tsv", set(subjects)
     people = People()
     if not is_given(path):
-        others = [other for other in _tables_by_another_name(bids, "participants") if "_" not in other.name]
+        others = [other for other in tables_by_another_name(bids, "participants") if "_" not in other.name]
         if others:
             raise InputError(
                 others[0],
@@ -167,7 +167,7 @@ def read_session_info(bids: Path, sub: str, reference_scans: Mapping[str, str]) 
     if is_given(path):
         _read_sessions(info, path, sub, sessions, first)
     else:
-        for other in _tables_by_another_name(folder, "sessions"):
+        for other in tables_by_another_name(folder, "sessions"):
             found = f"sub-{sub}/{other.name} is not read; expected sub-{sub}_sessions.tsv, a text separated by tabs."
             info.doubt(first, "table_not_read", found)
     _read_scan_times(info, bids, sub, sessions, reference_scans)
@@ -179,7 +179,7 @@ def _read_sessions(info: SessionInfo, path: Path, sub: str, sessions: set[str], 
     table = read_table(path, needed=["session_id"], known=known)
     shown, words = f"sub-{sub}/{path.name}", _Words(path)
     written = [row["session_id"].removeprefix("ses-").strip() for row in table.rows]
-    labels = [_recognise(name, written, sessions) for name in written]
+    labels = [recognise(name, written, sessions) for name in written]
     for line, name, label, row in zip(table.lines, written, labels, table.rows):
         if vocabulary.is_missing(name) and name not in sessions:
             info.doubt(first, "row_not_used", f"{shown}, line {line}: no session_id; the row is not used.")
@@ -207,7 +207,7 @@ def _read_sessions(info: SessionInfo, path: Path, sub: str, sessions: set[str], 
     words.require_known()
 
 
-def _recognise(name: str, written: list[str], sessions: set[str]) -> str:
+def recognise(name: str, written: list[str], sessions: set[str]) -> str:
     """Return the session that a name in a table means: itself, or the only one it is nearly (``1`` for ``01``)."""
     if name in sessions:
         return name
@@ -223,7 +223,7 @@ def _judge_times(cells: dict[str, str], doubts: list[tuple[str, str]], where: st
         try:
             cells[column] = vocabulary.read_cell(column, cells.get(column, MISSING))
         except ValueError as err:
-            found = f"{where}: found {column} {_show(cells[column])}, expected {err}"
+            found = f"{where}: found {column} {show(cells[column])}, expected {err}"
             cells[column] = MISSING
             if timed:
                 doubts.append(("bad_cell", f"{found}; the cell is not used."))
@@ -246,7 +246,7 @@ def _read_scan_times(
         path = folder / f"ses-{ses}" / f"sub-{sub}_ses-{ses}_scans.tsv"
         path = path if is_given(path) else folder / f"sub-{sub}_scans.tsv"
         if not is_given(path):
-            for other in _tables_by_another_name(folder / f"ses-{ses}", "scans"):
+            for other in tables_by_another_name(folder / f"ses-{ses}", "scans"):
                 found = f"{other.relative_to(bids)} is not read; expected sub-{sub}_ses-{ses}_scans.tsv."
                 info.doubt(ses, "table_not_read", found)
             continue
@@ -302,7 +302,7 @@ def _times_of(table: Table, session: str, reference: str) -> tuple[set[str], str
         try:
             times.add(vocabulary.read_cell("acq_time", row["acq_time"]))
         except ValueError as err:
-            bad = bad or f"line {line}: found acq_time {_show(row['acq_time'])}, expected {err}"
+            bad = bad or f"line {line}: found acq_time {show(row['acq_time'])}, expected {err}"
     return times - {MISSING}, bad
 
 
@@ -324,12 +324,12 @@ class _Words:
             try:
                 cells[name] = vocabulary.read_cell(name, cells[name])
             except vocabulary.UnknownWordError as err:
-                self.found.append(f"line {line} ({who}): {name} {_show(cells[name])}")
+                self.found.append(f"line {line} ({who}): {name} {show(cells[name])}")
                 self.expected[name] = str(err)
                 cells[name] = MISSING
             except ValueError as err:
                 where = f"{self.path.name}, line {line}, {who}"
-                said = f"{where}: found {name} {_show(cells[name])}, expected {err}; the cell is not used."
+                said = f"{where}: found {name} {show(cells[name])}, expected {err}; the cell is not used."
                 doubts.append(("bad_cell", said))
                 cells[name] = MISSING
         return cells, doubts
@@ -347,7 +347,7 @@ class _Words:
             )
 
 
-def _tables_by_another_name(folder: Path, what: str) -> list[Path]:
+def tables_by_another_name(folder: Path, what: str) -> list[Path]:
     """List files that look as if they were meant for a table that is not there."""
     if not folder.is_dir():
         return []
@@ -367,7 +367,7 @@ def _near(label: str) -> str:
     return re.sub(r"\d+", lambda digits: digits[0].lstrip("0") or "0", re.sub("[^a-z0-9]", "", bare))
 
 
-def _show(text: str) -> str:
+def show(text: str) -> str:
     """Quote a cell so that it fits into a sentence."""
     return repr(text if len(text) <= 60 else f"{text[:60]}…")
 

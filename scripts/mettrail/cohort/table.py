@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
-from mettrail import tables
+from mettrail import jobs, tables
 
 IDENTITY = ["sub", "ses"]
 # Columns of sub-*_sessions.tsv that later stages read; carried along where they exist.
@@ -22,6 +23,8 @@ CLINICAL = [
     "clinical_tumour_related",
 ]
 NOT_USED = ["what", "sub", "reason", "detail"]
+# Of what turns out in the course of a run.
+PROBLEM = ["sub", "stage", "reason", "detail"]
 # So many files with one reason are named one by one; of more, the first ones.
 NAMED = 3
 
@@ -39,11 +42,14 @@ class Cohort:
         treatment_start_day.
     not_used : list of dict
         What was given and is not used: what, sub, reason, detail (see `leave_unused`).
+    treatments : dict
+        By label, for patients who have any: one row per treatment and target (see `treatments.Treatments`).
     """
 
     sessions: pd.DataFrame
     participants: dict[str, dict] = field(default_factory=dict)
     not_used: list[dict] = field(default_factory=list)
+    treatments: dict[str, list[dict]] = field(default_factory=dict)
 
 
 def columns(sequences: list[str]) -> list[str]:
@@ -205,3 +211,23 @@ def list_problems(rows: list[dict]) -> list[dict]:
                 }
             )
     return problems
+
+
+def write_problems(problems: Iterable[Mapping], path: str | Path) -> None:
+    """Write what turns out of a patient's tables only in the course of a run.
+
+    Each problem has sub (``sub-A``), stage (``not used`` or ``doubt``), reason and detail.
+    """
+    tables.write_tsv(pd.DataFrame(list(problems), columns=PROBLEM), Path(path))
+
+
+def read_problems(paths: Iterable[str | Path]) -> list[dict]:
+    """Read what `write_problems` wrote, as `list_problems` lists problems."""
+    rows = [row for path in paths for row in tables.read_tsv(path, text=PROBLEM).to_dict("records")]
+    return [row | {"ses": None, "log": ""} for row in rows]
+
+
+def describe_found(paths: Iterable[str | Path]) -> list[str]:
+    """Return the same as lines to print; patients without results have none."""
+    rows = read_problems(path for path in paths if Path(path).exists() and not jobs.explain(path))
+    return [f"{row['stage'].upper()} {row['sub']}: {row['detail']}" for row in rows]

@@ -31,6 +31,7 @@ PATIENT = {
     "lesions": [],
     "expected": {},
     "participant": {},  # columns of participants.tsv, see PARTICIPANT
+    "treatments": [],  # see TREATMENT
     "gap_mm": 8.0,  # least distance between the edges of lesions placed at random
     "mass_effect": 0.25,  # 0 none, 0.45 the most that can be without folding
 }
@@ -72,8 +73,22 @@ LESION = {
     "splits": None,  # {sessions: [labels], gap_mm: 4}: from one body two, each of the given diameter
 }
 CROP = {"around": None, "size_mm": 40.0}
-# What participants.tsv may say of a patient's treatment: the columns that the pipeline reads.
-PARTICIPANT = ("treatment_start_date", "treatment_start_day", "treatment_type", "immunotherapy_start_day")
+TREATMENT = {
+    "treatment_id": None,
+    "type": None,
+    "date": None,
+    "session": None,  # label of the planning scan, in whose space the lesions are named by points
+    "lesions": "all",  # or a list of lesions
+    "fails": {},  # what must come out: lesion to the label of the session at which it has failed
+    "dose_gy": None,
+    "fractions": None,
+    "isodose_pct": None,
+}
+# What participants.tsv may say of a patient's treatment and fate: the columns that the pipeline reads.
+PARTICIPANT = (
+    "treatment_start_date", "treatment_start_day", "treatment_type", "immunotherapy_start_day", "death_date",
+    "last_contact_date", "leptomeningeal_date",
+)  # fmt: skip
 # A piece of the brain is the ellipsoid in a crop with this much nothing around it: as small and as fast as a crop, and
 # yet a brain extracted by others, whose edge moves with the patient.
 PIECE_MARGIN_MM = 3.0
@@ -163,7 +178,25 @@ def complete_patient(spec: dict, defaults: dict) -> dict:
     patient["sessions"] = sessions
     patient["participant"] = _cells(patient["participant"], PARTICIPANT, f"{name}, participant")
     patient["lesions"] = [_complete_lesion(entry, len(sessions), name) for entry in patient["lesions"]]
+    patient["treatments"] = [_complete_treatment(entry, patient, name) for entry in patient["treatments"]]
     return patient
+
+
+def _complete_treatment(spec: dict, patient: dict, name: str) -> dict:
+    what = f"{name}, treatment {spec.get('treatment_id')}"
+    treatment = _complete(spec, TREATMENT, what)
+    treatment |= {"date": _iso(treatment["date"]), "session": str(treatment["session"])}
+    known, given = {lesion["id"] for lesion in patient["lesions"]}, treatment["lesions"]
+    labels = [session["label"] for session in patient["sessions"]]
+    if treatment["session"] not in labels or not (given == "all" or set(given) | set(treatment["fails"]) <= known):
+        raise InputError(
+            what,
+            found=f"session {treatment['session']}, lesions {given}",
+            expected=f"one of {labels}, all or some of {sorted(known)}",
+            advice="Correct them.",
+            reason="bad_spec",
+        )
+    return treatment
 
 
 def _complete_lesion(spec: dict, n: int, name: str) -> dict:
@@ -389,17 +422,24 @@ def make_cohort(spec: dict, out: Path, *, seed: int) -> None:
         (out / "derivatives" / name / "README").write_text(f"{title} of the data set two folders up.\n")
     people = [{"participant_id": f"sub-{p['id']}", **p["participant"]} for p in patients]
     _write_table(out / "participants.tsv", _table_of(people, ["participant_id"], PARTICIPANT))
-    rows, responses = [], []
+    rows, responses, treated = [], [], []
     for given, patient in zip(spec["patients"], patients):
         sub = f"sub-{patient['id']}"
         facts = [{"session_id": f"ses-{s['label']}", "acq_time": s["acq_time"], **s["clinical"]}
                  for s in patient["sessions"]]  # fmt: skip
         table = _table_of(facts, ["session_id", "acq_time"], CLINICAL)
         _write_table(out / sub / f"{sub}_sessions.tsv", table.sort_values("session_id"))
-        visits = simulate_patient(given, seed=seed, defaults=spec["defaults"])
+        visits, rows_of = simulate_patient(given, seed=seed, defaults=spec["defaults"]), []
         for session, described in zip(visits, patient["sessions"], strict=True):
             _write_session(out, session, extracted=described["extent"] in EXTRACTED)
             rows.append(session.lesions)
+            for treatment in patient["treatments"]:
+                if treatment["session"] == session.label:
+                    rows_of += _treatment_rows(treatment, session.instances)
+                    treated += _treated_truth(treatment, session)
+        if rows_of:
+            _write_table(out / sub / f"{sub}_treatments.tsv", pd.DataFrame(rows_of))
+            (out / ".bidsignore").write_text("*_treatments.tsv\n")
         responses += [
             {"participant_id": sub, "session_id": f"ses-{ses}", "expected": expected}
             for ses, expected in patient["expected"].items()
@@ -408,9 +448,48 @@ def make_cohort(spec: dict, out: Path, *, seed: int) -> None:
     truth = pd.concat(rows) if rows else pd.DataFrame(columns=list(TRUTH_COLUMNS))
     _write_table(folder / "lesions.tsv", truth)
     _write_json(folder / "lesions.json", {k: {"Description": v} for k, v in TRUTH_COLUMNS.items()})
+    _write_table(folder / "treatments.tsv", pd.DataFrame(treated, columns=list(TREATED_COLUMNS)))
+    _write_json(folder / "treatments.json", {k: {"Description": v} for k, v in TREATED_COLUMNS.items()})
     _write_table(
         folder / "responses.tsv", pd.DataFrame(responses, columns=["participant_id", "session_id", "expected"])
     )
+
+
+TREATED_COLUMNS = {
+    "participant_id": "Patient",
+    "treatment_id": "Treatment, as in the patient's treatments.tsv",
+    "lesion_id": "Number of the treated lesion",
+    "failed_session": "Session at which the lesion has failed; n/a where it does not",
+}
+
+
+def _treatment_rows(treatment: dict, instances: Image) -> list[dict]:
+    """Rows of treatments.tsv: a lesion is named by a point in it, as somebody who plans on this scan would."""
+    targets = ["all"]
+    if treatment["lesions"] != "all":
+        targets = [_point_in(instances, lesion) for lesion in treatment["lesions"]]
+    same = {key: treatment[key] for key in ("treatment_id", "type", "date", "dose_gy", "fractions", "isodose_pct")}
+    return [same | {"session_id": f"ses-{treatment['session']}", "target": target} for target in targets]
+
+
+def _point_in(instances: Image, lesion: int) -> str:
+    voxels = np.argwhere(instances.data == lesion)
+    middle = voxels[np.linalg.norm(voxels - voxels.mean(axis=0), axis=1).argmin()]
+    return ";".join(f"{x:.1f}" for x in (instances.affine @ [*middle, 1])[:3])
+
+
+def _treated_truth(treatment: dict, session: Session) -> list[dict]:
+    present = session.lesions.loc[session.lesions["present"] == 1, "lesion_id"].tolist()
+    lesions = present if treatment["lesions"] == "all" else treatment["lesions"]
+    return [
+        {
+            "participant_id": f"sub-{session.participant}",
+            "treatment_id": treatment["treatment_id"],
+            "lesion_id": lesion,
+            "failed_session": f"ses-{treatment['fails'][lesion]}" if lesion in treatment["fails"] else None,
+        }
+        for lesion in lesions
+    ]
 
 
 README = """Synthetic brain metastases: made by a program, no person was scanned.

@@ -28,7 +28,7 @@ two such networks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,10 @@ from mettrail.segmentation.prediction import TOUCHING, recentre
 EDEMA_REACH_MM = 20.0
 # Voxels where all classes but background stay below this together need no resampling.
 NOTICEABLE = 0.01
+# Both decide on the voxels; a sensitive one only adds candidates.
+NETWORKS = ("detection", "resegmentation")
+# Sequences in which edema is bright.
+EDEMA_SHOWN_BY = ("FLAIR", "T2w")
 # What each rule wants of a follow-up.
 NEEDED = {
     "parallel": ("detection", "detection_sensitive", "resegmentation", "prior"),
@@ -58,6 +62,29 @@ def needed(rule: str, *, followup: bool) -> tuple[str, ...]:
     ``detection_sensitive`` may be missing: it only adds candidates.
     """
     return NEEDED[rule] if followup else NEEDED["detection"]
+
+
+def show_edema(models: Sequence[Mapping], sequences: Sequence[str]) -> bool:
+    """Return whether the networks that run can tell edema: each sees FLAIR or T2w.
+
+    On T1w with contrast agent alone they call next to nothing of it.
+
+    Parameters
+    ----------
+    models : sequence of mapping
+        Descriptions of the detection and the re-segmentation model that run; none where lesions are carried over.
+    sequences : sequence of str
+        What the session has beside its reference image.
+
+    Examples
+    --------
+    >>> show_edema([{"channels": ["ce-gadolinium_T1w", "FLAIR"]}], ["FLAIR"])
+    True
+    >>> show_edema([{"channels": ["ce-gadolinium_T1w", "FLAIR"]}, {"channels": ["ce-gadolinium_T1w"]}], ["FLAIR"])
+    False
+    """
+    shown = {name for name in sequences if name.split("_")[-1] in EDEMA_SHOWN_BY}
+    return bool(models) and all(shown & set(model["channels"]) for model in models)
 
 
 def apply_rule(
@@ -174,7 +201,7 @@ def add_candidates(fused: Image, detection: Image | None, sensitive: Image | Non
     return fused
 
 
-def decide_on_grid(probabilities: Image, grid: Grid) -> Image:
+def decide_on_grid(probabilities: Image, grid: Grid) -> tuple[Image, Image]:
     """Resample class probabilities linearly to a scan's own grid and decide there.
 
     A voxel is lesion where enhancing and necrosis together reach 0.5, and then the likelier of the two; otherwise edema
@@ -190,8 +217,10 @@ def decide_on_grid(probabilities: Image, grid: Grid) -> Image:
 
     Returns
     -------
-    Image of (X, Y, Z) uint8
+    labels : Image of (X, Y, Z) uint8
         0 background, 1 enhancing, 2 edema, 3 necrosis.
+    whole : Image of (X, Y, Z) float32
+        Probability of whole lesion, on the same grid.
 
     Raises
     ------
@@ -200,14 +229,15 @@ def decide_on_grid(probabilities: Image, grid: Grid) -> Image:
     """
     _require_classes(probabilities)
     data = probabilities.data
-    labels = np.zeros(grid.shape, np.uint8)
+    labels, whole = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, np.float32)
     noticeable = ndimage.binary_dilation(1 - data[..., 0] > NOTICEABLE, TOUCHING)
     to_grid = np.linalg.inv(grid.affine) @ probabilities.affine
     pieces, _ = ndimage.label(noticeable, TOUCHING)
     for box in _merge([_box_on_grid(b, to_grid, grid.shape) for b in ndimage.find_objects(pieces)]):
         sampled = _sample(data, probabilities.affine, grid, box)
         labels[box] = np.maximum(labels[box], _decide(sampled))
-    return Image(_rescue(labels, data, to_grid), grid.affine)
+        whole[box] = np.maximum(whole[box], _whole(sampled))
+    return Image(_rescue(labels, data, to_grid), grid.affine), Image(whole, grid.affine)
 
 
 def gather_evidence(

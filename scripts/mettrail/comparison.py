@@ -1,0 +1,275 @@
+"""Like with like: lesions that are one at one visit and apart at another, measured alike at both.
+
+Two lesions that do not change may touch at one visit and not at the next, by a hair's breadth of noise. As one they
+have one diameter, apart they have two: without this a contact reads as a response, and its loss as a progression. So
+where the connected components of a lesion, or of lesions that merged, differ between two visits, both are measured by
+the finer partition: what is one is cut by the nearest voxel of the parts of the other visit (RECIST 1.1: as long as a
+plane between coalescing lesions can be kept, they are measured apart).
+
+Lesions that touch at both visits are one at both. Then the width of their neck decides whether the longest chord
+inside passes through it: a lesion of two, 21 mm long at one visit, is 31 mm at the next. Where such a lesion is as long
+as it was from end to end, it is compared by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+
+from mettrail import images, tables, transforms
+from mettrail.images import Image
+from mettrail.lesions import longest_diameter_mm
+from mettrail.matching import read_registry, world_of
+
+# A length has changed if it differs by more, in pixels.
+SAME_LENGTH_VOX = 2.0
+
+COLUMNS = {
+    "participant_id": "str",
+    "session_id": "str",
+    "earlier_session_id": "str",
+    "track_id": "str",
+    "ld_now_mm": "float64",
+    "ld_then_mm": "float64",
+    "vol_now_ml": "float64",
+    "vol_then_ml": "float64",
+}
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Lesions of a visit, as matched.
+
+    Parameters
+    ----------
+    session_id : str
+    tracks : DataFrame
+        From `matching.match_visit`.
+    labels : Image
+        From `matching.relabel_tracks`: the number of its track in every voxel, on the scan's own grid.
+    world : (4, 4) float
+        Points of the reference space to points of the scan, RAS mm, the residual shift undone
+        (`matching.world_of`).
+    """
+
+    session_id: str
+    tracks: pd.DataFrame
+    labels: Image
+    world: np.ndarray
+
+    @classmethod
+    def of(cls, tracks: pd.DataFrame, labels: Image, registry: Mapping, world: np.ndarray) -> Visit:
+        """Make one of what matching returns; `world` is as registration has it."""
+        return cls(registry["session_id"], tracks, labels, world_of(registry, world))
+
+
+@dataclass
+class _Part:
+    """A component of a lesion at a visit."""
+
+    track: int
+    voxels: np.ndarray  # (n, 3) on the scan's own grid
+    points: np.ndarray  # (n, 3) mm in the reference space
+
+
+def read_visits(registries: Sequence, labels: Sequence, tracks: Sequence, affines: Sequence) -> list[Visit]:
+    """Read visits from the files that matching has left; those that could not be evaluated are left out.
+
+    Parameters
+    ----------
+    registries, labels, tracks, affines : sequence of path
+        One of each per visit.
+    """
+    found = []
+    for files in zip(registries, labels, tracks, affines, strict=True):
+        registry = read_registry(files[0])
+        if registry["session"]["evaluable"]:
+            table, world = tables.read_tsv(files[2]), transforms.read_affine(files[3])
+            found.append(Visit.of(table, images.read_labels(files[1]), registry, world))
+    return found
+
+
+def compare_visits(
+    now: Visit,
+    earlier: Sequence[Visit],
+    *,
+    chord_gap_vox: float,
+    birth_mm3: float,
+    birth_vox: int,
+    keep_mm3: float,
+    **_,
+) -> pd.DataFrame:
+    """Measure lesions alike at a visit and at each of those before, where their components differ.
+
+    Parameters
+    ----------
+    now : Visit
+    earlier : sequence of Visit
+        The patient's evaluable visits before.
+    chord_gap_vox : float
+        As for `lesions.measure_instances`.
+    birth_mm3, birth_vox : float, int
+        Components below are no part of their own: they go with the nearest.
+    keep_mm3 : float
+        A cut that leaves no more than this is none.
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS`: one row per earlier visit and track whose sizes are others when compared with it. ``now`` is the
+        size at this visit, ``then`` at the earlier one; diameters of parts add up.
+    """
+    rows = []
+    sizes = {"birth_mm3": birth_mm3, "birth_vox": birth_vox}
+    for then in earlier:
+        who = {"participant_id": now.tracks["participant_id"].iloc[0], "session_id": now.session_id}
+        who["earlier_session_id"] = then.session_id
+        measured = _end_to_end(now, then)
+        for group in _groups(now, then):
+            parts = [_parts(visit, group, **sizes) for visit in (now, then)]
+            if not all(parts):
+                continue
+            voxels_mm3 = [visit.labels.voxel_volume_mm3 for visit in (now, then)]
+            refined = _refine(*parts, keep_mm3=keep_mm3, voxels_mm3=voxels_mm3)
+            alike = sorted(part.track for part in parts[0]) == sorted(part.track for part in parts[1])
+            if alike and [len(side) for side in refined] == [len(side) for side in parts]:
+                continue
+            measured |= _measure(*refined, now, then, chord_gap_vox)
+        rows += [who | {"track_id": f"L{track:03d}"} | alike for track, alike in sorted(measured.items())]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _end_to_end(now: Visit, then: Visit) -> dict[int, dict]:
+    """Sizes of lesions whose chord inside leaves them at one of two visits though they are as long as they were."""
+    out = {}
+    here, there = (
+        visit.tracks[(visit.tracks["status"] == "present") & (visit.tracks["n_fragments"] == 1)].set_index("index")
+        for visit in (now, then)
+    )
+    pixel_mm = max(sorted(visit.labels.spacing_mm)[1] for visit in (now, then))
+    for track in here.index.intersection(there.index):
+        a, b = here.loc[track], there.loc[track]
+        if not any("nonconvex" in str(each["flags"]).split(";") for each in (a, b)):
+            continue
+        end_to_end, inside = (abs(a[name] - b[name]) for name in ("ld_feret_mm", "ld_mm"))
+        if end_to_end <= SAME_LENGTH_VOX * pixel_mm < inside:
+            out[int(track)] = {
+                "ld_now_mm": a["ld_feret_mm"],
+                "ld_then_mm": b["ld_feret_mm"],
+                "vol_now_ml": a["vol_wl_ml"],
+                "vol_then_ml": b["vol_wl_ml"],
+            }
+    return out
+
+
+def _groups(now: Visit, then: Visit) -> list[list[int]]:
+    """Tracks that may be made of other components at one of two visits, each group with all it has merged with."""
+    links: dict[int, set[int]] = {}
+    for visit in (now, then):
+        for row in visit.tracks.to_dict("records"):
+            if row["status"] == "present" and row["n_fragments"] > 1:
+                links.setdefault(int(row["index"]), set())
+            elif row["status"] == "merged":
+                own, other = int(row["index"]), int(row["merged_into"][1:])
+                links.setdefault(own, set()).add(other)
+                links.setdefault(other, set()).add(own)
+    groups, seen = [], set()
+    for start in sorted(links):
+        group, open_ = set(), [start]
+        while open_:
+            track = open_.pop()
+            if track not in group:
+                group.add(track)
+                open_ += links.get(track, ())
+        if start not in seen:
+            groups.append(sorted(group))
+        seen |= group
+    return groups
+
+
+def _parts(visit: Visit, group: list[int], *, birth_mm3: float, birth_vox: int) -> list[_Part]:
+    """Components of these tracks at a visit; what is too small to be one goes with the nearest of its track."""
+    data, affine = np.asarray(visit.labels.data), visit.labels.affine
+    to_reference = np.linalg.inv(visit.world) @ affine
+    least = max(birth_mm3 / visit.labels.voxel_volume_mm3, birth_vox) - 1e-6
+    out = []
+    for track in group:
+        voxels = np.argwhere(data == track)
+        if len(voxels) == 0:
+            continue
+        # One voxel of margin: cc3d counts wrongly how many components an array without any may hold.
+        within = tuple((voxels - voxels.min(0) + 1).T)
+        box = np.zeros(np.ptp(voxels, axis=0) + 3, bool)
+        box[within] = True
+        number = cc3d.connected_components(box, connectivity=26)[within]
+        points = voxels @ to_reference[:3, :3].T + to_reference[:3, 3]
+        count = np.bincount(number)
+        large = [n for n in range(1, len(count)) if count[n] >= least] or [int(count[1:].argmax()) + 1]
+        kept = np.isin(number, large)
+        number[~kept] = number[kept][cKDTree(points[kept]).query(points[~kept])[1]] if (~kept).any() else number[~kept]
+        out += [_Part(track, voxels[number == n], points[number == n]) for n in large]
+    return out
+
+
+def _refine(now: list[_Part], then: list[_Part], *, keep_mm3: float, voxels_mm3) -> tuple[list[_Part], list[_Part]]:
+    """Cut the parts of either visit by those of the other, until no part holds two of them."""
+    sides = [now, then]
+    for _ in range(len(now) + len(then)):
+        before = [len(side) for side in sides]
+        for this, other in ((0, 1), (1, 0)):
+            sides[this] = _cut(sides[this], sides[other], keep_mm3 / voxels_mm3[this])
+        if before == [len(side) for side in sides]:
+            break
+    return sides[0], sides[1]
+
+
+def _cut(parts: list[_Part], others: list[_Part], keep_vox: float) -> list[_Part]:
+    """Cut each part by those of the other visit that lie on it, by the nearest voxel."""
+    tree = cKDTree(np.concatenate([part.points for part in parts]))
+    owner = np.repeat(np.arange(len(parts)), [len(part.points) for part in parts])
+    # Each of the others lies on the part that is nearest to most of it.
+    holds = [int(np.bincount(owner[tree.query(other.points)[1]]).argmax()) for other in others]
+    out = []
+    for n, part in enumerate(parts):
+        on = [other for other, at in zip(others, holds, strict=True) if at == n]
+        if len(on) < 2:
+            out.append(part)
+            continue
+        far = np.array([cKDTree(other.points).query(part.points)[0] for other in on])
+        while True:
+            count = np.bincount(far.argmin(axis=0), minlength=len(far))
+            if count.min() > keep_vox + 1e-6:
+                break
+            # What would be left of the smallest is too little: the others share it.
+            far = np.delete(far, count.argmin(), axis=0)
+        nearest = far.argmin(axis=0)
+        out += [_Part(part.track, part.voxels[nearest == i], part.points[nearest == i]) for i in range(len(far))]
+    return out
+
+
+def _measure(now: list[_Part], then: list[_Part], visit_now: Visit, visit_then: Visit, chord_gap_vox: float) -> dict:
+    """Sizes by track: sums over the parts, each given to the track it has where it is apart."""
+    out: dict[int, dict] = {}
+    merged = [
+        {int(row["index"]) for row in visit.tracks.to_dict("records") if row["status"] == "merged"}
+        for visit in (visit_now, visit_then)
+    ]
+    for name, parts, others, visit, gone, gone_there in (
+        ("now", now, then, visit_now, merged[0], merged[1]),
+        ("then", then, now, visit_then, merged[1], merged[0]),
+    ):
+        tree = cKDTree(np.concatenate([other.points for other in others]))
+        owner = np.repeat([other.track for other in others], [len(other.points) for other in others])
+        for part in parts:
+            there = int(np.bincount(owner[tree.query(part.points)[1]]).argmax())
+            # A lesion that has merged at this visit is told apart at the other.
+            track = there if there in gone and there not in gone_there else part.track
+            sizes = out.setdefault(track, dict.fromkeys(("ld_now_mm", "ld_then_mm", "vol_now_ml", "vol_then_ml"), 0.0))
+            sizes[f"ld_{name}_mm"] += longest_diameter_mm(part.voxels, visit.labels, chord_gap_vox=chord_gap_vox)
+            sizes[f"vol_{name}_ml"] += len(part.voxels) * visit.labels.voxel_volume_mm3 / 1000
+    return out

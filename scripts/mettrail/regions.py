@@ -1,0 +1,150 @@
+"""In which lobe or region of the brain, and on which side, each lesion lies.
+
+One affine registration per patient takes the reference space to the ICBM 152 template, on which regions are drawn
+(``resources/atlas``). A lesion keeps the region of the place where it was first seen, in the reference space: it does
+not wobble from visit to visit. An affine registration is good for some millimetres; near a border a lobe is a guess.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from mettrail import registration, sidecars, tables, transforms
+from mettrail.images import Image, canonical_grid, read_image, resample
+
+# Regions by their number in the atlas; 0 is outside the brain.
+REGIONS = tuple(tables.levels("lesions", "region"))
+MIDLINE_MM = 5.0
+# Brains that overlap less than this after an affine registration are not on each other.
+MIN_DICE = 0.85
+# The template is up to a quarter larger than a brain, along any axis; what stretches more has found something else,
+# which happens where a scan shows a part of the brain only.
+STRETCH = (0.8, 1.4)
+# Lobes need no finer grid, and the search on it takes seconds.
+_SPACING_MM = 2.0
+_SEED = 1
+_GREEDY = {"linear_iterations": [100, 50, 20], "iterations": [0], "radius": 2, "smooth_vox": [2.0, 1.0]}
+_TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+
+
+def register_atlas(brain: Image, mask: Image, *, threads: int) -> tuple[np.ndarray, dict]:
+    """Find the affine transform from a patient's brain to the ICBM 152 template.
+
+    Parameters
+    ----------
+    brain, mask : Image
+        T1w scan of the patient's reference space, 0 outside the brain, and its brain mask.
+    threads : int
+
+    Returns
+    -------
+    affine : (4, 4) float
+        Points of the patient's reference space to points of the template, RAS mm.
+    quality : dict
+        ``brain_dice`` and ``stretch``, smallest and largest; ``status`` is ok, or fail where one of them cannot be.
+    """
+    template, template_brain = _load_template()
+    small, small_mask = _coarser(brain), _coarser(Image(mask.data.astype(np.float32), mask.affine))
+    small_mask = small_mask.like(small_mask.data > 0.5)
+    affine = registration.register(
+        small,
+        template,
+        stage="affine",
+        fixed_mask=small_mask,
+        moving_mask=template_brain,
+        initial=None,
+        threads=threads,
+        engine="greedy",
+        seed=_SEED,
+        mask_grow_mm=_SPACING_MM,
+        greedy=_GREEDY,
+        ants={},
+    ).affine
+    dice = registration.brain_dice_in_common_view(small_mask, template_brain, affine=affine)
+    stretch = np.linalg.svd(affine[:3, :3], compute_uv=False)[[-1, 0]]
+    good = dice >= MIN_DICE and STRETCH[0] <= stretch[0] and stretch[1] <= STRETCH[1]
+    return affine, {
+        "engine": "greedy",
+        "status": "ok" if good else "fail",
+        "brain_dice": dice,
+        "stretch": stretch.tolist(),
+    }
+
+
+def read_region_affine(affine: Path, quality: Path) -> np.ndarray | None:
+    """Read what `register_atlas` has found; None where it failed."""
+    found = sidecars.read_json(quality)["status"] == "ok"
+    return transforms.read_affine(affine) if found else None
+
+
+def add_regions(
+    lesions: pd.DataFrame, sessions: pd.DataFrame, *, affine: np.ndarray | None, atlas: Image
+) -> pd.DataFrame:
+    """Fill ``region`` and ``side``: where each lesion of a patient was when it was first seen, at all its sessions.
+
+    Parameters
+    ----------
+    lesions, sessions : DataFrame
+        Final tables of a patient; sessions in the order of time.
+    affine : (4, 4) float or None
+        From `register_atlas`; None where it failed: both columns are missing.
+    atlas : Image of (X, Y, Z) int
+        Numbers of `REGIONS` on the template, from 1; 0 outside.
+
+    Returns
+    -------
+    DataFrame
+        The lesions with both columns. Region is missing where the centre is outside the brain of the atlas.
+    """
+    if affine is None or lesions.empty:
+        return lesions.assign(region=None, side=None)
+    order = {session: place for place, session in enumerate(sessions["session_id"])}
+    centre = ["cx_ref_mm", "cy_ref_mm", "cz_ref_mm"]
+    seen = lesions[(lesions["status"] == "present") & lesions[centre].notna().all(axis=1)]
+    seen = seen.assign(place=seen["session_id"].map(order)).sort_values("place", kind="stable")
+    first = seen.drop_duplicates("track_id").set_index("track_id")
+    points = first[centre].to_numpy(float)
+    found = {"region": regions_at(points, affine=affine, atlas=atlas), "side": sides_at(points, affine=affine)}
+    return lesions.assign(
+        **{name: lesions["track_id"].map(dict(zip(first.index, values))) for name, values in found.items()}
+    )
+
+
+def regions_at(points: np.ndarray, *, affine: np.ndarray, atlas: Image) -> list[str | None]:
+    """Return the regions of (n, 3) points of the patient's reference space, RAS mm; None outside the brain."""
+    index = transforms.map_points(points, affine=transforms.invert(atlas.affine) @ affine)
+    index = np.floor(index + 0.5).astype(int)
+    inside = ((index >= 0) & (index < atlas.data.shape)).all(axis=1)
+    numbers = np.zeros(len(index), int)
+    numbers[inside] = atlas.data[tuple(index[inside].T)]
+    return [REGIONS[number - 1] if number else None for number in numbers]
+
+
+def sides_at(points: np.ndarray, *, affine: np.ndarray) -> list[str]:
+    """Return ``left``, ``right``, or ``midline`` within 5 mm of the template's midplane, as the patient measures it."""
+    # The midplane is where the template's x is 0; its scale is undone, for the template is larger than most brains.
+    distance = transforms.map_points(points, affine=affine)[:, 0] / np.linalg.norm(affine[0, :3])
+    return ["midline" if abs(d) <= MIDLINE_MM else "right" if d > 0 else "left" for d in distance]
+
+
+def _coarser(image: Image) -> Image:
+    """Smooth and resample to the working grid."""
+    data = ndimage.gaussian_filter(image.data.astype(np.float32), _SPACING_MM / 2.5 / np.array(image.spacing_mm))
+    return resample(Image(data, image.affine), canonical_grid(image.grid, spacing_mm=_SPACING_MM))
+
+
+@lru_cache(maxsize=1)
+def _load_template() -> tuple[Image, Image]:
+    """Return the ICBM 152 2009a symmetric T1w brain and its mask on the working grid, from the nilearn package."""
+    # Not through nilearn.datasets, which takes two seconds to import; the file is part of the package.
+    folder = Path(importlib.util.find_spec("nilearn").submodule_search_locations[0])
+    t1w = read_image(folder / "datasets" / "data" / _TEMPLATE)
+    inside = ndimage.binary_fill_holes(t1w.data > 0).astype(np.float32)
+    brain = _coarser(Image(inside, t1w.affine))
+    return _coarser(t1w), brain.like(brain.data > 0.5)

@@ -1,0 +1,61 @@
+"""The shift that registration has left: found from the lesions, and from nothing that merely looks like it."""
+
+import numpy as np
+import pytest
+from mettrail.residual import estimate_residual
+from scipy.spatial.transform import Rotation
+
+
+def field(n, seed=0, side_mm=70):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-side_mm / 2, side_mm / 2, (n, 3)), rng.uniform(20, 900, n)
+
+
+def moved(points, turn_deg=(0, 0, 0), shift=(0, 0, 0)):
+    return Rotation.from_euler("xyz", turn_deg, degrees=True).apply(points) + shift
+
+
+def test_a_shift_of_three_lesions_is_found():
+    points, volumes = field(3)
+    found = estimate_residual(points, volumes, moved(points, shift=(3, -2, 1)), volumes)
+    assert found.shift_mm == pytest.approx(np.sqrt(14))
+    np.testing.assert_allclose(found.matrix[:3, 3], (3, -2, 1))
+    np.testing.assert_allclose(found.matrix[:3, :3], np.eye(3))
+
+
+def test_two_lesions_say_nothing():
+    points, volumes = field(2)
+    assert estimate_residual(points, volumes, moved(points, shift=(3, 0, 0)), volumes) is None
+
+
+def test_a_turn_is_found_from_six_lesions_on():
+    points, volumes = field(12)
+    now = moved(points, turn_deg=(2, -1, 1.5), shift=(1, 2, 0))
+    found = estimate_residual(points, volumes, now, volumes)
+    np.testing.assert_allclose(moved(points) @ found.matrix[:3, :3].T + found.matrix[:3, 3], now, atol=0.05)
+
+
+def test_neighbours_do_not_pass_for_each_other():
+    """A row 4 mm apart, moved by 4 mm: each lies where the next one was, and sizes say who is who."""
+    points = np.arange(8)[:, None] * [4.0, 0, 0] + np.random.default_rng(1).normal(0, 0.2, (8, 3))
+    volumes = np.array([20, 120, 30, 500, 25, 200, 15, 60.0])
+    found = estimate_residual(points, volumes, points + np.array([4, 0, 0]), volumes)
+    assert found.shift_mm == pytest.approx(4, abs=0.3)
+    still = estimate_residual(points, volumes, points, volumes)
+    assert still.shift_mm == pytest.approx(0, abs=0.3)
+
+
+def test_lesions_that_grow_shrink_come_and_go_do_not_matter():
+    points, volumes = field(14, seed=3)
+    now, sizes = moved(points, shift=(0, 3, 0)), volumes.copy()
+    sizes[:5] *= [4, 0.2, 5, 0.1, 6]
+    now[:5] += np.random.default_rng(2).normal(0, 2, (5, 3))
+    strangers, theirs = field(4, seed=9)
+    found = estimate_residual(points, volumes, np.r_[now[:-2], strangers], np.r_[sizes[:-2], theirs])
+    np.testing.assert_allclose(found.matrix[:3, 3], (0, 3, 0), atol=0.2)
+
+
+def test_lesions_that_all_move_their_own_way_share_no_shift():
+    points, volumes = field(6, seed=4)
+    ways = np.array([[5, 0, 0], [-5, 0, 0], [0, 5, 0], [0, -5, 0], [0, 0, 5], [0, 0, -5.0]])
+    assert estimate_residual(points, volumes, points + ways, volumes) is None

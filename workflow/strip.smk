@@ -14,7 +14,7 @@ rule strip:
         "../envs/python.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=memory_mb(4000),
+        mem_mb=memory_mb(6000),
         runtime=30,
     params:
         settings={

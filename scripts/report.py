@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import mettrail
 import yaml
-from mettrail import cohort, figures, jobs, report, results, sidecars, tables
+from mettrail import cohort, figures, jobs, outcomes, report, results, sidecars, tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -38,6 +38,8 @@ with jobs.job(snakemake, failable=INPUTS, passes_on=False) as output:
         pr_fraction=settings["rano"]["pr"],
         pd_fraction=settings["rano"]["pd"],
     )
+    curve = outcomes.incidence(treated, patients)
+    figures.draw_incidence(curve, output.incidence)
     problems = cohort.list_problems(snakemake.params.sessions) + jobs.read_failures(snakemake.params.out)
     problems += cohort.list_not_used(snakemake.params.not_used)
     problems += cohort.read_problems(jobs.complete(snakemake.input.problems))
@@ -47,7 +49,7 @@ with jobs.job(snakemake, failable=INPUTS, passes_on=False) as output:
         sessions,
         lesions,
         problems,
-        figures={"cohort": Path(output.figure)},
+        figures={"cohort": Path(output.figure)} | ({"incidence": Path(output.incidence)} if len(curve) else {}),
         links={name: f"tables/{name}" for name in FILES} | {name: name for name in ("cohort.tsv", "not_used.tsv")},
         pages={Path(page).stem: Path(page).name for page in jobs.complete(snakemake.input.pages)},
         captions=report.read_captions(snakemake.params.captions, settings),

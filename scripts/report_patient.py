@@ -14,8 +14,8 @@ with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations"
     lesions = tables.read_table(snakemake.input.lesions, "lesions")
     sessions = tables.read_table(snakemake.input.sessions, "sessions")
     patient = tables.read_table(snakemake.input.patient, "patients")
-    treatments = tables.read_tsvs(snakemake.input.get("treatments", []))
-    treated = tables.read_tables(snakemake.input.get("treated_lesions", []), "treated_lesions")
+    treatments = tables.read_tsv(snakemake.input.treatments)
+    treated = tables.read_table(snakemake.input.treated_lesions, "treated_lesions")
     figures.draw_trajectories(
         lesions,
         sessions,
@@ -41,6 +41,8 @@ with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations"
             "cohort": "index.html",
             "Lesions over time": f"{participant}/{participant}_desc-lesions_trajectories.tsv",
             "Sessions": f"{participant}/{participant}_sessions.tsv",
+            "Treatments": f"{participant}/{participant}_desc-treatments.tsv",
+            "Treated lesions": f"{participant}/{participant}_desc-treated_lesions.tsv",
         },
         problems=cohort.list_problems(snakemake.params.sessions)
         + jobs.read_failures(snakemake.params.out)

@@ -459,7 +459,25 @@ def test_lesions_that_have_fused_can_be_cut_where_they_were():
 
 def claims(instances, patient, before):
     rules = {name: MATCH[name] for name in ("dilate_mm", "frac", "miss_max_sessions")}
-    return find_shared(Image(instances, AFFINE), patient.matches[-1], before, birth_mm3=10, **rules)
+    return find_shared(Image(instances, AFFINE), patient.matches[-1], before, birth_mm3=10, **rules)[0]
+
+
+def test_two_that_shrink_and_touch_are_two_and_one_that_goes_is_gone():
+    """What is left of either is less than half of what it was; where nothing is left, no neck says so."""
+    patient = Patient()
+    patient.visit(spheres((16, 18), (36, 18)))
+    before = patient.registries[-1]
+    rules = {name: MATCH[name] for name in ("dilate_mm", "frac", "miss_max_sessions")}
+    for now, parts in ((fused((20.5, 10.5), (31, 10.5)), {2, 3}), (fused((28, 16), (28, 16)), set())):
+        rows = patient.visit(now)
+        assert sorted(rows["status"]) == ["absent", "present"]
+        claimed, uncertain = find_shared(Image(now, AFFINE), patient.matches[-1], before, birth_mm3=10, **rules)
+        assert uncertain == {int(rows.loc[rows["status"] == "absent", "index"].iloc[0])}
+        _, cut, absorbed = cut_shared(
+            Image(now, AFFINE), claimed, before, uncertain=uncertain, world=np.eye(4), **BIRTH
+        )
+        assert (cut, absorbed) == (parts, {})
+        patient.registries[-1] = before
 
 
 def test_a_lesion_that_grows_beside_another_is_not_shared():

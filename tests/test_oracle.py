@@ -262,7 +262,7 @@ def test_a_group_that_parts_after_the_nadir_is_one_group():
         ([[7, 12]], "PD"),
         ([[20, 20, 20, 20], [7, GONE, GONE, 10]], "NON_CR_NON_PD"),
         ([[20, GONE, GONE, GONE], [7, GONE, GONE, 3]], "PD"),
-        ([[20, 20, GONE, GONE], [7, GONE, GONE, 3]], "NON_CR_NON_PD"),
+        ([[20, GONE, GONE, GONE], [7, 7, GONE, 3]], "NON_CR_NON_PD"),
         ([[20, 20, 20], [7, GONE, 10]], "NON_CR_NON_PD"),
         ([[20, 20], *[[9.5, 12.0]] * 4], "PD"),
         ([[20, 20], *[[9.5, 11.3]] * 4], "NON_CR_NON_PD"),
@@ -270,6 +270,15 @@ def test_a_group_that_parts_after_the_nadir_is_one_group():
 )
 def test_d4_nontarget_response(columns, expected):
     assert rows(patient(*columns))[-1]["nontarget_response"] == expected
+
+
+def test_i4_of_a_whole_patient():
+    # With another lesion still there it was no complete response; the first sign of a CR is doubted in hindsight.
+    assert rows(patient([20, GONE, GONE, 4], [8, 8, 8, 8]))[3]["target_response"] == "PR"
+    table = rows(patient([20, GONE, 4]))
+    assert [row["response_imaging_prospective"] for row in table[1:]] == ["CR", "PR"]
+    assert [row["response_imaging_final"] for row in table[1:]] == ["PR", "PR"]
+    assert [row["response_imaging_final"] for row in rows(patient([20, GONE, 6]))[1:]] == ["CR", "PD"]
 
 
 def test_i11_a_nontarget_that_grows_alone_is_for_a_reader_to_look_at():

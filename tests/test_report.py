@@ -332,7 +332,7 @@ def test_a_response_that_is_not_confirmed_says_so_wherever_it_stands():
     assert "not confirmed: counts" not in Outline(cohort(sessions=sessions)).text, "where PR counts"
 
 
-def test_a_response_after_the_first_progression_is_not_counted_as_unconfirmed():
+def test_a_response_after_progression_does_not_count_as_unconfirmed():
     sessions = session_table()
     sessions.loc[[3, 4], "response_overall_final"] = ["PD", "PR"]
     assert report._not_lasting(unconfirmed(sessions).to_dict("records")) == ""

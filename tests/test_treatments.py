@@ -302,12 +302,11 @@ def test_points_and_names_become_lesions_and_all_those_that_were_there(finder):
         row("all", kind="immunotherapy", day="90", name="i"),
     )  # fmt: skip
     assert problems == []
-    lesions = [None if pd.isna(track) else track for track in table["track_id"]]
-    assert list(zip(table["treatment_id"], lesions)) == [
-        ("t1", "L003"), ("t1", "L007"), ("t3", "L003"), ("t3", "L007"), ("t2", "L003"), ("t2", "L008"), ("w", None),
-        ("i", None),
+    assert list(zip(table["treatment_id"], table["track_id"].fillna("all"))) == [
+        ("t1", "L003"), ("t1", "L007"), ("t3", "L003"), ("t3", "L007"), ("t2", "L003"), ("t2", "L008"), ("w", "L003"),
+        ("w", "L007"), ("i", "all"),
     ]  # fmt: skip
-    assert table["dose_gy"].tolist() == [20.0] * 8
+    assert table["dose_gy"].tolist() == [20.0] * 9
 
 
 def test_a_point_beside_a_lesion_is_taken_and_said(finder):
@@ -362,10 +361,15 @@ def test_days_of_treatment_reach_the_response_unless_a_reader_says_otherwise(fin
     )  # fmt: skip
     decided = treatments.as_overrides(table, reader)
     found = read_overrides(decided)
-    assert found.irradiated_day == {"L003": 5.0, "L008": 61.0}
+    # Radiation of the whole brain is radiation of every lesion that was there.
+    assert found.irradiated_day == {"L003": 1.0, "L007": 1.0, "L008": 61.0}
     assert found.resected_day == {"L007": 9.0}
     assert found.too_small == {("ses-1", "L003")}
-    assert read_overrides(treatments.as_overrides(table, None)).irradiated_day == {"L003": 5.0, "L008": 65.0}
+    assert read_overrides(treatments.as_overrides(table, None)).irradiated_day == {
+        "L003": 1.0,
+        "L007": 1.0,
+        "L008": 65.0,
+    }
     assert treatments.as_overrides(table[:0], None) is None
 
 
@@ -420,8 +424,7 @@ def test_a_patient_is_assessed_with_treatments_given_by_points(finder):
         pd.DataFrame(rows), sessions, {"participant_id": "sub-1", "treatment_start_day": "5", "death_day": "300"},
         given=[row("5;6;7", day="5"), row("10.5;6;7", day="5", line=3), row("L009", day="5", line=4),
                row("L003", day="126", name="t2", kind="fsrt", line=5)],
-        maps=finder.maps | {"ses-2": finder.maps["ses-1"]}, comparisons=pd.DataFrame(),
-        region_affine=None, atlas=None, overrides=reader,
+        maps=finder.maps | {"ses-2": finder.maps["ses-1"]}, comparisons=pd.DataFrame(), overrides=reader,
         overrides_source="x.tsv", frozen=None, rano=RANO, volume=VOLUME,
     )  # fmt: skip
     followed = found.treated.set_index(["treatment_id", "track_id"])

@@ -37,8 +37,8 @@ rule report_patient:
         lesions=rules.assess.output.lesions,
         sessions=rules.assess.output.sessions,
         patient=rules.assess.output.patient,
-        treated_lesions=[rules.assess.output.treated],
-        treatments=[rules.assess.output.treatments],
+        treated_lesions=rules.assess.output.treated,
+        treatments=rules.assess.output.treatments,
         problems=rules.assess.output.problems,
         pictures=of_all(rules.report_session.output.lesions),
         more=of_all(rules.report_session.output.more),
@@ -86,6 +86,7 @@ rule report:
         description=f"{OUT}/dataset_description.json",
         page=f"{OUT}/index.html",
         figure=f"{OUT}/figures/cohort.svg",
+        incidence=f"{OUT}/figures/incidence.svg",
     log:
         log_file("report", "cohort"),
     benchmark:

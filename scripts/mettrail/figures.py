@@ -26,6 +26,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image as Pixels
 from scipy import ndimage
 
+from mettrail import criteria
 from mettrail.images import EDEMA, NECROSIS, Image, require_same_grid, resample
 from mettrail.lesions import ENDPOINTS
 
@@ -432,7 +433,8 @@ def response_lines(session_rows: pd.DataFrame, *, rano: Mapping) -> pd.DataFrame
     PD wants the sum at 1 + ``pd`` of the nadir, and ``pd_abs_mm`` of growth since: of the sum (``abs_rule: sum``), or
     of one lesion (``lesion``). With several targets the sum alone cannot tell the latter: the line then lies where the
     sum would be, had the target that grew most grown to ``pd_abs_mm``, all others being as they are. So a session is PD
-    by its targets if, and only if, its sum is not below the line.
+    by its targets if, and only if, its sum is not below the line. After a confirmed CR whatever comes back is PD: the
+    line is 0.
 
     Parameters
     ----------
@@ -448,15 +450,21 @@ def response_lines(session_rows: pd.DataFrame, *, rano: Mapping) -> pd.DataFrame
         nadir_mm, pd_mm, pr_mm. Where a session is compared like with like, i.e. not by the sum as it is in the table,
         nadir and thresholds are scaled by what the sum in the table is of the one compared.
     """
-    lines = []
+    lines, days, seen = [], [], []
     for _, row in session_rows.iterrows():
+        if _text(row.get("session_role")) != "followup":
+            continue
+        after_cr = criteria.has_confirmed_cr(days, seen, confirm_days=rano["confirm_days"])
+        days.append(_number(row.get("days_from_t0")))
+        seen.append(_text(row.get("response_imaging_prospective")))
         total, nadir, grown = (
             _number(row.get(c)) for c in ("sum_ld_final_mm", "nadir_sum_ld_mm", "max_lesion_increase_mm")
         )
-        if _text(row.get("session_role")) != "followup" or not np.isfinite([total, nadir]).all():
+        if not np.isfinite([total, nadir]).all():
             continue
         compared, scale = _compared(total, nadir, _number(row.get("sum_ld_change_nadir_pct")))
         absolute = nadir if rano["abs_rule"] == "sum" else compared - grown
+        threshold = np.max([(1 + rano["pd"]) * nadir, absolute + rano["pd_abs_mm"]]) * scale
         reference = _number(row.get("ref_sum_ld_mm"))
         pr_scale = _compared(total, reference, _number(row.get("sum_ld_change_baseline_pct")))[1]
         lines.append(
@@ -464,7 +472,7 @@ def response_lines(session_rows: pd.DataFrame, *, rano: Mapping) -> pd.DataFrame
                 "session_id": str(row["session_id"]),
                 "sum_mm": total,
                 "nadir_mm": nadir * scale,
-                "pd_mm": max((1 + rano["pd"]) * nadir, absolute + rano["pd_abs_mm"]) * scale,
+                "pd_mm": 0.0 if after_cr else threshold,
                 "pr_mm": (1 - rano["pr"]) * reference * pr_scale,
             }
         )

@@ -421,10 +421,9 @@ def match_visit(
     placed = instances_to_reference(instances, grid, world=world)
     matches, registry = match_lesions(placed, table, before, **known)
     if merge_policy == "watershed" and before is not None:
-        claims = find_shared(placed, matches, before, birth_mm3=measure["birth_mm3"], **settings)
-        parts, cut, absorbed = cut_shared(
-            instances, claims, before, world=world, birth_mm3=measure["birth_mm3"], birth_vox=measure["birth_vox"]
-        )
+        sizes = {name: measure[name] for name in ("birth_mm3", "birth_vox")}
+        claims, uncertain = find_shared(placed, matches, before, birth_mm3=sizes["birth_mm3"], **settings)
+        parts, cut, absorbed = cut_shared(instances, claims, before, uncertain=uncertain, world=world, **sizes)
         if cut:
             instances = Image(parts, instances.affine)
             tissue, brain, evidence = read_scan()
@@ -488,8 +487,11 @@ def find_shared(
     frac: float,
     miss_max_sessions: int,
     **_,
-) -> dict[int, list[int]]:
+) -> tuple[dict[int, list[int]], set[int]]:
     """Find lesions that lie where more than one track was: those tracks have become one, or parts of them have.
+
+    A track that is not here as a lesion of its own has a claim on a lesion that takes `frac` of its last mask. If the
+    lesion takes less, as that track shrank, the claim is uncertain: it holds only if the lesion has a neck there.
 
     Parameters
     ----------
@@ -506,8 +508,10 @@ def find_shared(
 
     Returns
     -------
-    dict of int to list of int
+    claims : dict of int to list of int
         Label of the lesion: numbers of the tracks, its own first.
+    uncertain : set of int
+        Tracks whose claim is uncertain.
     """
     spacing, shape = np.array(instances.spacing_mm), instances.data.shape
     flat = np.flatnonzero(instances.data)
@@ -516,6 +520,7 @@ def find_shared(
     here = {int(row["index"]): _labels(row["fragments"]) for row in matches.to_dict("records")}
     owner = {label: index for index, of in here.items() for label in of}
     claims: dict[int, list[int]] = {}
+    uncertain = set()
     for track in registry["tracks"]:
         index, own = track["index"], here.get(track["index"], [])
         if track.get("absorbed_by") is not None or (not own and track["sessions_missed"] > miss_max_sessions):
@@ -526,15 +531,18 @@ def find_shared(
             if len(rest) * instances.voxel_volume_mm3 < birth_mm3 - TOLERANCE:
                 continue
         rest = _Place.of(rest, shape)
-        shares = {
-            label: _share(rest, place, spacing, dilate_mm)
-            for label, place in places.items()
-            if owner.get(label, index) != index
-        }
+        others = {label: place for label, place in places.items() if owner.get(label, index) != index}
+        shares = {label: _share(rest, place, spacing, dilate_mm) for label, place in others.items()}
         label = max(shares, key=shares.get, default=None)
-        if label is not None and shares[label] >= frac - TOLERANCE:
+        if label is not None and shares[label] < frac - TOLERANCE:
+            common = {label: _common(rest, place) for label, place in others.items()}
+            label = max(common, key=common.get)
+            if own or common[label] * instances.voxel_volume_mm3 < birth_mm3 - TOLERANCE:
+                continue
+            uncertain.add(index)
+        if label is not None:
             claims.setdefault(label, [owner[label]]).append(index)
-    return claims
+    return claims, uncertain
 
 
 def cut_shared(
@@ -542,6 +550,7 @@ def cut_shared(
     claims: Mapping[int, list[int]],
     registry: dict,
     *,
+    uncertain: Collection[int] = (),
     world: np.ndarray,
     birth_mm3: float,
     birth_vox: int,
@@ -556,7 +565,7 @@ def cut_shared(
     ----------
     instances : Image
         On the scan's own grid.
-    claims : dict
+    claims, uncertain
         From `find_shared`.
     registry : dict
         Of the visit before.
@@ -603,8 +612,10 @@ def cut_shared(
             one = _without_neck(parts, depth, [len(last[track]) for track in tracks])
             if one is None:
                 break
-            absorbed[tracks[one[0]]] = tracks[one[1]]
-            del tracks[one[0]]
+            doubtful = [position for position in one if tracks[position] in uncertain]
+            if not doubtful:
+                absorbed[tracks[one[0]]] = tracks[one[1]]
+            del tracks[(doubtful or one)[0]]
         if len(tracks) < 2:
             continue
         top = int(data.max())

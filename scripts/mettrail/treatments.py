@@ -53,7 +53,7 @@ def resolve(
     Returns
     -------
     treatments : DataFrame
-        `COLUMNS`: one row per treatment and lesion; ``track_id`` is None where all the brain or body was treated. Days
+        `COLUMNS`: one row per treatment and lesion; ``track_id`` is missing where the whole body was treated. Days
         are on the time axis of the sessions.
     problems : list of dict
         See `cohort.write_problems`: rows that are not used, and what is doubtful about others.
@@ -70,7 +70,7 @@ def resolve(
         tracks: list[str | None] = [target]
         point = points.read_point(target)
         if target == ALL or kind not in FOCAL:
-            tracks = list(history.present(session, day)) if kind in LOCAL else [None]
+            tracks = list(history.present(session, day)) if kind in FOCAL else [None]
             if not tracks:
                 say(row, "not used", "found all, and no lesion was there by then; the row is not used.")
         elif point:
@@ -97,7 +97,7 @@ def resolve(
                  "treatment_day": day, "session_id": None if session == MISSING else session, "track_id": track,
                  "where": row["where"], **{n: _number(row[n]) for n in ("dose_gy", "fractions", "isodose_pct")}}
             )  # fmt: skip
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"track_id": object, "session_id": object})
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.sort_values("treatment_day", kind="stable", ignore_index=True), problems
 
 

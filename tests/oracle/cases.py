@@ -38,7 +38,7 @@ def draw_history(seed):
     lesions = {number: cells for number, cells in lesions.items() if any(cells)}
     lesions = dict(enumerate(lesions.values(), start=1))
     if style == "any":
-        _merge(rng, lesions, n)
+        _merge(rng, lesions, n, first)
     with_dose = rng.random() < 0.35
     doses = [float(rng.choice([0, 0.75, 2, 2.2, 4, 8])) if with_dose and rng.random() < 0.9 else None for _ in range(n)]
     clinical = [str(rng.choice(["stable", "improved", "worse"], p=[0.75, 0.15, 0.1])) if rng.random() < 0.3 else None
@@ -123,18 +123,21 @@ def _draw_cells(rng, calendar, style, first):
         if gone:
             cells.append(Cell("absent"))
         else:
-            cells.append(_seen(rng, size, dead=any(cells) and rng.random() < 0.03))
+            # What does not enhance at baseline, and later does, could be called new or not.
+            cells.append(_seen(rng, size, dead=s > first and any(cells) and rng.random() < 0.03))
     return cells
 
 
-def _merge(rng, lesions, n):
-    """Make one lesion part of another for some sessions, as where no cut can be found."""
+def _merge(rng, lesions, n, first):
+    """Make one lesion part of another for some sessions after baseline, as where no cut can be found."""
     if len(lesions) < 2 or rng.random() < 0.5:
         return
     owner, absorbed = (int(number) for number in rng.choice(list(lesions), size=2, replace=False))
-    at = int(rng.integers(1, n))
+    at = int(rng.integers(first + 1, n))
+    before = lesions[owner][at - 1], lesions[absorbed][at - 1]
+    if not all(cell and cell.status == "present" for cell in before):
+        return
     for s in range(at, int(rng.integers(at, n)) + 1):
         cells = lesions[owner][s], lesions[absorbed][s]
-        known = any(lesions[absorbed][:s])
-        if known and all(cell and cell.status == "present" for cell in cells):
+        if all(cell and cell.status == "present" for cell in cells):
             lesions[absorbed][s] = Cell("merged", merged_into=owner)

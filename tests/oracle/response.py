@@ -26,14 +26,13 @@ Choices where the specification leaves room (the first two are switches of `Read
   prospective imaging response; the best volumetric response uses the final ones.
 - Like with like (I2): `Case.comparisons` holds what a lesion measures at two sessions where the pieces compared differ.
   The nadir is the complete sum to which this session's sum stands highest; a lesion's own minimum likewise.
-- A CR that nothing had confirmed when a target or non-target came back is PR (NON_CR_NON_PD without targets) once that
-  is known.
-- After a confirmed CR (I4): of the targets, for a target that comes back; of the whole image (before new lesions are
-  weighed under immunotherapy), for another one. Unconfirmed: as before, PD from 5 mm on. It stays PD while it is seen.
+- I4: the CR is that of the whole image (before new lesions are weighed under immunotherapy). A target that comes back
+  after an unconfirmed one is PD from 5 mm on, as before, else PR; where it is PR (NON_CR_NON_PD without targets), so is
+  the CR once that is known. After a confirmed one it stays PD while any lesion is seen.
 - Surrogate (a) of non-targets beside targets at SD or PR waits for (b) (I11); beside targets at CR, NE or none it does
   not. For the response by volumes, the targets' response by volumes is asked.
-- ND (I8): no target, no other lesion at baseline, and no lesion seen at any session so far. In the best response it
-  ranks with NON_CR_NON_PD, after it; it is not suspended by steroids.
+- ND (I8): no lesion at baseline and none since. It is not suspended by steroids, and the best response if there is
+  nothing but NE beside it.
 - `*_continued` (I12): SD after a PR that was confirmed by then, with no PD since, from the prospective responses.
 - Treated before baseline (I3): never a target (whether it has progressed since is a reader's to say).
 - Velocity (I7): lesions that are certain in the end count from the session at which they appeared; a distant failure
@@ -183,7 +182,7 @@ def choose_targets(cells, slice_spacing, treated=()):
 
 
 def imaging_table(target, nontarget, new, immunotherapy=False, never=False):
-    """First table of D5; `never`: no lesion was seen at this session or before."""
+    """First table of D5; `never`: no lesion was seen at baseline or since."""
     if target == "PD" or nontarget == "PD":
         return "PD"
     if new == "definite":
@@ -249,13 +248,13 @@ def best_response(responses):
         for n, (day, response) in enumerate(responses):
             if response in wanted and sustained(responses, n, wanted):
                 return best, day, True
-    for kinds in (("CR", "PR", "SD", "NON_CR_NON_PD"), ("ND",)):
-        for day, response in responses:
-            if response in kinds and at_least(day, 42):
-                return (response if response in ("NON_CR_NON_PD", "ND") else "SD"), day, None
     for day, response in responses:
-        if response == "PD":
-            return "PD", day, None
+        if response in ("CR", "PR", "SD", "NON_CR_NON_PD") and at_least(day, 42):
+            return ("NON_CR_NON_PD" if response == "NON_CR_NON_PD" else "SD"), day, None
+    for last in ("PD", "ND"):
+        for day, response in responses:
+            if response == last:
+                return last, day, None
     return "NE", None, None
 
 
@@ -435,6 +434,7 @@ class Patient:
         if low is None:
             progressed = False
         elif none_left:
+            # Asked only where it decides: the answer of one session rests on those before.
             back = any(value > 0 for value in known_values) and self.had_confirmed_cr(t, known, kind)
             progressed = back or any(at_least(value, step) for value in known_values)
         else:
@@ -454,13 +454,14 @@ class Patient:
             return "PR"
         return "SD"
 
-    def had_confirmed_cr(self, t, known, kind, whole=False):
-        """Whether before t there was a CR (of the targets, or of the whole image) that lasted 28 days."""
+    def had_confirmed_cr(self, t, known, kind):
+        """Whether before t there was a CR (target, other and new lesions together) that lasted 28 days."""
         responses = []
         for s in range(self.baseline + 1, t):
-            answer = self.target_response(s, known, kind)
-            if whole and self.visits[s].evaluable:
-                answer = imaging_table(answer, self.nontarget_response(s, known, kind), self.new_lesion(s, known))
+            answer = "NE"
+            if self.visits[s].evaluable:
+                target, nontarget = self.target_response(s, known, kind), self.nontarget_response(s, known, kind)
+                answer = imaging_table(target, nontarget, self.new_lesion(s, known))
             responses.append((self.visits[s].day, answer))
         return any(answer == "CR" and sustained(responses, n, ("CR",)) for n, (_, answer) in enumerate(responses))
 
@@ -473,7 +474,7 @@ class Patient:
         if not self.visits[t].evaluable:
             return "NE"
         cells = [self.lesions[lesion][t] for lesion in self.nontargets]
-        if any(visible(cell) for cell in cells) and self.had_confirmed_cr(t, known, kind, whole=True):
+        if any(visible(cell) for cell in cells) and self.had_confirmed_cr(t, known, kind):
             return "PD"
         if self.burden_grew(t, known):
             return "PD"
@@ -649,11 +650,11 @@ class Patient:
         run = [(self.visits[s].day, answers[s]) for s in range(first, after)]
         confirmed = any(answer == "CR" and sustained(run, n, ("CR",)) for n, (_, answer) in enumerate(run))
         back = any(visible(self.lesions[lesion][after]) for lesion in [*self.targets, *self.nontargets])
-        return back and not confirmed
+        return back and answers[after] in ("PR", "NON_CR_NON_PD") and not confirmed
 
     def never_seen(self, t):
-        """Whether no lesion was seen at t or before."""
-        return not any(visible(cell) for cells in self.lesions.values() for cell in cells[: t + 1])
+        """Whether no lesion was seen at baseline or since, up to t."""
+        return not any(visible(cell) for cells in self.lesions.values() for cell in cells[self.baseline : t + 1])
 
     def is_worse(self, t):
         return self.visits[t].clinical == "worse" and self.visits[t].tumour_related is not False
@@ -797,10 +798,10 @@ def assess(case, reading=None):
             row["nontarget_review"] = patient.review(t, t)
             low = patient.lowest(t, t, "ld")
             row["nadir_sum_ld_mm"] = None if low is None else low[1]
-            if row["sum_ld_mm"] is not None and patient.sum_at(patient.baseline, t, "ld") is not None:
-                now, first = patient.sums(t, patient.baseline, t, "ld")
-                row["ref_sum_ld_mm"] = first
-                row["sum_ld_change_baseline_pct"] = 100 * (now - first) / first
+            if low is not None:
+                now, row["ref_sum_ld_mm"] = patient.sums(t, patient.baseline, t, "ld")
+            if row["sum_ld_mm"] is not None:
+                row["sum_ld_change_baseline_pct"] = 100 * (now - row["ref_sum_ld_mm"]) / row["ref_sum_ld_mm"]
                 if not at_most(low[1], 0):
                     row["sum_ld_change_nadir_pct"] = 100 * (low[0] - low[1]) / low[1]
         if final[n][1] in ("CR", "PR"):

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from agreement import follow
 from mettrail.residual import estimate_residual
+from oracle import fields
 from scipy.spatial.transform import Rotation
 
 
@@ -59,3 +61,10 @@ def test_lesions_that_all_move_their_own_way_share_no_shift():
     points, volumes = field(6, seed=4)
     ways = np.array([[5, 0, 0], [-5, 0, 0], [0, 5, 0], [0, -5, 0], [0, 0, 5], [0, 0, -5.0]])
     assert estimate_residual(points, volumes, points + ways, volumes) is None
+
+
+def test_the_sessions_table_says_what_was_undone():
+    sessions = follow(fields.draw_field(0, fields.TRIALS["gap 3, shift 3"])).sessions
+    assert np.isnan(sessions.loc[0, "residual_shift_mm"])
+    assert sessions["residual_shift_mm"][1:].tolist() == pytest.approx([3] * (len(sessions) - 1), abs=0.5)
+    assert all("residual_shift" in str(flags) for flags in sessions["flags"][1:])

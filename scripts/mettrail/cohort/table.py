@@ -148,6 +148,7 @@ def describe_sessions(rows: list[dict], registries: list[dict]) -> pd.DataFrame:
                 "n_subthreshold": facts.get("n_subthreshold"),
                 "edema_unassigned_mm3": facts.get("edema_unassigned_mm3"),
                 "slice_spacing_mm": facts.get("slice_spacing_mm"),
+                "residual_shift_mm": facts.get("residual_shift_mm"),
                 "flags": ";".join([*(f for f in [row["flags"]] if f != "n/a"), *facts.get("flags", [])]) or "n/a",
                 **{name: row[name] for name in CLINICAL if row[name] != "n/a"},
             }

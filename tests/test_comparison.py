@@ -47,6 +47,13 @@ def test_whole_lesions_need_no_comparison():
     assert sizes(visit("b", {1: ABOVE, 2: BELOW}), visit("a", {1: ABOVE, 2: BELOW})) == {}
 
 
+def test_visits_without_a_lesion_are_compared_too():
+    nothing = visit("a", {1: ABOVE})
+    nothing = Visit("a", nothing.tracks[:0], Image(np.zeros(SHAPE, np.uint16), AFFINE), STILL)
+    assert sizes(visit("b", {1: ABOVE}), nothing) == {} == sizes(nothing, visit("b", {1: ABOVE}))
+    assert sizes(nothing, nothing) == {}
+
+
 def test_fused_at_baseline_and_apart_later_is_no_growth():
     fused = visit("a", {1: ABOVE | BELOW | BRIDGE})
     apart = visit("b", {1: ABOVE | BELOW}, fragments={1: 2})

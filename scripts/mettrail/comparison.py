@@ -127,8 +127,6 @@ def compare_visits(
     rows = []
     sizes = {"birth_mm3": birth_mm3, "birth_vox": birth_vox}
     for then in earlier:
-        who = {"participant_id": now.tracks["participant_id"].iloc[0], "session_id": now.session_id}
-        who["earlier_session_id"] = then.session_id
         measured = _end_to_end(now, then)
         for group in _groups(now, then):
             parts = [_parts(visit, group, **sizes) for visit in (now, then)]
@@ -140,8 +138,11 @@ def compare_visits(
             if alike and [len(side) for side in refined] == [len(side) for side in parts]:
                 continue
             measured |= _measure(*refined, now, then, chord_gap_vox)
-        rows += [who | {"track_id": f"L{track:03d}"} | alike for track, alike in sorted(measured.items())]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+        names = {"session_id": now.session_id, "earlier_session_id": then.session_id}
+        rows += [names | {"track_id": f"L{track:03d}"} | alike for track, alike in sorted(measured.items())]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table["participant_id"] = now.tracks["participant_id"].iloc[0] if rows else None
+    return table.astype(COLUMNS)
 
 
 def _end_to_end(now: Visit, then: Visit) -> dict[int, dict]:

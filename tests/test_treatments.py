@@ -12,7 +12,7 @@ from mettrail.cohort.treatments import read_treatments
 from mettrail.errors import InputError
 from mettrail.images import Image, write_labels
 from mettrail.overrides import read_overrides
-from mettrail.points import Finder, Place, locate, read_point
+from mettrail.points import Finder, Place, nearest_lesion, read_point
 from test_cohort import CE, dated, load
 from test_rano import RANO, VOLUME, cell
 
@@ -252,20 +252,20 @@ def world(image, *voxel):
 
 def test_a_point_in_a_lesion_is_that_lesion_on_any_grid(oblique_affine):
     image = labelled(oblique_affine)
-    assert locate(world(image, 5.4, 6.4, 7.4), image) == Place(3, 0.0)
-    assert locate(world(image, 12, 5, 6), image) == Place(7, 0.0)
+    assert nearest_lesion(world(image, 5.4, 6.4, 7.4), image) == Place(3, 0.0)
+    assert nearest_lesion(world(image, 12, 5, 6), image) == Place(7, 0.0)
 
 
 def test_a_point_outside_is_the_nearest_lesion_within_five_mm():
     image = labelled(np.diag([-1.0, 1.0, 2.0, 1.0]))
-    assert locate(world(image, 8, 6, 7), image) == Place(3, 2.0)
-    assert locate(world(image, 10, 6, 7), image) == Place(7, 2.0)
-    assert locate(world(image, 19, 6, 7), image) == Place(7, 5.0)
-    assert locate(world(image, 19.1, 6, 7), image).index is None
-    assert locate(world(image, 13, 6, 8 + 2.5), image) == Place(7, 5.0), "2.5 slices of 2 mm"
-    assert locate(world(image, -3, 6, 7), image).index is None, "outside the image"
-    assert locate(world(image, 1, 6, -30), image).index is None
-    assert locate((0, 0, 0), image.like(np.zeros_like(image.data))) == Place(None, np.inf)
+    assert nearest_lesion(world(image, 8, 6, 7), image) == Place(3, 2.0)
+    assert nearest_lesion(world(image, 10, 6, 7), image) == Place(7, 2.0)
+    assert nearest_lesion(world(image, 19, 6, 7), image) == Place(7, 5.0)
+    assert nearest_lesion(world(image, 19.1, 6, 7), image).index is None
+    assert nearest_lesion(world(image, 13, 6, 8 + 2.5), image) == Place(7, 5.0), "2.5 slices of 2 mm"
+    assert nearest_lesion(world(image, -3, 6, 7), image).index is None, "outside the image"
+    assert nearest_lesion(world(image, 1, 6, -30), image).index is None
+    assert nearest_lesion((0, 0, 0), image.like(np.zeros_like(image.data))) == Place(None, np.inf)
 
 
 # --- lesions -------------------------------------------------------------------------------------------------------

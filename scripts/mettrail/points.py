@@ -49,7 +49,7 @@ def read_point(text: str) -> tuple[float, float, float] | None:
     return tuple(float(vocabulary.read_number(part)) for part in parts)
 
 
-def locate(point: tuple[float, float, float], labels: Image, *, nearest_mm: float = NEAREST_MM) -> Place:
+def nearest_lesion(point: tuple[float, float, float], labels: Image, *, nearest_mm: float = NEAREST_MM) -> Place:
     """Find the lesion at a point: the one it lies in, else the nearest.
 
     Parameters
@@ -94,7 +94,7 @@ class Finder:
         path, names = self.maps[session]
         if session not in self._read:
             self._read[session] = images.read_labels(path)
-        place = locate(point, self._read[session])
+        place = nearest_lesion(point, self._read[session])
         shown = ";".join(f"{x:g}" for x in point)
         if place.index is None:
             near = (

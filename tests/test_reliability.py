@@ -32,12 +32,12 @@ if "SABOTAGE" in os.environ and any(".snakemake/scripts" in word for word in sys
             log = Path(snakemake.log[0])
             told = f"{log.parent.name}/{log.stem}" in os.environ["SABOTAGE"].split()
             if told and log.parent.name == "assess":
-                from mettrail import rano
-                assess = rano.assess_patient
+                from mettrail import assessment
+                assess = assessment.assess
                 def fail_once(*given, **how):
-                    rano.assess_patient = assess
+                    assessment.assess = assess
                     raise RuntimeError("sabotage")
-                rano.assess_patient = fail_once
+                assessment.assess = fail_once
             elif told:
                 raise RuntimeError("sabotage")
             if f"{log.parent.name}/{log.stem}:kill" in os.environ["SABOTAGE"].split():

@@ -109,7 +109,9 @@ def test_the_next_run_tries_what_failed_again_and_nothing_is_left_of_it(sabotage
     done = run(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert table_of(folder, "sessions")["evaluable"].all()
-    assert "Nothing was excluded, nothing failed, every session is evaluable." in (folder / "out/index.html").read_text()
+    assert (
+        "Nothing was excluded, nothing failed, every session is evaluable." in (folder / "out/index.html").read_text()
+    )
     assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
     again = run(folder)
     assert "Nothing to be done" in again.stdout + again.stderr

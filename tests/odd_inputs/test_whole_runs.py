@@ -119,7 +119,7 @@ def command(c, **more):
         "bids": str(c.bids),
         "out": str(c.out),
         "threads": 1,
-        "strip": {"method": "nonzero", "volume_ml": [10, 100]},
+        "strip": {"method": "nonzero", "volume_warn_ml": [10, 100], "volume_fail_ml": [10, 100]},
         "register": {"greedy": {"linear_iterations": [30, 10], "iterations": [20, 5]}},
         **more,
     }

@@ -4,9 +4,9 @@ import pytest
 from agreement import EVENTS, compare_history, score_patients
 
 N_PATIENTS, LEAST_EVENTS, LEAST_SESSIONS, N_HISTORIES = 200, 50, 20, 150
-# Patients whose lesions meet since the second edition of the rules: what stands apart is not settled yet. Of 2,500 lesions
-# at sessions 13 are absorbed by a neighbour they have no neck to (identity F1 0.997, 6 switches, 3 splits too many), and a
-# patient without disease at the first sessions is NE to one side and ND to the other.
+# Lesions of these patients meet since the second edition of the rules, and not all is settled. Of 2,500 lesions at
+# sessions 13 are absorbed by a neighbour they have no neck to (identity F1 0.997, 6 switches, some splits too many),
+# and sessions without disease are NE to one side and ND to the other.
 UNSETTLED = "13 of 2,500 lesions at sessions are absorbed by a neighbour; NE or ND without disease: see above"
 CATEGORIES = ("CR", "PR", "SD", "PD", "uPD", "NE", "NON_CR_NON_PD")
 

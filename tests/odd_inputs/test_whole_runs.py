@@ -193,7 +193,7 @@ def core_of(row):
 
 def test_what_the_undisturbed_run_says(undisturbed):
     rows = {row["session_id"]: row for row in rows_of(undisturbed, "sessions", "01")}
-    assert {ses: row["evaluable"] for ses, row in rows.items()} == {"ses-01": "true", "ses-02": "true"}
+    assert {ses: row["evaluable"] for ses, row in rows.items()} == {"ses-01": "TRUE", "ses-02": "TRUE"}
     assert rows["ses-02"]["response_overall_final"] == "PD"
     assert rows["ses-02"]["pd_reason"] == "new"
     rows = {row["session_id"]: row for row in rows_of(undisturbed, "sessions", "02")}

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from mettrail.lesions import equivalent_diameter_mm
+
 NA = "n/a"  # nothing to judge: no targets, no other lesions
 TOLERANCE = 1e-6
 TOO_SMALL_MM = 5.0  # RECIST 1.1: value of a lesion too small to measure
@@ -177,6 +179,26 @@ def join_groups(*owners: Sequence[int]) -> np.ndarray:
         for lesion in np.flatnonzero(np.asarray(owner) != np.arange(len(owner))):
             group[group == group[lesion]] = group[owner[lesion]]
     return group
+
+
+def least_growth(volume: Mapping) -> tuple[float, Callable[[float], float]]:
+    """Return by how much a lesion's volume must grow for PD, and in what that is counted.
+
+    Parameters
+    ----------
+    volume : mapping
+        Block ``volume`` of the settings.
+
+    Returns
+    -------
+    least : float
+        mL, or mm of the diameter of the sphere of its volume (``abs_rule: diameter``).
+    scale : function
+        From a volume, mL, to that unit.
+    """
+    if volume["abs_rule"] == "diameter":
+        return volume["pd_abs_esd_mm"], lambda ml: equivalent_diameter_mm(1000 * ml)
+    return volume["pd_abs_ml"], float
 
 
 def find_nadir(now: Sequence[float], then: Sequence[float]) -> int | None:

@@ -17,7 +17,7 @@ from statsmodels.duration.survfunc import CumIncidenceRight
 
 from mettrail import tables
 from mettrail.cohort.order import START_FROM
-from mettrail.criteria import at_least, target_response
+from mettrail.criteria import at_least, find_nadir, least_growth, target_response
 from mettrail.treatments import FOCAL, RADIATION
 
 BEST = ("CR", "PR", "SD", "PD")
@@ -313,11 +313,10 @@ class _Tests:
 
     def __init__(self, looks, track, rano, volume):
         self.looks, self.track, self.rano = looks, track, rano
-        self.rules = {"diameter": ("ld", rano["pd"], rano["pd_abs_mm"], float)}
-        if volume["abs_rule"] == "diameter":
-            self.rules["volume"] = ("vol", volume["pd"], volume["pd_abs_esd_mm"], _sphere_diameter_mm)
-        else:
-            self.rules["volume"] = ("vol", volume["pd"], volume["pd_abs_ml"], float)
+        self.rules = {
+            "diameter": ("ld", rano["pd"], rano["pd_abs_mm"], float),
+            "volume": ("vol", volume["pd"], *least_growth(volume)),
+        }
 
     def failed(self, look: _Look, earlier: list[_Look]) -> list[str]:
         """Return by what a lesion has failed: ``diameter``, ``volume``."""
@@ -344,16 +343,11 @@ class _Tests:
         )  # fmt: skip
 
     def _from_nadir(self, look, earlier, size):
-        """Return a size now and at its smallest before: where the ratio of both is largest, of ties the latest."""
+        """Return a size now and at its smallest before."""
         pairs = [self.looks.pair(self.track, look, each, size) for each in earlier]
         pairs = [pair for pair in pairs if not math.isnan(sum(pair))]
-        # 0 then: whatever there is now is infinitely more.
-        grown = [now / then if then else math.inf if now else 1.0 for now, then in pairs]
-        return pairs[len(pairs) - 1 - int(np.argmax(grown[::-1]))] if pairs else (math.nan, math.nan)
-
-
-def _sphere_diameter_mm(volume_ml):
-    return (6000 * volume_ml / math.pi) ** (1 / 3)
+        at = find_nadir(*zip(*pairs)) if pairs else None
+        return (math.nan, math.nan) if at is None else pairs[at]
 
 
 def _float(value):

@@ -36,14 +36,11 @@ COPIED_IF_PRESENT = (
 )  # fmt: skip
 
 
-def _sphere_diameter_mm(volume_ml):
-    return (6000 * volume_ml / math.pi) ** (1 / 3)
-
-
 def _judge(course, t, *, baseline, targets, nontargets, new, after_cr, rano, volume, overrides):
     """Judge one session after baseline with what the course knows. All by position."""
     earlier = [u for u in range(baseline, t) if course.evaluable[u]]
     against = {size: {u: course.compare(t, u, size) for u in earlier} for size in ("ld", "volume")}
+    least_ml, scale = criteria.least_growth(volume)
     judged = {
         "ld": _judge_targets(
             course, t, "ld", against["ld"], targets, after_cr["ld"],
@@ -51,8 +48,7 @@ def _judge(course, t, *, baseline, targets, nontargets, new, after_cr, rano, vol
         ),
         "volume": _judge_targets(
             course, t, "volume", against["volume"], targets, after_cr["volume"],
-            scale=_sphere_diameter_mm if volume["abs_rule"] == "diameter" else float, pr=volume["pr"],
-            pd=volume["pd"], pd_abs=volume["pd_abs_esd_mm" if volume["abs_rule"] == "diameter" else "pd_abs_ml"],
+            pr=volume["pr"], pd=volume["pd"], pd_abs=least_ml, scale=scale,
         ),
     }  # fmt: skip
     statuses = {k: status[t] for k, status in new.items() if course.state[t, k] == "present"}

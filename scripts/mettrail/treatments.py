@@ -23,10 +23,7 @@ COLUMNS = (
     "fractions", "isodose_pct", "where",
 )  # fmt: skip
 # Of the list that is written, per patient.
-LISTED = (
-    "participant_id", "treatment_id", "treatment_type", "treatment_day", "track_id", "dose_gy", "fractions",
-    "isodose_pct",
-)  # fmt: skip
+LISTED = tuple(name for name in COLUMNS if name not in ("session_id", "where"))
 
 
 def resolve(

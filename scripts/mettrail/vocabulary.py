@@ -52,6 +52,16 @@ class Cell:
     most: float = math.inf
 
 
+# Treatments as both tables that name them may write them.
+_TREATMENTS = {
+    "wbrt": ("whole brain radiotherapy", "whole brain radiation", "whole brain radiation therapy",
+             "whole brain irradiation", "wbi"),
+    "surgery": ("resection", "surgical resection", "craniotomy", "operation"),
+    "chemo": ("chemotherapy",),
+    "targeted": ("targeted therapy", "targeted treatment", "tki"),
+    "immunotherapy": ("immuno", "immune therapy", "checkpoint inhibitor", "checkpoint inhibitors",
+                      "immune checkpoint inhibitor", "immune checkpoint inhibitors", "ici"),
+}  # fmt: skip
 COLUMNS = {
     "acq_time": Cell("sessions", "when the scan was made: the order of visits", "date"),
     "days_from_baseline": Cell("sessions", "the same in days, where there are no dates", "number"),
@@ -104,13 +114,7 @@ COLUMNS = {
         {
             "srs": ("radiosurgery", "stereotactic radiosurgery", "gamma knife", "gammaknife", "cyberknife", "srt",
                     "fsrt", "hfsrt", "stereotactic radiotherapy"),
-            "wbrt": ("whole brain radiotherapy", "whole brain radiation", "whole brain radiation therapy",
-                     "whole brain irradiation", "wbi"),
-            "surgery": ("resection", "surgical resection", "craniotomy", "operation"),
-            "chemo": ("chemotherapy",),
-            "targeted": ("targeted therapy", "targeted treatment", "tki"),
-            "immunotherapy": ("immuno", "immune therapy", "checkpoint inhibitor", "checkpoint inhibitors",
-                              "immune checkpoint inhibitor", "immune checkpoint inhibitors", "ici"),
+            **_TREATMENTS,
             "other": ("radiotherapy", "rt", "radiation", "hormone therapy", "hormonal therapy", "steroids",
                       "best supportive care"),
             "none": ("no", "untreated", "observation"),
@@ -132,13 +136,7 @@ COLUMNS = {
         {
             "srs": ("radiosurgery", "stereotactic radiosurgery", "gamma knife", "gammaknife", "cyberknife"),
             "fsrt": ("srt", "hfsrt", "stereotactic radiotherapy", "fractionated stereotactic radiotherapy"),
-            "wbrt": ("whole brain radiotherapy", "whole brain radiation", "whole brain radiation therapy",
-                     "whole brain irradiation", "wbi"),
-            "surgery": ("resection", "surgical resection", "craniotomy", "operation"),
-            "chemo": ("chemotherapy",),
-            "targeted": ("targeted therapy", "targeted treatment", "tki"),
-            "immunotherapy": ("immuno", "immune therapy", "checkpoint inhibitor", "checkpoint inhibitors",
-                              "immune checkpoint inhibitor", "immune checkpoint inhibitors", "ici"),
+            **_TREATMENTS,
             "systemic": ("systemic therapy", "systemic treatment", "hormone therapy", "hormonal therapy"),
         },
     ),

@@ -7,9 +7,10 @@ from mettrail import comparison, images, jobs, lesions, matching, sidecars, tabl
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(
-    snakemake, failable=("registry", "reference", "earlier_labels", "earlier_tables", "earlier_affines")
-) as output:
+# Of each visit before: its registry, and files in the order of `comparison.read_visits`.
+EARLIER = ("registry", "earlier_labels", "earlier_tables", "earlier_affines")
+
+with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
     quality = sidecars.read_json(snakemake.input.quality)
     session = matching.describe_session(
         snakemake.params.session,
@@ -20,7 +21,9 @@ with jobs.job(
         reference_session=quality["reference_session"],
     )
     world = transforms.read_affine(snakemake.input.affine)
-    earlier = [matching.read_registry(path, session) for path in jobs.complete(snakemake.input.get("registry", []))]
+    files = [snakemake.input.get(name, []) for name in EARLIER]
+    registries, *files = ([paths[n] for n in jobs.complete_positions(*files)] for paths in files)
+    earlier = [matching.read_registry(path, session) for path in registries]
     # Visits before the first with a brain mask that is sound are in no other's space.
     before = [each for each in earlier if each["reference"]["session_id"] == quality["reference_session"]]
     space = snakemake.input.reference[snakemake.params.reference_sessions.index(quality["reference_session"])]
@@ -47,13 +50,10 @@ with jobs.job(
     tables.write_tsv(matching.name_tracks(matches), output.names)
     labels = images.Image(matching.relabel_tracks(instances.data, matches), instances.affine)
     images.write_labels(output.labels, labels.data, labels.affine)
-    files = [
-        snakemake.input.get(name, []) for name in ("registry", "earlier_labels", "earlier_tables", "earlier_affines")
-    ]
     compared = comparison.compare_visits(
-        comparison.Visit.of(tracks, labels, registry, world),
-        comparison.read_visits(*([paths[n] for n in jobs.complete_positions(*files)] for paths in files)),
-        **snakemake.params.measure,
+        comparison.Visit.of(tracks, lambda: labels, registry, world),
+        comparison.read_visits(earlier, *files),
+        measure=snakemake.params.measure,
     )
     tables.write_tsv(compared, output.comparisons)
     matching.write_registry(registry, output.registry)

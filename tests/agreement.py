@@ -89,8 +89,8 @@ def follow(patient: patients.Patient, tissues=None) -> Found:
         maps.append(matching.relabel_tracks(instances.data, matches))
         if facts["evaluable"]:
             labels = Image(maps[-1], tissue.affine)
-            visits.append(comparison.Visit.of(mine, labels, registry, session.to_session))
-            compared.append(comparison.compare_visits(visits[-1], visits[:-1], **measure))
+            visits.append(comparison.Visit.of(mine, lambda labels=labels: labels, registry, session.to_session))
+            compared.append(comparison.compare_visits(visits[-1], visits[:-1], measure=measure))
         rows.append(row)
         tracks.append(mine)
         registries.append(registry)

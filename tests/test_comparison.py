@@ -31,11 +31,11 @@ def visit(name, masks, *, fragments=None, merged=None, diameters=None, world=STI
     for track, owner in (merged or {}).items():
         rows.append({"index": track, "status": "merged", "n_fragments": pd.NA, "merged_into": f"L{owner:03d}"})
     tracks = pd.DataFrame([{"participant_id": "sub-A", "track_id": f"L{r['index']:03d}", **r} for r in rows])
-    return Visit(name, tracks, Image(labels, AFFINE), world)
+    return Visit(name, tracks, lambda: Image(labels, AFFINE), world)
 
 
 def sizes(now, *earlier):
-    table = compare_visits(now, earlier, **SIZES)
+    table = compare_visits(now, earlier, measure=SIZES)
     assert set(table["session_id"]) <= {now.session_id}
     return {(r["earlier_session_id"], r["track_id"]): r for r in table.to_dict("records")}
 
@@ -49,7 +49,7 @@ def test_whole_lesions_need_no_comparison():
 
 def test_visits_without_a_lesion_are_compared_too():
     nothing = visit("a", {1: ABOVE})
-    nothing = Visit("a", nothing.tracks[:0], Image(np.zeros(SHAPE, np.uint16), AFFINE), STILL)
+    nothing = Visit("a", nothing.tracks[:0], lambda: Image(np.zeros(SHAPE, np.uint16), AFFINE), STILL)
     assert sizes(visit("b", {1: ABOVE}), nothing) == {} == sizes(nothing, visit("b", {1: ABOVE}))
     assert sizes(nothing, nothing) == {}
 

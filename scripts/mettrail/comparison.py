@@ -1,6 +1,6 @@
 """Like with like: lesions that are one at one visit and apart at another, measured alike at both.
 
-Two lesions that do not change may touch at one visit and not at the next, by a hair's breadth of noise. As one they
+Two lesions that do not change may touch at one visit and not at the next, by noise alone. As one they
 have one diameter, apart they have two: without this a contact reads as a response, and its loss as a progression. So
 where the connected components of a lesion, or of lesions that merged, differ between two visits, both are measured by
 the finer partition: what is one is cut by the nearest voxel of the parts of the other visit (RECIST 1.1: as long as a
@@ -13,32 +13,26 @@ as it was from end to end, it is compared by that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cc3d
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from mettrail import images, tables, transforms
 from mettrail.images import Image
 from mettrail.lesions import longest_diameter_mm
-from mettrail.matching import read_registry, world_of
+from mettrail.matching import world_of
 
 # A length has changed if it differs by more, in pixels.
 SAME_LENGTH_VOX = 2.0
 
-COLUMNS = {
-    "participant_id": "str",
-    "session_id": "str",
-    "earlier_session_id": "str",
-    "track_id": "str",
-    "ld_now_mm": "float64",
-    "ld_then_mm": "float64",
-    "vol_now_ml": "float64",
-    "vol_then_ml": "float64",
-}
+SIZES = ("ld_now_mm", "ld_then_mm", "vol_now_ml", "vol_then_ml")
 
 
 @dataclass(frozen=True)
@@ -50,8 +44,9 @@ class Visit:
     session_id : str
     tracks : DataFrame
         From `matching.match_visit`.
-    labels : Image
-        From `matching.relabel_tracks`: the number of its track in every voxel, on the scan's own grid.
+    read_labels : function
+        Returns an Image, from `matching.relabel_tracks`: the number of its track in every voxel, on the scan's own
+        grid. Called only where sizes have to be measured again.
     world : (4, 4) float
         Points of the reference space to points of the scan, RAS mm, the residual shift undone
         (`matching.world_of`).
@@ -59,13 +54,24 @@ class Visit:
 
     session_id: str
     tracks: pd.DataFrame
-    labels: Image
+    read_labels: Callable[[], Image]
     world: np.ndarray
 
     @classmethod
-    def of(cls, tracks: pd.DataFrame, labels: Image, registry: Mapping, world: np.ndarray) -> Visit:
+    def of(cls, tracks: pd.DataFrame, read_labels: Callable[[], Image], registry: Mapping, world: np.ndarray) -> Visit:
         """Make one of what matching returns; `world` is as registration has it."""
-        return cls(registry["session_id"], tracks, labels, world_of(registry, world))
+        return cls(registry["session_id"], tracks, read_labels, world_of(registry, world))
+
+    @functools.cached_property
+    def labels(self) -> Image:
+        """The map of tracks, read once."""
+        return self.read_labels()
+
+    @property
+    def merged(self) -> dict[int, int]:
+        """Numbers of tracks that have merged, and of the lesions that carry them."""
+        rows = self.tracks[self.tracks["status"] == "merged"]
+        return {int(own): int(name[1:]) for own, name in zip(rows["index"], rows["merged_into"])}
 
 
 @dataclass
@@ -77,33 +83,28 @@ class _Part:
     points: np.ndarray  # (n, 3) mm in the reference space
 
 
-def read_visits(registries: Sequence, labels: Sequence, tracks: Sequence, affines: Sequence) -> list[Visit]:
+def read_visits(registries: Sequence[Mapping], labels: Sequence, tracks: Sequence, affines: Sequence) -> list[Visit]:
     """Read visits from the files that matching has left; those that could not be evaluated are left out.
 
     Parameters
     ----------
-    registries, labels, tracks, affines : sequence of path
+    registries : sequence of dict
+    labels, tracks, affines : sequence of path
         One of each per visit.
     """
-    found = []
-    for files in zip(registries, labels, tracks, affines, strict=True):
-        registry = read_registry(files[0])
-        if registry["session"]["evaluable"]:
-            table, world = tables.read_tsv(files[2]), transforms.read_affine(files[3])
-            found.append(Visit.of(table, images.read_labels(files[1]), registry, world))
-    return found
+    return [
+        Visit.of(
+            tables.read_tsv(table),
+            functools.partial(images.read_labels, path),
+            registry,
+            transforms.read_affine(affine),
+        )
+        for registry, path, table, affine in zip(registries, labels, tracks, affines, strict=True)
+        if registry["session"]["evaluable"]
+    ]
 
 
-def compare_visits(
-    now: Visit,
-    earlier: Sequence[Visit],
-    *,
-    chord_gap_vox: float,
-    birth_mm3: float,
-    birth_vox: int,
-    keep_mm3: float,
-    **_,
-) -> pd.DataFrame:
+def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping) -> pd.DataFrame:
     """Measure lesions alike at a visit and at each of those before, where their components differ.
 
     Parameters
@@ -111,21 +112,18 @@ def compare_visits(
     now : Visit
     earlier : sequence of Visit
         The patient's evaluable visits before.
-    chord_gap_vox : float
-        As for `lesions.measure_instances`.
-    birth_mm3, birth_vox : float, int
-        Components below are no part of their own: they go with the nearest.
-    keep_mm3 : float
-        A cut that leaves no more than this is none.
+    measure : mapping
+        Settings of `lesions.measure_instances`: `chord_gap_vox`; components below `birth_mm3`, `birth_vox` are no part
+        of their own and go with the nearest; a cut that leaves no more than `keep_mm3` is none.
 
     Returns
     -------
     DataFrame
-        `COLUMNS`: one row per earlier visit and track whose sizes are others when compared with it. ``now`` is the
-        size at this visit, ``then`` at the earlier one; diameters of parts add up.
+        `tables.COMPARISONS`: one row per earlier visit and track whose sizes are others when compared with it. ``now``
+        is the size at this visit, ``then`` at the earlier one; diameters of parts add up.
     """
     rows = []
-    sizes = {"birth_mm3": birth_mm3, "birth_vox": birth_vox}
+    sizes = {name: measure[name] for name in ("birth_mm3", "birth_vox")}
     for then in earlier:
         measured = _end_to_end(now, then)
         for group in _groups(now, then):
@@ -133,16 +131,16 @@ def compare_visits(
             if not all(parts):
                 continue
             voxels_mm3 = [visit.labels.voxel_volume_mm3 for visit in (now, then)]
-            refined = _refine(*parts, keep_mm3=keep_mm3, voxels_mm3=voxels_mm3)
+            refined = _refine(*parts, keep_mm3=measure["keep_mm3"], voxels_mm3=voxels_mm3)
             alike = sorted(part.track for part in parts[0]) == sorted(part.track for part in parts[1])
             if alike and [len(side) for side in refined] == [len(side) for side in parts]:
                 continue
-            measured |= _measure(*refined, now, then, chord_gap_vox)
+            measured |= _measure(*refined, now, then, measure["chord_gap_vox"])
         names = {"session_id": now.session_id, "earlier_session_id": then.session_id}
         rows += [names | {"track_id": f"L{track:03d}"} | alike for track, alike in sorted(measured.items())]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame(rows, columns=list(tables.COMPARISONS))
     table["participant_id"] = now.tracks["participant_id"].iloc[0] if rows else None
-    return table.astype(COLUMNS)
+    return table.astype(tables.COMPARISONS)
 
 
 def _end_to_end(now: Visit, then: Visit) -> dict[int, dict]:
@@ -152,45 +150,33 @@ def _end_to_end(now: Visit, then: Visit) -> dict[int, dict]:
         visit.tracks[(visit.tracks["status"] == "present") & (visit.tracks["n_fragments"] == 1)].set_index("index")
         for visit in (now, then)
     )
-    pixel_mm = max(sorted(visit.labels.spacing_mm)[1] for visit in (now, then))
     for track in here.index.intersection(there.index):
         a, b = here.loc[track], there.loc[track]
         if not any("nonconvex" in str(each["flags"]).split(";") for each in (a, b)):
             continue
+        pixel_mm = max(sorted(visit.labels.spacing_mm)[1] for visit in (now, then))
         end_to_end, inside = (abs(a[name] - b[name]) for name in ("ld_feret_mm", "ld_mm"))
         if end_to_end <= SAME_LENGTH_VOX * pixel_mm < inside:
-            out[int(track)] = {
-                "ld_now_mm": a["ld_feret_mm"],
-                "ld_then_mm": b["ld_feret_mm"],
-                "vol_now_ml": a["vol_wl_ml"],
-                "vol_then_ml": b["vol_wl_ml"],
-            }
+            both = (each[name] for name in ("ld_feret_mm", "vol_wl_ml") for each in (a, b))
+            out[int(track)] = dict(zip(SIZES, both, strict=True))
     return out
 
 
 def _groups(now: Visit, then: Visit) -> list[list[int]]:
     """Tracks that may be made of other components at one of two visits, each group with all it has merged with."""
-    links: dict[int, set[int]] = {}
+    in_components, links = set(), set()
     for visit in (now, then):
-        for row in visit.tracks.to_dict("records"):
-            if row["status"] == "present" and row["n_fragments"] > 1:
-                links.setdefault(int(row["index"]), set())
-            elif row["status"] == "merged":
-                own, other = int(row["index"]), int(row["merged_into"][1:])
-                links.setdefault(own, set()).add(other)
-                links.setdefault(other, set()).add(own)
-    groups, seen = [], set()
-    for start in sorted(links):
-        group, open_ = set(), [start]
-        while open_:
-            track = open_.pop()
-            if track not in group:
-                group.add(track)
-                open_ += links.get(track, ())
-        if start not in seen:
-            groups.append(sorted(group))
-        seen |= group
-    return groups
+        present = visit.tracks[visit.tracks["status"] == "present"]
+        in_components |= set(present.loc[present["n_fragments"] > 1, "index"].astype(int))
+        links |= set(visit.merged.items())
+    tracks = sorted(in_components.union(*links))
+    if not tracks:
+        return []
+    place = {track: n for n, track in enumerate(tracks)}
+    pairs = np.array([[place[own], place[other]] for own, other in links], int).reshape(-1, 2).T
+    graph = coo_array((np.ones(pairs.shape[1]), tuple(pairs)), shape=(len(tracks),) * 2)
+    count, group = connected_components(graph, directed=False)
+    return [[track for track, of in zip(tracks, group) if of == n] for n in range(count)]
 
 
 def _parts(visit: Visit, group: list[int], *, birth_mm3: float, birth_vox: int) -> list[_Part]:
@@ -212,7 +198,7 @@ def _parts(visit: Visit, group: list[int], *, birth_mm3: float, birth_vox: int) 
         count = np.bincount(number)
         large = [n for n in range(1, len(count)) if count[n] >= least] or [int(count[1:].argmax()) + 1]
         kept = np.isin(number, large)
-        number[~kept] = number[kept][cKDTree(points[kept]).query(points[~kept])[1]] if (~kept).any() else number[~kept]
+        number[~kept] = number[kept][cKDTree(points[kept]).query(points[~kept])[1]]
         out += [_Part(track, voxels[number == n], points[number == n]) for n in large]
     return out
 
@@ -256,21 +242,18 @@ def _cut(parts: list[_Part], others: list[_Part], keep_vox: float) -> list[_Part
 def _measure(now: list[_Part], then: list[_Part], visit_now: Visit, visit_then: Visit, chord_gap_vox: float) -> dict:
     """Sizes by track: sums over the parts, each given to the track it has where it is apart."""
     out: dict[int, dict] = {}
-    merged = [
-        {int(row["index"]) for row in visit.tracks.to_dict("records") if row["status"] == "merged"}
-        for visit in (visit_now, visit_then)
-    ]
-    for name, parts, others, visit, gone, gone_there in (
-        ("now", now, then, visit_now, merged[0], merged[1]),
-        ("then", then, now, visit_then, merged[1], merged[0]),
+    for name, parts, others, visit, visit_there in (
+        ("now", now, then, visit_now, visit_then),
+        ("then", then, now, visit_then, visit_now),
     ):
+        only_here = visit.merged.keys() - visit_there.merged.keys()
         tree = cKDTree(np.concatenate([other.points for other in others]))
         owner = np.repeat([other.track for other in others], [len(other.points) for other in others])
         for part in parts:
             there = int(np.bincount(owner[tree.query(part.points)[1]]).argmax())
             # A lesion that has merged at this visit is told apart at the other.
-            track = there if there in gone and there not in gone_there else part.track
-            sizes = out.setdefault(track, dict.fromkeys(("ld_now_mm", "ld_then_mm", "vol_now_ml", "vol_then_ml"), 0.0))
+            track = there if there in only_here else part.track
+            sizes = out.setdefault(track, dict.fromkeys(SIZES, 0.0))
             sizes[f"ld_{name}_mm"] += longest_diameter_mm(part.voxels, visit.labels, chord_gap_vox=chord_gap_vox)
             sizes[f"vol_{name}_ml"] += len(part.voxels) * visit.labels.voxel_volume_mm3 / 1000
     return out

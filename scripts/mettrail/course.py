@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from mettrail import tables
 from mettrail.cells import number_of, value_of
 from mettrail.criteria import TOO_SMALL_MM, diameter_in_sum, is_definite, join_groups
 from mettrail.errors import InputError
@@ -24,9 +25,7 @@ NEEDED = (
     "bbox_x_vox", "bbox_y_vox", "bbox_z_vox",
 )  # fmt: skip
 # What the matching says of lesions that touch at one of two sessions and not at the other.
-COMPARED = (
-    "session_id", "earlier_session_id", "track_id", "ld_now_mm", "ld_then_mm", "vol_now_ml", "vol_then_ml",
-)  # fmt: skip
+COMPARED = tuple(name for name in tables.COMPARISONS if name != "participant_id")
 BY_READER = ("tsm5", "override")  # sources of a diameter
 
 

@@ -164,7 +164,6 @@ class _Found:
     """How a track got its lesions: the first carries it, the others are pieces."""
 
     method: str
-    score: float
     lesions: list[_Lesion]
 
 
@@ -268,35 +267,25 @@ def match_lesions(
         ids = _numbers_of_this_visit(lesions, frozen, session, shape)
         for lesion in lesions:
             if ids.get(lesion.label) in last:
-                found[ids[lesion.label]] = _Found("overlap", 1.0, [lesion])
+                found[ids[lesion.label]] = _Found("overlap", [lesion])
         _match_by_overlap(found, tracks, last, _open(lesions, found, ids))
-        _match_by_distance(
-            found,
-            tracks,
-            last,
-            _elsewhere(_open(lesions, found, ids), last, spacing, frac),
-            spacing,
-            gap_mm,
-            vol_ratio_max,
-        )
+        aside = _elsewhere(_open(lesions, found, ids), last, spacing, frac)
+        _match_by_distance(found, tracks, last, aside, spacing, gap_mm, vol_ratio_max)
         _join_pieces(found, tracks, _open(lesions, found, ids), shape, spacing, dilate_mm, frac)
         merged = _find_merged(found, tracks, last, spacing, dilate_mm, frac, miss_max_sessions)
         unseen = _outside_view(last, field_of_view, frac)
         ids |= _numbers_of_later_visits(
             _open(lesions, found, ids), frozen, registry, session, shape, gap_mm, vol_ratio_max
         )
-        found = {
-            index: replace(each, score=_likeness(last[index], each.lesions, spacing, dilate_mm))
-            for index, each in found.items()
-        }
     rows = []
     for track in tracks:
         index = track["index"]
         if not evaluable:
             rows.append(_row(track, "not_evaluable", "not_evaluable"))
         elif index in found:
+            score = _likeness(last[index], found[index].lesions, spacing, dilate_mm)
             row = _continue(track, found[index], session, instances, miss_max_sessions, miss_ld_frac)
-            rows.append(row | {"weak_match": row["match_score"] < frac - TOLERANCE})
+            rows.append(row | {"match_score": score, "weak_match": score < frac - TOLERANCE})
         elif index in merged:
             owner, share = merged[index]
             track |= {"status": "merged", "merged_into": _name(owner), "sessions_missed": 0}
@@ -422,7 +411,8 @@ def match_visit(
     matches, registry = match_lesions(placed, table, before, **known)
     if merge_policy == "watershed" and before is not None:
         sizes = {name: measure[name] for name in ("birth_mm3", "birth_vox")}
-        claims, uncertain = find_shared(placed, matches, before, birth_mm3=sizes["birth_mm3"], **settings)
+        rules = {name: settings[name] for name in ("dilate_mm", "frac", "miss_max_sessions")}
+        claims, uncertain = find_shared(placed, matches, before, birth_mm3=sizes["birth_mm3"], **rules)
         parts, cut, absorbed = cut_shared(instances, claims, before, uncertain=uncertain, world=world, **sizes)
         if cut:
             instances = Image(parts, instances.affine)
@@ -462,17 +452,17 @@ def _undo_residual(instances, table, registry, *, session, grid, world) -> tuple
         centres[:, :3],
         table["vol_wl_mm3"].to_numpy(float),
     )
-    if residual is None or residual.shift_mm < LEAST_RESIDUAL_MM:
-        return world, residual and replace(residual, matrix=np.eye(4))
-    last = {t["index"]: _Place.of(decode_mask(t["mask"]), grid.shape) for t in tracks}
-    undone = world @ residual.matrix
+    if residual is None:
+        return world, None
 
     def shared(world):
+        last = {t["index"]: _Place.of(decode_mask(t["mask"]), grid.shape) for t in tracks}
         lesions = _lesions(instances_to_reference(instances, grid, world=world), table)
         weight, _ = _overlaps(tracks, last, lesions)
         return weight[linear_sum_assignment(weight, maximize=True)].sum()
 
-    if shared(undone) > shared(world) + TOLERANCE:
+    undone = world @ residual.matrix
+    if residual.shift_mm >= LEAST_RESIDUAL_MM and shared(undone) > shared(world) + TOLERANCE:
         return undone, residual
     return world, replace(residual, matrix=np.eye(4))
 
@@ -486,7 +476,6 @@ def find_shared(
     dilate_mm: float,
     frac: float,
     miss_max_sessions: int,
-    **_,
 ) -> tuple[dict[int, list[int]], set[int]]:
     """Find lesions that lie where more than one track was: those tracks have become one, or parts of them have.
 
@@ -879,7 +868,7 @@ def _match_by_overlap(found, tracks, last, lesions) -> None:
     for i, j in zip(*linear_sum_assignment(weight, maximize=True)):
         # An assignment is complete; pairs that share nothing are no pairs.
         if overlap[i, j] > 0:
-            found[tracks[i]["index"]] = _Found("overlap", float(overlap[i, j]), [lesions[j]])
+            found[tracks[i]["index"]] = _Found("overlap", [lesions[j]])
 
 
 def _overlaps(tracks, last, lesions) -> tuple[np.ndarray, np.ndarray]:
@@ -914,7 +903,7 @@ def _match_by_distance(found, tracks, last, lesions, spacing, gap_mm, vol_ratio_
     possible = gaps <= gap_mm + TOLERANCE
     for i, j in zip(*linear_sum_assignment(np.where(possible, gaps, never))):
         if possible[i, j]:
-            found[tracks[i]["index"]] = _Found("gap", float(gaps[i, j]), [lesions[j]])
+            found[tracks[i]["index"]] = _Found("gap", [lesions[j]])
 
 
 def _elsewhere(lesions, last, spacing, frac) -> list:
@@ -933,7 +922,7 @@ def _join_pieces(found, tracks, lesions, shape, spacing, dilate_mm, frac) -> Non
         if -index in found:
             found[-index].lesions.append(lesion)
         else:
-            found[-index] = _Found("split", share, [lesion])
+            found[-index] = _Found("split", [lesion])
 
 
 def _find_merged(found, tracks, last, spacing, dilate_mm, frac, miss_max_sessions) -> dict:
@@ -1066,7 +1055,7 @@ def _continue(track, found, session, instances, miss_max_sessions, miss_ld_frac)
         "n_fragments": len(pieces),
         "sessions_missed": 0,
     }
-    row = _row(track, "present", event, lesions=pieces, method=found.method, score=found.score)
+    row = _row(track, "present", event, lesions=pieces, method=found.method)
     return row | {"sessions_missed": missed, "probable_miss": bool(back)}
 
 

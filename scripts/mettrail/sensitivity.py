@@ -206,8 +206,8 @@ def _follow(visits, config, grid, reference_session):
         followed.append(tracks)
         registries.append(registry)
         labels = Image(matching.relabel_tracks(instances.data, matches), instances.affine)
-        matched.append(comparison.Visit.of(tracks, labels, registry, visit.world))
-        compared.append(comparison.compare_visits(matched[-1], matched[:-1], **measure))
+        matched.append(comparison.Visit.of(tracks, lambda labels=labels: labels, registry, visit.world))
+        compared.append(comparison.compare_visits(matched[-1], matched[:-1], measure=measure))
     return followed, registries, compared
 
 

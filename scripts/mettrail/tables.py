@@ -940,6 +940,12 @@ KEYS = {
     "evaluation_tests": ("method", "test", "against", "subset", "tissue", "group", "score"),
 }
 
+# Sizes of lesions at two sessions, like with like: from the matching to the response.
+COMPARISONS = {
+    "participant_id": "str", "session_id": "str", "earlier_session_id": "str", "track_id": "str",
+    "ld_now_mm": "float64", "ld_then_mm": "float64", "vol_now_ml": "float64", "vol_then_ml": "float64",
+}  # fmt: skip
+
 # Columns of tables between stages whose type must not depend on what happens to stand in them.
 _BETWEEN = {
     "index": "integer", "instance": "integer", "order": "integer", "sessions_missed": "integer",

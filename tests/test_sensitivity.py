@@ -66,6 +66,16 @@ def test_a_readers_decision_on_a_lesion_that_is_not_there_with_a_variant_is_left
     assert table["n_sessions_changed"].tolist() == [0, 0]
 
 
+def test_a_readers_decision_on_a_session_counts_with_every_variant():
+    visits = [visit(1, ((20, 20, 20), 12)), visit(2, ((20, 20, 20), 12))]
+    decided = pd.DataFrame([{"session_id": "ses-2", "track_id": "n/a", "field": "nontarget_pd", "value": "true"}])
+    responses = sensitivity.vary_patient(
+        visits, [v.row for v in visits], {"participant_id": "sub-A"}, config=CONFIG,
+        values={"match.gap_mm": [1]}, grid=Grid(SHAPE, np.eye(4)), reference_session="ses-1", overrides=decided,
+    )  # fmt: skip
+    assert responses.loc[responses["session_id"] == "ses-2", "response_overall_final"].tolist() == ["PD", "PD"]
+
+
 def test_a_setting_that_does_not_exist_is_named():
     for name in ("match.gap", "segment.device", "gap_mm"):
         with pytest.raises(InputError, match=name):

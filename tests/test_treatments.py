@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import write_bids
-from mettrail import assessment, cohort, points, treatments
+from mettrail import assessment, cohort, points, tables, treatments, tsv
 from mettrail.cohort.order import Axis
 from mettrail.cohort.treatments import read_treatments
 from mettrail.errors import InputError
@@ -409,7 +409,7 @@ def test_problems_survive_their_file(tmp_path, finder):
     assert points.NEAREST_MM == 5
 
 
-def test_a_patient_is_assessed_with_treatments_given_by_points(finder):
+def test_a_patient_is_assessed_with_treatments_given_by_points(finder, tmp_path):
     """The order of things: points become lesions, their days reach the response, and the lesions are followed."""
     sizes = {"L003": [14, 9, 16, 16], "L007": [12, 12, 12, 12]}
     rows = [cell(f"ses-{t}", track, mm) for track, each in sizes.items() for t, mm in enumerate(each, start=1)]
@@ -436,6 +436,11 @@ def test_a_patient_is_assessed_with_treatments_given_by_points(finder):
     assert found.treatments[["treatment_day", "track_id"]].to_numpy().tolist() == [
         [0, "L003"], [0, "L007"], [121, "L003"],
     ]  # fmt: skip
+    # What decided is written for those who do the response again: points are lesions there, treatments days.
+    tables.write_tsv(found.decisions, tmp_path / "decisions.tsv")
+    again = read_overrides(tsv.read_frame(tmp_path / "decisions.tsv"))
+    assert again.diameters_mm == {("ses-2", "L007"): 11}
+    assert again.irradiated_day == {"L003": 5, "L007": 5}
     lesions = found.lesions.set_index(["session_id", "track_id"])
     assert lesions.loc[("ses-2", "L007"), "ld_rano_mm"] == 11
     assert bool(lesions.loc[("ses-2", "L003"), "prior_local_therapy"])

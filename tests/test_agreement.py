@@ -4,10 +4,6 @@ import pytest
 from agreement import EVENTS, compare_history, score_patients
 
 N_PATIENTS, LEAST_EVENTS, LEAST_SESSIONS, N_HISTORIES = 200, 50, 20, 150
-# Lesions of these patients meet since the second edition of the rules, and not all is settled. Of 2,500 lesions at
-# sessions 13 are absorbed by a neighbour they have no neck to (identity F1 0.997, 6 switches, some splits too many),
-# and sessions without disease are NE to one side and ND to the other.
-UNSETTLED = "13 of 2,500 lesions at sessions are absorbed by a neighbour; NE or ND without disease: see above"
 CATEGORIES = ("CR", "PR", "SD", "PD", "uPD", "NE", "NON_CR_NON_PD")
 
 
@@ -27,27 +23,20 @@ def test_there_is_enough_of_everything(score):
     assert min(sessions.get(category, 0) for category in CATEGORIES) >= LEAST_SESSIONS, sessions
 
 
-@pytest.mark.xfail(reason=UNSETTLED)
 def test_every_lesion_is_who_it_is(score):
     assert score.identity_f1 == 1
     assert score.switches == 0
 
 
-@pytest.mark.parametrize(
-    "event", [pytest.param(e, marks=[pytest.mark.xfail(reason=UNSETTLED)] if e == "split" else []) for e in EVENTS]
-)
+@pytest.mark.parametrize("event", EVENTS)
 def test_every_event_is_found_and_no_other(score, event):
     assert (score.precision(event), score.recall(event)) == (1, 1)
 
 
-@pytest.mark.xfail(reason=UNSETTLED)
 def test_every_response_size_and_day_is_the_same(score):
     assert not score.differences, "\n".join(["truth / library", *score.differences[:50]])
 
 
-@pytest.mark.xfail(
-    reason="4 of 150 (seeds 79, 99, 110, 138): PD of non-targets, and whether a new lesion counts, are not settled"
-)
 def test_any_history_of_sizes_has_the_responses_of_the_criteria():
     differences = [line for seed in range(N_HISTORIES) for line in compare_history(seed)]
     assert not differences, "\n".join(["truth / library", *differences[:50]])

@@ -46,7 +46,12 @@ def same_answers(one, other, sizes_mm=1e-6):
     ours, theirs = (each.lesions.set_index(keys).sort_index() for each in (one, other))
     pd.testing.assert_frame_equal(ours[list(WORDS)], theirs[list(WORDS)])
     pd.testing.assert_frame_equal(ours[list(SIZES)], theirs[list(SIZES)], rtol=0, atol=sizes_mm)
-    pd.testing.assert_frame_equal(one.sessions, other.sessions, rtol=1e-6, atol=1e-6)
+    # Estimated on the reference grid: a voxel half way between two of its own goes up, in a mirror down.
+    estimated = ["residual_shift_mm"]
+    pd.testing.assert_frame_equal(one.sessions[estimated], other.sessions[estimated], rtol=0, atol=0.05)
+    pd.testing.assert_frame_equal(
+        one.sessions.drop(columns=estimated), other.sessions.drop(columns=estimated), rtol=1e-6, atol=1e-6
+    )
     left_out = ["participant_id"]
     pd.testing.assert_series_equal(one.patient.drop(left_out), other.patient.drop(left_out), rtol=1e-6)
 

@@ -431,6 +431,9 @@ def test_numbers_of_another_patient_are_not_kept():
         Patient().visit(spheres((30, 8)), frozen=[earlier.registries[-1] | {"participant_id": "sub-B"}])
 
 
+CUT = BIRTH | {"world": np.eye(4), "crack_mm": MATCH["dilate_mm"]}
+
+
 def whole(instances):
     """Instances as the lesion finder gives them: connected, numbered by size."""
     return find_instances((instances > 0).astype(np.uint8), affine=AFFINE, **FIND | SIZES)
@@ -445,7 +448,7 @@ def test_lesions_that_have_fused_can_be_cut_where_they_were():
     assert events(rows) == {"L001": "persist", "L002": "merged_into"}
     assert rows["flags"].to_dict() == {"L001": "coalesced", "L002": "coalesced"}
     assert claims(fused, patient, before) == {1: [1, 2]}
-    parts, cut, absorbed = cut_shared(Image(fused, AFFINE), {1: [1, 2]}, before, world=np.eye(4), **BIRTH)
+    parts, cut, absorbed = cut_shared(Image(fused, AFFINE), {1: [1, 2]}, before, **CUT)
     assert (cut, absorbed) == ({2, 3}, {})
     again = Patient()
     again.visit(spheres((25, 8), (36, 8)))
@@ -473,9 +476,7 @@ def test_two_that_shrink_and_touch_are_two_and_one_that_goes_is_gone():
         assert sorted(rows["status"]) == ["absent", "present"]
         claimed, uncertain = find_shared(Image(now, AFFINE), patient.matches[-1], before, birth_mm3=10, **rules)
         assert uncertain == {int(rows.loc[rows["status"] == "absent", "index"].iloc[0])}
-        _, cut, absorbed = cut_shared(
-            Image(now, AFFINE), claimed, before, uncertain=uncertain, world=np.eye(4), **BIRTH
-        )
+        _, cut, absorbed = cut_shared(Image(now, AFFINE), claimed, before, uncertain=uncertain, **CUT)
         assert (cut, absorbed) == (parts, {})
         patient.registries[-1] = before
 
@@ -504,9 +505,7 @@ def test_a_part_that_would_be_a_crumb_has_merged():
     patient = Patient()
     patient.visit(spheres((25, 12), (32.5, 3)))
     fused = whole(spheres((25, 13), (32, 2.2)))
-    parts, cut, absorbed = cut_shared(
-        Image(fused, AFFINE), {1: [1, 2]}, patient.registries[-1], world=np.eye(4), **BIRTH
-    )
+    parts, cut, absorbed = cut_shared(Image(fused, AFFINE), {1: [1, 2]}, patient.registries[-1], **CUT)
     assert (cut, absorbed) == (set(), {})
     np.testing.assert_array_equal(parts, fused)
 
@@ -553,7 +552,7 @@ def test_a_lesion_without_a_neck_is_one_for_good():
     patient.visit(cracked)
     before = patient.registries[-1]
     fused = ball.astype(np.int32)
-    _, cut, absorbed = cut_shared(Image(fused, AFFINE), {1: [1, 2]}, before, world=np.eye(4), **BIRTH)
+    _, cut, absorbed = cut_shared(Image(fused, AFFINE), {1: [1, 2]}, before, **CUT)
     assert (cut, absorbed) == (set(), {2: 1})
     footprint = set(decode_mask(before["tracks"][1]["footprint"]))
     rows = patient.visit(fused, absorbed=absorbed)
@@ -568,6 +567,22 @@ def test_a_lesion_without_a_neck_is_one_for_good():
     rows = patient.visit(np.zeros_like(fused))
     assert rows["status"].to_dict() == {"L001": "absent", "L002": "absent"}
     assert rows["sessions_missed"].to_dict() == {"L001": 1, "L002": 1}
+
+
+def test_lesions_that_were_apart_are_two_with_or_without_a_neck():
+    patient = Patient()
+    patient.visit(spheres((20, 12), (40, 12)))
+    before = patient.registries[-1]
+    rod = np.zeros(GRID.shape, np.int32)
+    centre = np.argwhere(spheres((20, 1)) > 0)[0]
+    rod[14:47, centre[1] - 6 : centre[1] + 7, centre[2] - 6 : centre[2] + 7] = 1
+    parts, cut, absorbed = cut_shared(Image(rod, AFFINE), {1: [1, 2]}, before, **CUT)
+    assert (cut, absorbed) == ({2, 3}, {})
+    # What was cut meets its other part everywhere now, and still stays two.
+    patient.visit(parts, cut=cut)
+    assert [track["cut"] for track in patient.registries[-1]["tracks"]] == [True, True]
+    parts, cut, absorbed = cut_shared(Image(rod, AFFINE), {1: [1, 2]}, patient.registries[-1], **CUT)
+    assert (len(cut), absorbed) == (2, {})
 
 
 # ----------------------------------------------------------------------------------------------------- reference space

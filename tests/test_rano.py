@@ -548,7 +548,7 @@ def test_a_new_lesion_is_definite_from_5_mm_on_two_slices_unless_a_thick_slice_h
         ("yy", "nn", "ee"),
         ("yyy", "nnn", "ccc"),
         ("yn", "nn", "rr"),
-        ("yyn", "nnn", "rrr"),
+        ("yyn", "nnn", "eee"),
         ("y-y", "nnn", "eee"),
         ("y-yy", "nnnn", "cccc"),
         ("y-n", "nnn", "rrr"),

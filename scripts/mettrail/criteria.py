@@ -435,7 +435,7 @@ def follow_new_lesion(seen: Sequence[bool | None], definite: Sequence[bool]) -> 
     -------
     list of str or None
         ``definite``; ``equivocal``; ``confirmed`` once definite later or seen at two more sessions; ``rejected`` if not
-        seen at an evaluable session before that; None before birth. As known at the last session given.
+        seen at the next evaluable session; None before birth. As known at the last session given.
     """
     status: list[str | None] = [None] * len(seen)
     episode, current, count = [], None, 0
@@ -447,7 +447,7 @@ def follow_new_lesion(seen: Sequence[bool | None], definite: Sequence[bool]) -> 
                 count += 1
                 if current == "equivocal" and (sure or count >= SESSIONS_TO_CONFIRM_NEW):
                     current = "confirmed"
-        elif there is False and current == "equivocal":
+        elif there is False and current == "equivocal" and not count:
             current = "rejected"
         if current is not None:
             episode.append(t)

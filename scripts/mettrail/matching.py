@@ -285,6 +285,7 @@ def match_lesions(
         elif index in found:
             score = _likeness(last[index], found[index].lesions, spacing, dilate_mm)
             row = _continue(track, found[index], session, instances, miss_max_sessions, miss_ld_frac)
+            track["cut"] = not set(_labels(row["fragments"])).isdisjoint(cut)
             rows.append(row | {"match_score": score, "weak_match": score < frac - TOLERANCE})
         elif index in merged:
             owner, share = merged[index]
@@ -413,7 +414,9 @@ def match_visit(
         sizes = {name: measure[name] for name in ("birth_mm3", "birth_vox")}
         rules = {name: settings[name] for name in ("dilate_mm", "frac", "miss_max_sessions")}
         claims, uncertain = find_shared(placed, matches, before, birth_mm3=sizes["birth_mm3"], **rules)
-        parts, cut, absorbed = cut_shared(instances, claims, before, uncertain=uncertain, world=world, **sizes)
+        parts, cut, absorbed = cut_shared(
+            instances, claims, before, uncertain=uncertain, crack_mm=settings["dilate_mm"], world=world, **sizes
+        )
         if cut:
             instances = Image(parts, instances.affine)
             tissue, brain, evidence = read_scan()
@@ -540,6 +543,7 @@ def cut_shared(
     registry: dict,
     *,
     uncertain: Collection[int] = (),
+    crack_mm: float,
     world: np.ndarray,
     birth_mm3: float,
     birth_vox: int,
@@ -548,7 +552,8 @@ def cut_shared(
 
     The fused lesion is flooded along its distance from the edge, from the last masks of all tracks that are in it. A
     track of which nothing is left in it, or whose part would be too small for a lesion, gets none: it has merged. Where
-    the lesion has no neck between two parts, they are one and stay one: the track of the smaller is absorbed.
+    no more than a crack was between two tracks, and the lesion has no neck there now, noise had cut one lesion: the
+    track of the smaller is absorbed for good. What was cut at the visit before stays two.
 
     Parameters
     ----------
@@ -558,6 +563,8 @@ def cut_shared(
         From `find_shared`.
     registry : dict
         Of the visit before.
+    crack_mm : float
+        Up to this far apart, edge to edge, two tracks may have been one lesion.
     world : (4, 4) float
         Points of the reference space to points of the scan, RAS mm.
     birth_mm3, birth_vox : float, int
@@ -575,6 +582,14 @@ def cut_shared(
     own = Grid(tuple(registry["reference"]["shape"]), np.array(registry["reference"]["affine"]))
     to_reference = np.linalg.inv(own.affine) @ np.linalg.inv(world) @ instances.affine
     last = {t["index"]: decode_mask(t["mask"]) for t in registry["tracks"]}
+    parted = {t["index"] for t in registry["tracks"] if t.get("cut")}
+    spacing = np.linalg.norm(own.affine[:3, :3], axis=0)
+
+    def may_be_one(a, b):
+        if {a, b} <= parted:
+            return False
+        return _gap_mm(*(_Place.of(last[track], own.shape) for track in (a, b)), spacing, crack_mm) <= crack_mm
+
     least = max(birth_mm3 / instances.voxel_volume_mm3, birth_vox) - TOLERANCE
     data, cut, absorbed = instances.data.astype(np.int32), set(), {}
     for label, tracks in sorted(claims.items()):
@@ -598,7 +613,14 @@ def cut_shared(
             if count.min() < least:
                 del tracks[count.argmin()]
                 continue
-            one = _without_neck(parts, depth, [len(last[track]) for track in tracks])
+            one = next(
+                (
+                    pair
+                    for pair in _without_neck(parts, depth, [len(last[track]) for track in tracks])
+                    if not {tracks[i] for i in pair}.isdisjoint(uncertain) or may_be_one(*(tracks[i] for i in pair))
+                ),
+                None,
+            )
             if one is None:
                 break
             doubtful = [position for position in one if tracks[position] in uncertain]
@@ -613,8 +635,8 @@ def cut_shared(
     return data, cut, absorbed
 
 
-def _without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int]) -> tuple[int, int] | None:
-    """Positions of two parts that are one, the smaller first: where they meet, the lesion is as thick as the thinner.
+def _without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs of parts, by position, the smaller first: where they meet, the lesion is as thick as the thinner of both.
 
     Lesions that touch have a neck between them. A lesion that noise had cut, and that is whole again, has none.
     """
@@ -627,7 +649,7 @@ def _without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int]) ->
         for a, b, here in zip(low[meet] - 1, high[meet] - 1, thick[meet]):
             if here >= NECK * min(peak[a], peak[b]) - TOLERANCE:
                 one.add(tuple(sorted((int(a), int(b)), key=lambda i: (sizes[i], -i))))
-    return min(one, key=lambda pair: [(sizes[i], -i) for i in pair], default=None)
+    return sorted(one, key=lambda pair: [(sizes[i], -i) for i in pair])
 
 
 def relabel_tracks(instances: np.ndarray, matches: pd.DataFrame) -> np.ndarray:
@@ -1077,6 +1099,7 @@ def _new_track(lesion: _Lesion, index: int, session: Mapping) -> dict:
         "n_fragments": 1,
         "sessions_missed": 0,
         "absorbed_by": None,
+        "cut": False,  # at its last visit, from another lesion
     }
 
 

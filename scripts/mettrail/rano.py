@@ -54,14 +54,17 @@ def _judge(course, t, *, baseline, targets, nontargets, new, after_cr, rano, vol
     statuses = {k: status[t] for k, status in new.items() if course.state[t, k] == "present"}
     judged["sure"] = {k for k, status in statuses.items() if status in ("definite", "confirmed")}
     judged["new"] = "definite" if judged["sure"] else "equivocal" if "equivocal" in statuses.values() else "none"
-    judged["new_before"] = any(s in ("definite", "confirmed") for status in new.values() for s in status[:t])
+    judged["new_before"] = any(s not in (None, "rejected") for status in new.values() for s in status[:t])
     grown = _grown_nontargets(course, t, against["ld"], nontargets)
     burden_grown = _burden_grown(course, t, against["volume"], nontargets)
     judged |= {"nt_source": None, "review": set()}
+    # Remnants that have not enhanced since baseline are no disease that could respond.
+    since = course.state[[baseline, *earlier, t]][:, nontargets]
+    any_nontarget = bool((since != "absent").any())
     said = overrides.nontarget_pd.get(course.ids[t])
     for size in ("ld", "volume"):
         response, review = criteria.nontarget_response(
-            list(course.state[t, nontargets]), grown=bool(grown), burden_grown=burden_grown,
+            list(course.state[t, nontargets]) if any_nontarget else [], grown=bool(grown), burden_grown=burden_grown,
             target=judged[size]["response"], after_cr=after_cr[size],
         )  # fmt: skip
         source, review = None if response == NA else "auto", grown if review and size == "ld" else set()
@@ -128,24 +131,37 @@ def _grown_nontargets(course, t, against, nontargets):
 
     Lesions that are one now grew from what each of them was (ours), or from what they were when they were one before.
     """
+
+    def has_own_size(u, k):  # merged: size 0, yet not small
+        return course.owner[u, k] in nontargets and course.state[u, k] in ("present", "absent")
+
     grown = set()
-    carried = np.isin(course.owner, nontargets)  # not by a target
-    smallest = dict.fromkeys(nontargets, math.nan)
-    for u, c in against.items():
-        for k in nontargets:
-            if c.again[k]:
-                grown |= {k} if criteria.nontarget_has_grown(c.now[k], c.then[k]) else set()
-            elif carried[u, k] and course.state[u, k] in ("present", "absent"):  # merged: size 0, yet not small
-                smallest[k] = float(np.fmin(smallest[k], c.then[k]))
-    for head in sorted({int(course.owner[t, k]) for k in nontargets} & set(nontargets)):
-        members = [k for k in nontargets if course.owner[t, k] == head]
-        before = [sum(smallest[k] for k in members)]
-        if len(members) > 1:
-            before += [
-                float(c.then[members].sum())
-                for u, c in against.items()
-                if (course.owner[u, members] == head).all() and not c.again[members].any()
+    groups = {}
+    for k in nontargets:
+        groups.setdefault(int(course.owner[t, k]), []).append(k)
+    for head, members in groups.items():
+        together = len(members) > 1 or head not in nontargets  # or carried by a target
+        for k in members:
+            # Measured again, a lesion has its own size at both sessions whatever it is one with.
+            pairs = [
+                (c.now[k], c.then[k]) for u, c in against.items() if c.again[k] or (not together and has_own_size(u, k))
             ]
+            at = criteria.find_nadir(*zip(*pairs, strict=True)) if pairs else None
+            if at is not None and criteria.nontarget_has_grown(*pairs[at]):
+                grown.add(k)
+        if len(members) == 1 or head not in nontargets:
+            continue
+        smallest = [
+            np.fmin.reduce(
+                [math.nan, *(c.then[k] for u, c in against.items() if has_own_size(u, k) and not c.again[k])]
+            )
+            for k in members
+        ]
+        before = [sum(smallest)] + [
+            float(c.then[members].sum())
+            for u, c in against.items()
+            if (course.owner[u, members] == head).all() and not c.again[members].any()
+        ]
         now = float(course.ld[t, members].sum())
         if any(criteria.nontarget_has_grown(now, size) for size in before):
             grown |= set(members)

@@ -35,7 +35,9 @@ def draw_history(seed):
     lesions = {number: _draw_cells(rng, calendar, style, first) for number in range(1, count + 1)}
     if style == "nothing" and rng.random() < 0.3:
         lesions = {1: [None] * (n - 1) + [_seen(rng, 8.0)]}
-    lesions = {number: cells for number, cells in lesions.items() if any(cells)}
+    lesions = {
+        number: cells for number, cells in lesions.items() if any(map(all, zip(cells, calendar.evaluable, strict=True)))
+    }
     lesions = dict(enumerate(lesions.values(), start=1))
     if style == "any":
         _merge(rng, lesions, n, first)

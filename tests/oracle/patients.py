@@ -584,7 +584,7 @@ def measure_cell(session, number, n_pieces, exact):
             raise UnclearError("near a limit of tracking or measuring")
         fragments.append((size.ld, volume))
         measured.append(size)
-    main = max(range(found), key=lambda piece: fragments[piece][1])
+    main = max(range(found), key=lambda piece: (fragments[piece][1], fragments[piece][0]))  # of equals, the longer one
     ld, perp = measured[main].ld, measured[main].perp
     if exact and ld > 9.99 and abs(perp - 5) < 0.8:
         raise UnclearError("perpendicular at its limit")

@@ -31,8 +31,11 @@ Choices where the specification leaves room (the first two are switches of `Read
   the CR once that is known. After a confirmed one it stays PD while any lesion is seen.
 - Surrogate (a) of non-targets beside targets at SD or PR waits for (b) (I11); beside targets at CR, NE or none it does
   not. For the response by volumes, the targets' response by volumes is asked.
-- ND (I8): no lesion at baseline and none since. It is not suspended by steroids, and the best response if there is
-  nothing but NE beside it.
+- ND (I8): no lesion at baseline and none since, but new ones that proved to be none. It is not suspended by steroids,
+  and the best response if there is nothing but NE beside it.
+- What an earlier scan or the mask at baseline shows is known: a remnant that does not enhance at baseline, or a lesion
+  that could not be evaluated there, is a non-target and never new (new: absent on all prior scans). Remnants that have
+  not enhanced since baseline give no response of non-targets.
 - `*_continued` (I12): SD after a PR that was confirmed by then, with no PD since, from the prospective responses.
 - Treated before baseline (I3): never a target (whether it has progressed since is a reader's to say).
 - Velocity (I7): lesions that are certain in the end count from the session at which they appeared; a distant failure
@@ -285,7 +288,8 @@ class Patient:
             lesion
             for lesion, cell in at_baseline.items()
             if lesion not in self.targets
-            and (visible(cell) or (cell is not None and cell.status == "merged") or self.missed_at_baseline(lesion))
+            and cell is not None
+            and (cell.status != "absent" or self.missed_at_baseline(lesion))
         ]
         # First appearance after baseline of every lesion that was not there at baseline.
         self.appeared = {}
@@ -468,8 +472,7 @@ class Patient:
     # D4
 
     def nontarget_response(self, t, known, kind="ld"):
-        # That a lesion was only missed at baseline is known when it is back.
-        if all(self.missed_at_baseline(n) and not self.probable_miss(n, self.baseline, known) for n in self.nontargets):
+        if not any(self.was_there(lesion, t, known) for lesion in self.nontargets):
             return "NA"
         if not self.visits[t].evaluable:
             return "NE"
@@ -485,6 +488,14 @@ class Patient:
         if any(self.value(lesion, t, known, "ld") is None for lesion in self.nontargets):
             return "NE"
         return "NON_CR_NON_PD" if self.new_lesion(t, known) == "definite" else "CR"
+
+    def was_there(self, lesion, t, known):
+        """Whether there was disease to respond at baseline or since."""
+        cell = self.lesions[lesion][self.baseline]
+        if cell.status == "absent":  # that it was only missed is known when it is back
+            return self.probable_miss(lesion, self.baseline, known)
+        since = self.lesions[lesion][self.baseline : t + 1]
+        return cell.status != "present" or any(visible(c) or c.status == "merged" for c in since)
 
     def one_grew(self, t, known):
         """Rule (a): one of them grew from its own minimum."""
@@ -557,19 +568,25 @@ class Patient:
 
     def new_status(self, lesion, t, known):
         """What is known by `known` of a lesion that appeared after baseline by t: definite ... rejected, or None."""
-        status, first = None, self.appeared[lesion]
+        return self.looked_at_afresh(lesion, t, known)[0]
+
+    def looked_at_afresh(self, lesion, t, known):
+        """Its status, and the session at which it appeared: rejected and back, it appears anew."""
+        status, appeared, first = None, None, self.appeared[lesion]
         while first is not None and first <= t:
+            appeared = first
             status, since = self.status_from(lesion, first, known)
             later = (s for s in range(since + 1, known + 1) if visible(self.lesions[lesion][s]))
             first = next(later, None) if status == "rejected" else None
-        return status
+        return status, appeared
 
     def status_from(self, lesion, first, known):
         """The status of a lesion seen at `first`, and the session that decided it."""
         if self.is_definite(lesion, first):
             return "definite", first
         seen_again = 0
-        for n, s in enumerate(self.seen_between(lesion, first + 1, known)):
+        told = [s for s in self.seen_between(lesion, first + 1, known) if self.lesions[lesion][s].status != "merged"]
+        for n, s in enumerate(told):
             present = visible(self.lesions[lesion][s])
             if n == 0 and not present:
                 return "rejected", s
@@ -607,7 +624,7 @@ class Patient:
             new = "definite" if counted else "equivocal" if certain or equivocal else "none"
             immune = self.under_immunotherapy(s) and not counted & borne_out
             target, nontarget = self.target_response(s, known, kind), self.nontarget_response(s, known, kind)
-            return imaging_table(target, nontarget, new, immune, self.never_seen(s))
+            return imaging_table(target, nontarget, new, immune, self.never_seen(s, known))
 
         for s in range(self.baseline + 1, known + 1):
             if not self.visits[s].evaluable:
@@ -652,9 +669,14 @@ class Patient:
         back = any(visible(self.lesions[lesion][after]) for lesion in [*self.targets, *self.nontargets])
         return back and answers[after] in ("PR", "NON_CR_NON_PD") and not confirmed
 
-    def never_seen(self, t):
-        """Whether no lesion was seen at baseline or since, up to t."""
-        return not any(visible(cell) for cells in self.lesions.values() for cell in cells[self.baseline : t + 1])
+    def never_seen(self, t, known):
+        """Whether no lesion was seen at baseline or since, up to t, but new ones that were rejected by `known`."""
+        seen = {
+            lesion
+            for lesion, cells in self.lesions.items()
+            if any(visible(cell) for cell in cells[self.baseline : t + 1])
+        }
+        return all(n in self.appeared and self.new_status(n, t, known) == "rejected" for n in seen)
 
     def is_worse(self, t):
         return self.visits[t].clinical == "worse" and self.visits[t].tumour_related is not False
@@ -707,11 +729,8 @@ class Patient:
 
     def certain_births(self, last):
         """Sessions at which lesions appeared that are certain in the end."""
-        return [
-            first
-            for lesion, first in self.appeared.items()
-            if self.new_status(lesion, last, last) in ("definite", "confirmed")
-        ]
+        looked = [self.looked_at_afresh(lesion, last, last) for lesion in self.appeared]
+        return [first for status, first in looked if status in ("definite", "confirmed")]
 
 
 def _lower(one, other):

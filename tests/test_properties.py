@@ -53,13 +53,9 @@ OF_BASELINE = {
     *("ld_change_baseline_pct", "ld_change_nadir_pct", "vol_change_baseline_pct", "vol_change_nadir_pct"),
     *("sum_ld_mm", "sum_ld_baseline_mm", "nadir_sum_ld_mm", "sum_ld_change_baseline_pct", "sum_ld_change_nadir_pct"),
     *("max_lesion_increase_mm", "sum_vol_target_ml", "new_lesion", "nt_source", "target_response"),
-    *(
-        "target_response_continued",
-        "nontarget_response",
-        "response_volumetric_prospective",
-        "response_imaging_prospective",
-    ),
+    *("nontarget_response", "response_volumetric_prospective", "response_imaging_prospective"),
     *("response_overall_prospective", "steroid_status", "clinical_status", "clinical_assumed"),
+    *("target_response_continued", "response_imaging_continued", "response_overall_continued"),
 }
 STEADY = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 

@@ -85,10 +85,10 @@ def test_each_patient_has_a_list_of_treatments_and_one_of_treated_lesions(treate
     "said",
     [
         "sub-A_treatments.tsv, line 3, column target: -10",  # outside, yet near
-        "L002, 3.0 mm away, is taken",
+        "is outside every lesion: L002, 3.6 mm away, is taken",  # 3 mm from its edge, 3.6 to a voxel's centre
         "line 3: found dose_gy 'twenty', expected a number",
         "sub-A_treatments.tsv, line 4, column target: no lesion at",
-        "sub-A_treatments.tsv, line 5, column type: found 'magic'",
+        "sub-A_treatments.tsv, line 5, column type: bad_treatment: found 'magic'",
         "sub-A_treatments.tsv, line 7, column target: found L009",
         "sub-A_desc-lesions_overrides.tsv, line 3, column track_id: no lesion at",
         "death: found day 30, before the last scan on day 120",

@@ -1,10 +1,13 @@
 """Like with like: lesions that are one at one visit and apart at another, measured alike at both.
 
-Two lesions that do not change may touch at one visit and not at the next, by noise alone. As one they
-have one diameter, apart they have two: without this a contact reads as a response, and its loss as a progression. So
-where the connected components of a lesion, or of lesions that merged, differ between two visits, both are measured by
-the finer partition: what is one is cut by the nearest voxel of the parts of the other visit (RECIST 1.1: as long as a
-plane between coalescing lesions can be kept, they are measured apart).
+Two lesions that do not change may touch at one visit and not at the next, by noise alone. As one they have one
+diameter, apart they have two: without this a contact reads as a response, and its loss as a progression. So where the
+connected components of a lesion, or of lesions that merged, differ between two visits, both are measured by the finer
+partition: what is one is cut by the nearest voxel of the parts of the other visit (RECIST 1.1: as long as a plane
+between coalescing lesions can be kept, they are measured apart).
+
+One lesion that shrinks and falls apart is no such case: its parts add up against the diameter it had (RECIST 1.1). It
+is told from lesions that touched by having no neck where it is cut.
 
 Lesions that touch at both visits are one at both. Then the width of their neck decides whether the longest chord
 inside passes through it: a lesion of two, 21 mm long at one visit, is 31 mm at the next. Where such a lesion is as long
@@ -20,6 +23,7 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
@@ -27,8 +31,11 @@ from scipy.spatial import cKDTree
 from mettrail import images, tables, transforms
 from mettrail.images import Image
 from mettrail.lesions import longest_diameter_mm
-from mettrail.matching import world_of
+from mettrail.matching import pairs_without_neck, world_of
 
+# One lesion that has lost more than this share of its volume (a partial response by volume) was not cut by noise: its
+# parts add up against its diameter (RECIST 1.1).
+CHANGED = 0.65
 # A length has changed if it differs by more, in pixels.
 SAME_LENGTH_VOX = 2.0
 
@@ -132,6 +139,8 @@ def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping) ->
                 continue
             voxels_mm3 = [visit.labels.voxel_volume_mm3 for visit in (now, then)]
             refined = _refine(*parts, keep_mm3=measure["keep_mm3"], voxels_mm3=voxels_mm3)
+            if len(group) == 1 and _fell_apart(*refined, now, then):
+                continue
             alike = sorted(part.track for part in parts[0]) == sorted(part.track for part in parts[1])
             if alike and [len(side) for side in refined] == [len(side) for side in parts]:
                 continue
@@ -237,6 +246,24 @@ def _cut(parts: list[_Part], others: list[_Part], keep_vox: float) -> list[_Part
         nearest = far.argmin(axis=0)
         out += [_Part(part.track, part.voxels[nearest == i], part.points[nearest == i]) for i in range(len(far))]
     return out
+
+
+def _fell_apart(now: list[_Part], then: list[_Part], visit_now: Visit, visit_then: Visit) -> bool:
+    """Whether the parts of a track are what is left of one lesion, not lesions that touched."""
+    ml = [
+        sum(len(part.voxels) for part in side) * visit.labels.voxel_volume_mm3
+        for side, visit in ((now, visit_now), (then, visit_then))
+    ]
+    if min(ml) >= (1 - CHANGED) * max(ml):
+        return False
+    whole, visit = (now, visit_now) if ml[0] > ml[1] else (then, visit_then)
+    voxels = np.concatenate([part.voxels for part in whole])
+    corner = voxels.min(0) - 1
+    labels = np.zeros(np.ptp(voxels, axis=0) + 3, np.int32)
+    for number, part in enumerate(whole, start=1):
+        labels[tuple((part.voxels - corner).T)] = number
+    depth = ndimage.distance_transform_edt(labels, sampling=visit.labels.spacing_mm)
+    return bool(pairs_without_neck(labels, depth, [len(part.voxels) for part in whole]))
 
 
 def _measure(now: list[_Part], then: list[_Part], visit_now: Visit, visit_then: Visit, chord_gap_vox: float) -> dict:

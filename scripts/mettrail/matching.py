@@ -616,7 +616,7 @@ def cut_shared(
             one = next(
                 (
                     pair
-                    for pair in _without_neck(parts, depth, [len(last[track]) for track in tracks])
+                    for pair in pairs_without_neck(parts, depth, [len(last[track]) for track in tracks])
                     if not {tracks[i] for i in pair}.isdisjoint(uncertain) or may_be_one(*(tracks[i] for i in pair))
                 ),
                 None,
@@ -635,10 +635,24 @@ def cut_shared(
     return data, cut, absorbed
 
 
-def _without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs of parts, by position, the smaller first: where they meet, the lesion is as thick as the thinner of both.
+def pairs_without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Find the parts of a lesion that have no neck between them: where they meet, it is as thick as the thinner part.
 
     Lesions that touch have a neck between them. A lesion that noise had cut, and that is whole again, has none.
+
+    Parameters
+    ----------
+    parts : (X, Y, Z) int
+        1 to n, 0 outside.
+    depth : (X, Y, Z) float
+        Distance from the edge of all parts together.
+    sizes : sequence of float
+        Of the n parts: by these they are put in order.
+
+    Returns
+    -------
+    list of (int, int)
+        Positions in `sizes`, the smaller first; pairs of small parts first.
     """
     peak = ndimage.maximum(depth, parts, np.arange(1, len(sizes) + 1))
     one = set()

@@ -256,11 +256,11 @@ def test_a_disturbed_patient_has_the_same_response_or_a_reason(label, name, undi
         assert now["ses-02"]["response_imaging_final"] == "uPD"
         assert now["ses-02"]["days_from_t0"] == before["ses-02"]["days_from_t0"]
     else:
-        assert now.get("ses-02", {"evaluable": "false"})["evaluable"] == "false"
+        assert now.get("ses-02", {"evaluable": "FALSE"})["evaluable"] == "FALSE"
         assert now.get("ses-02", {"response_imaging_final": "NE"})["response_imaging_final"] in ("NE", "n/a", "")
         assert "ses-02" not in now or now["ses-02"]["ne_reason"] not in ("n/a", "")
         whole = any(o.kind == "session_out" for o in ROWS[name].outcomes)
-        assert not whole or now["ses-01"]["evaluable"] == "true"
+        assert not whole or now["ses-01"]["evaluable"] == "TRUE"
     complaints = [list(says(outcome, label, disturbed)) for outcome in ROWS[name].outcomes]
     assert [] in complaints, complaints
 

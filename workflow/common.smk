@@ -483,7 +483,19 @@ def start_run():
             f"\n{OUT}: {OWNER} is writing here. Wait for it, or stop it, or name another folder: out=FOLDER."
         )
     say_problems()
+    stop_idle_clocks()
     jobs.announce_run(workflow.execution_settings.retries)
+
+
+def stop_idle_clocks():
+    """Lift Snakemake's standard limit of 100 jobs started per second.
+
+    Snakemake (9.27) sets a clock for it at every step of its scheduler and never stops one: after a few hundred jobs it
+    looks through all that are ready hundreds of times a second. A limit that was asked for stays.
+    """
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
 
 
 def end_run(succeeded):

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import brain, images, jobs, transforms, visits
+from mettrail import brain, images, jobs, transforms
+from mettrail.registration import visits
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

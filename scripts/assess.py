@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import assessment, cohort, images, jobs, matching, regions, tables, tsv
+from mettrail import cohort, images, jobs, tables, tsv
+from mettrail.response import assessment
+from mettrail.tracking import matching, regions
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

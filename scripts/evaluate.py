@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from mettrail.errors import InputError
-from mettrail.evaluation import evaluate, read_pairs
-from mettrail.metrics import RULES, Rules
+from mettrail.evaluation.metrics import RULES, Rules
+from mettrail.evaluation.scoring import evaluate, read_pairs
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

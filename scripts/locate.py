@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, jobs, regions, sidecars, transforms
+from mettrail import images, jobs, sidecars, transforms
+from mettrail.tracking import regions
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

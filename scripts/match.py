@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import comparison, images, jobs, lesions, matching, sidecars, tables, transforms
+from mettrail import images, jobs, sidecars, tables, transforms
+from mettrail.tracking import comparison, lesions, matching
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

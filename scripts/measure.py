@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, jobs, lesions, sidecars, tables
+from mettrail import images, jobs, sidecars, tables
+from mettrail.tracking import lesions
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import mettrail
 import yaml
-from mettrail import cohort, figures, jobs, outcomes, report, results, sidecars, tables
+from mettrail import cohort, jobs, results, sidecars, tables
+from mettrail.report import figures, pages
+from mettrail.response import outcomes
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -44,7 +46,7 @@ with jobs.job(snakemake, failable=INPUTS, passes_on=False) as output:
     problems += cohort.list_not_used(snakemake.params.not_used)
     problems += cohort.read_problems(jobs.complete(snakemake.input.problems))
     problems += results.remove_pages_of_others(snakemake.params.out, list(patients["participant_id"]))
-    page = report.cohort_page(
+    page = pages.cohort_page(
         patients,
         sessions,
         lesions,
@@ -52,7 +54,7 @@ with jobs.job(snakemake, failable=INPUTS, passes_on=False) as output:
         figures={"cohort": Path(output.figure)} | ({"incidence": Path(output.incidence)} if len(curve) else {}),
         links={name: f"tables/{name}" for name in FILES} | {name: name for name in ("cohort.tsv", "not_used.tsv")},
         pages={Path(page).stem: Path(page).name for page in jobs.complete(snakemake.input.pages)},
-        captions=report.read_captions(snakemake.params.captions, settings),
+        captions=pages.read_captions(snakemake.params.captions, settings),
         settings=yaml.safe_dump(settings, sort_keys=False),
         settings_hash=snakemake.params.config_hash,
         version=mettrail.__version__,

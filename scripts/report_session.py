@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import figures, images, jobs, tables
+from mettrail import images, jobs, tables
+from mettrail.report import figures
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

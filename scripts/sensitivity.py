@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import jobs, sensitivity, tables
+from mettrail import jobs, tables
+from mettrail.response import sensitivity
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import cohort, images, jobs, sensitivity, sidecars, tables, tsv
+from mettrail import cohort, images, jobs, sidecars, tables, tsv
+from mettrail.response import sensitivity
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

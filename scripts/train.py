@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import yaml
-from mettrail.segmentation.training import train_all
+from mettrail.training.training import train_all
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

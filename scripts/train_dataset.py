@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mettrail import jobs
-from mettrail.segmentation import dataset
+from mettrail.training import dataset
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

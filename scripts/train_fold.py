@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mettrail import jobs, sidecars
-from mettrail.segmentation import crossvalidation
+from mettrail.training import crossvalidation
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

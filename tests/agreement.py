@@ -18,8 +18,10 @@ import numpy as np
 import pandas as pd
 import yaml
 from conftest import ROOT
-from mettrail import cohort, comparison, lesions, matching, rano, settings
+from mettrail import cohort, settings
 from mettrail.images import Grid, Image, canonical_grid
+from mettrail.response import rano
+from mettrail.tracking import comparison, lesions, matching
 from oracle import cases, diameters, fields, patients, response
 from scipy.optimize import linear_sum_assignment
 

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from mettrail import brain, cohort, matching, rano, tables
+from mettrail import brain, cohort, tables
 from mettrail.bias import correct_bias, foreground
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image, canonical_grid, read_image, read_mask, resample
+from mettrail.response import rano
+from mettrail.tracking import matching
 from scipy import ndimage
 
 # How a method is run, and with the limits.

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import plums
 import pytest
-from mettrail.comparison import Visit, compare_visits
 from mettrail.images import Image
+from mettrail.tracking.comparison import Visit, compare_visits
 
 SIZES = {"chord_gap_vox": 1.5, "birth_mm3": 10, "birth_vox": 3, "keep_mm3": 2}
 AFFINE = np.diag([1.0, 1, 1, 1])

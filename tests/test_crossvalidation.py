@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mettrail import images, segmentation
 from mettrail.errors import GridMismatchError, InputError, ModelError
-from mettrail.segmentation import crossvalidation, dataset
-from mettrail.segmentation.folds import assign_folds, make_splits, require_apart
-from mettrail.segmentation.losses import JointVSSLoss, vss_loss
-from mettrail.segmentation.nnunet_trainers import DiceCETrainer, WorsePriors, spare_prior
+from mettrail.training import crossvalidation, dataset
+from mettrail.training.folds import assign_folds, make_splits, require_apart
+from mettrail.training.losses import JointVSSLoss, vss_loss
+from mettrail.training.nnunet_trainers import DiceCETrainer, WorsePriors, spare_prior
 from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, write_scan
-from mettrail import evaluation, images, metrics, tables
+from mettrail import images, tables
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.evaluation import Visit
+from mettrail.evaluation import metrics, scoring
+from mettrail.evaluation.scoring import Visit
 from mettrail.images import Image
 from scipy import stats
 
@@ -40,7 +41,7 @@ def visit(truth, *, brain=None, prior=None, affine=None):
 
 def scored(found, truth, **more):
     one = visit(truth, **more)
-    return pd.DataFrame(evaluation.score_scan(Image(found, one.truth.affine), one)).set_index("tissue")
+    return pd.DataFrame(scoring.score_scan(Image(found, one.truth.affine), one)).set_index("tissue")
 
 
 def look_up(table, **where):
@@ -87,7 +88,7 @@ def test_a_missed_lesion_and_a_false_one_are_counted():
     assert (row["n_truth"], row["n_predicted"], row["n_found"], row["n_false"], row["n_false_10mm3"]) == (2, 2, 1, 1, 0)
     assert row["dsc"] == pytest.approx(2 * 216 / (2 * 216 + 8 + 216))
     assert (row["voxel_recall"], row["voxel_precision"]) == (0.5, pytest.approx(216 / 224))
-    lesions = evaluation.score_lesions(Image(found, np.eye(4)), visit(truth))
+    lesions = scoring.score_lesions(Image(found, np.eye(4)), visit(truth))
     assert [(r["volume_mm3"], r["found"], r["dsc"]) for r in lesions] == [(216, True, 1), (216, False, 0)]
 
 
@@ -98,7 +99,7 @@ def test_f1_can_be_that_of_the_code_of_shifts():
     one = visit(truth)
 
     def f1_tpr_fdr(**rules):
-        rows = evaluation.score_scan(Image(found, np.eye(4)), one, metrics.Rules(**rules))
+        rows = scoring.score_scan(Image(found, np.eye(4)), one, metrics.Rules(**rules))
         whole = next(row for row in rows if row["tissue"] == "whole")
         assert (whole["n_truth"], whole["n_predicted"], whole["sensitivity"]) == (2, 2, 1), "these are 26-connected"
         return whole["f1"], whole["tpr"], whole["fdr"]
@@ -116,7 +117,7 @@ def test_scores_count_millimetres(oblique_affine):
     found[10, 20, 10:12] = 1
     row = scored(found, truth, affine=oblique_affine).loc["whole"]
     assert (row["truth_mm3"], row["n_false"], row["n_false_10mm3"]) == (pytest.approx(121.5), 2, 1)
-    (lesion,) = evaluation.score_lesions(Image(found, oblique_affine), visit(truth, affine=oblique_affine))
+    (lesion,) = scoring.score_lesions(Image(found, oblique_affine), visit(truth, affine=oblique_affine))
     assert lesion["diameter_mm"] == pytest.approx((121.5 * 6 / math.pi) ** (1 / 3))
     assert lesion["diameter_group"] == "5-10 mm"
 
@@ -128,7 +129,7 @@ def test_scores_count_millimetres(oblique_affine):
 def test_bands_of_diameter_begin_at_their_lower_end(volume_mm3, band):
     truth = np.zeros((10, 10, 10), np.uint8)
     truth.reshape(-1)[:volume_mm3] = 1
-    (lesion,) = evaluation.score_lesions(Image(truth, np.eye(4)), visit(truth))
+    (lesion,) = scoring.score_lesions(Image(truth, np.eye(4)), visit(truth))
     assert (lesion["volume_mm3"], lesion["diameter_group"]) == (volume_mm3, band)
 
 
@@ -139,7 +140,7 @@ def test_what_has_come_and_gone_is_counted_where_the_prior_is_given():
     right = scored(truth, truth, prior=prior).loc["whole"]
     assert right[["n_new", "n_vanished", "n_vanished_left", "n_false_vanished"]].tolist() == [1, 1, 0, 0]
     assert scored(truth, truth)["n_vanished"].isna().all()
-    assert [r["new"] for r in evaluation.score_lesions(Image(truth, np.eye(4)), visit(truth, prior=prior))] == [True]
+    assert [r["new"] for r in scoring.score_lesions(Image(truth, np.eye(4)), visit(truth, prior=prior))] == [True]
 
 
 # --- Tables --------------------------------------------------------------------------------------------------------
@@ -192,8 +193,8 @@ def test_two_methods_are_compared_on_scans_where_both_have_a_score(tmp_path):
     ours = {("A", "1"): tissue(ONE), ("A", "2"): tissue(), ("B", "1"): tissue(ONE)}
     theirs = ours | {("A", "2"): tissue(OTHER), ("B", "1"): tissue(ONE)}
     folders = [write(tmp_path / n, m) for n, m in (("l", ours), ("ours", ours), ("theirs", theirs))]
-    scans, *_ = evaluation.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
-    rows = tables.make_table(evaluation.compare_methods(scans, "theirs"), "evaluation_tests")
+    scans, *_ = scoring.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
+    rows = tables.make_table(scoring.compare_methods(scans, "theirs"), "evaluation_tests")
     where = {"subset": "all", "tissue": "whole"}
     dice = look_up(rows, score="dsc", **where)
     # Patient A: 1 and 1 against 1 and 0; patient B: no difference.
@@ -213,8 +214,8 @@ def test_a_scan_that_one_method_has_no_rate_for_counts_for_neither(tmp_path):
     ours = truth | {("A", "2"): tissue(), ("B", "1"): tissue(ONE, OTHER)}
     theirs = truth | {("A", "2"): tissue(OTHER), ("C", "1"): tissue(ONE, OTHER)}
     folders = [write(tmp_path / n, m) for n, m in (("l", truth), ("ours", ours), ("theirs", theirs))]
-    scans, *_ = evaluation.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
-    rows = tables.make_table(evaluation.compare_methods(scans, "theirs"), "evaluation_tests")
+    scans, *_ = scoring.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
+    rows = tables.make_table(scoring.compare_methods(scans, "theirs"), "evaluation_tests")
     row = look_up(rows, subset="all", tissue="whole", score="fdr")
     expected = stats.ttest_rel([0, 0, 0.5], [0, 0.5, 0], alternative="greater")
     assert (row["n"], row["statistic"], row["p"]) == (
@@ -231,15 +232,15 @@ def test_groups_of_scans_by_number_of_lesions(tmp_path):
     truth = {(who, "1"): many(n) for who, n in (("A", 3), ("B", 4), ("C", 10), ("D", 11), ("E", 0))}
     found = truth | {("D", "1"): many(10), ("C", "1"): many(9), ("E", "1"): many(1)}
     labels, ours = write(tmp_path / "l", truth), write(tmp_path / "o", found)
-    scans, lesions, none, curves = evaluation.score_methods({"ours": ours}, labels)
-    summary = evaluation.summarise(scans, lesions, none, curves)
+    scans, lesions, none, curves = scoring.score_methods({"ours": ours}, labels)
+    summary = scoring.summarise(scans, lesions, none, curves)
     of = {
         g: look_up(summary, subset="all", tissue="whole", group=g, score="sensitivity") for g in ("1-3", "4-10", ">10")
     }
     assert {g: (row["n"], row["mean"]) for g, row in of.items()} == {
         "1-3": (1, 1), "4-10": (2, pytest.approx(0.95)), ">10": (1, pytest.approx(10 / 11)),
     }  # fmt: skip
-    rows = tables.make_table(evaluation.compare_numbers(scans, none), "evaluation_tests")
+    rows = tables.make_table(scoring.compare_numbers(scans, none), "evaluation_tests")
     row = look_up(rows, group="1-3", against="4-10", score="sensitivity")
     assert (row["n"], row["p"]) == (3, pytest.approx(min(1, 3 * stats.ranksums([1], [1, 0.9]).pvalue)))
 
@@ -249,7 +250,7 @@ def test_first_visits_are_told_by_date_and_labels_count_as_numbers(tmp_path):
     labels = write(tmp_path / "l", truth)
 
     def order(**more):
-        return [(v.ses, v.first) for v in evaluation.read_visits(evaluation.find_maps(labels), **more)]
+        return [(v.ses, v.first) for v in scoring.read_visits(scoring.find_maps(labels), **more)]
 
     assert order() == [("2", True), ("10", False)]
     (tmp_path / "bids/sub-A").mkdir(parents=True)
@@ -265,7 +266,7 @@ def test_first_visits_are_told_by_date_and_labels_count_as_numbers(tmp_path):
 
 def test_follow_ups_without_a_new_lesion_are_told_from_the_priors(tmp_path, folders):
     methods = {"ours": folders["ours"]}
-    scans, lesions, *_ = evaluation.score_methods(methods, folders["labels"], aligned=True)
+    scans, lesions, *_ = scoring.score_methods(methods, folders["labels"], aligned=True)
     whole = scans[scans["tissue"] == "whole"].set_index(["participant_id", "session_id"])
     known = {key: bool(value) for key, value in whole["known"].items()}
     assert [key for key, value in known.items() if value] == [("sub-C", "ses-2")]
@@ -278,18 +279,18 @@ def test_follow_ups_without_a_new_lesion_are_told_from_the_priors(tmp_path, fold
     for sub, ses, last in (("A", "2", "1"), ("C", "2", "1")):
         path = tmp_path / f"priors/sub-{sub}/ses-{ses}/anat/sub-{sub}_ses-{ses}_res-1mm_desc-prior_dseg.nii.gz"
         write_scan(path, TRUTH[sub, last][::2, ::2, ::2], coarse)
-    from_files, *_ = evaluation.score_methods(methods, folders["labels"], priors=tmp_path / "priors")
+    from_files, *_ = scoring.score_methods(methods, folders["labels"], priors=tmp_path / "priors")
     pd.testing.assert_frame_equal(from_files, scans)
-    unknown, *_ = evaluation.score_methods(methods, folders["labels"])
+    unknown, *_ = scoring.score_methods(methods, folders["labels"])
     assert unknown["known"].isna().sum() == 2 * 5
     # Follow-ups stay what they are where nobody labelled a visit before.
     alone = write(tmp_path / "alone", {("C", "2"): TRUTH["C", "2"]})
-    second, *_ = evaluation.score_methods(methods, alone, priors=tmp_path / "priors", labelled_only=True)
+    second, *_ = scoring.score_methods(methods, alone, priors=tmp_path / "priors", labelled_only=True)
     row = second[second["tissue"] == "whole"].iloc[0]
     assert (bool(row["first"]), bool(row["known"]), row["n_vanished"]) == (False, True, 1)
     path.unlink()
     with pytest.raises(InputError, match="no prior of sub-C_ses-2"):
-        evaluation.score_methods(methods, folders["labels"], priors=tmp_path / "priors")
+        scoring.score_methods(methods, folders["labels"], priors=tmp_path / "priors")
 
 
 def test_the_domain_of_ndsc_is_the_brain_mask(tmp_path):
@@ -299,12 +300,12 @@ def test_the_domain_of_ndsc_is_the_brain_mask(tmp_path):
     brain = np.zeros(SHAPE, np.uint8)
     brain[:15, :15, :15] = 1
     write_scan(tmp_path / "m/sub-A/ses-1/anat/sub-A_ses-1_desc-brain_mask.nii.gz", brain)
-    whole, *_ = evaluation.score_methods({"ours": ours}, labels)
-    masked, *_ = evaluation.score_methods({"ours": ours}, labels, masks=tmp_path / "m")
+    whole, *_ = scoring.score_methods({"ours": ours}, labels)
+    masked, *_ = scoring.score_methods({"ours": ours}, labels, masks=tmp_path / "m")
     assert masked["dsc"].equals(whole["dsc"])
     assert masked.loc[0, "ndsc"] < whole.loc[0, "ndsc"]
     with pytest.raises(InputError, match="0 brain masks"):
-        evaluation.score_methods({"ours": ours}, labels, masks=tmp_path / "l")
+        scoring.score_methods({"ours": ours}, labels, masks=tmp_path / "l")
 
 
 # --- Probability maps ----------------------------------------------------------------------------------------------
@@ -358,12 +359,12 @@ def test_a_threshold_that_is_given_counts_from_its_value_on_inside_the_mask():
     probability[12:14, 20:23, 15:17] = 0.5  # 12 mm3
     probability[2, 28, 15] = 0.5
     probability[20, 28, 15] = 0.5  # outside
-    row = evaluation.score_probability(probability, visit(truth, brain=brain), evaluation.Threshold(0.5, "given"))
+    row = scoring.score_probability(probability, visit(truth, brain=brain), scoring.Threshold(0.5, "given"))
     assert (row["n_truth"], row["threshold_n_false"], row["threshold_n_false_10mm3"]) == (1, 2, 1)
     assert row["threshold_precision"] == pytest.approx(216 / 229)
-    stricter = evaluation.score_probability(probability, visit(truth, brain=brain), evaluation.Threshold(0.51, "given"))
+    stricter = scoring.score_probability(probability, visit(truth, brain=brain), scoring.Threshold(0.51, "given"))
     assert (stricter["threshold_recall"], stricter["threshold_n_false"]) == (pytest.approx(215 / 216), 0)
-    without = evaluation.score_probability(probability, visit(truth, brain=brain), None)
+    without = scoring.score_probability(probability, visit(truth, brain=brain), None)
     assert without["threshold"] is None
     assert without["auc"] == row["auc"] < 1
 
@@ -375,7 +376,7 @@ def test_probabilities_are_brought_onto_the_grid_of_the_labels(tmp_path):
     halves = np.zeros((15, 15, 10), np.float32)
     halves[2:4] = 1
     path = write_scan(tmp_path / "p.nii.gz", halves, coarse)
-    found = evaluation.read_lesion_probability(path, truth)
+    found = scoring.read_lesion_probability(path, truth)
     assert found.shape == SHAPE
     assert found[:10, 5, 5].tolist() == pytest.approx([0, 0, 0, 0.25, 0.75, 1, 1, 0.75, 0.25, 0])
 
@@ -386,7 +387,7 @@ def test_what_is_no_probability_map_or_no_threshold_is_refused(with_maps):
 
     def refused(match, **more):
         with pytest.raises(InputError, match=match):
-            evaluation.score_methods(methods, labels, **{"masks": test / "masks"} | more)
+            scoring.score_methods(methods, labels, **{"masks": test / "masks"} | more)
 
     refused("above 0", thresholds={"ours": "1.5"})
     refused("no --validation", thresholds={"ours": str(val / "ours")})
@@ -397,7 +398,7 @@ def test_what_is_no_probability_map_or_no_threshold_is_refused(with_maps):
     anat = test / "ours/sub-A/ses-1/anat"
     second = write_scan(anat / "sub-A_ses-1_desc-b_probseg.nii.gz", np.full(SHAPE, 7, np.float32))
     refused("--probabilities")
-    scored_alone = evaluation.score_methods(methods, labels, masks=test / "masks", probabilities="a")[2]
+    scored_alone = scoring.score_methods(methods, labels, masks=test / "masks", probabilities="a")[2]
     assert len(scored_alone) == 2
     second.rename(anat / "sub-A_ses-1_desc-a_probseg.nii.gz")
     refused("values from 7 to 7", probabilities="a")
@@ -493,24 +494,24 @@ def test_a_method_that_lacks_a_session_is_refused(tmp_path):
     labels = write(tmp_path / "l", TRUTH)
     ours = write(tmp_path / "ours", {key: data for key, data in TRUTH.items() if key[0] != "B"})
     with pytest.raises(InputError, match="sub-B_ses-1"):
-        evaluation.score_methods({"ours": ours}, labels)
+        scoring.score_methods({"ours": ours}, labels)
 
 
 def test_a_prediction_without_labels_is_refused_unless_it_is_to_be_left_out(tmp_path):
     ours = write(tmp_path / "ours", TRUTH)
     labels = write(tmp_path / "l", {key: data for key, data in TRUTH.items() if key[0] != "B"})
     with pytest.raises(InputError, match="without labels: sub-B_ses-1"):
-        evaluation.score_methods({"ours": ours}, labels)
-    scans, *_ = evaluation.score_methods({"ours": ours}, labels, labelled_only=True)
+        scoring.score_methods({"ours": ours}, labels)
+    scans, *_ = scoring.score_methods({"ours": ours}, labels, labelled_only=True)
     assert set(scans["participant_id"]) == {"sub-A", "sub-C"}
 
 
 def test_a_file_that_is_prediction_and_label_is_refused(tmp_path, folders):
     with pytest.raises(InputError, match="at once"):
-        evaluation.score_methods({"ours": folders["labels"]}, folders["labels"])
+        scoring.score_methods({"ours": folders["labels"]}, folders["labels"])
     (tmp_path / "link").symlink_to(folders["labels"])
     with pytest.raises(InputError, match="at once"):
-        evaluation.score_methods({"ours": tmp_path / "link"}, folders["labels"])
+        scoring.score_methods({"ours": tmp_path / "link"}, folders["labels"])
 
 
 def test_labels_that_are_none_and_grids_that_differ_are_refused(tmp_path):
@@ -518,16 +519,16 @@ def test_labels_that_are_none_and_grids_that_differ_are_refused(tmp_path):
     strange = write(tmp_path / "strange", {("A", "1"): tissue(((3, 3, 3), 6, 4))})
     other = write(tmp_path / "other", {("A", "1"): tissue(ONE)[:-1]})
     with pytest.raises(InputError, match=r"labels \[4\]"):
-        evaluation.score_methods({"ours": strange}, labels)
+        scoring.score_methods({"ours": strange}, labels)
     with pytest.raises(GridMismatchError, match="one voxel grid"):
-        evaluation.score_methods({"ours": other}, labels)
+        scoring.score_methods({"ours": other}, labels)
     (tmp_path / "empty").mkdir()
     for name in ("empty", "nowhere"):
         with pytest.raises(InputError, match="no tissue map"):
-            evaluation.find_maps(tmp_path / name)
+            scoring.find_maps(tmp_path / name)
     write(labels, {("A", "1"): tissue(ONE)}, "desc-tissue_dseg")
     with pytest.raises(InputError, match="one dseg per session"):
-        evaluation.find_maps(labels)
+        scoring.find_maps(labels)
 
 
 def test_the_command_says_what_is_wrong_without_a_traceback(tmp_path, folders):
@@ -540,15 +541,15 @@ def test_the_command_says_what_is_wrong_without_a_traceback(tmp_path, folders):
 def test_what_is_no_method_is_refused(folders):
     for arguments in (["ours"], ["=a"], ["a=b", "a=c"]):
         with pytest.raises(InputError, match="NAME=VALUE"):
-            evaluation.read_pairs(arguments, example="ours=a/b")
-    scans, *_ = evaluation.score_methods({"ours": folders["ours"]}, folders["labels"])
+            scoring.read_pairs(arguments, example="ours=a/b")
+    scans, *_ = scoring.score_methods({"ours": folders["ours"]}, folders["labels"])
     with pytest.raises(InputError, match="one of ours"):
-        evaluation.compare_methods(scans, "theirs")
+        scoring.compare_methods(scans, "theirs")
 
 
 def test_labels_without_a_single_lesion_give_tables_all_the_same(tmp_path):
     labels, ours = (write(tmp_path / n, {("A", "1"): tissue()}) for n in ("l", "o"))
-    evaluation.evaluate({"ours": ours}, labels, tmp_path / "out", reference=None)
+    scoring.evaluate({"ours": ours}, labels, tmp_path / "out", reference=None)
     summary = tables.read_table(tmp_path / "out/summary.csv", "evaluation_summary")
     assert look_up(summary, subset="all", tissue="whole", score="dsc")["n"] == 0
     assert look_up(summary, subset="all", tissue="whole", score="n_false")["mean"] == 0

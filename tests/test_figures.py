@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
-from mettrail import figures
 from mettrail.errors import GridMismatchError
 from mettrail.images import EDEMA, NECROSIS, Image
+from mettrail.report import figures
 from scipy import ndimage
 from skimage import color
 from test_rano import assess

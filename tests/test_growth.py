@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 from mettrail import tables
-from mettrail.growth import add_growth
+from mettrail.tracking.growth import add_growth
 
 DAYS = (0, 30, 90, 180)
 

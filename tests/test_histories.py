@@ -15,7 +15,8 @@ import pytest
 import yaml
 from agreement import CONFIG, _shared_voxels, follow
 from conftest import ROOT
-from mettrail import assessment, course, lesions
+from mettrail.response import assessment, course
+from mettrail.tracking import lesions
 from oracle import patients
 
 FOLDER = ROOT / "tests" / "histories"

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mettrail import lesions
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.lesions import (
+from mettrail.tracking import lesions
+from mettrail.tracking.lesions import (
     INSTANCE_COLUMNS,
     Evidence,
     find_instances,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from mettrail import tables
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
-from mettrail.lesions import find_instances, measure_instances
-from mettrail.matching import (
+from mettrail.tracking.lesions import find_instances, measure_instances
+from mettrail.tracking.matching import (
     MATCH_COLUMNS,
     TRACK_COLUMNS,
     cut_shared,

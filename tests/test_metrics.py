@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import write_scan
-from mettrail import metrics
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.metrics import Lesions, Voxels
+from mettrail.evaluation import metrics
+from mettrail.evaluation.metrics import Lesions, Voxels
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score, roc_curve
 from statsmodels.stats.multitest import multipletests

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from mettrail import outcomes, tables, treatments
+from mettrail import tables
+from mettrail.response import outcomes, treatments
 from test_rano import RANO, VOLUME
 
 

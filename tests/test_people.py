@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from conftest import write_bids, write_scan
-from mettrail import cohort, matching
+from mettrail import cohort
 from mettrail.cohort import people
 from mettrail.errors import InputError
+from mettrail.tracking import matching
 from test_cohort import CE, dated, index, load
 from test_rano import assess, last
 

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from mettrail import evaluation, images, phantom
+from mettrail import images, phantom
 from mettrail.brain import find_brain
 from mettrail.cohort import read_participants
 from mettrail.errors import InputError
+from mettrail.evaluation import scoring
 from scipy.spatial.distance import pdist
 
 ROOT = Path(__file__).parents[1]
@@ -162,7 +163,7 @@ def cohort(tmp_path_factory):
 
 def test_the_truth_is_laid_out_as_the_evaluation_reads_it(cohort):
     truth, instances = (cohort / "derivatives" / name for name in ("truth", "truth-instances"))
-    visits = list(evaluation.read_visits(evaluation.find_maps(truth), masks=instances, bids=cohort))
+    visits = list(scoring.read_visits(scoring.find_maps(truth), masks=instances, bids=cohort))
     assert [visit.first for visit in visits] == [True, *[False] * (len(visits) - 1)]
     assert all(visit.brain.any() for visit in visits)
     assert any(np.isin(visit.truth.data, (1, 3)).any() for visit in visits)

@@ -11,9 +11,11 @@ import yaml
 from conftest import ROOT
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
-from mettrail import cohort, matching, rano, tables
+from mettrail import cohort, tables
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, canonical_grid
-from mettrail.lesions import ENDPOINTS, find_instances, measure_instances
+from mettrail.response import rano
+from mettrail.tracking import matching
+from mettrail.tracking.lesions import ENDPOINTS, find_instances, measure_instances
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from mettrail import course, criteria, rano, tables
+from mettrail import tables
 from mettrail.errors import InputError
+from mettrail.response import course, criteria, rano
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 RANO, VOLUME = CONFIG["rano"], CONFIG["volume"]

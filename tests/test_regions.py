@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from mettrail import regions, tables, transforms
+from mettrail import tables, transforms
 from mettrail.images import Image, read_labels
+from mettrail.tracking import regions
 
 ROOT = Path(__file__).parents[1]
 NILEARN = Path(importlib.util.find_spec("nilearn").submodule_search_locations[0]) / "datasets" / "data"

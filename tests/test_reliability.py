@@ -32,7 +32,7 @@ if "SABOTAGE" in os.environ and any(".snakemake/scripts" in word for word in sys
             log = Path(snakemake.log[0])
             told = f"{log.parent.name}/{log.stem}" in os.environ["SABOTAGE"].split()
             if told and log.parent.name == "assess":
-                from mettrail import assessment
+                from mettrail.response import assessment
                 assess = assessment.assess
                 def fail_once(*given, **how):
                     assessment.assess = assess

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from mettrail import figures, report, tables
+from mettrail import tables
 from mettrail.errors import InputError
+from mettrail.report import figures, pages
 from test_figures import DIAMETERS_MM, SESSIONS, lesion_table, session_table
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +59,7 @@ TREATED = {
 
 
 def patient(lesions=None, sessions=None, row=PATIENT, pictures=None, problems=(), name="sub-A", links=None, treated=()):
-    return report.patient_page(
+    return pages.patient_page(
         name,
         lesion_table() if lesions is None else lesions,
         session_table() if sessions is None else sessions,
@@ -72,7 +73,7 @@ def patient(lesions=None, sessions=None, row=PATIENT, pictures=None, problems=()
 
 
 def cohort(patients=None, sessions=None, lesions=None, problems=(), pages=None, pictures=None):
-    return report.cohort_page(
+    return pages.cohort_page(
         pd.DataFrame([PATIENT]) if patients is None else patients,
         session_table() if sessions is None else sessions,
         lesion_table() if lesions is None else lesions,
@@ -128,7 +129,7 @@ def test_a_track_has_the_same_colour_and_mark_on_page_and_pictures():
     page = patient()
     for track in DIAMETERS_MM:
         colours = set(re.findall(rf'<i class="(\w+)" style="background:(#\w+)"></i>{track}<', page))
-        assert colours == {(report._MARKS[figures.track_marker(track)], figures.track_colour(track))}
+        assert colours == {(pages._MARKS[figures.track_marker(track)], figures.track_colour(track))}
 
 
 def test_pages_reach_for_nothing_outside_but_dois():
@@ -221,11 +222,11 @@ def test_the_cohorts_page_lists_patients_sessions_and_what_failed():
     assert {"sub-A.html", "sub-A.html#ses-05", "logs/register/sub-A_ses-03.log", "tables/lesions.csv"} <= set(
         outline.addresses
     )
-    for words in ("registration failed", "pr: 0.3", "3f9a", report.LIMITS):
+    for words in ("registration failed", "pr: 0.3", "3f9a", pages.LIMITS):
         assert words in outline.text
     seen = session_table().query("evaluable == 'true'")
     assert "Nothing was excluded, nothing failed, every session is evaluable." in Outline(cohort(sessions=seen)).text
-    assert sum(a.startswith("https://doi.org/") for a in outline.addresses) == len(report.REFERENCES)
+    assert sum(a.startswith("https://doi.org/") for a in outline.addresses) == len(pages.REFERENCES)
 
 
 def test_what_wants_a_look_comes_with_its_reason_once():
@@ -248,7 +249,7 @@ def test_pictures_are_inside_the_page_with_words_for_those_who_do_not_see_them(t
     names = [tmp_path / f"sub-A_ses-01_{kind}.png" for kind in ("lesions", "brain", "registration")]
     for name in names:
         name.write_bytes(b"\x89PNG")
-    pictures = {"sessions": report.group_pictures(names), "trajectories": tmp_path / "gone.svg"}
+    pictures = {"sessions": pages.group_pictures(names), "trajectories": tmp_path / "gone.svg"}
     outline = Outline(patient(pictures=pictures))
     assert len(outline.images) == 3
     assert all(i["src"].startswith("data:image/png;base64,") and i["alt"] for i in outline.images)
@@ -259,20 +260,20 @@ def test_pictures_are_inside_the_page_with_words_for_those_who_do_not_see_them(t
 
 def test_pictures_are_told_apart_by_their_names_not_by_their_order():
     paths = ["f/sub-A_ses-02_brain.png", "f/sub-A_ses-01_lesions.png", "f/sub-A_ses-01_brain.png"]
-    assert report.group_pictures(paths) == {
+    assert pages.group_pictures(paths) == {
         "ses-02": {"brain": Path(paths[0])},
         "ses-01": {"lesions": Path(paths[1]), "brain": Path(paths[2])},
     }
     with pytest.raises(InputError):
-        report.group_pictures(["f/whatever.png"])
+        pages.group_pictures(["f/whatever.png"])
 
 
 def test_every_stage_has_a_caption_that_names_settings_that_exist():
     import yaml
 
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
-    captions = report.read_captions(ROOT / "workflow" / "report", config)
-    assert set(captions) == set(report.STAGES)
+    captions = pages.read_captions(ROOT / "workflow" / "report", config)
+    assert set(captions) == set(pages.STAGES)
     for text in captions.values():
         assert "{{" not in text
         assert "**Signs of failure:**" in text
@@ -282,7 +283,7 @@ def test_every_stage_has_a_caption_that_names_settings_that_exist():
 def test_a_caption_of_a_setting_that_does_not_exist_is_refused(tmp_path):
     (tmp_path / "strip.rst").write_text("Below {{ snakemake.config.strip.nothing }}.")
     with pytest.raises(InputError, match=r"strip\.nothing"):
-        report.read_captions(tmp_path, {"strip": {}})
+        pages.read_captions(tmp_path, {"strip": {}})
 
 
 def review(page):
@@ -309,7 +310,7 @@ def test_lesions_of_which_the_same_is_to_be_said_share_a_line():
     assert "ses-05 L005 L006 new lesion, equivocal" in look
 
 
-@pytest.mark.parametrize("flag", report.SESSION_REVIEW)
+@pytest.mark.parametrize("flag", pages.SESSION_REVIEW)
 def test_remarks_on_a_session_that_require_review_are_listed(flag):
     sessions = session_table()
     sessions.loc[3, "flags"] = f"no_dates;{flag}"
@@ -335,7 +336,7 @@ def test_a_response_that_is_not_confirmed_says_so_wherever_it_stands():
 def test_a_response_after_progression_does_not_count_as_unconfirmed():
     sessions = session_table()
     sessions.loc[[3, 4], "response_overall_final"] = ["PD", "PR"]
-    assert report._not_lasting(unconfirmed(sessions).to_dict("records")) == ""
+    assert pages._not_lasting(unconfirmed(sessions).to_dict("records")) == ""
 
 
 def test_a_confirmed_response_that_goes_on_says_so():
@@ -365,7 +366,7 @@ def test_the_other_lesions_of_a_session_wait_in_a_fold(tmp_path):
     paths = [tmp_path / f"sub-A_ses-01_{kind}.png" for kind in ("lesions", "more")]
     for path in paths:
         path.write_bytes(b"\x89PNG")
-    pictures = {"sessions": report.group_pictures(paths)}
+    pictures = {"sessions": pages.group_pictures(paths)}
     assert len(Outline(patient(pictures=pictures)).images) == 1, "four lesions are all on the first picture"
     one = lesion_table().query("track_id == 'L001'")
     lesions = pd.concat([one.assign(track_id=f"L{n:03d}") for n in range(1, 15)])
@@ -418,7 +419,7 @@ def test_the_incidence_of_local_failure_has_a_section_where_there_is_one(tmp_pat
     picture = tmp_path / "incidence.svg"
     picture.write_text("<svg/>")
     outline = Outline(cohort(pictures={"incidence": picture}))
-    assert report.INCIDENCE in outline.text
+    assert pages.INCIDENCE in outline.text
     assert any("local failure" in image["alt"] for image in outline.images)
     assert "Treated lesions" not in Outline(cohort()).text
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from agreement import follow
-from mettrail.residual import estimate_residual
+from mettrail.tracking.residual import estimate_residual
 from oracle import fields
 from scipy.spatial.transform import Rotation
 

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from mettrail import sensitivity
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
-from mettrail.lesions import Evidence
+from mettrail.response import sensitivity
 from mettrail.segmentation import evidence_of_people
+from mettrail.tracking.lesions import Evidence
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 SHAPE = (40, 40, 40)

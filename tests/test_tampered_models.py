@@ -239,7 +239,7 @@ HUB_ARGUMENTS = {"repo_or_dir": ".", "model": "network", "source": "local"}
 # What is done to a folder, and the file that has to be named.
 TAMPERED = {
     # Names of networks and parts
-    "torch.hub behind a module": (built("mettrail.segmentation.losses.torch.hub.load", **HUB_ARGUMENTS), PLANS),
+    "torch.hub behind a module": (built("mettrail.training.losses.torch.hub.load", **HUB_ARGUMENTS), PLANS),
     "os.system behind torch.nn": (
         built(nonlin="torch.nn.modules.module.warnings.os.system", nonlin_kwargs=SING), PLANS),
     "os.system through torch itself": (

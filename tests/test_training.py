@@ -14,18 +14,10 @@ import yaml
 from mettrail import segmentation
 from mettrail.errors import InputError
 from mettrail.images import write_image, write_labels
-from mettrail.segmentation import (
-    backgrounds,
-    cases,
-    models,
-    prediction,
-    priors,
-    synthesis,
-    training,
-    validation,
-)
-from mettrail.segmentation.losses import EachLesionLoss
-from mettrail.segmentation.trainer import MettrailTrainer, Reused, StripAnew, ThickSlices, draw_mask
+from mettrail.segmentation import cases, models, prediction, priors
+from mettrail.training import backgrounds, synthesis, training, validation
+from mettrail.training.losses import EachLesionLoss
+from mettrail.training.trainer import MettrailTrainer, Reused, StripAnew, ThickSlices, draw_mask
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[1]

@@ -18,7 +18,7 @@ from mettrail import cohort as cohorts
 from mettrail import drawn, jobs, provenance, results, settings
 from mettrail.errors import InputError
 from mettrail.segmentation import choice, fusion, models, prediction
-from mettrail.segmentation import dataset as datasets
+from mettrail.training import dataset as datasets
 
 # A dry run writes nothing. Jobs read what the main process has left, and write nothing but their outputs.
 WRITES = workflow.is_main_process and not workflow.output_settings.dryrun

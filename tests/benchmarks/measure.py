@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
-from mettrail.lesions import find_instances, longest_diameters, measure_instances
 from mettrail.settings import measure_settings
+from mettrail.tracking.lesions import find_instances, longest_diameters, measure_instances
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 

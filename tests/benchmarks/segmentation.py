@@ -27,9 +27,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from mettrail import images, segmentation, transforms, visits
-from mettrail.segmentation import backgrounds, cases, fusion, prediction, validation
+from mettrail import images, segmentation, transforms
+from mettrail.registration import visits
+from mettrail.segmentation import cases, fusion, prediction
 from mettrail.segmentation.models import POST_CONTRAST, PRIOR, TASKS
+from mettrail.training import backgrounds, validation
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[2]

@@ -26,8 +26,8 @@ from mettrail.devices import choose_device
 from mettrail.errors import InputError
 from mettrail.segmentation.architectures import build_from_plans
 from mettrail.segmentation.cases import CONFIGURATION
-from mettrail.segmentation.dataset import TASKS
 from mettrail.segmentation.models import PRIOR, Model, read_checkpoint, write_model
+from mettrail.training.dataset import TASKS
 
 PLANS = "mettrailPlans"
 # What nnU-Net's dataset.json must say of a model; the rest is about the data it was trained on.
@@ -72,7 +72,7 @@ def plan_dataset(folder: str | Path, *, task: str, gpu_memory_gb: float, threads
     from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
     from nnunetv2.utilities.dataset_name_id_conversion import convert_dataset_name_to_id
 
-    from mettrail.segmentation.nnunet_planner import BrainPlanner
+    from mettrail.training.nnunet_planner import BrainPlanner
 
     dataset = TASKS[task].dataset
     shutil.rmtree(Path(folder) / "preprocessed" / dataset, ignore_errors=True)
@@ -160,7 +160,7 @@ def train_fold(
 
 def make_trainer(folder: str | Path, *, task: str, trainer: str, fold: int, device):
     """Return nnU-Net's trainer object of a fold, not yet configured; `point_nnunet_at` comes first."""
-    from mettrail.segmentation.nnunet_trainers import TRAINERS
+    from mettrail.training.nnunet_trainers import TRAINERS
 
     preprocessed = Path(folder) / "preprocessed" / TASKS[task].dataset
     plans = json.loads((preprocessed / f"{PLANS}.json").read_text())
@@ -219,7 +219,7 @@ def choose_trainers(
     from nnunetv2.evaluation.accumulate_cv_results import accumulate_cv_results
     from nnunetv2.evaluation.find_best_configuration import find_best_configuration
 
-    from mettrail.segmentation.nnunet_trainers import TRAINERS
+    from mettrail.training.nnunet_trainers import TRAINERS
 
     dataset = TASKS[task].dataset
     names = {f"{TRAINERS[name].__name__}__{PLANS}__{CONFIGURATION}": name for name in trainers}
@@ -327,7 +327,7 @@ def gather_model(
 
 def _read_network(folder: Path, plans: dict, dataset: dict, *, task: str, trainer: str, fold: int):
     """Return a trained network."""
-    from mettrail.segmentation.nnunet_trainers import TRAINERS
+    from mettrail.training.nnunet_trainers import TRAINERS
 
     trained = folder / "results" / TASKS[task].dataset / f"{TRAINERS[trainer].__name__}__{PLANS}__{CONFIGURATION}"
     path = trained / f"fold_{fold}" / "checkpoint_final.pth"

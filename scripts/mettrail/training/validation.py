@@ -10,8 +10,8 @@ import cc3d
 import numpy as np
 from scipy import ndimage
 
+from mettrail.evaluation.metrics import MIN_IOU
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
-from mettrail.metrics import MIN_IOU
 from mettrail.segmentation.fusion import fuse
 from mettrail.segmentation.models import PRIOR, Model
 from mettrail.segmentation.prediction import TILE_STEP, TOUCHING, predict_probabilities, settle, weigh_voxels

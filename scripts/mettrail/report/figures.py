@@ -26,9 +26,9 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image as Pixels
 from scipy import ndimage
 
-from mettrail import criteria
 from mettrail.images import EDEMA, NECROSIS, Image, require_same_grid, resample
-from mettrail.lesions import ENDPOINTS
+from mettrail.response import criteria
+from mettrail.tracking.lesions import ENDPOINTS
 
 # Bright enough on black scans, dark enough on paper. Any two differ by at least 12 (CIEDE2000) also with red, green or
 # blue blindness (Machado et al. 2009), and by 17 from the colours of PD and CR. More than eight would not.

@@ -30,8 +30,8 @@ from scipy.spatial import cKDTree
 
 from mettrail import images, tables, transforms
 from mettrail.images import Image
-from mettrail.lesions import longest_diameter_mm
-from mettrail.matching import pairs_without_neck, world_of
+from mettrail.tracking.lesions import longest_diameter_mm
+from mettrail.tracking.matching import pairs_without_neck, world_of
 
 # One lesion that has lost more than this share of its volume (a partial response by volume) was not cut by noise: its
 # parts add up against its diameter (RECIST 1.1).

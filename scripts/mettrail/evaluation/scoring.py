@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from mettrail import evaluation_page, figures, images, metrics, tables
+from mettrail import images, tables
 from mettrail.cohort import order_sessions
 from mettrail.errors import InputError
+from mettrail.evaluation import metrics, page
+from mettrail.evaluation.metrics import Rules
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
-from mettrail.lesions import equivalent_diameter_mm
-from mettrail.metrics import Rules
+from mettrail.report import figures
+from mettrail.tracking.lesions import equivalent_diameter_mm
 
 # What is scored, and the labels it is made of.
 TISSUES = {
@@ -776,8 +778,8 @@ def evaluate(methods: Mapping[str, Path], labels: Path, out: Path, *, reference:
     for name, table in written.items():
         tables.write_csv_mirror(table, out / f"{name}.csv", f"evaluation_{name}")
     figures.draw_froc(froc[(froc["subset"] == "all") & ~froc["merging"]], out / "froc.svg")
-    page = evaluation_page.make_page(written, methods, labels, reference=reference, settings=settings)
-    (out / "evaluation.md").write_text(page, encoding="utf-8")
+    text = page.make_page(written, methods, labels, reference=reference, settings=settings)
+    (out / "evaluation.md").write_text(text, encoding="utf-8")
 
 
 def read_pairs(arguments: Sequence[str], *, example: str) -> dict[str, str]:

@@ -59,7 +59,7 @@ from skimage.segmentation import watershed
 from mettrail import __version__, tables
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
-from mettrail.lesions import (
+from mettrail.tracking.lesions import (
     DIAMETER_BANDS,
     ENDPOINTS,
     INSTANCE_COLUMNS,
@@ -72,7 +72,7 @@ from mettrail.lesions import (
     measure_instances,
     to_ras_order,
 )
-from mettrail.residual import Residual, estimate_residual
+from mettrail.tracking.residual import Residual, estimate_residual
 
 FORMAT = 3
 # Registries of an earlier run, whose numbers are kept, may be older.

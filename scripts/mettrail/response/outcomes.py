@@ -17,8 +17,8 @@ from statsmodels.duration.survfunc import CumIncidenceRight
 
 from mettrail import tables
 from mettrail.cohort.order import START_FROM
-from mettrail.criteria import at_least, find_nadir, least_growth, target_response
-from mettrail.treatments import FOCAL, RADIATION
+from mettrail.response.criteria import at_least, find_nadir, least_growth, target_response
+from mettrail.response.treatments import FOCAL, RADIATION
 
 BEST = ("CR", "PR", "SD", "PD")
 # Of one day, what comes first; the column first_event.

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from mettrail.errors import InputError
-from mettrail.figures import (
+from mettrail.report.figures import (
     FIRST_LESIONS,
     RESPONSE_COLOURS,
     RESPONSE_NAMES,

@@ -29,8 +29,8 @@ from mettrail.images import (
     write_labels,
 )
 from mettrail.segmentation.cases import LABELS
-from mettrail.segmentation.folds import make_splits
 from mettrail.segmentation.models import IMAGES
+from mettrail.training.folds import make_splits
 
 WHOLE = {"background": 0, "lesion": 1}
 # What can be wrong with a mask that a person drew; see `cohort`.

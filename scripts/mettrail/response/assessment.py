@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mettrail import growth, outcomes, regions, tables, treatments
+from mettrail import tables
 from mettrail.images import Image
 from mettrail.points import Finder
-from mettrail.rano import assess_patient
+from mettrail.response import outcomes, treatments
+from mettrail.response.rano import assess_patient
+from mettrail.tracking import growth, regions
 
 
 @dataclass(frozen=True)

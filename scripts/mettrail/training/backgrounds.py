@@ -16,7 +16,7 @@ from mettrail.errors import InputError
 from mettrail.images import ENHANCING, NECROSIS, read_image, read_labels, read_mask, require_same_grid, resample
 from mettrail.segmentation.cases import Visit
 from mettrail.segmentation.models import POST_CONTRAST
-from mettrail.segmentation.synthesis import simulate_visits
+from mettrail.training.synthesis import simulate_visits
 
 # Lesions are painted at least so far from those that a head has of its own.
 APART_VOX = 5

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mettrail import criteria, tables
-from mettrail.cells import flags_of, join_words, number_of, value_of
-from mettrail.course import Course, carry_by_targets, make_course
-from mettrail.criteria import NA, at_least
-from mettrail.lesions import ENDPOINTS
-from mettrail.overrides import Overrides, read_overrides, require_at_baseline, require_known
+from mettrail import tables
+from mettrail.response import criteria
+from mettrail.response.cells import flags_of, join_words, number_of, value_of
+from mettrail.response.course import Course, carry_by_targets, make_course
+from mettrail.response.criteria import NA, at_least
+from mettrail.response.overrides import Overrides, read_overrides, require_at_baseline, require_known
+from mettrail.tracking.lesions import ENDPOINTS
 
 RESIDUAL_SHIFT_MM = 2.0  # from here on it is pointed out (ours)
 ZERO_IF_ABSENT = (

@@ -25,10 +25,8 @@ import numpy as np
 
 from mettrail.devices import choose_device
 from mettrail.errors import InputError
-from mettrail.segmentation import cases, validation
+from mettrail.segmentation import cases
 from mettrail.segmentation.architectures import build_from_plans
-from mettrail.segmentation.backgrounds import Painted, find_backgrounds, make_visits, prepare
-from mettrail.segmentation.crossvalidation import point_nnunet_at
 from mettrail.segmentation.models import (
     LOG,
     PRIOR,
@@ -37,6 +35,9 @@ from mettrail.segmentation.models import (
     read_weights,
     write_model,
 )
+from mettrail.training import validation
+from mettrail.training.backgrounds import Painted, find_backgrounds, make_visits, prepare
+from mettrail.training.crossvalidation import point_nnunet_at
 
 LICENCE = "Apache-2.0"
 # nnU-Net's name for the number of channels at each resolution, and the weights that join the decoder to the encoder.
@@ -402,7 +403,7 @@ def _name_cases(settings: dict, synthesis: dict) -> list[tuple[str, object]]:
 
 
 def _make_trainer(task: str, settings: dict):
-    from mettrail.segmentation.trainer import MettrailTrainer
+    from mettrail.training.trainer import MettrailTrainer
 
     plans = _make_plans(task, settings)
     count = 2 * (settings["cases"]["train_seeds"][1] - settings["cases"]["train_seeds"][0] + 1)

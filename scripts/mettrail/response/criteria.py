@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mettrail.lesions import equivalent_diameter_mm
+from mettrail.tracking.lesions import equivalent_diameter_mm
 
 NA = "n/a"  # nothing to judge: no targets, no other lesions
 TOLERANCE = 1e-6

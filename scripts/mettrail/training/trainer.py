@@ -33,10 +33,10 @@ from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerTopkLoss import 
 
 from mettrail.devices import has_bfloat16
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
-from mettrail.segmentation.base_trainer import BaseTrainer, FirstChannels, NearestPrior
 from mettrail.segmentation.cases import read_surface, smooth_noise, thicken
-from mettrail.segmentation.losses import EachLesionLoss, WithEachLesion
-from mettrail.segmentation.synthesis import SynthesiseLesions
+from mettrail.training.base_trainer import BaseTrainer, FirstChannels, NearestPrior
+from mettrail.training.losses import EachLesionLoss, WithEachLesion
+from mettrail.training.synthesis import SynthesiseLesions
 
 # Arrays reach nnU-Net as its file readers give them, (channel, Z, Y, X): left and right are the last axis.
 LEFT_RIGHT_AXIS = 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mettrail import metrics
+from mettrail.evaluation import metrics
 
 ALPHA = 0.05
 LABELS = {"whole": "1+3", "enhancing": "1", "edema": "2", "necrosis": "3"}

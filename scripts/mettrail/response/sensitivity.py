@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mettrail import cohort, comparison, images, lesions, matching, rano, settings, sidecars, tables, transforms
+from mettrail import cohort, images, settings, sidecars, tables, transforms
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
+from mettrail.response import rano
+from mettrail.tracking import comparison, lesions, matching
 
 AS_THEY_ARE = "as they are"
 BLOCKS = ("instances", "measure", "match", "rano", "volume")

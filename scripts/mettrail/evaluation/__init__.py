@@ -1,0 +1,1 @@
+"""Scores of segmentations against masks drawn by people."""

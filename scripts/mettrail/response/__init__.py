@@ -1,0 +1,1 @@
+"""What the lesions of a patient mean: the criteria, what readers decide, the tables of response and outcome."""

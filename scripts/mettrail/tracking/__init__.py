@@ -1,0 +1,1 @@
+"""From masks to lesions with a number for life: components measured, matched, compared."""

@@ -1,0 +1,1 @@
+"""Networks from cases: data sets, losses, trainers, validation."""

@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT
 from mettrail import tables
 from mettrail.errors import InputError
-from mettrail.response import course, criteria, rano
+from mettrail.response import course, criteria, rano, rows
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 RANO, VOLUME = CONFIG["rano"], CONFIG["volume"]
@@ -1112,7 +1112,7 @@ def test_a_session_that_is_not_evaluable_keeps_its_lesions_without_sizes():
 def test_lesions_that_are_absent_have_size_zero():
     lesions, *_ = assess({"L001": [20, 0]}, columns={"edema_unassigned_mm3": [0.0, 0.0]})
     row = lesions.iloc[-1]
-    assert (row[[*rano.ZERO_IF_ABSENT, "vol_wl_ml", "ld_rano_mm"]] == 0).all()
+    assert (row[[*rows.ZERO_IF_ABSENT, "vol_wl_ml", "ld_rano_mm"]] == 0).all()
     assert row[["cx_mm", "necrosis_fraction", "border_distance_mm"]].isna().all()
 
 

@@ -1,0 +1,107 @@
+"""Which lesions are measurable, and which of them are the targets."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from mettrail.response import criteria
+from mettrail.response.cells import flags_of, number_of, value_of
+from mettrail.response.criteria import at_least
+from mettrail.response.judging import find_candidates
+
+
+def find_measurable(course, overrides, rano):
+    """Per session: {track: whether it is measurable there}, for lesions that are evaluable."""
+    rules = {name: rano[name] for name in ("ld_min_mm", "perp_min_mm", "slices_min", "small_lesions")}
+    found = []
+    for t in range(len(course.ids)):
+        of = {}
+        for track, row in course.rows[t].items():
+            if row["status"] == "absent":
+                of[track] = False
+            elif (course.ids[t], track) in overrides.measurable and row["status"] == "present":
+                of[track] = overrides.measurable[course.ids[t], track]
+            elif row["status"] == "present":
+                of[track] = criteria.is_measurable(
+                    ld_mm=number_of(row, "ld_mm"),
+                    perp_mm=number_of(row, "perp_mm"),
+                    n_slices=number_of(row, "n_slices"),
+                    enhancing=bool(value_of(row, "enhancing", True)),
+                    slice_spacing_mm=number_of(row, "slice_spacing_mm"),
+                    flags=flags_of(row) + ["dural"] * (track in overrides.dural),
+                    **rules,
+                )
+        found.append(of)
+    return found
+
+
+def seen_at(course, t):
+    """Lesions that can have a role at a session: seen there, alone or in another."""
+    return {
+        track
+        for k, track in enumerate(course.tracks)
+        if course.state[t, k] != "ne" and course.rows[t].get(track, {}).get("status") in ("present", "merged")
+    }
+
+
+def find_targets(course, baseline, measurable, overrides, rano):
+    """Targets: those a reader names, and the largest measurable lesions up to the number there may be."""
+    named = [track for track in course.tracks if overrides.roles.get(track) == "target"]
+    eligible = []
+    unsure = {course.tracks[k] for k in find_candidates(course, overrides, upto=baseline)}
+    for track, ok in measurable[baseline].items():
+        if not ok or track in overrides.excluded | unsure or track in overrides.roles:
+            continue
+        row = course.rows[baseline][track]
+        if is_treated(course, baseline, course.tracks.index(track), overrides, rano):
+            continue
+        flags = flags_of(row)
+        hard = "fov_edge" in flags or ("nonconvex" in flags and bool(value_of(row, "touches_border", False)))
+        sizes = {name: number_of(row, name) for name in ("ld_mm", "perp_mm", "vol_wl_mm3")}
+        eligible.append({"track_id": track, "hard": hard} | sizes)
+    table = pd.DataFrame(eligible, columns=["track_id", "ld_mm", "perp_mm", "vol_wl_mm3", "hard"])
+    return named + criteria.choose_targets(table, max_targets=rano["max_targets"] - len(named))
+
+
+def keep_targets(course, baseline, frozen, overrides):
+    """Targets of an earlier run (None without one, or with another baseline), and whether one of them is lost."""
+    if frozen is None or not len(frozen):
+        return None, False
+    at_baseline = frozen[frozen["is_baseline"].fillna(False).astype(bool)]
+    if set(at_baseline["session_id"]) != {course.ids[baseline]}:
+        return None, False
+    given = at_baseline.loc[at_baseline["role"] == "target", "track_id"].tolist()
+    there = {track for k, track in enumerate(course.tracks) if course.state[baseline, k] == "present"}
+    named = {role: {t for t, r in overrides.roles.items() if r == role} for role in ("target", "nontarget")}
+    kept = [track for track in given if track in there - overrides.excluded - named["nontarget"]]
+    return kept + sorted(named["target"] - set(kept)), bool(set(given) - there)
+
+
+def parts_of_targets(course, baseline, targets, overrides):
+    """Lesions that are one with a target at baseline: once apart, they still are what the sum began with."""
+    owners = {course.tracks.index(track) for track in targets}
+    parts = [k for k, owner in enumerate(course.owner[baseline]) if owner != k and int(owner) in owners]
+    other = {*targets, *overrides.excluded, *overrides.roles}
+    return [course.tracks[k] for k in parts if course.tracks[k] not in other]
+
+
+def is_treated(course, baseline, k, overrides, rano):
+    """Whether a lesion had local therapy before baseline and has not progressed since: no target (RECIST 1.1).
+
+    A scan of the day of treatment is before it, as for the choice of the baseline: radiosurgery images and treats on
+    one day.
+    """
+    track = course.tracks[k]
+    days = [d[track] for d in (overrides.irradiated_day, overrides.resected_day) if track in d]
+    before = [day for day in days if day < course.days[baseline]]
+    if not before:
+        return False
+    since = [
+        t for t in range(baseline) if course.days[t] >= max(before) and course.state[t, k] in ("present", "absent")
+    ]
+    against = [course.compare(baseline, t, "ld") for t in since]
+    at = criteria.find_nadir([c.now[k] for c in against], [c.then[k] for c in against])
+    if at is None:
+        return True
+    now, smallest = against[at].now[k], against[at].then[k]
+    return not (at_least(now, (1 + rano["pd"]) * smallest) and at_least(now - smallest, rano["pd_abs_mm"]))

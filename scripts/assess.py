@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from mettrail import cohort, images, jobs, tables, tsv
 from mettrail.response import assessment
-from mettrail.tracking import matching, regions
+from mettrail.tracking import regions, registry
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -21,8 +21,8 @@ with jobs.job(snakemake, failable=(*FILES, *PLACE)) as output:
     overrides, frozen = snakemake.input.get("overrides"), snakemake.input.get("frozen")
 
     def _assess(rows, files):
-        registries = [matching.read_registry(path) for path in files["registries"]]
-        matching.require_settings(registries, snakemake.params.matching_hash)
+        registries = [registry.read_registry(path) for path in files["registries"]]
+        registry.require_settings(registries, snakemake.params.matching_hash)
         any_done = bool(registries)
         return assessment.assess(
             tables.read_tsvs(files["tables"]),

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mettrail import images, jobs, sidecars, tables, transforms
-from mettrail.tracking import comparison, lesions, matching
+from mettrail.tracking import comparison, lesions, matching, registry
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -24,7 +24,7 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
     world = transforms.read_affine(snakemake.input.affine)
     files = [snakemake.input.get(name, []) for name in EARLIER]
     registries, *files = ([paths[n] for n in jobs.complete_positions(*files)] for paths in files)
-    earlier = [matching.read_registry(path, session) for path in registries]
+    earlier = [registry.read_registry(path, session) for path in registries]
     # Visits before the first with a brain mask that is sound are in no other's space.
     before = [each for each in earlier if each["reference"]["session_id"] == quality["reference_session"]]
     space = snakemake.input.reference[snakemake.params.reference_sessions.index(quality["reference_session"])]
@@ -43,7 +43,7 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
         world=world,
         read_scan=_read_scan,
         measure=snakemake.params.measure,
-        frozen=[matching.read_registry(path) for path in snakemake.input.get("frozen", [])],
+        frozen=[registry.read_registry(path) for path in snakemake.input.get("frozen", [])],
         config_hash=snakemake.params.config_hash,
         **snakemake.params.settings,
     )
@@ -57,4 +57,4 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
         measure=snakemake.params.measure,
     )
     tables.write_tsv(compared, output.comparisons)
-    matching.write_registry(registry, output.registry)
+    registry.write_registry(registry, output.registry)

@@ -16,7 +16,7 @@ import yaml
 from agreement import CONFIG, _shared_voxels, follow
 from conftest import ROOT
 from mettrail.response import assessment, course
-from mettrail.tracking import lesions
+from mettrail.tracking import chords, lesions
 from oracle import patients
 
 FOLDER = ROOT / "tests" / "histories"
@@ -293,7 +293,7 @@ def _measured(cell, slice_mm):
     at_edge = "border" in cell["words"]
     flags = {
         "thick_slice": slice_mm > lesions.THICK_SLICE_MM,
-        "cystic_only": enhancing < lesions.CYSTIC_MAX_ENHANCING * whole - lesions.TOLERANCE,
+        "cystic_only": enhancing < lesions.CYSTIC_MAX_ENHANCING * whole - chords.TOLERANCE,
         "fov_edge": at_edge,
         "probable_miss": "miss" in cell["words"],
     }

@@ -7,15 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.tracking import lesions
-from mettrail.tracking.lesions import (
-    INSTANCE_COLUMNS,
-    Evidence,
-    find_instances,
-    longest_diameters,
-    measure_instances,
-    perpendicular_mm,
-)
+from mettrail.tracking import chords, lesions
+from mettrail.tracking.chords import longest_diameters, perpendicular_mm
+from mettrail.tracking.lesions import INSTANCE_COLUMNS, Evidence, find_instances, measure_instances
 from scipy import ndimage
 from scipy.spatial.distance import pdist
 
@@ -636,16 +630,16 @@ def test_chords_that_are_not_looked_at_closely_leave_the_lesion_for_too_long(see
     mask = field > np.quantile(field, rng.uniform(0.3, 0.8))
     spacing = np.array([1.0, rng.choice([1.0, 0.6, 1.7])])
     gap = 1.5 * spacing.max()
-    points = lesions._edge_midpoints(mask) / 2
+    points = chords.edge_midpoints(mask) / 2
     start, end = points[rng.integers(len(points), size=(2, 3000))]
-    rejected = lesions._leaves_for_long(mask, start, end, spacing, gap)
-    assert (lesions._longest_gap(mask, start[rejected], end[rejected], spacing) > gap).all()
+    rejected = chords._leaves_for_long(mask, start, end, spacing, gap)
+    assert (chords._longest_gap(mask, start[rejected], end[rejected], spacing) > gap).all()
     assert rejected.any()
 
 
 def test_pairs_are_numbered_as_distances_are():
     points = np.random.default_rng(0).random((7, 2))
-    first, second = lesions._pair_of(np.arange(21), 7)
+    first, second = chords._pair_of(np.arange(21), 7)
     np.testing.assert_allclose(np.linalg.norm(points[first] - points[second], axis=1), pdist(points))
 
 

@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 from mettrail import tables
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
+from mettrail.tracking.contact import cut_shared, find_shared
 from mettrail.tracking.lesions import find_instances, measure_instances
 from mettrail.tracking.matching import (
     MATCH_COLUMNS,
     TRACK_COLUMNS,
-    cut_shared,
-    decode_mask,
     describe_session,
-    encode_mask,
-    field_of_view,
-    find_shared,
-    instances_to_reference,
     match_lesions,
     match_visit,
     name_tracks,
-    read_registry,
     relabel_tracks,
-    require_settings,
     summarise_tracks,
+)
+from mettrail.tracking.reference import field_of_view, instances_to_reference
+from mettrail.tracking.registry import (
+    decode_mask,
+    encode_mask,
+    read_registry,
+    require_settings,
     world_of,
     write_registry,
 )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mettrail import cohort, tables
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, canonical_grid
 from mettrail.response import rano
-from mettrail.tracking import matching
+from mettrail.tracking import matching, reference
 from mettrail.tracking.lesions import ENDPOINTS, find_instances, measure_instances
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -301,11 +301,11 @@ def follow(patient, *, relabel=None):
             **totals,
         }
         matches, registry = matching.match_lesions(
-            matching.instances_to_reference(Image(instances, visit.affine), grid, world=visit.world),
+            reference.instances_to_reference(Image(instances, visit.affine), grid, world=visit.world),
             table,
             registry,
             session=session,
-            field_of_view=matching.field_of_view(Grid(visit.tissue.shape, visit.affine), grid, world=visit.world),
+            field_of_view=reference.field_of_view(Grid(visit.tissue.shape, visit.affine), grid, world=visit.world),
             **MATCH,
         )
         course.instances.append(instances)

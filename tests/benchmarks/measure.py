@@ -18,7 +18,8 @@ import numpy as np
 import yaml
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
 from mettrail.settings import measure_settings
-from mettrail.tracking.lesions import find_instances, longest_diameters, measure_instances
+from mettrail.tracking.chords import longest_diameters
+from mettrail.tracking.lesions import find_instances, measure_instances
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 

@@ -30,8 +30,9 @@ from scipy.spatial import cKDTree
 
 from mettrail import images, tables, transforms
 from mettrail.images import Image
+from mettrail.tracking.contact import pairs_without_neck
 from mettrail.tracking.lesions import longest_diameter_mm
-from mettrail.tracking.matching import pairs_without_neck, world_of
+from mettrail.tracking.registry import world_of
 
 # One lesion that has lost more than this share of its volume (a partial response by volume) was not cut by noise: its
 # parts add up against its diameter (RECIST 1.1).
@@ -56,7 +57,7 @@ class Visit:
         grid. Called only where sizes have to be measured again.
     world : (4, 4) float
         Points of the reference space to points of the scan, RAS mm, the residual shift undone
-        (`matching.world_of`).
+        (`registry.world_of`).
     """
 
     session_id: str

@@ -44,43 +44,46 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
-from skimage.segmentation import watershed
 
-from mettrail import __version__, tables
-from mettrail.errors import GridMismatchError, InputError
+from mettrail import tables
+from mettrail.errors import InputError
 from mettrail.images import Grid, Image
+from mettrail.tracking.chords import TOLERANCE
+from mettrail.tracking.contact import cut_shared, find_shared
 from mettrail.tracking.lesions import (
     DIAMETER_BANDS,
     ENDPOINTS,
     INSTANCE_COLUMNS,
-    TOLERANCE,
     VOLUME_BANDS,
     Evidence,
-    edge_points,
     equivalent_diameter_mm,
     join_evidence,
     measure_instances,
-    to_ras_order,
+)
+from mettrail.tracking.places import Place, common_voxels, covered_share, edge_distance_mm, share_within
+from mettrail.tracking.reference import field_of_view, instances_to_reference
+from mettrail.tracking.registry import (
+    as_text,
+    close_visit,
+    decode_mask,
+    encode_mask,
+    fragment_labels,
+    new_registry,
+    require_grid,
+    require_own,
+    require_patient,
+    track_name,
 )
 from mettrail.tracking.residual import Residual, estimate_residual
 
-FORMAT = 3
-# Registries of an earlier run, whose numbers are kept, may be older.
-READABLE = (2, 3)
 # A shift below the reference grid's voxel is in the noise of its masks.
 LEAST_RESIDUAL_MM = 1.0
-# Two lesions that touch are thinner where they meet than this fraction of the thinner one.
-NECK = 0.9
 # The overlap coefficient decides (a lesion that shrinks stays inside its old place: 1); these only break ties.
 IOU_WEIGHT, MISSED_WEIGHT = 0.01, 0.001
 # Same visit segmented again: this much in common makes it the same lesion.
@@ -124,30 +127,6 @@ TRACK_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Voxels on the reference grid: sorted flat numbers, and the box they lie in."""
-
-    flat: np.ndarray
-    low: np.ndarray
-    mask: np.ndarray
-
-    @classmethod
-    def of(cls, flat: np.ndarray, shape: tuple[int, int, int]) -> _Place:
-        voxels = np.stack(np.unravel_index(flat, shape), axis=1)
-        low = voxels.min(0)
-        mask = np.zeros(voxels.max(0) - low + 1, bool)
-        mask[tuple((voxels - low).T)] = True
-        return cls(flat, low, mask)
-
-    @property
-    def high(self) -> np.ndarray:
-        return self.low + self.mask.shape
-
-    def centre_mm(self, affine: np.ndarray) -> np.ndarray:
-        return affine[:3, :3] @ (np.argwhere(self.mask).mean(0) + self.low) + affine[:3, 3]
-
-
-@dataclass(frozen=True)
 class _Lesion:
     """A lesion of this visit."""
 
@@ -155,7 +134,7 @@ class _Lesion:
     volume_mm3: float
     ld_mm: float
     may_be_born: bool
-    place: _Place
+    place: Place
     centre_mm: np.ndarray
 
 
@@ -245,12 +224,12 @@ def match_lesions(
     GridMismatchError
         Not the registry's grid.
     """
-    registry = _new_registry(instances.grid, session) if registry is None else copy.deepcopy(registry)
-    _require_own(registry, session)
+    registry = new_registry(instances.grid, session) if registry is None else copy.deepcopy(registry)
+    require_own(registry, session)
     for each in frozen:
-        _require_patient(each, session)
+        require_patient(each, session)
     for each in (registry, *frozen):
-        _require_grid(each, instances.grid)
+        require_grid(each, instances.grid)
     _absorb(registry["tracks"], absorbed or {})
     tracks = [track for track in registry["tracks"] if track.get("absorbed_by") is None]
     lesions = _lesions(instances, table)
@@ -263,7 +242,7 @@ def match_lesions(
     ids: dict[int, int] = {}
 
     if evaluable:
-        last = {t["index"]: _Place.of(decode_mask(t["mask"]), shape) for t in tracks}
+        last = {t["index"]: Place.of(decode_mask(t["mask"]), shape) for t in tracks}
         ids = _numbers_of_this_visit(lesions, frozen, session, shape)
         for lesion in lesions:
             if ids.get(lesion.label) in last:
@@ -285,11 +264,11 @@ def match_lesions(
         elif index in found:
             score = _likeness(last[index], found[index].lesions, spacing, dilate_mm)
             row = _continue(track, found[index], session, instances, miss_max_sessions, miss_ld_frac)
-            track["cut"] = not set(_labels(row["fragments"])).isdisjoint(cut)
+            track["cut"] = not set(fragment_labels(row["fragments"])).isdisjoint(cut)
             rows.append(row | {"match_score": score, "weak_match": score < frac - TOLERANCE})
         elif index in merged:
             owner, share = merged[index]
-            track |= {"status": "merged", "merged_into": _name(owner), "sessions_missed": 0}
+            track |= {"status": "merged", "merged_into": track_name(owner), "sessions_missed": 0}
             rows.append(_row(track, "merged", "merged_into", score=share))
         elif index in unseen:
             rows.append(_row(track, "not_evaluable", "not_evaluable"))
@@ -306,10 +285,12 @@ def match_lesions(
     owners = {row["merged_into"] for row in rows if row["status"] == "merged"}
     for row in rows:
         row["coalesced"] = (
-            row["status"] == "merged" or row["track_id"] in owners or not set(_labels(row["fragments"])).isdisjoint(cut)
+            row["status"] == "merged"
+            or row["track_id"] in owners
+            or not set(fragment_labels(row["fragments"])).isdisjoint(cut)
         )
     taken = {int(label) for row in rows for label in (row["fragments"] or "").split(";") if label}
-    _close(registry, session, table, taken, config_hash)
+    close_visit(registry, session, table, taken, config_hash)
     registry["residual"] = residual and {"matrix": residual.matrix.tolist(), "shift_mm": residual.shift_mm}
     for row in rows:
         row |= {key: registry[key] for key in ("participant_id", "session_id")}
@@ -341,11 +322,11 @@ def summarise_tracks(matches: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame
     for match in matches.to_dict("records"):
         row = dict(match)
         if match["status"] == "present":
-            row |= _sum_pieces(measured.loc[_labels(match["fragments"])])
+            row |= _sum_pieces(measured.loc[fragment_labels(match["fragments"])])
         elif match["status"] in ("absent", "merged"):
             row |= dict.fromkeys(_ZERO_IF_GONE, 0)
         said = [flag for flag in ("probable_miss", "weak_match", "coalesced") if match[flag] is True]
-        row["flags"] = ";".join(filter(None, [_text(row.get("flags")), *said])) or None
+        row["flags"] = ";".join(filter(None, [as_text(row.get("flags")), *said])) or None
         rows.append(row)
     return pd.DataFrame(rows, columns=list(TRACK_COLUMNS)).astype(TRACK_COLUMNS)
 
@@ -429,20 +410,6 @@ def match_visit(
     return summarise_tracks(matches, table), matches, instances, registry
 
 
-def world_of(registry: Mapping, world: np.ndarray) -> np.ndarray:
-    """Return points of the reference space to points of the scan, with the visit's residual shift undone.
-
-    Parameters
-    ----------
-    registry : dict
-        Of the visit.
-    world : (4, 4) float
-        The same as registration has it.
-    """
-    residual = registry.get("residual")
-    return world if residual is None else world @ np.array(residual["matrix"])
-
-
 def _undo_residual(instances, table, registry, *, session, grid, world) -> tuple[np.ndarray, Residual | None]:
     """Find the shift that registration has left, and undo it if the lesions then share more of their old places."""
     if registry is None or not session["evaluable"]:
@@ -459,7 +426,7 @@ def _undo_residual(instances, table, registry, *, session, grid, world) -> tuple
         return world, None
 
     def shared(world):
-        last = {t["index"]: _Place.of(decode_mask(t["mask"]), grid.shape) for t in tracks}
+        last = {t["index"]: Place.of(decode_mask(t["mask"]), grid.shape) for t in tracks}
         lesions = _lesions(instances_to_reference(instances, grid, world=world), table)
         weight, _ = _overlaps(tracks, last, lesions)
         return weight[linear_sum_assignment(weight, maximize=True)].sum()
@@ -468,202 +435,6 @@ def _undo_residual(instances, table, registry, *, session, grid, world) -> tuple
     if residual.shift_mm >= LEAST_RESIDUAL_MM and shared(undone) > shared(world) + TOLERANCE:
         return undone, residual
     return world, replace(residual, matrix=np.eye(4))
-
-
-def find_shared(
-    instances: Image,
-    matches: pd.DataFrame,
-    registry: dict,
-    *,
-    birth_mm3: float,
-    dilate_mm: float,
-    frac: float,
-    miss_max_sessions: int,
-) -> tuple[dict[int, list[int]], set[int]]:
-    """Find lesions that lie where more than one track was: those tracks have become one, or parts of them have.
-
-    A track that is not here as a lesion of its own has a claim on a lesion that takes `frac` of its last mask. If the
-    lesion takes less, as that track shrank, the claim is uncertain: it holds only if the lesion has a neck there.
-
-    Parameters
-    ----------
-    instances : Image
-        Lesions on the patient's reference grid.
-    matches : DataFrame
-        From `match_lesions`, of this visit.
-    registry : dict
-        Of the visit before.
-    birth_mm3 : float
-        What a track that is here as a lesion of its own lacks of its last mask counts from this size on.
-    dilate_mm, frac, miss_max_sessions
-        As for `match_lesions`.
-
-    Returns
-    -------
-    claims : dict of int to list of int
-        Label of the lesion: numbers of the tracks, its own first.
-    uncertain : set of int
-        Tracks whose claim is uncertain.
-    """
-    spacing, shape = np.array(instances.spacing_mm), instances.data.shape
-    flat = np.flatnonzero(instances.data)
-    labels = np.asarray(instances.data).ravel()[flat]
-    places = {int(label): _Place.of(flat[labels == label], shape) for label in np.unique(labels)}
-    here = {int(row["index"]): _labels(row["fragments"]) for row in matches.to_dict("records")}
-    owner = {label: index for index, of in here.items() for label in of}
-    claims: dict[int, list[int]] = {}
-    uncertain = set()
-    for track in registry["tracks"]:
-        index, own = track["index"], here.get(track["index"], [])
-        if track.get("absorbed_by") is not None or (not own and track["sessions_missed"] > miss_max_sessions):
-            continue
-        rest = decode_mask(track["mask"])
-        if own:
-            rest = _outside(_Place.of(rest, shape), [places[label] for label in own], spacing, dilate_mm)
-            if len(rest) * instances.voxel_volume_mm3 < birth_mm3 - TOLERANCE:
-                continue
-        rest = _Place.of(rest, shape)
-        others = {label: place for label, place in places.items() if owner.get(label, index) != index}
-        shares = {label: _share(rest, place, spacing, dilate_mm) for label, place in others.items()}
-        label = max(shares, key=shares.get, default=None)
-        if label is not None and shares[label] < frac - TOLERANCE:
-            common = {label: _common(rest, place) for label, place in others.items()}
-            label = max(common, key=common.get)
-            if own or common[label] * instances.voxel_volume_mm3 < birth_mm3 - TOLERANCE:
-                continue
-            uncertain.add(index)
-        if label is not None:
-            claims.setdefault(label, [owner[label]]).append(index)
-    return claims, uncertain
-
-
-def cut_shared(
-    instances: Image,
-    claims: Mapping[int, list[int]],
-    registry: dict,
-    *,
-    uncertain: Collection[int] = (),
-    crack_mm: float,
-    world: np.ndarray,
-    birth_mm3: float,
-    birth_vox: int,
-) -> tuple[np.ndarray, set[int], dict[int, int]]:
-    """Cut lesions in which several tracks have become one, each where it was last (``merge_policy: watershed``).
-
-    The fused lesion is flooded along its distance from the edge, from the last masks of all tracks that are in it. A
-    track of which nothing is left in it, or whose part would be too small for a lesion, gets none: it has merged. Where
-    no more than a crack was between two tracks, and the lesion has no neck there now, noise had cut one lesion: the
-    track of the smaller is absorbed for good. What was cut at the visit before stays two.
-
-    Parameters
-    ----------
-    instances : Image
-        On the scan's own grid.
-    claims, uncertain
-        From `find_shared`.
-    registry : dict
-        Of the visit before.
-    crack_mm : float
-        Up to this far apart, edge to edge, two tracks may have been one lesion.
-    world : (4, 4) float
-        Points of the reference space to points of the scan, RAS mm.
-    birth_mm3, birth_vox : float, int
-        A part is at least so large.
-
-    Returns
-    -------
-    instances : (X, Y, Z) int32
-        Every part a lesion of its own; match it again.
-    cut : set of int
-        Labels of the parts.
-    absorbed : dict of int to int
-        Numbers of tracks that are one with another from now on, and of that other.
-    """
-    own = Grid(tuple(registry["reference"]["shape"]), np.array(registry["reference"]["affine"]))
-    to_reference = np.linalg.inv(own.affine) @ np.linalg.inv(world) @ instances.affine
-    last = {t["index"]: decode_mask(t["mask"]) for t in registry["tracks"]}
-    parted = {t["index"] for t in registry["tracks"] if t.get("cut")}
-    spacing = np.linalg.norm(own.affine[:3, :3], axis=0)
-
-    def may_be_one(a, b):
-        if {a, b} <= parted:
-            return False
-        return _gap_mm(*(_Place.of(last[track], own.shape) for track in (a, b)), spacing, crack_mm) <= crack_mm
-
-    least = max(birth_mm3 / instances.voxel_volume_mm3, birth_vox) - TOLERANCE
-    data, cut, absorbed = instances.data.astype(np.int32), set(), {}
-    for label, tracks in sorted(claims.items()):
-        mask = data == label
-        voxels = np.argwhere(mask)
-        there = np.floor(voxels @ to_reference[:3, :3].T + to_reference[:3, 3] + 0.5 + TOLERANCE).astype(int)
-        inside = ((there >= 0) & (there < own.shape)).all(1)
-        flat = np.full(len(voxels), -1)
-        flat[inside] = np.ravel_multi_index(tuple(there[inside].T), own.shape)
-        box = tuple(slice(low, high + 1) for low, high in zip(voxels.min(0), voxels.max(0)))
-        depth = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=instances.spacing_mm)[1:-1, 1:-1, 1:-1]
-        tracks = [track for track in tracks if track in last]
-        while True:
-            seeds = np.zeros(depth.shape, np.int32)
-            for number, track in enumerate(tracks, start=1):
-                seeds[tuple((voxels - voxels.min(0))[np.isin(flat, last[track])].T)] = number
-            parts = watershed(-depth, seeds, mask=mask[box])
-            count = np.bincount(parts[mask[box]], minlength=len(tracks) + 1)[1:]
-            if len(tracks) < 2:
-                break
-            if count.min() < least:
-                del tracks[count.argmin()]
-                continue
-            one = next(
-                (
-                    pair
-                    for pair in pairs_without_neck(parts, depth, [len(last[track]) for track in tracks])
-                    if not {tracks[i] for i in pair}.isdisjoint(uncertain) or may_be_one(*(tracks[i] for i in pair))
-                ),
-                None,
-            )
-            if one is None:
-                break
-            doubtful = [position for position in one if tracks[position] in uncertain]
-            if not doubtful:
-                absorbed[tracks[one[0]]] = tracks[one[1]]
-            del tracks[(doubtful or one)[0]]
-        if len(tracks) < 2:
-            continue
-        top = int(data.max())
-        data[box] = np.where(parts > 0, top + parts, data[box])
-        cut |= set(range(top + 1, top + 1 + len(tracks)))
-    return data, cut, absorbed
-
-
-def pairs_without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Find the parts of a lesion that have no neck between them: where they meet, it is as thick as the thinner part.
-
-    Lesions that touch have a neck between them. A lesion that noise had cut, and that is whole again, has none.
-
-    Parameters
-    ----------
-    parts : (X, Y, Z) int
-        1 to n, 0 outside.
-    depth : (X, Y, Z) float
-        Distance from the edge of all parts together.
-    sizes : sequence of float
-        Of the n parts: by these they are put in order.
-
-    Returns
-    -------
-    list of (int, int)
-        Positions in `sizes`, the smaller first; pairs of small parts first.
-    """
-    peak = ndimage.maximum(depth, parts, np.arange(1, len(sizes) + 1))
-    one = set()
-    for axis in range(3):
-        low, high = (np.delete(parts, at, axis) for at in (-1, 0))
-        thick = np.minimum(*(np.delete(depth, at, axis) for at in (-1, 0)))
-        meet = (low != high) & (low > 0) & (high > 0)
-        for a, b, here in zip(low[meet] - 1, high[meet] - 1, thick[meet]):
-            if here >= NECK * min(peak[a], peak[b]) - TOLERANCE:
-                one.add(tuple(sorted((int(a), int(b)), key=lambda i: (sizes[i], -i))))
-    return sorted(one, key=lambda pair: [(sizes[i], -i) for i in pair])
 
 
 def relabel_tracks(instances: np.ndarray, matches: pd.DataFrame) -> np.ndarray:
@@ -682,7 +453,7 @@ def relabel_tracks(instances: np.ndarray, matches: pd.DataFrame) -> np.ndarray:
     """
     number = np.zeros(int(instances.max(initial=0)) + 1, np.uint16)
     for index, fragments in zip(matches["index"], matches["fragments"]):
-        number[_labels(fragments)] = index
+        number[fragment_labels(fragments)] = index
     return number[instances]
 
 
@@ -747,154 +518,6 @@ def _describe_brain(brain: Mapping) -> dict:
     return known | {"flags": list(brain["flags"])}
 
 
-def instances_to_reference(instances: Image, grid: Grid, *, world: np.ndarray) -> Image:
-    """Bring lesions onto the patient's reference grid, nearest neighbour; none gets lost.
-
-    A lesion that would lose all voxels keeps the free one nearest to its centre, also when it lies outside the grid.
-
-    Parameters
-    ----------
-    instances : Image
-        On the scan's own grid.
-    grid : Grid
-        Of the reference space, 1 mm or finer.
-    world : (4, 4) float
-        Points of the reference space to points of the scan, RAS mm.
-    """
-    out = np.zeros(grid.shape, np.int32)
-    affine, data = to_ras_order(instances.affine, instances.data)[1:]
-    voxels = np.argwhere(data)
-    if len(voxels) == 0:
-        return Image(out, grid.affine)
-    to_scan = np.linalg.inv(affine) @ world @ grid.affine
-    to_grid = np.linalg.inv(to_scan)
-    there = voxels @ to_grid[:3, :3].T + to_grid[:3, 3]
-    margin = np.ceil(np.abs(to_grid[:3, :3]).sum(1)).astype(int) + 1
-    low = np.clip(np.floor(there.min(0)).astype(int) - margin, 0, grid.shape)
-    high = np.clip(np.ceil(there.max(0)).astype(int) + margin + 1, low, grid.shape)
-    y, z = np.meshgrid(np.arange(low[1], high[1]), np.arange(low[2], high[2]), indexing="ij")
-    for x in range(low[0], high[0]):
-        here = np.stack([np.full(y.shape, x), y, z])
-        # Half way between two voxels the upper one is taken, whatever the last digits say.
-        at = np.tensordot(to_scan[:3, :3], here, 1) + to_scan[:3, 3, None, None]
-        source = np.floor(at + 0.5 + TOLERANCE).astype(int)
-        inside = ((source >= 0) & (source < np.array(data.shape)[:, None, None])).all(0)
-        out[x, y[inside], z[inside]] = data[tuple(source[:, inside])]
-
-    numbers = data[tuple(voxels.T)]
-    count = np.bincount(out.ravel(), minlength=int(numbers.max()) + 1)
-    lost = [(there[numbers == number], int(number)) for number in np.unique(numbers) if count[number] == 0]
-    # Large ones first, then by place: an order that labels have no part in.
-    for voxels, number in sorted(lost, key=lambda each: (-len(each[0]), *np.round(each[0].mean(0), 6))):
-        _keep_one_voxel(out, number, voxels.mean(0), np.array(grid.spacing_mm), count)
-    return Image(out, grid.affine)
-
-
-def field_of_view(session: Grid, grid: Grid, *, world: np.ndarray) -> Image:
-    """Say where on the reference grid a scan has data.
-
-    Parameters
-    ----------
-    session, grid : Grid
-        Of the scan, and of the reference space.
-    world : (4, 4) float
-        Points of the reference space to points of the scan, RAS mm.
-
-    Returns
-    -------
-    Image
-        Boolean, on `grid`.
-    """
-    to_scan = np.linalg.inv(session.affine) @ world @ grid.affine
-    inside = np.ones(grid.shape, bool)
-    x, y, z = (np.arange(n, dtype=np.float32) for n in grid.shape)
-    for row, size in zip(to_scan[:3], session.shape):
-        at = (row[0] * x + row[3])[:, None, None] + (row[1] * y)[:, None] + row[2] * z
-        inside &= (at >= -0.5) & (at <= size - 0.5)
-    return Image(inside, grid.affine)
-
-
-def read_registry(path: str | Path, session: Mapping | None = None) -> dict:
-    """Read a registry, and refuse one that is not this patient's.
-
-    Parameters
-    ----------
-    path : path
-    session : mapping, optional
-        From `describe_session`.
-
-    Raises
-    ------
-    InputError
-        No registry, or another patient's.
-    """
-    try:
-        registry = json.loads(Path(path).read_text(encoding="utf-8"))
-        known = registry["format"] in READABLE and {"participant_id", "tracks", "reference"} <= set(registry)
-    except (OSError, ValueError, KeyError, TypeError) as err:
-        raise _no_registry(path, str(err)) from err
-    if not known:
-        raise _no_registry(path, f"format {registry['format']}")
-    if session is not None:
-        _require_own(registry, session, path)
-    return registry
-
-
-def require_settings(registries: Sequence[Mapping], config_hash: str) -> None:
-    """Refuse registries that were made with other settings than those of this run.
-
-    Raises
-    ------
-    InputError
-    """
-    for registry in registries:
-        if registry.get("config_hash") not in (None, config_hash):
-            raise InputError(
-                "{participant_id}, registry of lesions".format(**registry),
-                found=f"made with the settings {registry['config_hash']}",
-                expected=f"the settings of this run, {config_hash}",
-                advice="Run again with --forcerun measure match.",
-                reason="other_settings",
-            )
-
-
-def write_registry(registry: dict, path: str | Path) -> None:
-    """Write a registry as JSON, always the same bytes for the same content."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(registry, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def encode_mask(flat: np.ndarray) -> str:
-    """Write sorted voxel numbers (C order) as runs: first voxel and length, for each run.
-
-    Examples
-    --------
-    >>> encode_mask(np.array([3, 4, 5, 9]))
-    '3 3 9 1'
-    """
-    if len(flat) == 0:
-        return ""
-    starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 2) != 1)
-    lengths = np.diff(starts, append=len(flat))
-    return " ".join(map(str, np.stack([flat[starts], lengths], axis=1).ravel()))
-
-
-def decode_mask(runs: str) -> np.ndarray:
-    """Undo `encode_mask`.
-
-    Examples
-    --------
-    >>> decode_mask("3 3 9 1")
-    array([3, 4, 5, 9])
-    """
-    numbers = np.array(runs.split(), dtype=np.int64).reshape(-1, 2)
-    if len(numbers) == 0:
-        return np.zeros(0, np.int64)
-    return np.concatenate([np.arange(start, start + length) for start, length in numbers])
-
-
 def _match_by_overlap(found, tracks, last, lesions) -> None:
     """Pair tracks and lesions that share voxels, as much as can be had in all."""
     tracks = [t for t in tracks if t["index"] not in found]
@@ -914,7 +537,7 @@ def _overlaps(tracks, last, lesions) -> tuple[np.ndarray, np.ndarray]:
         mine = last[track["index"]].flat
         for j, lesion in enumerate(lesions):
             theirs = lesion.place.flat
-            common = _common(last[track["index"]], lesion.place)
+            common = common_voxels(last[track["index"]], lesion.place)
             if common == 0:
                 continue
             overlap[i, j] = common / min(len(mine), len(theirs))
@@ -933,7 +556,7 @@ def _match_by_distance(found, tracks, last, lesions, spacing, gap_mm, vol_ratio_
         for j, lesion in enumerate(lesions):
             small, large = sorted((track["volume_mm3"], lesion.volume_mm3))
             if large <= vol_ratio_max * small * (1 + TOLERANCE):
-                gaps[i, j] = _gap_mm(last[track["index"]], lesion.place, spacing, gap_mm)
+                gaps[i, j] = edge_distance_mm(last[track["index"]], lesion.place, spacing, gap_mm)
     # Impossible pairs cost more than all possible ones together.
     never = (len(tracks) + 1) * (gap_mm + 1)
     possible = gaps <= gap_mm + TOLERANCE
@@ -944,14 +567,16 @@ def _match_by_distance(found, tracks, last, lesions, spacing, gap_mm, vol_ratio_
 
 def _elsewhere(lesions, last, spacing, frac) -> list:
     """Lesions that do not lie where a track was: what does is a part of that track, not another one moved aside."""
-    return [each for each in lesions if not any(_share(each.place, it, spacing, 0) >= frac for it in last.values())]
+    return [
+        each for each in lesions if not any(share_within(each.place, it, spacing, 0) >= frac for it in last.values())
+    ]
 
 
 def _join_pieces(found, tracks, lesions, shape, spacing, dilate_mm, frac) -> None:
     """Give lesions that lie where a track has been to that track: parts of it, or its return at the old rim."""
-    footprints = [(t["index"], _Place.of(decode_mask(t["footprint"]), shape)) for t in tracks] if lesions else []
+    footprints = [(t["index"], Place.of(decode_mask(t["footprint"]), shape)) for t in tracks] if lesions else []
     for lesion in lesions:
-        shares = [(_share(lesion.place, place, spacing, dilate_mm), -index) for index, place in footprints]
+        shares = [(share_within(lesion.place, place, spacing, dilate_mm), -index) for index, place in footprints]
         share, index = max(shares, default=(0.0, 0))
         if share < frac - TOLERANCE:
             continue
@@ -992,9 +617,9 @@ def _numbers_of_this_visit(lesions, frozen, session, shape) -> dict:
         return {}
     iou = np.zeros((len(tracks), len(lesions)))
     for i, track in enumerate(tracks):
-        place = _Place.of(decode_mask(track["mask"]), shape)
+        place = Place.of(decode_mask(track["mask"]), shape)
         for j, lesion in enumerate(lesions):
-            common = _common(place, lesion.place)
+            common = common_voxels(place, lesion.place)
             iou[i, j] = common / (len(place.flat) + len(lesion.place.flat) - common)
     pairs = zip(*linear_sum_assignment(iou, maximize=True))
     return {lesions[j].label: tracks[i]["index"] for i, j in pairs if iou[i, j] >= FROZEN_MIN_IOU - TOLERANCE}
@@ -1011,7 +636,7 @@ def _numbers_of_later_visits(lesions, frozen, registry, session, shape, gap_mm, 
     following = min(later, key=lambda each: len(each["sessions"]))
     known = {track["index"] for track in registry["tracks"]}
     tracks = [t for t in _seen_at(following, following["session_id"]) if t["index"] not in known]
-    places = {t["index"]: _Place.of(decode_mask(t["mask"]), shape) for t in tracks}
+    places = {t["index"]: Place.of(decode_mask(t["mask"]), shape) for t in tracks}
     spacing = np.linalg.norm(np.array(registry["reference"]["affine"])[:3, :3], axis=0)
     found: dict[int, _Found] = {}
     _match_by_overlap(found, tracks, places, lesions)
@@ -1058,7 +683,7 @@ def _lesions(instances: Image, table: pd.DataFrame) -> list[_Lesion]:
     out = []
     rows = table.sort_values("instance").to_dict("records")
     for row, part in zip(rows, parts, strict=True):
-        place = _Place.of(part, data.shape)
+        place = Place.of(part, data.shape)
         centre = place.centre_mm(instances.affine)
         born = not bool(row["below_birth"])
         out.append(_Lesion(int(row["instance"]), row["vol_wl_mm3"], row["ld_mm"], born, place, centre))
@@ -1078,7 +703,7 @@ def _continue(track, found, session, instances, miss_max_sessions, miss_ld_frac)
     else:
         event = "persist"
     flat = np.unique(np.concatenate([each.place.flat for each in pieces]))
-    centre = _Place.of(flat, instances.data.shape).centre_mm(instances.affine)
+    centre = Place.of(flat, instances.data.shape).centre_mm(instances.affine)
     track |= {
         "status": "present",
         "merged_into": None,
@@ -1098,7 +723,7 @@ def _continue(track, found, session, instances, miss_max_sessions, miss_ld_frac)
 def _new_track(lesion: _Lesion, index: int, session: Mapping) -> dict:
     runs = encode_mask(lesion.place.flat)
     return {
-        "track_id": _name(index),
+        "track_id": track_name(index),
         "index": int(index),
         "status": "present",
         "merged_into": None,
@@ -1140,7 +765,7 @@ def _rows_of_absorbed(tracks, rows) -> list[dict]:
             owner = by_index[owner]["absorbed_by"]
         status = known[owner]["status"]
         if status in ("present", "merged"):
-            target = known[owner]["merged_into"] if status == "merged" else _name(owner)
+            target = known[owner]["merged_into"] if status == "merged" else track_name(owner)
             track |= {"status": "merged", "merged_into": target, "sessions_missed": 0}
             out.append(_row(track, "merged", "merged_into"))
         elif status == "absent":
@@ -1170,154 +795,17 @@ def _row(track, status, event, *, lesions=(), method="none", score=np.nan) -> di
     }
 
 
-def _new_registry(grid: Grid, session: Mapping) -> dict:
-    return {
-        "format": FORMAT,
-        "participant_id": session["participant_id"],
-        "reference": {
-            "session_id": session.get("reference_session", session["session_id"]),
-            "shape": [int(n) for n in grid.shape],
-            "affine": np.asarray(grid.affine, float).tolist(),
-        },
-        "sessions": [],
-        "tracks": [],
-    }
-
-
-def _close(registry, session, table, taken, config_hash) -> None:
-    """Write the visit into the registry. What no track has taken up counts as too small, its edema as nobody's."""
-    facts = {key: _plain(value) for key, value in session.items() if key != "reference_session"}
-    matched = table["instance"].isin(taken)
-    if "n_subthreshold" in facts:
-        facts["n_subthreshold"] -= int((matched & table["below_birth"].astype(bool)).sum())
-    if facts.get("edema_unassigned_mm3") is not None:
-        facts["edema_unassigned_mm3"] += float(table.loc[~matched, "vol_ed_mm3"].sum())
-    facts.setdefault("days", None)
-    registry["session"] = facts
-    registry["session_id"], registry["days"] = facts["session_id"], facts["days"]
-    registry["sessions"].append({key: facts[key] for key in ("session_id", "days", "evaluable")})
-    registry |= {"config_hash": config_hash, "version": __version__}
-
-
-def _require_patient(registry, session, path="registry of lesions") -> None:
-    if registry["participant_id"] != session["participant_id"]:
-        raise InputError(
-            path,
-            found=f"lesions of {registry['participant_id']}",
-            expected=f"lesions of {session['participant_id']}",
-            advice="Give a registry of this patient.",
-            reason="wrong_patient",
-        )
-
-
-def _require_own(registry, session, path="registry of lesions") -> None:
-    _require_patient(registry, session, path)
-    if session["session_id"] in [each["session_id"] for each in registry["sessions"]]:
-        raise InputError(
-            path,
-            found=f"{session['session_id']} in it already",
-            expected=f"visits before {session['session_id']} only",
-            advice="Give the registry of the visit before this one.",
-            reason="wrong_visit",
-        )
-
-
-def _require_grid(registry, grid) -> None:
-    own = Grid(tuple(registry["reference"]["shape"]), np.array(registry["reference"]["affine"]))
-    if not own.matches(grid):
-        raise GridMismatchError(
-            f"lesions and registry of {registry['participant_id']}",
-            found=f"{grid} and {own}, or the same voxels at different places",
-            expected="the grid of the patient's reference space for both",
-            advice="The visit that gives the reference space has changed: match all visits of this patient again.",
-            reason="grid_mismatch",
-        )
-
-
-def _no_registry(path, found) -> InputError:
-    return InputError(
-        path,
-        found=found,
-        expected="a registry of lesions, as match writes it",
-        advice="Match the visit before again.",
-        reason="bad_registry",
-    )
-
-
-def _common(a: _Place, b: _Place) -> int:
-    """Voxels two places share."""
-    if (a.low >= b.high).any() or (b.low >= a.high).any():
-        return 0
-    return len(np.intersect1d(a.flat, b.flat, assume_unique=True))
-
-
-def _gap_mm(a: _Place, b: _Place, spacing, limit_mm) -> float:
-    """Distance from edge to edge; infinite where the boxes alone are farther apart than the limit."""
-    apart = np.maximum(np.maximum(a.low - b.high, b.low - a.high), 0) * spacing
-    if np.linalg.norm(apart) > limit_mm + TOLERANCE:
-        return np.inf
-    if _common(a, b):
-        return 0.0
-    first, second = ((edge_points(each.mask) + each.low) * spacing for each in (a, b))
-    return float(cKDTree(first).query(second)[0].min())
-
-
-def _likeness(last: _Place, lesions: list[_Lesion], spacing, dilate_mm) -> float:
+def _likeness(last: Place, lesions: list[_Lesion], spacing, dilate_mm) -> float:
     """Share of the smaller of a track's last mask and its lesions now that lies near the other."""
     now = np.unique(np.concatenate([each.place.flat for each in lesions]))
     if len(last.flat) <= len(now):
         return _share_of_many(last, lesions, spacing, dilate_mm)
-    parts = [(len(each.place.flat), _share(each.place, last, spacing, dilate_mm)) for each in lesions]
+    parts = [(len(each.place.flat), share_within(each.place, last, spacing, dilate_mm)) for each in lesions]
     return sum(n * share for n, share in parts) / sum(n for n, _ in parts)
 
 
-def _outside(a: _Place, others: list[_Place], spacing, grow_mm) -> np.ndarray:
-    """Voxels of a place that lie outside others, grown."""
-    return a.flat[~_near(a, others, spacing, grow_mm)]
-
-
-def _share(a: _Place, b: _Place, spacing, grow_mm) -> float:
-    """Fraction of a place that lies within another one, grown."""
-    return _covered(a, [b], spacing, grow_mm)
-
-
-def _share_of_many(a: _Place, lesions: list[_Lesion], spacing, grow_mm) -> float:
-    return _covered(a, [each.place for each in lesions], spacing, grow_mm)
-
-
-def _covered(a: _Place, others: list[_Place], spacing, grow_mm) -> float:
-    return float(_near(a, others, spacing, grow_mm).mean())
-
-
-def _near(a: _Place, others: list[_Place], spacing, grow_mm) -> np.ndarray:
-    """Whether each voxel of a place lies within others, grown; in the order of its flat numbers."""
-    margin = np.ceil(grow_mm / spacing).astype(int) + 1
-    low, high = a.low - margin, a.high + margin
-    window = np.zeros(high - low, bool)
-    for b in others:
-        start, stop = np.maximum(low, b.low), np.minimum(high, b.high)
-        if (start < stop).all():
-            window[tuple(map(slice, start - low, stop - low))] |= b.mask[tuple(map(slice, start - b.low, stop - b.low))]
-    if not window.any():
-        return np.zeros(len(a.flat), bool)
-    near = ndimage.distance_transform_edt(~window, sampling=spacing) <= grow_mm + TOLERANCE
-    return near[tuple(map(slice, margin, margin + a.mask.shape))][a.mask]
-
-
-def _keep_one_voxel(out, number, centre, spacing, count) -> None:
-    """Give a lesion the free voxel nearest to a point; one of a larger lesion where none is free around."""
-    top = np.array(out.shape) - 1
-    at = np.clip(centre, 0, top)
-    low, high = np.maximum(np.rint(at).astype(int) - 3, 0), np.minimum(np.rint(at).astype(int) + 4, top + 1)
-    around = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), axis=-1).reshape(-1, 3)
-    distance = np.round(np.linalg.norm((around - at) * spacing, axis=1), 6)
-    for voxel in around[np.argsort(distance, kind="stable")]:
-        owner = out[tuple(voxel)]
-        if owner == 0 or count[owner] > 1:
-            count[owner] -= 1
-            count[number] += 1
-            out[tuple(voxel)] = number
-            return
+def _share_of_many(a: Place, lesions: list[_Lesion], spacing, grow_mm) -> float:
+    return covered_share(a, [each.place for each in lesions], spacing, grow_mm)
 
 
 def _sum_pieces(pieces: pd.DataFrame) -> dict:
@@ -1328,7 +816,7 @@ def _sum_pieces(pieces: pd.DataFrame) -> dict:
     row = {name: pieces[name].sum(skipna=False) for name in _SUMMED} | {name: largest[name] for name in _OF_LARGEST}
     row |= {name: float((pieces[name] * weights).sum()) for name in ("cx_mm", "cy_mm", "cz_mm")}
     lasting = pieces.loc[~pieces["below_birth"].astype(bool), "ld_mm"]
-    flags = [flag for flags in pieces["flags"] for flag in _text(flags).split(";") if flag]
+    flags = [flag for flags in pieces["flags"] for flag in as_text(flags).split(";") if flag]
     enhancing = bool(pieces["enhancing"].astype(bool).any())
     return row | {
         **join_evidence(pieces, pieces["n_voxels"]),
@@ -1341,19 +829,3 @@ def _sum_pieces(pieces: pd.DataFrame) -> dict:
         "ld_fragments_mm": (lasting.sum() if len(lasting) else largest["ld_mm"]) if len(pieces) > 1 else np.nan,
         "flags": ";".join(f for f in dict.fromkeys(flags) if f != "nonenhancing_remnant" or not enhancing) or None,
     }
-
-
-def _labels(fragments) -> list[int]:
-    return [int(label) for label in _text(fragments).split(";") if label]
-
-
-def _text(value) -> str:
-    return "" if value is None or value is pd.NA or value != value else str(value)
-
-
-def _name(index: int) -> str:
-    return f"L{index:03d}"
-
-
-def _plain(value):
-    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,214 @@
+"""Lesions that have become one: found by where they were, cut there, or one for good."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from mettrail.images import Grid, Image
+from mettrail.tracking.chords import TOLERANCE
+from mettrail.tracking.places import Place, common_voxels, edge_distance_mm, share_within, voxels_outside
+from mettrail.tracking.registry import decode_mask, fragment_labels
+
+# Two lesions that touch are thinner where they meet than this fraction of the thinner one.
+NECK = 0.9
+
+
+def find_shared(
+    instances: Image,
+    matches: pd.DataFrame,
+    registry: dict,
+    *,
+    birth_mm3: float,
+    dilate_mm: float,
+    frac: float,
+    miss_max_sessions: int,
+) -> tuple[dict[int, list[int]], set[int]]:
+    """Find lesions that lie where more than one track was: those tracks have become one, or parts of them have.
+
+    A track that is not here as a lesion of its own has a claim on a lesion that takes `frac` of its last mask. If the
+    lesion takes less, as that track shrank, the claim is uncertain: it holds only if the lesion has a neck there.
+
+    Parameters
+    ----------
+    instances : Image
+        Lesions on the patient's reference grid.
+    matches : DataFrame
+        From `match_lesions`, of this visit.
+    registry : dict
+        Of the visit before.
+    birth_mm3 : float
+        What a track that is here as a lesion of its own lacks of its last mask counts from this size on.
+    dilate_mm, frac, miss_max_sessions
+        As for `match_lesions`.
+
+    Returns
+    -------
+    claims : dict of int to list of int
+        Label of the lesion: numbers of the tracks, its own first.
+    uncertain : set of int
+        Tracks whose claim is uncertain.
+    """
+    spacing, shape = np.array(instances.spacing_mm), instances.data.shape
+    flat = np.flatnonzero(instances.data)
+    labels = np.asarray(instances.data).ravel()[flat]
+    places = {int(label): Place.of(flat[labels == label], shape) for label in np.unique(labels)}
+    here = {int(row["index"]): fragment_labels(row["fragments"]) for row in matches.to_dict("records")}
+    owner = {label: index for index, of in here.items() for label in of}
+    claims: dict[int, list[int]] = {}
+    uncertain = set()
+    for track in registry["tracks"]:
+        index, own = track["index"], here.get(track["index"], [])
+        if track.get("absorbed_by") is not None or (not own and track["sessions_missed"] > miss_max_sessions):
+            continue
+        rest = decode_mask(track["mask"])
+        if own:
+            rest = voxels_outside(Place.of(rest, shape), [places[label] for label in own], spacing, dilate_mm)
+            if len(rest) * instances.voxel_volume_mm3 < birth_mm3 - TOLERANCE:
+                continue
+        rest = Place.of(rest, shape)
+        others = {label: place for label, place in places.items() if owner.get(label, index) != index}
+        shares = {label: share_within(rest, place, spacing, dilate_mm) for label, place in others.items()}
+        label = max(shares, key=shares.get, default=None)
+        if label is not None and shares[label] < frac - TOLERANCE:
+            common = {label: common_voxels(rest, place) for label, place in others.items()}
+            label = max(common, key=common.get)
+            if own or common[label] * instances.voxel_volume_mm3 < birth_mm3 - TOLERANCE:
+                continue
+            uncertain.add(index)
+        if label is not None:
+            claims.setdefault(label, [owner[label]]).append(index)
+    return claims, uncertain
+
+
+def cut_shared(
+    instances: Image,
+    claims: Mapping[int, list[int]],
+    registry: dict,
+    *,
+    uncertain: Collection[int] = (),
+    crack_mm: float,
+    world: np.ndarray,
+    birth_mm3: float,
+    birth_vox: int,
+) -> tuple[np.ndarray, set[int], dict[int, int]]:
+    """Cut lesions in which several tracks have become one, each where it was last (``merge_policy: watershed``).
+
+    The fused lesion is flooded along its distance from the edge, from the last masks of all tracks that are in it. A
+    track of which nothing is left in it, or whose part would be too small for a lesion, gets none: it has merged. Where
+    no more than a crack was between two tracks, and the lesion has no neck there now, noise had cut one lesion: the
+    track of the smaller is absorbed for good. What was cut at the visit before stays two.
+
+    Parameters
+    ----------
+    instances : Image
+        On the scan's own grid.
+    claims, uncertain
+        From `find_shared`.
+    registry : dict
+        Of the visit before.
+    crack_mm : float
+        Up to this far apart, edge to edge, two tracks may have been one lesion.
+    world : (4, 4) float
+        Points of the reference space to points of the scan, RAS mm.
+    birth_mm3, birth_vox : float, int
+        A part is at least so large.
+
+    Returns
+    -------
+    instances : (X, Y, Z) int32
+        Every part a lesion of its own; match it again.
+    cut : set of int
+        Labels of the parts.
+    absorbed : dict of int to int
+        Numbers of tracks that are one with another from now on, and of that other.
+    """
+    own = Grid(tuple(registry["reference"]["shape"]), np.array(registry["reference"]["affine"]))
+    to_reference = np.linalg.inv(own.affine) @ np.linalg.inv(world) @ instances.affine
+    last = {t["index"]: decode_mask(t["mask"]) for t in registry["tracks"]}
+    parted = {t["index"] for t in registry["tracks"] if t.get("cut")}
+    spacing = np.linalg.norm(own.affine[:3, :3], axis=0)
+
+    def may_be_one(a, b):
+        if {a, b} <= parted:
+            return False
+        return edge_distance_mm(*(Place.of(last[track], own.shape) for track in (a, b)), spacing, crack_mm) <= crack_mm
+
+    least = max(birth_mm3 / instances.voxel_volume_mm3, birth_vox) - TOLERANCE
+    data, cut, absorbed = instances.data.astype(np.int32), set(), {}
+    for label, tracks in sorted(claims.items()):
+        mask = data == label
+        voxels = np.argwhere(mask)
+        there = np.floor(voxels @ to_reference[:3, :3].T + to_reference[:3, 3] + 0.5 + TOLERANCE).astype(int)
+        inside = ((there >= 0) & (there < own.shape)).all(1)
+        flat = np.full(len(voxels), -1)
+        flat[inside] = np.ravel_multi_index(tuple(there[inside].T), own.shape)
+        box = tuple(slice(low, high + 1) for low, high in zip(voxels.min(0), voxels.max(0)))
+        depth = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=instances.spacing_mm)[1:-1, 1:-1, 1:-1]
+        tracks = [track for track in tracks if track in last]
+        while True:
+            seeds = np.zeros(depth.shape, np.int32)
+            for number, track in enumerate(tracks, start=1):
+                seeds[tuple((voxels - voxels.min(0))[np.isin(flat, last[track])].T)] = number
+            parts = watershed(-depth, seeds, mask=mask[box])
+            count = np.bincount(parts[mask[box]], minlength=len(tracks) + 1)[1:]
+            if len(tracks) < 2:
+                break
+            if count.min() < least:
+                del tracks[count.argmin()]
+                continue
+            one = next(
+                (
+                    pair
+                    for pair in pairs_without_neck(parts, depth, [len(last[track]) for track in tracks])
+                    if not {tracks[i] for i in pair}.isdisjoint(uncertain) or may_be_one(*(tracks[i] for i in pair))
+                ),
+                None,
+            )
+            if one is None:
+                break
+            doubtful = [position for position in one if tracks[position] in uncertain]
+            if not doubtful:
+                absorbed[tracks[one[0]]] = tracks[one[1]]
+            del tracks[(doubtful or one)[0]]
+        if len(tracks) < 2:
+            continue
+        top = int(data.max())
+        data[box] = np.where(parts > 0, top + parts, data[box])
+        cut |= set(range(top + 1, top + 1 + len(tracks)))
+    return data, cut, absorbed
+
+
+def pairs_without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Find the parts of a lesion that have no neck between them: where they meet, it is as thick as the thinner part.
+
+    Lesions that touch have a neck between them. A lesion that noise had cut, and that is whole again, has none.
+
+    Parameters
+    ----------
+    parts : (X, Y, Z) int
+        1 to n, 0 outside.
+    depth : (X, Y, Z) float
+        Distance from the edge of all parts together.
+    sizes : sequence of float
+        Of the n parts: by these they are put in order.
+
+    Returns
+    -------
+    list of (int, int)
+        Positions in `sizes`, the smaller first; pairs of small parts first.
+    """
+    peak = ndimage.maximum(depth, parts, np.arange(1, len(sizes) + 1))
+    one = set()
+    for axis in range(3):
+        low, high = (np.delete(parts, at, axis) for at in (-1, 0))
+        thick = np.minimum(*(np.delete(depth, at, axis) for at in (-1, 0)))
+        meet = (low != high) & (low > 0) & (high > 0)
+        for a, b, here in zip(low[meet] - 1, high[meet] - 1, thick[meet]):
+            if here >= NECK * min(peak[a], peak[b]) - TOLERANCE:
+                one.add(tuple(sorted((int(a), int(b)), key=lambda i: (sizes[i], -i))))
+    return sorted(one, key=lambda pair: [(sizes[i], -i) for i in pair])

@@ -1,0 +1,86 @@
+"""Where lesions lie on the reference grid, and what they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from mettrail.tracking.chords import TOLERANCE, edge_points
+
+
+@dataclass(frozen=True)
+class Place:
+    """Voxels on the reference grid: sorted flat numbers, and the box they lie in."""
+
+    flat: np.ndarray
+    low: np.ndarray
+    mask: np.ndarray
+
+    @classmethod
+    def of(cls, flat: np.ndarray, shape: tuple[int, int, int]) -> Place:
+        """Make one of flat voxel numbers."""
+        voxels = np.stack(np.unravel_index(flat, shape), axis=1)
+        low = voxels.min(0)
+        mask = np.zeros(voxels.max(0) - low + 1, bool)
+        mask[tuple((voxels - low).T)] = True
+        return cls(flat, low, mask)
+
+    @property
+    def high(self) -> np.ndarray:
+        """Return the corner beyond the box."""
+        return self.low + self.mask.shape
+
+    def centre_mm(self, affine: np.ndarray) -> np.ndarray:
+        """Return the centre of its voxels, mm."""
+        return affine[:3, :3] @ (np.argwhere(self.mask).mean(0) + self.low) + affine[:3, 3]
+
+
+def common_voxels(a: Place, b: Place) -> int:
+    """Voxels two places share."""
+    if (a.low >= b.high).any() or (b.low >= a.high).any():
+        return 0
+    return len(np.intersect1d(a.flat, b.flat, assume_unique=True))
+
+
+def edge_distance_mm(a: Place, b: Place, spacing, limit_mm) -> float:
+    """Distance from edge to edge; infinite where the boxes alone are farther apart than the limit."""
+    apart = np.maximum(np.maximum(a.low - b.high, b.low - a.high), 0) * spacing
+    if np.linalg.norm(apart) > limit_mm + TOLERANCE:
+        return np.inf
+    if common_voxels(a, b):
+        return 0.0
+    first, second = ((edge_points(each.mask) + each.low) * spacing for each in (a, b))
+    return float(cKDTree(first).query(second)[0].min())
+
+
+def voxels_outside(a: Place, others: list[Place], spacing, grow_mm) -> np.ndarray:
+    """Voxels of a place that lie outside others, grown."""
+    return a.flat[~lies_near(a, others, spacing, grow_mm)]
+
+
+def share_within(a: Place, b: Place, spacing, grow_mm) -> float:
+    """Fraction of a place that lies within another one, grown."""
+    return covered_share(a, [b], spacing, grow_mm)
+
+
+def covered_share(a: Place, others: list[Place], spacing, grow_mm) -> float:
+    """Return the fraction of a place that lies within others, grown."""
+    return float(lies_near(a, others, spacing, grow_mm).mean())
+
+
+def lies_near(a: Place, others: list[Place], spacing, grow_mm) -> np.ndarray:
+    """Whether each voxel of a place lies within others, grown; in the order of its flat numbers."""
+    margin = np.ceil(grow_mm / spacing).astype(int) + 1
+    low, high = a.low - margin, a.high + margin
+    window = np.zeros(high - low, bool)
+    for b in others:
+        start, stop = np.maximum(low, b.low), np.minimum(high, b.high)
+        if (start < stop).all():
+            window[tuple(map(slice, start - low, stop - low))] |= b.mask[tuple(map(slice, start - b.low, stop - b.low))]
+    if not window.any():
+        return np.zeros(len(a.flat), bool)
+    near = ndimage.distance_transform_edt(~window, sampling=spacing) <= grow_mm + TOLERANCE
+    return near[tuple(map(slice, margin, margin + a.mask.shape))][a.mask]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import mettrail
 import yaml
 from mettrail import cohort, jobs, results, sidecars, tables
-from mettrail.report import figures, pages
+from mettrail.report import charts, pages
 from mettrail.response import outcomes
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ with jobs.job(snakemake, failable=INPUTS, passes_on=False) as output:
         version=mettrail.__version__,
         config_hash=snakemake.params.config_hash,
     )
-    figures.draw_cohort(
+    charts.draw_cohort(
         patients,
         sessions,
         output.figure,
@@ -41,7 +41,7 @@ with jobs.job(snakemake, failable=INPUTS, passes_on=False) as output:
         pd_fraction=settings["rano"]["pd"],
     )
     curve = outcomes.incidence(treated, patients)
-    figures.draw_incidence(curve, output.incidence)
+    charts.draw_incidence(curve, output.incidence)
     problems = cohort.list_problems(snakemake.params.sessions) + jobs.read_failures(snakemake.params.out)
     problems += cohort.list_not_used(snakemake.params.not_used)
     problems += cohort.read_problems(jobs.complete(snakemake.input.problems))

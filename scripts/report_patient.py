@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import mettrail
 from mettrail import cohort, jobs, tables
-from mettrail.report import figures, pages
+from mettrail.report import charts, pages
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -17,7 +17,7 @@ with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations"
     patient = tables.read_table(snakemake.input.patient, "patients")
     treatments = tables.read_tsv(snakemake.input.treatments)
     treated = tables.read_table(snakemake.input.treated_lesions, "treated_lesions")
-    figures.draw_trajectories(
+    charts.draw_trajectories(
         lesions,
         sessions,
         treatments,

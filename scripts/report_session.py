@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mettrail import images, jobs, tables
-from mettrail.report import figures
+from mettrail.report import scans
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -12,8 +12,8 @@ with jobs.job(snakemake, skippable=("moved",), failable=("earlier",)) as output:
     moved = jobs.given(snakemake.input.get("moved"))
     title = "sub-{sub} ses-{ses}".format(**snakemake.wildcards)
     head, mask = images.read_image(snakemake.input.image), images.read_mask(snakemake.input.mask)
-    figures.draw_brain_mask(head, mask, output.brain, title=title)
-    figures.draw_session(
+    scans.draw_brain_mask(head, mask, output.brain, title=title)
+    scans.draw_session(
         images.read_image(snakemake.input.raw),
         images.read_labels(snakemake.input.lesions),
         images.read_labels(snakemake.input.tissue, images.TISSUE_LABELS),
@@ -24,7 +24,7 @@ with jobs.job(snakemake, skippable=("moved",), failable=("earlier",)) as output:
         earlier_rows=tables.read_tsvs(jobs.complete(snakemake.input.get("earlier", []))),
         title=title,
     )
-    figures.draw_registration(
+    scans.draw_registration(
         images.read_image(snakemake.input.preproc),
         images.read_image(moved) if moved else None,
         output.registration,

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from mettrail.errors import GridMismatchError
 from mettrail.images import EDEMA, NECROSIS, Image
-from mettrail.report import figures
+from mettrail.report import charts, figures, scans
+from mettrail.tracking.lesions import ENDPOINTS
 from scipy import ndimage
 from skimage import color
 from test_rano import assess
@@ -159,7 +160,7 @@ def draw_session(path, reference, lesions, brain=None, *, rows, tissue=None, ear
     """Draw a session; without tissue the lesions enhance as a whole."""
     tissue = tissue or lesions.like((lesions.data > 0).astype(np.uint8))
     second = path.with_name("more.png")
-    figures.draw_session(
+    scans.draw_session(
         reference, lesions, tissue, brain, path, second, lesion_rows=rows, earlier_rows=earlier, title="t", **more
     )
     return path, second
@@ -187,12 +188,12 @@ def test_the_slice_of_the_longest_diameter_is_drawn_and_points_lie_where_their_v
     # In PIR the slices are not the last axis of the file.
     for stored in STORED:
         reference, lesions, _ = head_with_left_landmark(stored)
-        view = figures._View.of(reference)
+        view = scans._View.of(reference)
         k_axis = view.order[2]
         where = np.argwhere(lesions.data)
         index = int(where[:, k_axis].min())
         row = lesion_table().iloc[[0]].assign(ld_slice=index)
-        assert figures._slice_of(row.iloc[0], view.turn(lesions.data) > 0, view) == view.axial(index)
+        assert scans._slice_of(row.iloc[0], view.turn(lesions.data) > 0, view) == view.axial(index)
         inside = np.moveaxis(view.turn(lesions.data), 2, 0)[view.axial(index)]
         assert inside.any()
         # A point of the world lies where its voxel is drawn.
@@ -204,9 +205,9 @@ def test_the_slice_of_the_longest_diameter_is_drawn_and_points_lie_where_their_v
 
 def test_a_slice_the_table_names_wrongly_gives_way_to_one_with_the_lesion():
     reference, lesions, _ = head_with_left_landmark("RAS")
-    view = figures._View.of(reference)
+    view = scans._View.of(reference)
     row = lesion_table().iloc[[0]].assign(ld_slice=0).iloc[0]
-    assert view.turn(lesions.data)[:, :, figures._slice_of(row, lesions.data > 0, view)].any()
+    assert view.turn(lesions.data)[:, :, scans._slice_of(row, lesions.data > 0, view)].any()
 
 
 def test_a_session_without_lesions_still_has_a_picture(tmp_path):
@@ -233,7 +234,7 @@ def test_new_grown_and_flagged_lesions_come_first_and_none_is_left_out(tmp_path,
     rows[11]["flags"] = "thick_slice"
     earlier = pd.DataFrame([{"track_id": "L013", "ld_mm": size, "status": "present"} for size in (8.0, 5.0, 5.5)])
     drawn = {}
-    sheet = figures._draw_sheet
+    sheet = scans._draw_sheet
     monkeypatch.setattr(
         figures, "_draw_sheet", lambda s, n, path, **k: (drawn.update({path.stem: n}), sheet(s, n, path, **k))
     )
@@ -251,7 +252,7 @@ def test_new_grown_and_flagged_lesions_come_first_and_none_is_left_out(tmp_path,
 def test_the_longest_diameter_is_seen_on_dark_and_on_bright_tissue(brightness, tmp_path):
     reference, lesions, brain = head_with_left_landmark("RAS")
     scan = reference.like(np.where(lesions.data > 0, brightness, reference.data).astype(np.float32))
-    ends = dict(zip(figures.ENDPOINTS, (-23, 12, 6, -13, 12, 6), strict=True))
+    ends = dict(zip(ENDPOINTS, (-23, 12, 6, -13, 12, 6), strict=True))
     pictures = []
     for row in (lesion_table().iloc[[0]], lesion_table().iloc[[0]].assign(**ends)):
         path, _ = draw_session(tmp_path / f"{len(pictures)}.png", scan, lesions, brain, rows=row)
@@ -282,33 +283,33 @@ def test_a_brain_mask_on_another_grid_frames_the_lesions(tmp_path):
     _, _, brain = head_with_left_landmark("PIR")
     rows = lesion_table().iloc[:1]
     draw_session(tmp_path / "s.png", reference, lesions, brain, rows=rows)
-    assert (figures._mask_on(brain, reference) > 0).mean() == pytest.approx((reference.data > 0).mean(), rel=0.05)
+    assert (scans._mask_on(brain, reference) > 0).mean() == pytest.approx((reference.data > 0).mean(), rel=0.05)
 
 
 def test_pictures_of_two_scans_want_one_grid(tmp_path):
     one, _, _ = head_with_left_landmark("RAS")
     other, labels, _ = head_with_left_landmark("LPS")
     with pytest.raises(GridMismatchError):
-        figures.draw_registration(one, other, tmp_path / "r.png", title="t")
+        scans.draw_registration(one, other, tmp_path / "r.png", title="t")
     with pytest.raises(GridMismatchError):
         draw_session(tmp_path / "s.png", one, labels, rows=lesion_table())
     with pytest.raises(GridMismatchError):
         draw_session(tmp_path / "s.png", other, labels, rows=lesion_table(), tissue=one)
     with pytest.raises(GridMismatchError):
-        figures.draw_brain_mask(one, labels, tmp_path / "b.png", title="t")
+        scans.draw_brain_mask(one, labels, tmp_path / "b.png", title="t")
 
 
 def test_masks_and_registrations_are_drawn_also_when_empty_or_first(tmp_path):
     scan, _, brain = head_with_left_landmark("PIR")
     empty = brain.like(np.zeros(brain.data.shape, bool))
     for name, mask in (("full", brain), ("empty", empty)):
-        figures.draw_brain_mask(scan, mask, tmp_path / f"{name}.png", title="t")
+        scans.draw_brain_mask(scan, mask, tmp_path / f"{name}.png", title="t")
     yellow = [_share_of(tmp_path / f"{n}.png", "#ffd447") for n in ("full", "empty")]
     assert yellow[0] > 0.001 and yellow[1] == 0
-    figures.draw_registration(scan, scan, tmp_path / "r.png", title="t")
-    figures.draw_registration(scan, None, tmp_path / "first.png", title="t")
+    scans.draw_registration(scan, scan, tmp_path / "r.png", title="t")
+    scans.draw_registration(scan, None, tmp_path / "first.png", title="t")
     flat = scan.like(np.zeros_like(scan.data))
-    figures.draw_registration(scan, flat, tmp_path / "flat.png", title="t")
+    scans.draw_registration(scan, flat, tmp_path / "flat.png", title="t")
 
 
 def _share_of(path, colour, within=0.12):
@@ -345,7 +346,7 @@ def test_colours_of_lesions_differ_for_the_colour_blind_too(eyes):
 
 def draw(tmp_path, lesions, sessions, name="t.svg", treatments=NONE, rano=RANO):
     path = tmp_path / name
-    figures.draw_trajectories(lesions, sessions, treatments, path, rano=rano)
+    charts.draw_trajectories(lesions, sessions, treatments, path, rano=rano)
     return path
 
 
@@ -407,9 +408,9 @@ def test_the_cohort_is_drawn_with_no_one_and_with_someone_without_sessions(tmp_p
         }
     )
     path = tmp_path / "c.svg"
-    figures.draw_cohort(patients, session_table(), path, **COHORT)
+    charts.draw_cohort(patients, session_table(), path, **COHORT)
     assert all(name in path.read_text() for name in ("sub-A", "sub-B", "sub-C"))
-    figures.draw_cohort(patients.iloc[:0], session_table().iloc[:0], path, **COHORT)
+    charts.draw_cohort(patients.iloc[:0], session_table().iloc[:0], path, **COHORT)
     assert "no patient" in path.read_text()
 
 
@@ -423,7 +424,7 @@ def require_true_lines(sessions, **settings):
         if sessions["sum_ld_final_mm"].isna().all()
         else sessions
     )
-    lines = figures.response_lines(sessions, rano=RANO | settings).set_index("session_id")
+    lines = charts.response_lines(sessions, rano=RANO | settings).set_index("session_id")
     target = sessions.set_index("session_id")["target_response"]
     for name, line in lines.iterrows():
         if target[name] == "PD":
@@ -472,7 +473,7 @@ def test_the_line_of_pd_lies_where_the_rule_says(tracks, settings, line):
     sessions = assess(tracks, **settings)[1]
     require_true_lines(sessions, **settings)
     sessions = sessions.assign(sum_ld_final_mm=sessions["sum_ld_mm"])
-    assert figures.response_lines(sessions, rano=RANO | settings)["pd_mm"].iloc[-1] == pytest.approx(line)
+    assert charts.response_lines(sessions, rano=RANO | settings)["pd_mm"].iloc[-1] == pytest.approx(line)
 
 
 def test_a_sum_compared_like_with_like_stands_on_its_side_of_the_lines():
@@ -480,12 +481,12 @@ def test_a_sum_compared_like_with_like_stands_on_its_side_of_the_lines():
     row = {"session_id": "ses-02", "session_role": "followup", "sum_ld_final_mm": 30, "nadir_sum_ld_mm": 40}
     row |= {"sum_ld_change_nadir_pct": 10, "max_lesion_increase_mm": 2}
     row |= {"ref_sum_ld_mm": 40, "sum_ld_change_baseline_pct": 10}
-    line = figures.response_lines(pd.DataFrame([row]), rano=RANO).iloc[0]
+    line = charts.response_lines(pd.DataFrame([row]), rano=RANO).iloc[0]
     assert line["nadir_mm"] == pytest.approx(40 * 30 / 44)
     assert line["pd_mm"] == pytest.approx(48 * 30 / 44)
     assert line["pr_mm"] == pytest.approx(28 * 30 / 44) and line["pr_mm"] < 30 < line["pd_mm"]
     row |= {"sum_ld_change_nadir_pct": 25, "max_lesion_increase_mm": 6}
-    line = figures.response_lines(pd.DataFrame([row]), rano=RANO).iloc[0]
+    line = charts.response_lines(pd.DataFrame([row]), rano=RANO).iloc[0]
     assert line["pd_mm"] < 30, "50 from 40 mm is PD, whatever the fused lesion measures"
 
 
@@ -519,7 +520,7 @@ def test_treatments_are_drawn_with_type_dose_and_lesions(tmp_path):
 
 def test_words_of_treatments_lie_on_lines_of_their_own():
     marks = [(0, "SRS 20 Gy/1: L001"), (5, "systemic"), (300, "WBRT 30 Gy/10")]
-    assert figures._lanes(marks, (0, 365)) == [0, 1, 0]
+    assert charts._lanes(marks, (0, 365)) == [0, 1, 0]
 
 
 def test_a_response_that_is_not_confirmed_or_continues_says_so(tmp_path):
@@ -553,7 +554,7 @@ def test_death_and_last_contact_are_on_the_swimmer(tmp_path):
         ({"last_contact_day": 420}, "last contact", "death"),
         ({}, None, "death"),
     ):
-        figures.draw_cohort(patients.assign(**given), session_table(), path, **COHORT)
+        charts.draw_cohort(patients.assign(**given), session_table(), path, **COHORT)
         svg = path.read_text()
         assert seen is None or f">{seen}<" in svg
         assert unseen is None or f">{unseen}<" not in svg
@@ -577,5 +578,5 @@ def test_incidence_shows_how_many_lesions_are_at_risk(tmp_path):
 
 
 def _incidence(curve, tmp_path):
-    figures.draw_incidence(curve, tmp_path / "i.svg")
+    charts.draw_incidence(curve, tmp_path / "i.svg")
     return (tmp_path / "i.svg").read_text()

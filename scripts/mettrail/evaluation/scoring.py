@@ -22,7 +22,7 @@ from mettrail.errors import InputError
 from mettrail.evaluation import metrics, page
 from mettrail.evaluation.metrics import Rules
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
-from mettrail.report import figures
+from mettrail.report import charts
 from mettrail.tracking.lesions import equivalent_diameter_mm
 
 # What is scored, and the labels it is made of.
@@ -777,7 +777,7 @@ def evaluate(methods: Mapping[str, Path], labels: Path, out: Path, *, reference:
     out = Path(out)
     for name, table in written.items():
         tables.write_csv_mirror(table, out / f"{name}.csv", f"evaluation_{name}")
-    figures.draw_froc(froc[(froc["subset"] == "all") & ~froc["merging"]], out / "froc.svg")
+    charts.draw_froc(froc[(froc["subset"] == "all") & ~froc["merging"]], out / "froc.svg")
     text = page.make_page(written, methods, labels, reference=reference, settings=settings)
     (out / "evaluation.md").write_text(text, encoding="utf-8")
 

@@ -121,6 +121,7 @@ def cell_number(value) -> float:
 
 
 def cell_text(value) -> str:
+    """Read a cell as text; n/a, empty and missing are empty."""
     if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA:
         return ""
     text = str(value)
@@ -128,12 +129,14 @@ def cell_text(value) -> str:
 
 
 def cell_truth(value) -> bool | None:
+    """Read a cell as true or false; None where it is neither."""
     return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(
         cell_text(value).lower()
     )
 
 
 def label_number(track_id) -> int:
+    """Return the number in the ID of a track, -1 without one."""
     number = re.search(r"\d+", str(track_id))
     return int(number.group()) if number else -1
 
@@ -144,6 +147,7 @@ def row_label(row) -> str:
 
 
 def track_label(row, number: int) -> str:
+    """Name the track of a row, or of a label without one."""
     return row_label(row) if row is not None else f"L{number:03d}"
 
 
@@ -159,10 +163,12 @@ def find_smallest_before(earlier_rows: pd.DataFrame) -> dict[str, float]:
 
 
 def growth_since_smallest_mm(row, smallest: dict[str, float]) -> float:
+    """Return by how much a lesion has grown from its smallest before, mm."""
     return cell_number(row.get("ld_mm")) - smallest.get(row_label(row), np.nan)
 
 
 def review_flags_of(row) -> list[str]:
+    """Return the remarks on a lesion that require review."""
     given = cell_text(row.get("flags")).split(";")
     return [flag for flag in REVIEW_FLAGS if flag in given]
 
@@ -184,4 +190,5 @@ def prominence_of(row, count: int, number: int, smallest: dict[str, float]):
 
 
 def plural_of(number: int, word: str) -> str:
+    """Write a number and its noun."""
     return f"{number} {word}{'' if number == 1 else 's'}"

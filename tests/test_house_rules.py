@@ -16,6 +16,19 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 RULE_FILES = sorted((ROOT / "workflow").glob("*.smk"))
 STAGES = ["debias", "strip", "align", "register", "propagate", "segment", "measure", "match", "assess", "report"]
 
+# From the ground up: a room imports from rooms below it, never from its own floor or above.
+FLOORS = (
+    ("errors", "files", "provenance", "sidecars"),
+    ("devices", "images", "jobs", "results", "tables", "tsv", "weights"),
+    ("bias", "cells", "drawn", "transforms", "vocabulary"),
+    ("points", "registration", "settings"),
+    ("brain", "cohort", "tracking"),
+    ("phantom", "response", "segmentation"),
+    ("report",),
+    ("evaluation",),
+    ("training",),
+)
+
 
 def imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
@@ -44,6 +57,29 @@ def test_only_one_module_opens_nifti(path):
         assert not re.search(
             r"\bnib\.(load|save)\(|sitk\.(ReadImage|WriteImage)\(|ants\.image_(read|write)\(", path.read_text()
         )
+
+
+def rooms_imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mettrail":
+            yield from (f"{node.module}.{alias.name}".split(".")[1] for alias in node.names)
+
+
+def room_of(path):
+    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_a_room_imports_only_from_rooms_below_it(path):
+    floor = {name: n for n, names in enumerate(FLOORS) for name in names}
+    own = room_of(path)
+    if own != "__init__":
+        others = {name for name in rooms_imported(path) if name not in (own, "__version__")}
+        assert not [name for name in others if floor[name] >= floor[own]]
+
+
+def test_every_room_has_a_floor():
+    assert {room_of(path) for path in MODULES} - {"__init__"} == {name for names in FLOORS for name in names}
 
 
 def test_there_is_no_utils_and_no_helpers():

@@ -8,12 +8,12 @@ import pytest
 from conftest import write_bids
 from mettrail import cohort, points, tables, tsv
 from mettrail.cohort.order import Axis
+from mettrail.cohort.overrides import read_overrides
 from mettrail.cohort.treatments import read_treatments
 from mettrail.errors import InputError
 from mettrail.images import Image, write_labels
 from mettrail.points import Finder, Place, nearest_lesion, read_point
 from mettrail.response import assessment, treatments
-from mettrail.response.overrides import read_overrides
 from test_cohort import CE, dated, load
 from test_rano import RANO, VOLUME, cell
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from mettrail import points, vocabulary
+from mettrail.cohort import overrides
 from mettrail.errors import InputError
-from mettrail.response import overrides
 from mettrail.tables import MISSING
 from mettrail.tsv import bad_table, is_given, read_frame, read_table
 

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from mettrail import tables
+from mettrail.cells import number_of, value_of
+from mettrail.cohort.overrides import Overrides
 from mettrail.errors import InputError
-from mettrail.response.cells import number_of, value_of
 from mettrail.response.criteria import TOO_SMALL_MM, diameter_in_sum, is_definite, join_groups
-from mettrail.response.overrides import Overrides
 
 # Columns the matching must give; without one of them the response would be wrong, not just incomplete.
 NEEDED = (

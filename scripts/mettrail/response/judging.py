@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from mettrail.cells import flags_of, number_of, value_of
 from mettrail.response import criteria
-from mettrail.response.cells import flags_of, number_of, value_of
 from mettrail.response.criteria import NA, at_least
 
 

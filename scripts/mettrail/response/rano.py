@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from mettrail import tables
+from mettrail.cells import number_of, value_of
+from mettrail.cohort.overrides import read_overrides, require_at_baseline, require_known
 from mettrail.response import criteria
-from mettrail.response.cells import number_of, value_of
 from mettrail.response.course import carry_by_targets, make_course
 from mettrail.response.judging import continue_responses, read_clinic, respond
-from mettrail.response.overrides import read_overrides, require_at_baseline, require_known
 from mettrail.response.rows import Story, make_lesion_rows, make_patient_row, make_session_rows
 from mettrail.response.targets import find_measurable, find_targets, keep_targets, parts_of_targets, seen_at
 

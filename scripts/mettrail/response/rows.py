@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mettrail import tables
+from mettrail.cells import flags_of, join_words, number_of, value_of
+from mettrail.cohort.overrides import Overrides
 from mettrail.response import criteria
-from mettrail.response.cells import flags_of, join_words, number_of, value_of
 from mettrail.response.course import Course
 from mettrail.response.criteria import NA, at_least
 from mettrail.response.judging import (
@@ -21,7 +22,6 @@ from mettrail.response.judging import (
     follow_new_lesions,
     may_be_effect,
 )
-from mettrail.response.overrides import Overrides
 from mettrail.tracking.lesions import ENDPOINTS
 
 RESIDUAL_SHIFT_MM = 2.0  # from here on it is pointed out (ours)

@@ -22,7 +22,7 @@ demo-responses: setup
 	@$(BIN)/python scripts/show_tables.py $(RESPONSES)/out
 
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not demo"
+	$(BIN)/python -m pytest -n logical --dist loadfile -m "not demo"
 
 # The demonstration against its truth, with the shipped models and with true masks: a quarter of an hour on two cores.
 test-demo: setup

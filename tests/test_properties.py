@@ -53,7 +53,14 @@ NOT_REVISABLE = {kind: [c.name for c in tables.KINDS[kind] if not c.revisable] f
 OF_BASELINE = {
     *("baseline_flag", "days_from_t0", "is_baseline", "session_role", "role", "n_targets", "n_new", "lesion_response"),
     *("ld_change_baseline_pct", "ld_change_nadir_pct", "vol_change_baseline_pct", "vol_change_nadir_pct"),
-    *("sum_ld_mm", "sum_ld_baseline_mm", "nadir_sum_ld_mm", "sum_ld_change_baseline_pct", "sum_ld_change_nadir_pct"),
+    *(
+        "sum_ld_mm",
+        "ref_sum_ld_mm",
+        "sum_ld_baseline_mm",
+        "nadir_sum_ld_mm",
+        "sum_ld_change_baseline_pct",
+        "sum_ld_change_nadir_pct",
+    ),
     *("max_lesion_increase_mm", "sum_vol_target_ml", "new_lesion", "nt_source", "target_response"),
     *("nontarget_response", "response_volumetric_prospective", "response_imaging_prospective"),
     *("response_overall_prospective", "steroid_status", "clinical_status", "clinical_assumed"),

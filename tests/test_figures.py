@@ -236,7 +236,7 @@ def test_new_grown_and_flagged_lesions_come_first_and_none_is_left_out(tmp_path,
     drawn = {}
     sheet = scans._draw_sheet
     monkeypatch.setattr(
-        figures, "_draw_sheet", lambda s, n, path, **k: (drawn.update({path.stem: n}), sheet(s, n, path, **k))
+        scans, "_draw_sheet", lambda s, n, path, **k: (drawn.update({path.stem: n}), sheet(s, n, path, **k))
     )
     table = pd.DataFrame(rows.values())
     paths = draw_session(tmp_path / "first.png", reference, lesions.like(labels), brain, rows=table, earlier=earlier)

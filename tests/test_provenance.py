@@ -104,7 +104,7 @@ def test_editing_any_file_of_the_library_changes_every_script_that_reaches_it(re
         copy.write_text(text, encoding="utf-8")
         missed = {name for name, files in reached.items() if module in files} - changed
         assert not missed, f"an edit of {module.name} reruns nothing of {missed}"
-        if module.parent.name == "registration":
+        if module.parent.name == "registration" and module.stem != "visits":  # the engines, loaded by name
             assert {"register.py", "register_reference.py", "align_sequence.py", "strip.py"} <= changed
 
 

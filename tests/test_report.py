@@ -10,6 +10,7 @@ import pytest
 from mettrail import tables
 from mettrail.errors import InputError
 from mettrail.report import figures, pages
+from mettrail.report.pages import cohort_page
 from test_figures import DIAMETERS_MM, SESSIONS, lesion_table, session_table
 
 ROOT = Path(__file__).parents[1]
@@ -73,7 +74,7 @@ def patient(lesions=None, sessions=None, row=PATIENT, pictures=None, problems=()
 
 
 def cohort(patients=None, sessions=None, lesions=None, problems=(), pages=None, pictures=None):
-    return pages.cohort_page(
+    return cohort_page(
         pd.DataFrame([PATIENT]) if patients is None else patients,
         session_table() if sessions is None else sessions,
         lesion_table() if lesions is None else lesions,

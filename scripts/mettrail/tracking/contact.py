@@ -136,7 +136,10 @@ def cut_shared(
     def may_be_one(a, b):
         if {a, b} <= parted:
             return False
-        return edge_distance_mm(*(Place.of(last[track], own.shape) for track in (a, b)), spacing, crack_mm) <= crack_mm
+        return (
+            edge_distance_mm(*(Place.of(last[track], own.shape) for track in (a, b)), spacing, crack_mm)
+            <= crack_mm + TOLERANCE
+        )
 
     least = max(birth_mm3 / instances.voxel_volume_mm3, birth_vox) - TOLERANCE
     data, cut, absorbed = instances.data.astype(np.int32), set(), {}

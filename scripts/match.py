@@ -34,7 +34,7 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
         brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
         return tissue, brain, lesions.read_evidence(*(snakemake.input[name] for name in lesions.EVIDENCE))
 
-    tracks, matches, instances, registry = matching.match_visit(
+    tracks, matches, instances, current = matching.match_visit(
         images.read_labels(snakemake.input.labels),
         tables.read_tsv(snakemake.input.table),
         before[-1] if before else None,
@@ -52,9 +52,9 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
     labels = images.Image(matching.relabel_tracks(instances.data, matches), instances.affine)
     images.write_labels(output.labels, labels.data, labels.affine)
     compared = comparison.compare_visits(
-        comparison.Visit.of(tracks, lambda: labels, registry, world),
+        comparison.Visit.of(tracks, lambda: labels, current, world),
         comparison.read_visits(earlier, *files),
         measure=snakemake.params.measure,
     )
     tables.write_tsv(compared, output.comparisons)
-    registry.write_registry(registry, output.registry)
+    registry.write_registry(current, output.registry)

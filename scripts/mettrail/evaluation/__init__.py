@@ -1,1 +1,1 @@
-"""Scores of segmentations against masks drawn by people."""
+"""Scores of segmentations against manual segmentations."""

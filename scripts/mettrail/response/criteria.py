@@ -477,7 +477,7 @@ def imaging_response(
     immunotherapy : bool
         New lesions alone are then no progression yet (RANO-BM; iRECIST, Seymour et al. 2017).
     new_before : bool
-        Whether a real new lesion was there at an earlier session.
+        Whether a new lesion that has not been rejected was there at an earlier session.
     """
     if target == "PD" or nontarget == "PD":
         return "PD"

@@ -140,10 +140,10 @@ def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping) ->
                 continue
             voxels_mm3 = [visit.labels.voxel_volume_mm3 for visit in (now, then)]
             refined = _refine(*parts, keep_mm3=measure["keep_mm3"], voxels_mm3=voxels_mm3)
-            if len(group) == 1 and _fell_apart(*refined, now, then):
-                continue
             alike = sorted(part.track for part in parts[0]) == sorted(part.track for part in parts[1])
             if alike and [len(side) for side in refined] == [len(side) for side in parts]:
+                continue
+            if len(group) == 1 and _fell_apart(*refined, now, then):
                 continue
             measured |= _measure(*refined, now, then, measure["chord_gap_vox"])
         names = {"session_id": now.session_id, "earlier_session_id": then.session_id}
@@ -251,13 +251,13 @@ def _cut(parts: list[_Part], others: list[_Part], keep_vox: float) -> list[_Part
 
 def _fell_apart(now: list[_Part], then: list[_Part], visit_now: Visit, visit_then: Visit) -> bool:
     """Whether the parts of a track are what is left of one lesion, not lesions that touched."""
-    ml = [
+    mm3 = [
         sum(len(part.voxels) for part in side) * visit.labels.voxel_volume_mm3
         for side, visit in ((now, visit_now), (then, visit_then))
     ]
-    if min(ml) >= (1 - CHANGED) * max(ml):
+    if min(mm3) >= (1 - CHANGED) * max(mm3):
         return False
-    whole, visit = (now, visit_now) if ml[0] > ml[1] else (then, visit_then)
+    whole, visit = (now, visit_now) if mm3[0] > mm3[1] else (then, visit_then)
     voxels = np.concatenate([part.voxels for part in whole])
     corner = voxels.min(0) - 1
     labels = np.zeros(np.ptp(voxels, axis=0) + 3, np.int32)

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import cohort, images, jobs, tables, tsv
+from mettrail import cohort, images, jobs, schema
 from mettrail.response import assessment
+from mettrail.schema import tsv
 from mettrail.tracking import regions, registry
 
 if TYPE_CHECKING:
@@ -25,17 +26,17 @@ with jobs.job(snakemake, failable=(*FILES, *PLACE)) as output:
         registry.require_settings(registries, snakemake.params.matching_hash)
         any_done = bool(registries)
         return assessment.assess(
-            tables.read_tsvs(files["tables"]),
+            schema.read_tsvs(files["tables"]),
             cohort.describe_sessions(rows, registries),
             snakemake.params.participant,
             given=snakemake.params.treatments if any_done else [],
             maps=assessment.read_maps(registries, files["labels"], files["names"]),
-            comparisons=tables.read_tsvs(files["comparisons"]),
+            comparisons=schema.read_tsvs(files["comparisons"]),
             region_affine=regions.read_region_affine(*place) if place else None,
             atlas=images.read_labels(snakemake.input.atlas),
             overrides=tsv.read_frame(overrides) if overrides and any_done else None,
             overrides_source=overrides or "",
-            frozen=tables.read_table(frozen, "lesions") if frozen and any_done else None,
+            frozen=schema.read_table(frozen, "lesions") if frozen and any_done else None,
             rano=snakemake.params.rano,
             volume=snakemake.params.volume,
             config_hash=snakemake.params.config_hash,
@@ -47,10 +48,10 @@ with jobs.job(snakemake, failable=(*FILES, *PLACE)) as output:
         # The patient stays in the tables: every session not evaluable, with the reason.
         failure = output.record(err)
         found = _assess(cohort.mark_failed(rows, [failure]), {name: [] for name in FILES})
-    tables.write_table(found.lesions, output.lesions, "lesions")
-    tables.write_table(found.sessions, output.sessions, "sessions")
-    tables.write_table(found.patients, output.patient, "patients")
-    tables.write_table(found.treated, output.treated, "treated_lesions")
-    tables.write_tsv(found.treatments, output.treatments)
-    tables.write_tsv(found.decisions, output.decisions)
+    schema.write_table(found.lesions, output.lesions, "lesions")
+    schema.write_table(found.sessions, output.sessions, "sessions")
+    schema.write_table(found.patients, output.patient, "patients")
+    schema.write_table(found.treated, output.treated, "treated_lesions")
+    schema.write_tsv(found.treatments, output.treatments)
+    schema.write_tsv(found.decisions, output.decisions)
     cohort.write_problems(found.problems, output.problems)

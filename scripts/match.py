@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, jobs, sidecars, tables, transforms
+from mettrail import images, jobs, schema, sidecars, transforms
 from mettrail.tracking import comparison, lesions, matching, registry
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
 
     tracks, matches, instances, current = matching.match_visit(
         images.read_labels(snakemake.input.labels),
-        tables.read_tsv(snakemake.input.table),
+        schema.read_tsv(snakemake.input.table),
         before[-1] if before else None,
         session=session,
         grid=images.read_image(space).grid,
@@ -47,8 +47,8 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
         config_hash=snakemake.params.config_hash,
         **snakemake.params.settings,
     )
-    tables.write_tsv(tracks, output.table)
-    tables.write_tsv(matching.name_tracks(matches), output.names)
+    schema.write_tsv(tracks, output.table)
+    schema.write_tsv(matching.name_tracks(matches), output.names)
     labels = images.Image(matching.relabel_tracks(instances.data, matches), instances.affine)
     images.write_labels(output.labels, labels.data, labels.affine)
     compared = comparison.compare_visits(
@@ -56,5 +56,5 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
         comparison.read_visits(earlier, *files),
         measure=snakemake.params.measure,
     )
-    tables.write_tsv(compared, output.comparisons)
+    schema.write_tsv(compared, output.comparisons)
     registry.write_registry(current, output.registry)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, jobs, sidecars, tables
+from mettrail import images, jobs, schema, sidecars
 from mettrail.tracking import lesions
 
 if TYPE_CHECKING:
@@ -22,5 +22,5 @@ with jobs.job(snakemake) as output:
         **snakemake.params.measure,
     )
     images.write_labels(output.labels, instances, tissue.affine)
-    tables.write_tsv(table, output.table)
+    schema.write_tsv(table, output.table)
     sidecars.write_json(totals, output.totals)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import mettrail
 import yaml
-from mettrail import cohort, jobs, results, sidecars, tables
+from mettrail import cohort, jobs, results, schema, sidecars
 from mettrail.report import charts, pages
 from mettrail.response import outcomes
 
@@ -19,14 +19,14 @@ INPUTS = ("pages", "lesions", "sessions", "patients", "treated_lesions", "proble
 with jobs.job(snakemake, failable=INPUTS, passes_on=False) as output:
     settings = snakemake.params.settings
     lesions, sessions, patients = (
-        tables.read_tables(jobs.complete(snakemake.input[kind]), kind) for kind in ("lesions", "sessions", "patients")
+        schema.read_tables(jobs.complete(snakemake.input[kind]), kind) for kind in ("lesions", "sessions", "patients")
     )
-    treated = tables.read_tables(jobs.complete(snakemake.input.treated_lesions), "treated_lesions")
-    tables.write_csv_mirror(lesions, output.lesions, "lesions")
-    tables.write_csv_mirror(sessions, output.sessions, "sessions")
-    tables.write_csv_mirror(patients, output.patients, "patients")
-    tables.write_csv_mirror(treated, output.treated_lesions, "treated_lesions")
-    tables.write_table(patients, output.participants, "patients")
+    treated = schema.read_tables(jobs.complete(snakemake.input.treated_lesions), "treated_lesions")
+    schema.write_csv_mirror(lesions, output.lesions, "lesions")
+    schema.write_csv_mirror(sessions, output.sessions, "sessions")
+    schema.write_csv_mirror(patients, output.patients, "patients")
+    schema.write_csv_mirror(treated, output.treated_lesions, "treated_lesions")
+    schema.write_table(patients, output.participants, "patients")
     sidecars.describe_dataset(
         snakemake.params.out,
         output.description,

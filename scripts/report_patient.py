@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mettrail
-from mettrail import cohort, jobs, tables
+from mettrail import cohort, jobs, schema
 from mettrail.report import charts, pages
 
 if TYPE_CHECKING:
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations")) as output:
     participant = f"sub-{snakemake.wildcards.sub}"
-    lesions = tables.read_table(snakemake.input.lesions, "lesions")
-    sessions = tables.read_table(snakemake.input.sessions, "sessions")
-    patient = tables.read_table(snakemake.input.patient, "patients")
-    treatments = tables.read_tsv(snakemake.input.treatments)
-    treated = tables.read_table(snakemake.input.treated_lesions, "treated_lesions")
+    lesions = schema.read_table(snakemake.input.lesions, "lesions")
+    sessions = schema.read_table(snakemake.input.sessions, "sessions")
+    patient = schema.read_table(snakemake.input.patient, "patients")
+    treatments = schema.read_tsv(snakemake.input.treatments)
+    treated = schema.read_table(snakemake.input.treated_lesions, "treated_lesions")
     charts.draw_trajectories(
         lesions,
         sessions,

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import images, jobs, tables
+from mettrail import images, jobs, schema
 from mettrail.report import scans
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ with jobs.job(snakemake, skippable=("moved",), failable=("earlier",)) as output:
         mask,
         output.lesions,
         output.more,
-        lesion_rows=tables.read_tsv(snakemake.input.table),
-        earlier_rows=tables.read_tsvs(jobs.complete(snakemake.input.get("earlier", []))),
+        lesion_rows=schema.read_tsv(snakemake.input.table),
+        earlier_rows=schema.read_tsvs(jobs.complete(snakemake.input.get("earlier", []))),
         title=title,
     )
     scans.draw_registration(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import drawn, images, jobs, segmentation, sidecars, tables
+from mettrail import drawn, images, jobs, schema, segmentation, sidecars
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -28,6 +28,6 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
     images.write_labels(output.labels, labels.data, raw.affine)
     images.write_labels(output.pieces, pieces.data, raw.affine)
     images.write_probabilities(output.probabilities, whole.data, raw.affine)
-    tables.write_tsv(evidence, output.evidence)
+    schema.write_tsv(evidence, output.evidence)
     facts = {"Manual": bool(snakemake.input.get("given")), "ShowsEdema": snakemake.params.shows_edema}
     sidecars.write_json(sidecars.TISSUE | facts, output.sidecar)

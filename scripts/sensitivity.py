@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import jobs, tables
+from mettrail import jobs, schema
 from mettrail.response import sensitivity
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with jobs.job(snakemake, failable=("responses",), passes_on=False) as output:
-    responses = tables.read_tsvs(jobs.complete(snakemake.input.responses), text=["value"])
+    responses = schema.read_tsvs(jobs.complete(snakemake.input.responses), text=["value"])
     rows = sensitivity.summarise(responses, snakemake.params.config)
-    tables.write_csv_mirror(tables.make_table(rows, "sensitivity"), output.table, "sensitivity")
+    schema.write_csv_mirror(schema.make_table(rows, "sensitivity"), output.table, "sensitivity")

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import cohort, images, jobs, sidecars, tables, tsv
+from mettrail import cohort, images, jobs, schema, sidecars
 from mettrail.response import sensitivity
+from mettrail.schema import tsv
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -30,4 +31,4 @@ with jobs.job(snakemake, failable=(*FILES, "reference")) as output:
         reference_session=space,
         overrides=tsv.read_frame(snakemake.input.decisions),
     )
-    tables.write_tsv(responses, output.responses)
+    schema.write_tsv(responses, output.responses)

@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from mettrail import tables
+from mettrail import schema
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])
-    patients = tables.read_table(out / "tables" / "patients.csv", "patients")
+    patients = schema.read_table(out / "tables" / "patients.csv", "patients")
     shown = ["participant_id", "n_sessions", "n_tracks_total", "best_response", "progressed", "best_change_ld_pct"]
     print(f"\n{patients[shown].to_string(index=False)}\n")
     print(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from mettrail import brain, cohort, tables
+from mettrail import brain, cohort, schema
 from mettrail.bias import correct_bias, foreground
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image, canonical_grid, read_image, read_mask, resample
@@ -275,7 +275,7 @@ def test_what_is_known_of_the_mask_reaches_the_table_of_sessions(flags):
     settings = yaml.safe_load((Path(__file__).parents[1] / "config" / "config.yaml").read_text())
     _, table, _ = rano.assess_patient(pd.DataFrame(), sessions, who, rano=settings["rano"], volume=settings["volume"])
     row = table.iloc[0]
-    assert [row[name] for name in tables.BRAIN] == ["deepbet", 3184.2, 0.19, 2613.0, 0.7]
+    assert [row[name] for name in schema.BRAIN] == ["deepbet", 3184.2, 0.19, 2613.0, 0.7]
     assert (row["evaluable"], row["ne_reason"]) == (False, "brain_mask")
     assert {"brain_volume", "brain_fit"} <= set(row["flags"].split(";"))
     assert ("same_date" in row["flags"]) == (flags == "same_date")

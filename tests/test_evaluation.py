@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, write_scan
-from mettrail import images, tables
+from mettrail import images, schema
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.evaluation import metrics, scoring
 from mettrail.evaluation.scoring import Visit
@@ -149,7 +149,7 @@ def test_what_has_come_and_gone_is_counted_where_the_prior_is_given():
 def test_the_tables_and_the_page_of_two_methods(tmp_path, folders):
     done = run(tmp_path / "out", folders["labels"], f"ours={folders['ours']}", f"theirs={folders['theirs']}")
     assert done.returncode == 0, done.stderr
-    table = {n: tables.read_table(tmp_path / "out" / f"{n}.csv", f"evaluation_{n}") for n in KINDS}
+    table = {n: schema.read_table(tmp_path / "out" / f"{n}.csv", f"evaluation_{n}") for n in KINDS}
     assert len(table["scans"]) == 2 * 5 * 5
     assert len(table["lesions"]) == 2 * 5
     for name in KINDS:
@@ -194,7 +194,7 @@ def test_two_methods_are_compared_on_scans_where_both_have_a_score(tmp_path):
     theirs = ours | {("A", "2"): tissue(OTHER), ("B", "1"): tissue(ONE)}
     folders = [write(tmp_path / n, m) for n, m in (("l", ours), ("ours", ours), ("theirs", theirs))]
     scans, *_ = scoring.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
-    rows = tables.make_table(scoring.compare_methods(scans, "theirs"), "evaluation_tests")
+    rows = schema.make_table(scoring.compare_methods(scans, "theirs"), "evaluation_tests")
     where = {"subset": "all", "tissue": "whole"}
     dice = look_up(rows, score="dsc", **where)
     # Patient A: 1 and 1 against 1 and 0; patient B: no difference.
@@ -215,7 +215,7 @@ def test_a_scan_that_one_method_has_no_rate_for_counts_for_neither(tmp_path):
     theirs = truth | {("A", "2"): tissue(OTHER), ("C", "1"): tissue(ONE, OTHER)}
     folders = [write(tmp_path / n, m) for n, m in (("l", truth), ("ours", ours), ("theirs", theirs))]
     scans, *_ = scoring.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
-    rows = tables.make_table(scoring.compare_methods(scans, "theirs"), "evaluation_tests")
+    rows = schema.make_table(scoring.compare_methods(scans, "theirs"), "evaluation_tests")
     row = look_up(rows, subset="all", tissue="whole", score="fdr")
     expected = stats.ttest_rel([0, 0, 0.5], [0, 0.5, 0], alternative="greater")
     assert (row["n"], row["statistic"], row["p"]) == (
@@ -240,7 +240,7 @@ def test_groups_of_scans_by_number_of_lesions(tmp_path):
     assert {g: (row["n"], row["mean"]) for g, row in of.items()} == {
         "1-3": (1, 1), "4-10": (2, pytest.approx(0.95)), ">10": (1, pytest.approx(10 / 11)),
     }  # fmt: skip
-    rows = tables.make_table(scoring.compare_numbers(scans, none), "evaluation_tests")
+    rows = schema.make_table(scoring.compare_numbers(scans, none), "evaluation_tests")
     row = look_up(rows, group="1-3", against="4-10", score="sensitivity")
     assert (row["n"], row["p"]) == (3, pytest.approx(min(1, 3 * stats.ranksums([1], [1, 0.9]).pvalue)))
 
@@ -340,7 +340,7 @@ def test_a_threshold_is_chosen_on_other_scans(tmp_path, with_maps):
     arguments += ["--validation", val / "labels", val / "masks"]
     done = run(tmp_path / "out", test / "labels", *arguments)
     assert done.returncode == 0, done.stderr
-    rows = tables.read_table(tmp_path / "out/probabilities.csv", "evaluation_probabilities")
+    rows = schema.read_table(tmp_path / "out/probabilities.csv", "evaluation_probabilities")
     assert rows["auc"].tolist() == [1, 1]
     assert rows["youden_threshold"].tolist() == pytest.approx([0.8, 0.8], abs=0.003)
     assert rows["threshold"].tolist() == pytest.approx([0.6, 0.6], abs=0.003)
@@ -444,7 +444,7 @@ def test_a_free_response_curve_is_as_on_paper(tmp_path, rows_of_voxels):
     methods = [f"{name}={rows_of_voxels / name}" for name in ("ours", "unsure")]
     done = run(tmp_path / "out", rows_of_voxels / "labels", *methods, "--masks", rows_of_voxels / "masks")
     assert done.returncode == 0, done.stderr
-    curve = tables.read_table(tmp_path / "out/froc.csv", "evaluation_froc")
+    curve = schema.read_table(tmp_path / "out/froc.csv", "evaluation_froc")
     assert set(curve["method"]) == {"ours"}
     for threshold, found, false in BY_HAND:
         row = look_up(curve, subset="all", threshold=threshold)
@@ -455,7 +455,7 @@ def test_a_free_response_curve_is_as_on_paper(tmp_path, rows_of_voxels):
     follow_up = look_up(curve, subset="follow-up", threshold=0.5)
     assert (follow_up["n_scans"], follow_up["n_lesions"], follow_up["n_false"]) == (1, 0, 2)
     assert math.isnan(follow_up["sensitivity"])
-    summary = tables.read_table(tmp_path / "out/summary.csv", "evaluation_summary")
+    summary = schema.read_table(tmp_path / "out/summary.csv", "evaluation_summary")
     at = {rate: look_up(summary, subset="all", score=f"froc_sensitivity_{rate}") for rate in (0.25, 0.5, 1, 2, 8)}
     assert [row["mean"] for row in at.values()] == pytest.approx([0, 1 / 3, 1 / 3, 2 / 3, 2 / 3], abs=1e-5)
     mean = look_up(summary, subset="all", score="froc_sensitivity")
@@ -470,7 +470,7 @@ def test_a_free_response_curve_is_as_on_paper(tmp_path, rows_of_voxels):
 def test_small_lesions_can_be_left_out_of_the_curve(tmp_path, rows_of_voxels):
     arguments = [f"ours={rows_of_voxels / 'ours'}", "--masks", rows_of_voxels / "masks", "--froc-min-mm3", "2"]
     assert run(tmp_path / "out", rows_of_voxels / "labels", *arguments).returncode == 0
-    curve = tables.read_table(tmp_path / "out/froc.csv", "evaluation_froc")
+    curve = schema.read_table(tmp_path / "out/froc.csv", "evaluation_froc")
     for threshold, false in ((0.9, 0), (0.5, 1), (0.3, 1), (0.1, 1)):
         row = look_up(curve, subset="all", threshold=threshold)
         assert (row["min_mm3"], row["n_lesions"], row["n_found"], row["n_false"]) == (2, 1, 1, false)
@@ -482,7 +482,7 @@ def test_without_maps_or_masks_there_is_no_curve_and_the_page_says_why(tmp_path,
                               ("ours", [], "they need brain masks")):  # fmt: skip
         done = run(tmp_path / "out", rows_of_voxels / "labels", f"{method}={rows_of_voxels / method}", *more)
         assert done.returncode == 0, done.stderr
-        assert len(tables.read_table(tmp_path / "out/froc.csv", "evaluation_froc")) == 0
+        assert len(schema.read_table(tmp_path / "out/froc.csv", "evaluation_froc")) == 0
         assert f"No curves: {why}" in (tmp_path / "out/evaluation.md").read_text()
         assert "no probability map" in (tmp_path / "out/froc.svg").read_text()
 
@@ -550,8 +550,8 @@ def test_what_is_no_method_is_refused(folders):
 def test_labels_without_a_single_lesion_give_tables_all_the_same(tmp_path):
     labels, ours = (write(tmp_path / n, {("A", "1"): tissue()}) for n in ("l", "o"))
     scoring.evaluate({"ours": ours}, labels, tmp_path / "out", reference=None)
-    summary = tables.read_table(tmp_path / "out/summary.csv", "evaluation_summary")
+    summary = schema.read_table(tmp_path / "out/summary.csv", "evaluation_summary")
     assert look_up(summary, subset="all", tissue="whole", score="dsc")["n"] == 0
     assert look_up(summary, subset="all", tissue="whole", score="n_false")["mean"] == 0
-    assert len(tables.read_table(tmp_path / "out/lesions.csv", "evaluation_lesions")) == 0
+    assert len(schema.read_table(tmp_path / "out/lesions.csv", "evaluation_lesions")) == 0
     assert "1 scans of 1 patients, 0 lesions" in (tmp_path / "out/evaluation.md").read_text()

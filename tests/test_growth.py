@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 import pytest
-from mettrail import tables
+from mettrail import schema
 from mettrail.tracking.growth import add_growth
 
 DAYS = (0, 30, 90, 180)
@@ -21,7 +21,7 @@ def row(session, day, volume, *, track="L001", sub="sub-A", band=0.1, **given):
         "vol_half_voxel_low_ml": None if volume is None else volume * (1 - band),
         "vol_half_voxel_high_ml": None if volume is None else volume * (1 + band),
     }
-    return dict.fromkeys(tables.columns("lesions")) | known | given
+    return dict.fromkeys(schema.columns("lesions")) | known | given
 
 
 def course(*volumes, days=DAYS, **given):
@@ -35,13 +35,13 @@ def course(*volumes, days=DAYS, **given):
 def grow(rows, *, evaluable=(True,) * 4, sub="sub-A"):
     sessions = pd.DataFrame(
         [
-            dict.fromkeys(tables.columns("sessions"))
+            dict.fromkeys(schema.columns("sessions"))
             | {"participant_id": sub, "session_id": f"ses-{n}", "evaluable": ok}
             for n, ok in enumerate(evaluable)
         ]
     )
-    found = add_growth(tables.make_table(rows, "lesions"), tables.make_table(sessions, "sessions"))
-    return tables.make_table(found, "lesions")
+    found = add_growth(schema.make_table(rows, "lesions"), schema.make_table(sessions, "sessions"))
+    return schema.make_table(found, "lesions")
 
 
 def rates(table, track="L001"):
@@ -117,4 +117,4 @@ def test_lesions_and_patients_are_apart_and_rows_keep_their_order():
     assert rates(table, "L002")[0, 1] == pytest.approx(-30)
     # sub-B has no sessions here: none that can be evaluated.
     assert pd.isna(table.loc[table["participant_id"] == "sub-B", "vol_doubling_time_days"]).all()
-    assert len(add_growth(tables.empty("lesions"), tables.empty("sessions"))) == 0
+    assert len(add_growth(schema.empty("lesions"), schema.empty("sessions"))) == 0

@@ -19,8 +19,8 @@ STAGES = ["debias", "strip", "align", "register", "propagate", "segment", "measu
 # From the ground up: a room imports from rooms below it, never from its own floor or above.
 FLOORS = (
     ("errors", "files", "provenance", "sidecars"),
-    ("devices", "images", "jobs", "results", "tables", "tsv", "weights"),
-    ("bias", "cells", "drawn", "transforms", "vocabulary"),
+    ("devices", "images", "jobs", "results", "schema", "weights"),
+    ("bias", "drawn", "transforms"),
     ("points", "registration", "settings"),
     ("brain", "cohort", "tracking"),
     ("phantom", "response", "segmentation"),

@@ -8,7 +8,7 @@ import pandas as pd
 from agreement import CONFIG, follow, judge_stable
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from mettrail import tables
+from mettrail import schema
 from oracle import fields
 from scipy import ndimage
 
@@ -93,8 +93,8 @@ def test_a_later_visit_changes_no_cell_that_is_not_marked_revisable(seed):
         for kind, early, late in (
             ("lesions", part.lesions, full.lesions), ("sessions", part.sessions, full.sessions),
         ):  # fmt: skip
-            keys = list(tables.KEYS[kind])
-            kept = [*dict.fromkeys([*keys, *(c.name for c in tables.KINDS[kind] if not c.revisable)])]
+            keys = list(schema.KEYS[kind])
+            kept = [*dict.fromkeys([*keys, *(c.name for c in schema.KINDS[kind] if not c.revisable)])]
             late = late[late["session_id"].isin(names)]
             pd.testing.assert_frame_equal(
                 early[kept].set_index(keys).sort_index(), late[kept].set_index(keys).sort_index(), rtol=1e-9

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mettrail import tables
+from mettrail import schema
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
 from mettrail.tracking.contact import cut_shared, find_shared
@@ -700,23 +700,23 @@ def test_tables_survive_being_written(tmp_path):
     patient = Patient()
     patient.visits(spheres((30, 14), (50, 6)), spheres((27, 5), (33, 6)), spheres())
     table = measured(spheres((27, 5), (33, 6)))[0]
-    tables.write_tsv(table, tmp_path / "instances.tsv")
-    again = tables.read_tsv(tmp_path / "instances.tsv")
+    schema.write_tsv(table, tmp_path / "instances.tsv")
+    again = schema.read_tsv(tmp_path / "instances.tsv")
     pd.testing.assert_frame_equal(
         summarise_tracks(patient.matches[1], again), summarise_tracks(patient.matches[1], table)
     )
     for rows in patient.rows:
-        tables.write_tsv(rows, tmp_path / "rows.tsv")
+        schema.write_tsv(rows, tmp_path / "rows.tsv")
         pd.testing.assert_frame_equal(
-            tables.read_tsv(tmp_path / "rows.tsv", text=["fragments"]).astype(TRACK_COLUMNS), rows
+            schema.read_tsv(tmp_path / "rows.tsv", text=["fragments"]).astype(TRACK_COLUMNS), rows
         )
 
 
 def test_a_visit_without_lesions_can_be_matched_from_its_written_table(tmp_path):
     patient = Patient()
     patient.visit(spheres((30, 8)))
-    tables.write_tsv(measured(spheres())[0], tmp_path / "instances.tsv")
-    table = tables.read_tsv(tmp_path / "instances.tsv")
+    schema.write_tsv(measured(spheres())[0], tmp_path / "instances.tsv")
+    table = schema.read_tsv(tmp_path / "instances.tsv")
     session = {"participant_id": "sub-A", "session_id": "ses-02", "evaluable": True, "n_subthreshold": 0}
     session |= {"edema_unassigned_mm3": 0.0}
     for registry, n in ((None, 0), (patient.registries[-1], 1)):
@@ -731,7 +731,7 @@ def test_what_the_visit_itself_knows_is_all_there():
         *("new_lesion_status", "prior_local_therapy", "vol_rano_ml", "vol_source", "region", "side"),
         *("vol_growth_ml_per_30_days", "vol_doubling_time_days"),
     }
-    assert set(tables.columns("lesions")) - later <= set(TRACK_COLUMNS)
+    assert set(schema.columns("lesions")) - later <= set(TRACK_COLUMNS)
 
 
 def test_a_lesion_in_pieces_is_confirmed_where_one_piece_is():

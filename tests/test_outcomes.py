@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from mettrail import tables
+from mettrail import schema
 from mettrail.response import outcomes, treatments
 from test_rano import RANO, VOLUME
 
@@ -28,12 +28,12 @@ def follow(
         for t, size in enumerate(sizes)
         if size is not None
     ]
-    rows = [dict.fromkeys(tables.columns("lesions")) | row for row in rows]
+    rows = [dict.fromkeys(schema.columns("lesions")) | row for row in rows]
     for row in rows:
         row |= (more or {}).get((row["session_id"], row["track_id"]), {})
     seen = evaluable or [True] * len(days)
     sessions = [
-        dict.fromkeys(tables.columns("sessions"))
+        dict.fromkeys(schema.columns("sessions"))
         | {"participant_id": "sub-1", "session_id": f"ses-{t}", "days_from_t0": day, "evaluable": ok}
         for t, (day, ok) in enumerate(zip(days, seen))
     ]
@@ -46,7 +46,7 @@ def follow(
         ],
         columns=treatments.COLUMNS,
     )  # fmt: skip
-    lesions, sessions = tables.make_table(rows, "lesions"), tables.make_table(sessions, "sessions")
+    lesions, sessions = schema.make_table(rows, "lesions"), schema.make_table(sessions, "sessions")
     columns = ["session_id", "earlier_session_id", "track_id", "ld_now_mm", "ld_then_mm", "vol_now_ml", "vol_then_ml"]
     comparisons = None if pairs is None else pd.DataFrame(pairs, columns=columns)
     found = outcomes.follow_treatments(
@@ -273,9 +273,9 @@ def patient(course, *, new=(), participant=(), given=SRS, days=DAYS, t0=0, **mor
     treated, given, lesions, sessions = follow(
         course, days, given=given, participant=participant, more=cells, **more
     )  # fmt: skip
-    row = dict.fromkeys(tables.columns("patients")) | {"participant_id": "sub-1", "t0_source": "treatment"}
+    row = dict.fromkeys(schema.columns("patients")) | {"participant_id": "sub-1", "t0_source": "treatment"}
     found = outcomes.complete_patients(
-        tables.make_table([row], "patients"), treated, given, lesions, sessions, dict(participant), t0=t0
+        schema.make_table([row], "patients"), treated, given, lesions, sessions, dict(participant), t0=t0
     )
     return {name: plain(value) for name, value in found.iloc[0].items()}
 
@@ -333,7 +333,7 @@ def test_a_patient_without_treatments_has_no_rows_and_all_other_outcomes():
     course = {"L001": [20] * 5, "L002": [None, None, 9, 9, 9]}
     row = patient(course, given=[], new=[(2, "L002", "definite")])
     assert (row["local_failure_day"], row["distant_failure_day"], row["salvage_day"]) == (None, 120, None)
-    assert list(follow(course, given=[])[0]) == tables.columns("treated_lesions")
+    assert list(follow(course, given=[])[0]) == schema.columns("treated_lesions")
 
 
 # --- incidence -----------------------------------------------------------------------------------------------------
@@ -343,11 +343,11 @@ def treated(*ends, who="sub-1"):
     """Rows that end on a day by failure (f), death (d) or censoring (c); u cannot fail."""
     rows = []
     for n, (day, how) in enumerate(ends):
-        row = dict.fromkeys(tables.columns("treated_lesions")) | {"participant_id": who, "treatment_id": f"t{n}"}
+        row = dict.fromkeys(schema.columns("treated_lesions")) | {"participant_id": who, "treatment_id": f"t{n}"}
         row |= {"track_id": "L001", "time_to_local_failure_days": day, "local_failure": how == "f"}
         row["censored_reason"] = {"d": "death", "c": "last_scan", "u": "no_pretreatment"}.get(how)
         rows.append(row | ({"local_failure": None} if how == "u" else {}))
-    return tables.make_table(rows, "treated_lesions")
+    return schema.make_table(rows, "treated_lesions")
 
 
 PATIENTS = pd.DataFrame({"participant_id": ["sub-1"]})

@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
-from mettrail import cohort, tables
+from mettrail import cohort, schema
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, canonical_grid
 from mettrail.response import rano
 from mettrail.tracking import matching, reference
@@ -48,7 +48,7 @@ THEMES = (
 SPACINGS = ((1.0, 1.0, 1.0), (0.8, 1.1, 1.5), (1.0, 1.0, 3.0), (0.7, 0.7, 2.0))
 CODES = ("RAS", "LPS", "PSR", "IRP", "ASL")
 KINDS = ("lesions", "sessions", "patients")
-NOT_REVISABLE = {kind: [c.name for c in tables.KINDS[kind] if not c.revisable] for kind in KINDS}
+NOT_REVISABLE = {kind: [c.name for c in schema.KINDS[kind] if not c.revisable] for kind in KINDS}
 # What says something about the baseline, or is counted from it.
 OF_BASELINE = {
     *("baseline_flag", "days_from_t0", "is_baseline", "session_role", "role", "n_targets", "n_new", "lesion_response"),
@@ -528,7 +528,7 @@ def test_a_mirrored_patient_has_the_same_events_sizes_and_responses(patient):
 
 def cells_before(assessed, sessions, kind):
     """Cells of a final table that must not change, of the sessions given, by identity."""
-    keys = list(tables.KEYS[kind])
+    keys = list(schema.KEYS[kind])
     table = assessed[KINDS.index(kind)]
     if kind != "patients":
         table = table[table["session_id"].isin(sessions)]

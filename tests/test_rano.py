@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from mettrail import tables
+from mettrail import schema
 from mettrail.errors import InputError
 from mettrail.response import course, criteria, rano, rows
 
@@ -1049,7 +1049,7 @@ def test_a_lesion_that_carries_another_has_no_response_of_its_own():
 def test_a_patient_without_lesions_has_no_disease_and_it_says_so():
     lesions, sessions, patient = assess({}, [0, 60])
     assert lesions.empty
-    assert list(lesions) == tables.columns("lesions")
+    assert list(lesions) == schema.columns("lesions")
     assert last(sessions, "response_overall_final") == last(sessions, "response_volumetric_final") == "ND"
     assert (patient["best_response"], patient["best_response_day"], patient["progressed"]) == ("ND", 60, False)
     assert sessions["n_lesions"].tolist() == [0, 0]
@@ -1808,8 +1808,8 @@ def test_a_later_session_changes_no_cell_that_is_not_revisable():
             if not any(evaluable[:n]):
                 continue  # no baseline yet: nothing to compare
             for kind, before, after in (("lesions", part[0], full[0]), ("sessions", part[1], full[1])):
-                fixed = [c.name for c in tables.KINDS[kind] if not c.revisable]
-                keys = list(tables.KEYS[kind])
+                fixed = [c.name for c in schema.KINDS[kind] if not c.revisable]
+                keys = list(schema.KEYS[kind])
                 before = before.reset_index(drop=True)[fixed].set_index(keys)
                 after = after.reset_index(drop=True)[fixed].set_index(keys).loc[before.index]
                 pd.testing.assert_frame_equal(before, after)

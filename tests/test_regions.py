@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from mettrail import tables, transforms
+from mettrail import schema, transforms
 from mettrail.images import Image, read_labels
 from mettrail.tracking import regions
 
@@ -60,7 +60,7 @@ def test_what_is_far_from_the_brain_has_no_region(atlas):
 
 def test_the_regions_are_those_of_the_table(atlas):
     assert set(np.unique(atlas.data)) == set(range(len(regions.REGIONS) + 1))
-    assert list(regions.REGIONS) == tables.levels("lesions", "region")
+    assert list(regions.REGIONS) == schema.levels("lesions", "region")
     flipped = atlas.data[::-1]
     assert (atlas.data == flipped).mean() > 0.97, "no region on one side only"
 
@@ -79,11 +79,11 @@ def test_sides_are_told_in_the_patients_millimetres():
 def row(session, track, centre, status="present"):
     known = {"participant_id": "sub-A", "session_id": session, "track_id": track, "status": status}
     known |= dict(zip(("cx_ref_mm", "cy_ref_mm", "cz_ref_mm"), centre or (None,) * 3))
-    return dict.fromkeys(tables.columns("lesions")) | known
+    return dict.fromkeys(schema.columns("lesions")) | known
 
 
-SESSIONS = tables.make_table(
-    [dict.fromkeys(tables.columns("sessions")) | {"participant_id": "sub-A", "session_id": s} for s in ("b", "a")],
+SESSIONS = schema.make_table(
+    [dict.fromkeys(schema.columns("sessions")) | {"participant_id": "sub-A", "session_id": s} for s in ("b", "a")],
     "sessions",
 )
 
@@ -97,8 +97,8 @@ def test_a_lesion_keeps_the_region_of_its_first_visit(atlas):
         row("a", "L002", (2, -30, -35)),
         row("a", "L003", None, "not_evaluable"),
     ]
-    found = regions.add_regions(tables.make_table(rows, "lesions"), SESSIONS, affine=np.eye(4), atlas=atlas)
-    found = tables.make_table(found, "lesions")
+    found = regions.add_regions(schema.make_table(rows, "lesions"), SESSIONS, affine=np.eye(4), atlas=atlas)
+    found = schema.make_table(found, "lesions")
     assert found["region"].tolist()[:4] == ["cerebellum", "cerebellum", "brainstem", "brainstem"]
     assert found["side"].tolist()[:4] == ["left", "left", "midline", "midline"]
     assert found.loc[4, ["region", "side"]].isna().all()
@@ -106,12 +106,12 @@ def test_a_lesion_keeps_the_region_of_its_first_visit(atlas):
 
 
 def test_without_a_registration_there_is_no_region_and_no_lesion_is_lost(atlas):
-    lesions = tables.make_table([row("a", "L001", (45, -10, 50))], "lesions")
-    found = tables.make_table(regions.add_regions(lesions, SESSIONS, affine=None, atlas=atlas), "lesions")
+    lesions = schema.make_table([row("a", "L001", (45, -10, 50))], "lesions")
+    found = schema.make_table(regions.add_regions(lesions, SESSIONS, affine=None, atlas=atlas), "lesions")
     assert len(found) == 1
     assert found[["region", "side"]].isna().all(axis=None)
-    nothing = regions.add_regions(tables.empty("lesions"), SESSIONS, affine=np.eye(4), atlas=atlas)
-    assert len(tables.make_table(nothing, "lesions")) == 0
+    nothing = regions.add_regions(schema.empty("lesions"), SESSIONS, affine=np.eye(4), atlas=atlas)
+    assert len(schema.make_table(nothing, "lesions")) == 0
 
 
 def test_a_registration_that_failed_is_read_as_none(tmp_path):

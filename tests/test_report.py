@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from mettrail import tables
+from mettrail import schema
 from mettrail.errors import InputError
 from mettrail.report import figures, pages
 from mettrail.report.pages import cohort_page
@@ -188,13 +188,13 @@ def test_odd_patients_get_a_page_that_says_why(case, expected):
 
 
 def test_the_tables_own_types_and_empty_tables_give_pages_too():
-    empty = {kind: tables.empty(kind) for kind in tables.KINDS}
+    empty = {kind: schema.empty(kind) for kind in schema.KINDS}
     Outline(patient(empty["lesions"], empty["sessions"], {}))
     outline = Outline(cohort(empty["patients"], empty["sessions"], empty["lesions"], pages={}))
     assert "No patient was found" in outline.text
     outline = Outline(patient(typed(lesion_table(), "lesions"), typed(session_table(), "sessions")))
     assert not re.search(r"\bnan\b|<NA>|\bNone\b|\bNaN\b", outline.text)
-    row = tables.make_table([dict.fromkeys(tables.columns("patients")) | {"participant_id": "sub-A"}], "patients")
+    row = schema.make_table([dict.fromkeys(schema.columns("patients")) | {"participant_id": "sub-A"}], "patients")
     assert "n/a" in Outline(patient(row=row.iloc[0])).text
     assert "6 sessions over 273 days, 5 evaluable" in outline.text
     assert "L003" in outline.text
@@ -202,8 +202,8 @@ def test_the_tables_own_types_and_empty_tables_give_pages_too():
 
 def typed(table, kind):
     """The same rows with all columns, as the tables stage has them in memory."""
-    full = table.reindex(columns=tables.columns(kind)).astype(object)
-    return tables.make_table(full.replace({"true": True, "false": False, "n/a": None}), kind)
+    full = table.reindex(columns=schema.columns(kind)).astype(object)
+    return schema.make_table(full.replace({"true": True, "false": False, "n/a": None}), kind)
 
 
 def test_a_failed_session_is_on_the_page_with_its_log_even_if_no_table_has_it():
@@ -315,7 +315,7 @@ def test_lesions_of_which_the_same_is_to_be_said_share_a_line():
 def test_remarks_on_a_session_that_require_review_are_listed(flag):
     sessions = session_table()
     sessions.loc[3, "flags"] = f"no_dates;{flag}"
-    assert f"ses-04 {tables._FLAGS_SESSION[flag]}" in review(patient(sessions=sessions))
+    assert f"ses-04 {schema.levels("sessions", "flags")[flag]}" in review(patient(sessions=sessions))
 
 
 def unconfirmed(sessions):

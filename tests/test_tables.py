@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from mettrail import tables
+from mettrail import schema
 from mettrail.errors import InputError
 
 # The columns as the documentation promises them, written once more by hand.
@@ -78,7 +78,7 @@ def filled(kind, n=2):
     rows = []
     for i in range(n):
         row = {}
-        for c in tables.KINDS[kind]:
+        for c in schema.KINDS[kind]:
             values = {
                 "string": f"text{i}",
                 "enum": list(c.levels)[i % len(c.levels)] if c.levels else None,
@@ -88,40 +88,40 @@ def filled(kind, n=2):
             }
             row[c.name] = values[c.dtype]
         rows.append(row)
-    keys = [c for c in tables.KINDS[kind] if c.name in tables.KEYS[kind]]
+    keys = [c for c in schema.KINDS[kind] if c.name in schema.KEYS[kind]]
     last = {c.name: list(c.levels)[-1] if c.levels else "last" if c.dtype == "string" else 0 for c in keys}
-    rows.append(dict.fromkeys(tables.columns(kind)) | last)
-    return tables.make_table(rows, kind)
+    rows.append(dict.fromkeys(schema.columns(kind)) | last)
+    return schema.make_table(rows, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_table_has_the_promised_columns_in_order_identity_first(kind):
-    assert tables.columns(kind) == PROMISED[kind].split()
-    assert set(tables.columns(kind)[: len(tables.KEYS[kind])]) == set(tables.KEYS[kind])
+    assert schema.columns(kind) == PROMISED[kind].split()
+    assert set(schema.columns(kind)[: len(schema.KEYS[kind])]) == set(schema.KEYS[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_empty_table_is_a_table(tmp_path, kind):
-    table = tables.empty(kind)
-    assert (len(table), list(table)) == (0, tables.columns(kind))
-    for write, name in ((tables.write_table, "a.tsv"), (tables.write_csv_mirror, "a.csv")):
+    table = schema.empty(kind)
+    assert (len(table), list(table)) == (0, schema.columns(kind))
+    for write, name in ((schema.write_table, "a.tsv"), (schema.write_csv_mirror, "a.csv")):
         write(table, tmp_path / name, kind)
-        pd.testing.assert_frame_equal(tables.read_table(tmp_path / name, kind), table)
-    pd.testing.assert_frame_equal(tables.make_table([], kind), table)
-    pd.testing.assert_frame_equal(tables.read_tables([], kind), table)
+        pd.testing.assert_frame_equal(schema.read_table(tmp_path / name, kind), table)
+    pd.testing.assert_frame_equal(schema.make_table([], kind), table)
+    pd.testing.assert_frame_equal(schema.read_tables([], kind), table)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("suffix", ["tsv", "csv"])
 def test_what_is_written_is_read_again_rounded(tmp_path, kind, suffix):
     table = filled(kind)
-    write = tables.write_table if suffix == "tsv" else tables.write_csv_mirror
+    write = schema.write_table if suffix == "tsv" else schema.write_csv_mirror
     write(table, tmp_path / f"deep/a.{suffix}", kind)
-    back = tables.read_table(tmp_path / f"deep/a.{suffix}", kind)
+    back = schema.read_table(tmp_path / f"deep/a.{suffix}", kind)
     assert (back.dtypes == table.dtypes).all()
     pd.testing.assert_frame_equal(back, table, atol=1e-2, rtol=0)
-    assert back[tables.KEYS[kind][0]].tolist() == ["text0", "text1", "last"]
-    numbers = [c.name for c in tables.KINDS[kind] if c.dtype == "float"]
+    assert back[schema.KEYS[kind][0]].tolist() == ["text0", "text1", "last"]
+    numbers = [c.name for c in schema.KINDS[kind] if c.dtype == "float"]
     assert np.isin(back[numbers].iloc[0], (0.333, 0.3333, 0.333333)).any() or not numbers
     # Written again, not a byte is different: rounding happens once.
     write(back, tmp_path / f"again.{suffix}", kind)
@@ -129,7 +129,7 @@ def test_what_is_written_is_read_again_rounded(tmp_path, kind, suffix):
 
 
 def test_the_final_table_says_na_true_and_false(tmp_path):
-    tables.write_table(filled("lesions"), tmp_path / "a.tsv", "lesions")
+    schema.write_table(filled("lesions"), tmp_path / "a.tsv", "lesions")
     header, first, second, last = [line.split("\t") for line in (tmp_path / "a.tsv").read_text().splitlines()]
     at = header.index("is_baseline")
     assert (first[at], second[at], last[at]) == ("true", "false", "n/a")
@@ -137,17 +137,17 @@ def test_the_final_table_says_na_true_and_false(tmp_path):
 
 
 def test_the_mirror_says_true_and_false_as_r_and_spreadsheets_do(tmp_path):
-    tables.write_csv_mirror(filled("lesions"), tmp_path / "a.csv", "lesions")
+    schema.write_csv_mirror(filled("lesions"), tmp_path / "a.csv", "lesions")
     header, *rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
     assert [row[header.index("is_baseline")] for row in rows] == ["TRUE", "FALSE", ""]
     assert pd.read_csv(tmp_path / "a.csv")["is_baseline"].tolist()[:2] == [True, False]
 
 
 def test_the_mirror_has_empty_fields_and_the_same_columns(tmp_path):
-    tables.write_csv_mirror(filled("lesions"), tmp_path / "a.csv", "lesions")
+    schema.write_csv_mirror(filled("lesions"), tmp_path / "a.csv", "lesions")
     header, *_, last = (tmp_path / "a.csv").read_text().splitlines()
-    assert header.split(",") == tables.columns("lesions")
-    assert last == "last,last,last" + "," * (len(tables.columns("lesions")) - 3)
+    assert header.split(",") == schema.columns("lesions")
+    assert last == "last,last,last" + "," * (len(schema.columns("lesions")) - 3)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_mirror_has_empty_fields_and_the_same_columns(tmp_path):
 def test_numbers_are_rounded_when_written_and_only_then(tmp_path, value, shown):
     table = filled("lesions", 1).assign(ld_mm=[value, math.nan])
     assert table["ld_mm"].iloc[0] == pytest.approx(value, abs=0, rel=0, nan_ok=True)
-    tables.write_table(table, tmp_path / "a.tsv", "lesions")
+    schema.write_table(table, tmp_path / "a.tsv", "lesions")
     header, first, _ = [line.split("\t") for line in (tmp_path / "a.tsv").read_text().splitlines()]
     assert first[header.index("ld_mm")] == shown
 
@@ -165,7 +165,7 @@ def test_numbers_are_rounded_when_written_and_only_then(tmp_path, value, shown):
 def test_numbers_without_a_unit_keep_their_figures(tmp_path):
     """A p of a ten-millionth is not 0, and a mean of hundreds has no more decimals than it deserves."""
     rows = filled("evaluation_tests").assign(statistic=[1234.56789, math.nan, 0.0], p=[1.23456789e-7, 1 / 3, math.nan])
-    tables.write_csv_mirror(rows, tmp_path / "a.csv", "evaluation_tests")
+    schema.write_csv_mirror(rows, tmp_path / "a.csv", "evaluation_tests")
     cells = [line.split(",")[-2:] for line in (tmp_path / "a.csv").read_text().splitlines()[1:]]
     assert cells == [["1234.57", "1.23457e-07"], ["", "0.333333"], ["0", ""]]
 
@@ -173,9 +173,9 @@ def test_numbers_without_a_unit_keep_their_figures(tmp_path):
 @pytest.mark.parametrize(("days", "shown"), [(27.5, 28), (27.49, 27), (-0.5, 0), (-27.6, -28), (math.nan, None)])
 def test_days_are_whole_numbers(days, shown):
     rows = [
-        dict.fromkeys(tables.columns("sessions")) | {"participant_id": "a", "session_id": "b", "days_from_t0": days}
+        dict.fromkeys(schema.columns("sessions")) | {"participant_id": "a", "session_id": "b", "days_from_t0": days}
     ]
-    found = tables.make_table(rows, "sessions")["days_from_t0"].iloc[0]
+    found = schema.make_table(rows, "sessions")["days_from_t0"].iloc[0]
     assert (None if pd.isna(found) else found) == shown
 
 
@@ -197,7 +197,7 @@ def test_days_are_whole_numbers(days, shown):
 )
 def test_what_is_not_in_the_list_is_refused(tmp_path, change, message):
     table = change(filled("lesions"))
-    for write, path in ((tables.write_table, "a.tsv"), (tables.write_csv_mirror, "a.csv")):
+    for write, path in ((schema.write_table, "a.tsv"), (schema.write_csv_mirror, "a.csv")):
         with pytest.raises(InputError, match=re.escape(message)):
             write(table, tmp_path / path, "lesions")
         assert not (tmp_path / path).exists()
@@ -207,32 +207,32 @@ def test_what_is_not_in_the_list_is_refused(tmp_path, change, message):
 def test_each_of_several_values_in_a_cell_is_checked(reason, ok):
     table = filled("sessions").assign(pd_reason=reason)
     if ok:
-        tables.make_table(table, "sessions")
+        schema.make_table(table, "sessions")
     else:
         with pytest.raises(InputError, match="mood"):
-            tables.make_table(table, "sessions")
+            schema.make_table(table, "sessions")
 
 
 def test_flags_may_say_more_than_the_dictionary():
     flags = ["thick_slice;seen_by_dr_x", "oblique", None]
-    assert tables.make_table(filled("lesions").assign(flags=flags), "lesions")["flags"].iloc[0] == flags[0]
+    assert schema.make_table(filled("lesions").assign(flags=flags), "lesions")["flags"].iloc[0] == flags[0]
 
 
 def test_columns_in_any_order_are_written_in_theirs(tmp_path):
-    tables.write_table(filled("patients")[tables.columns("patients")[::-1]], tmp_path / "a.tsv", "patients")
-    assert (tmp_path / "a.tsv").read_text().splitlines()[0].split("\t") == tables.columns("patients")
+    schema.write_table(filled("patients")[schema.columns("patients")[::-1]], tmp_path / "a.tsv", "patients")
+    assert (tmp_path / "a.tsv").read_text().splitlines()[0].split("\t") == schema.columns("patients")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("suffix", ["tsv", "csv"])
 def test_the_dictionary_beside_a_table_describes_every_column(tmp_path, kind, suffix):
-    write = tables.write_table if suffix == "tsv" else tables.write_csv_mirror
-    write(tables.empty(kind), tmp_path / f"a.{suffix}", kind)
+    write = schema.write_table if suffix == "tsv" else schema.write_csv_mirror
+    write(schema.empty(kind), tmp_path / f"a.{suffix}", kind)
     said = json.loads((tmp_path / "a.json").read_text())
     words = ["true", "false"] if suffix == "tsv" else ["TRUE", "FALSE"]
-    assert said == tables.data_dictionary(kind, booleans=tuple(words))
-    assert list(said) == tables.columns(kind)
-    for column in tables.KINDS[kind]:
+    assert said == schema.data_dictionary(kind, booleans=tuple(words))
+    assert list(said) == schema.columns(kind)
+    for column in schema.KINDS[kind]:
         entry = said[column.name]
         assert entry["Description"].endswith((".", ";", "born later", ")")) or len(entry["Description"]) > 20
         assert bool({"Levels", "LevelsOfEachPart"} & set(entry)) == (column.dtype in ("enum", "boolean"))
@@ -245,29 +245,29 @@ def test_the_dictionary_beside_a_table_describes_every_column(tmp_path, kind, su
 
 
 def test_the_dictionary_says_what_a_later_session_may_change():
-    revisable = {c.name for kind in tables.KINDS.values() for c in kind if c.revisable}
+    revisable = {c.name for kind in schema.KINDS.values() for c in kind if c.revisable}
     assert {"response_overall_final", "response_imaging_final", "new_lesion_status", "confirmed"} <= revisable
     assert not {"response_overall_prospective", "target_response", "sum_ld_mm", "ld_mm", "status", "role"} & revisable
-    assert tables.data_dictionary("lesions")["ld_rano_mm"]["Revisable"] is True
-    assert "Revisable" not in tables.data_dictionary("lesions")["ld_mm"]
+    assert schema.data_dictionary("lesions")["ld_rano_mm"]["Revisable"] is True
+    assert "Revisable" not in schema.data_dictionary("lesions")["ld_mm"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_table_for_people_has_a_line_per_column(kind):
-    lines = tables.markdown_table(kind).splitlines()
-    assert [line.split("`")[1] for line in lines[2:]] == tables.columns(kind)
+    lines = schema.markdown_table(kind).splitlines()
+    assert [line.split("`")[1] for line in lines[2:]] == schema.columns(kind)
     assert {line.count(" | ") + line.count("| |") for line in lines[2:]} == {3}
 
 
 def test_patients_are_put_together_without_losing_types(tmp_path):
     one, other = filled("lesions"), filled("lesions").assign(participant_id="other")
-    for name, table in (("a", one), ("b", other), ("c", tables.empty("lesions"))):
-        tables.write_table(table, tmp_path / f"{name}.tsv", "lesions")
-    both = tables.read_tables([tmp_path / f"{name}.tsv" for name in "cab"], "lesions")
+    for name, table in (("a", one), ("b", other), ("c", schema.empty("lesions"))):
+        schema.write_table(table, tmp_path / f"{name}.tsv", "lesions")
+    both = schema.read_tables([tmp_path / f"{name}.tsv" for name in "cab"], "lesions")
     assert len(both) == 6
     assert (both.dtypes == one.dtypes).all()
     with pytest.raises(InputError, match="two rows"):
-        tables.read_tables([tmp_path / "a.tsv", tmp_path / "a.tsv"], "lesions")
+        schema.read_tables([tmp_path / "a.tsv", tmp_path / "a.tsv"], "lesions")
 
 
 # --- Between stages -----------------------------------------------------------------------------------------------
@@ -279,8 +279,8 @@ def test_numbers_between_stages_keep_every_bit(tmp_path):
         [rng.standard_normal(50) * 10.0 ** rng.integers(-300, 300, 50), [0.1 + 0.2, 1e22, -0.0, 5.0]]
     )
     table = pd.DataFrame({"name": [f"L{i}" for i in range(len(values))], "value": values})
-    tables.write_tsv(table, tmp_path / "a.tsv")
-    back = tables.read_tsv(tmp_path / "a.tsv")
+    schema.write_tsv(table, tmp_path / "a.tsv")
+    back = schema.read_tsv(tmp_path / "a.tsv")
     assert back["value"].to_numpy().tobytes() == values.tobytes()
 
 
@@ -294,13 +294,13 @@ def test_types_between_stages_survive(tmp_path):
             "word": ["NA", "None", "true story"],
         }
     )
-    tables.write_tsv(table, tmp_path / "a.tsv")
+    schema.write_tsv(table, tmp_path / "a.tsv")
     assert (tmp_path / "a.tsv").read_text().splitlines()[1:] == [
         "01\t1\t1.5\ttrue\tNA",
         "02\t2\tn/a\tn/a\tNone",
         "n/a\tn/a\t2.0\tfalse\ttrue story",
     ]
-    back = tables.read_tsv(tmp_path / "a.tsv")
+    back = schema.read_tsv(tmp_path / "a.tsv")
     assert [str(t) for t in back.dtypes] == ["str", "Int64", "float64", "boolean", "str"]
     assert back["word"].tolist() == ["NA", "None", "true story"]
     assert back["label"].tolist()[:2] == ["01", "02"]
@@ -310,30 +310,30 @@ def test_types_between_stages_survive(tmp_path):
 def test_known_columns_have_their_type_also_without_rows_or_values(tmp_path):
     for rows in ("", "1\tn/a\tn/a\tn/a\n"):
         (tmp_path / "a.tsv").write_text("ses\tld_mm\tprobable_miss\ttrack_id\n" + rows)
-        back = tables.read_tsv(tmp_path / "a.tsv")
+        back = schema.read_tsv(tmp_path / "a.tsv")
         assert [str(t) for t in back.dtypes] == ["str", "float64", "boolean", "str"]
         assert len(back) == (1 if rows else 0)
 
 
 def test_columns_named_as_text_stay_text(tmp_path):
     (tmp_path / "a.tsv").write_text("label\tn\n1\t1\n2\t2\n")
-    assert tables.read_tsv(tmp_path / "a.tsv", text=["label"])["label"].tolist() == ["1", "2"]
-    assert tables.read_tsv(tmp_path / "a.tsv")["label"].tolist() == [1, 2]
+    assert schema.read_tsv(tmp_path / "a.tsv", text=["label"])["label"].tolist() == ["1", "2"]
+    assert schema.read_tsv(tmp_path / "a.tsv")["label"].tolist() == [1, 2]
 
 
 def test_tables_of_several_sessions_are_put_together_also_when_some_have_no_rows(tmp_path):
     for name, rows in (("a", ""), ("b", "L001\t2.5\n"), ("c", "L001\t3.5\n")):
         (tmp_path / f"{name}.tsv").write_text("track_id\tld_mm\n" + rows)
-    back = tables.read_tsvs([tmp_path / f"{name}.tsv" for name in "abc"])
+    back = schema.read_tsvs([tmp_path / f"{name}.tsv" for name in "abc"])
     assert back["ld_mm"].tolist() == [2.5, 3.5]
-    assert list(tables.read_tsvs([tmp_path / "a.tsv"])) == ["track_id", "ld_mm"]
-    assert tables.read_tsvs([]).empty
+    assert list(schema.read_tsvs([tmp_path / "a.tsv"])) == ["track_id", "ld_mm"]
+    assert schema.read_tsvs([]).empty
 
 
 @pytest.mark.parametrize("text", ["a\tb", "a\nb", ""])
 def test_text_that_would_break_a_table_is_refused(tmp_path, text):
     with pytest.raises(InputError, match="word"):
-        tables.write_tsv(pd.DataFrame({"word": [text]}), tmp_path / "a.tsv")
+        schema.write_tsv(pd.DataFrame({"word": [text]}), tmp_path / "a.tsv")
     assert not (tmp_path / "a.tsv").exists()
 
 
@@ -343,11 +343,11 @@ def test_text_that_would_break_a_table_is_refused(tmp_path, text):
 def test_a_table_that_cannot_be_read_says_where(tmp_path, content, message):
     (tmp_path / "a.tsv").write_text(content)
     with pytest.raises(InputError, match=message):
-        tables.read_tsv(tmp_path / "a.tsv")
+        schema.read_tsv(tmp_path / "a.tsv")
 
 
 def test_the_readme_shows_the_columns_as_they_are():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert tables.renew_markdown(readme) == readme, "run scripts/document_columns.py"
-    for kind in tables.KINDS:
-        assert tables.markdown_table(kind) in readme
+    assert schema.renew_markdown(readme) == readme, "run scripts/document_columns.py"
+    for kind in schema.KINDS:
+        assert schema.markdown_table(kind) in readme

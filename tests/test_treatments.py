@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import write_bids
-from mettrail import cohort, points, tables, tsv
+from mettrail import cohort, points, schema
 from mettrail.cohort.order import Axis
 from mettrail.cohort.overrides import read_overrides
 from mettrail.cohort.treatments import read_treatments
@@ -14,6 +14,7 @@ from mettrail.errors import InputError
 from mettrail.images import Image, write_labels
 from mettrail.points import Finder, Place, nearest_lesion, read_point
 from mettrail.response import assessment, treatments
+from mettrail.schema import tsv
 from test_cohort import CE, dated, load
 from test_rano import RANO, VOLUME, cell
 
@@ -438,7 +439,7 @@ def test_a_patient_is_assessed_with_treatments_given_by_points(finder, tmp_path)
         [0, "L003"], [0, "L007"], [121, "L003"],
     ]  # fmt: skip
     # What decided is written for those who do the response again: points are lesions there, treatments days.
-    tables.write_tsv(found.decisions, tmp_path / "decisions.tsv")
+    schema.write_tsv(found.decisions, tmp_path / "decisions.tsv")
     again = read_overrides(tsv.read_frame(tmp_path / "decisions.tsv"))
     assert again.diameters_mm == {("ses-2", "L007"): 11}
     assert again.irradiated_day == {"L003": 5, "L007": 5}

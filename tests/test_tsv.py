@@ -1,8 +1,8 @@
 """Tables as spreadsheets, editors and converters leave them: read as they stand, or refused by line."""
 
 import pytest
-from mettrail import tsv
 from mettrail.errors import InputError
+from mettrail.schema import tsv
 
 TEXT = 'name\tage\tnote\nA\t61\tn/a\nB\t\tsaid "no"\n'
 ROWS = [{"name": "A", "age": "61", "note": "n/a"}, {"name": "B", "age": "", "note": 'said "no"'}]

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from mettrail import vocabulary
-from mettrail.vocabulary import COLUMNS, UnknownWordError, read_cell
+from mettrail.schema import vocabulary
+from mettrail.schema.vocabulary import COLUMNS, UnknownWordError, read_cell
 
 README = Path(__file__).parents[1] / "config" / "README.md"
 

@@ -11,8 +11,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from mettrail import tables
-from mettrail.tables import read_table
+from mettrail import schema
+from mettrail.schema import read_table
 from plums import ROOT, add_visit, jobs_of, plum, run, start_dataset, table_of, write
 
 
@@ -129,8 +129,8 @@ def test_a_fourth_visit_reruns_only_its_own_jobs_and_changes_no_earlier_cell(coh
     touched = {path for path, time in made.items() if path.stat().st_mtime_ns != time}
     assert {path.parent.name for path in touched} == {"sub-G"}
     for kind in kinds:
-        keys = list(tables.KEYS[kind])
-        kept = keys + [column.name for column in tables.KINDS[kind] if not column.revisable and column.name not in keys]
+        keys = list(schema.KEYS[kind])
+        kept = keys + [column.name for column in schema.KINDS[kind] if not column.revisable and column.name not in keys]
         now = read_table(cohort / "out/tables" / f"{kind}.csv", kind)
         now = now.merge(before[kind][keys])
         pd.testing.assert_frame_equal(now[kept], before[kind][kept])

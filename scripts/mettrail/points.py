@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mettrail import images, vocabulary
+from mettrail import images
 from mettrail.images import Image
+from mettrail.schema import vocabulary
 
 # A point set by hand on a small lesion, or at its rim, may lie this far outside the mask (ours).
 NEAREST_MM = 5.0

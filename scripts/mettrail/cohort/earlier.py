@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from mettrail import points, vocabulary
+from mettrail import points
 from mettrail.cohort import overrides
 from mettrail.errors import InputError
-from mettrail.tables import MISSING
-from mettrail.tsv import bad_table, is_given, read_frame, read_table
+from mettrail.schema import MISSING, vocabulary
+from mettrail.schema.tsv import bad_table, is_given, read_frame, read_table
 
 EDITS = ("sub", "ses", "column", "value")
 

@@ -36,7 +36,7 @@ from mettrail.cohort.treatments import Treatments, place_outcomes, read_treatmen
 from mettrail.drawn import read_scheme
 from mettrail.errors import InputError
 from mettrail.files import write_whole
-from mettrail.tables import MISSING
+from mettrail.schema import MISSING
 
 # The layout of what is kept: another one counts as none.
 FORMAT = 2

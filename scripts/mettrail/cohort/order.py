@@ -15,7 +15,7 @@ import pandas as pd
 
 from mettrail.cohort.people import TIMES, SessionInfo, read_session_info
 from mettrail.errors import InputError
-from mettrail.tables import MISSING
+from mettrail.schema import MISSING
 
 DAYS_PER_YEAR = 365.25
 # Nobody is followed for so long. BIDS lets people shift dates to before 1925, and some shift only part of them.

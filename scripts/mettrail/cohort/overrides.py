@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from mettrail import vocabulary
-from mettrail.cells import value_of
 from mettrail.errors import InputError
+from mettrail.schema import vocabulary
+from mettrail.schema.cells import value_of
 
 
 @dataclass(frozen=True)

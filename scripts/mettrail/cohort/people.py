@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from mettrail import vocabulary
 from mettrail.errors import InputError
-from mettrail.tables import MISSING
-from mettrail.tsv import Table, is_given, read_table
+from mettrail.schema import MISSING, vocabulary
+from mettrail.schema.tsv import Table, is_given, read_table
 
 # What says when a visit was, the first to be asked first.
 TIMES = ("acq_time", "days_from_baseline", "days_from_treatment")

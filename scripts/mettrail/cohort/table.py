@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mettrail import jobs, tables
+from mettrail import jobs, schema
 
 IDENTITY = ["sub", "ses"]
 # Columns of sub-*_sessions.tsv that later stages read; carried along where they exist.
@@ -144,7 +144,7 @@ def describe_sessions(rows: list[dict], registries: list[dict]) -> pd.DataFrame:
                 "evaluable": bool(facts.get("evaluable", False)),
                 "ne_reason": facts.get("ne_reason") or row["reason"],
                 "registration_qc": facts.get("registration_qc"),
-                **{name: facts.get(name) for name in tables.BRAIN},
+                **{name: facts.get(name) for name in schema.BRAIN},
                 "n_subthreshold": facts.get("n_subthreshold"),
                 "edema_unassigned_mm3": facts.get("edema_unassigned_mm3"),
                 "slice_spacing_mm": facts.get("slice_spacing_mm"),
@@ -219,12 +219,12 @@ def write_problems(problems: Iterable[Mapping], path: str | Path) -> None:
 
     Each problem has sub (``sub-A``), stage (``not used`` or ``doubt``), reason and detail.
     """
-    tables.write_tsv(pd.DataFrame(list(problems), columns=PROBLEM), Path(path))
+    schema.write_tsv(pd.DataFrame(list(problems), columns=PROBLEM), Path(path))
 
 
 def read_problems(paths: Iterable[str | Path]) -> list[dict]:
     """Read what `write_problems` wrote, as `list_problems` lists problems."""
-    rows = [row for path in paths for row in tables.read_tsv(path, text=PROBLEM).to_dict("records")]
+    rows = [row for path in paths for row in schema.read_tsv(path, text=PROBLEM).to_dict("records")]
     return [row | {"ses": None, "log": ""} for row in rows]
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mettrail import points, vocabulary
+from mettrail import points
 from mettrail.cohort.check import describe
 from mettrail.cohort.order import START_FROM, Axis
 from mettrail.cohort.people import recognise, show, tables_by_another_name
 from mettrail.cohort.table import leave_unused
 from mettrail.errors import InputError
-from mettrail.tables import MISSING
-from mettrail.tsv import is_given, read_table
+from mettrail.schema import MISSING, vocabulary
+from mettrail.schema.tsv import is_given, read_table
 
 # Treatments of single lesions: which ones has to be said.
 LOCAL = ("srs", "fsrt", "surgery")

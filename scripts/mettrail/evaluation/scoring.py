@@ -2,7 +2,7 @@
 
 Predictions and labels are folders of tissue maps (``sub-*/ses-*/anat/*_dseg.nii.gz``: 1 enhancing, 2 edema, 3
 necrosis), one map per session. Means over scans leave out those where neither has anything, as a perfect score there
-says little; numbers of false lesions are means over all scans. The columns of all tables stand in `mettrail.tables`.
+says little; numbers of false lesions are means over all scans. The columns of all tables stand in `mettrail.schema`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from mettrail import images, tables
+from mettrail import images, schema
 from mettrail.cohort import order_sessions
 from mettrail.errors import InputError
 from mettrail.evaluation import metrics, page
@@ -50,7 +50,7 @@ PROBABILITY_SCORES = (
     "auc", "youden_sensitivity", "youden_specificity", "threshold_dsc", "threshold_recall", "threshold_precision",
     "threshold_sensitivity", "threshold_n_false", "threshold_n_false_10mm3",
 )  # fmt: skip
-SUBSETS = tuple(tables.levels("evaluation_summary", "subset"))
+SUBSETS = tuple(schema.levels("evaluation_summary", "subset"))
 
 
 @dataclass(frozen=True)
@@ -402,7 +402,7 @@ def score_probability(probability: np.ndarray, visit: Visit, threshold: Threshol
         "youden_specificity": roc.specificity,
     }
     if threshold is None:
-        later = [name for name in tables.columns("evaluation_probabilities") if name.startswith("threshold")]
+        later = [name for name in schema.columns("evaluation_probabilities") if name.startswith("threshold")]
         return row | dict.fromkeys(later)
     least = FALSE_MIN_MM3 / visit.truth.voxel_volume_mm3
     return row | {
@@ -581,9 +581,9 @@ def score_methods(
                 scored.append(about | score_probability(probability, visit, settled.get(name)))
                 by_threshold += [about | row for row in count_by_threshold(probability, visit, rules)]
     return (
-        tables.make_table(scans, "evaluation_scans"),
-        tables.make_table(lesions, "evaluation_lesions"),
-        tables.make_table(scored, "evaluation_probabilities"),
+        schema.make_table(scans, "evaluation_scans"),
+        schema.make_table(lesions, "evaluation_lesions"),
+        schema.make_table(scored, "evaluation_probabilities"),
         pool_by_threshold(pd.DataFrame(by_threshold), rules),
     )
 
@@ -608,7 +608,7 @@ def pool_by_threshold(by_threshold: pd.DataFrame, rules: Rules = metrics.RULES) 
             curve["merging"] = curve.index > curve["n_false"][::-1].idxmax()
             about = {"method": method, "subset": subset, "tissue": "whole", "min_mm3": rules.froc_min_mm3}
             rows += curve.assign(**about).to_dict("records")
-    return tables.make_table(rows, "evaluation_froc")
+    return schema.make_table(rows, "evaluation_froc")
 
 
 def in_subset(table: pd.DataFrame, subset: str) -> pd.DataFrame:
@@ -663,7 +663,7 @@ def summarise(
             for rate, value in zip(metrics.FROC_RATES, rates, strict=True)
         ]
         rows.append(about | {"score": "froc_sensitivity", "mean": float(np.mean(rates))})
-    return tables.make_table(rows, "evaluation_summary")
+    return schema.make_table(rows, "evaluation_summary")
 
 
 def _means(table, about, scores):
@@ -772,11 +772,11 @@ def evaluate(methods: Mapping[str, Path], labels: Path, out: Path, *, reference:
         "probabilities": probabilities,
         "froc": froc,
         "summary": summarise(scans, lesions, probabilities, froc),
-        "tests": tables.make_table(tests, "evaluation_tests"),
+        "tests": schema.make_table(tests, "evaluation_tests"),
     }
     out = Path(out)
     for name, table in written.items():
-        tables.write_csv_mirror(table, out / f"{name}.csv", f"evaluation_{name}")
+        schema.write_csv_mirror(table, out / f"{name}.csv", f"evaluation_{name}")
     charts.draw_froc(froc[(froc["subset"] == "all") & ~froc["merging"]], out / "froc.svg")
     text = page.make_page(written, methods, labels, reference=reference, settings=settings)
     (out / "evaluation.md").write_text(text, encoding="utf-8")

@@ -25,7 +25,7 @@ from mettrail.report.figures import (
     track_colour,
     track_marker,
 )
-from mettrail.tables import KINDS
+from mettrail.schema import KINDS
 
 LIMITS = (
     "Research decision support, not a clinical response call. Every automatic progression and every new lesion must be "

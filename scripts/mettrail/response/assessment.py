@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mettrail import tables
+from mettrail import schema
 from mettrail.images import Image
 from mettrail.points import Finder
 from mettrail.response import outcomes, treatments
@@ -36,7 +36,7 @@ def read_maps(
     """Return, per session, its map of lesions and their names by number, as `points.Finder` wants them."""
     found = {}
     for registry, path, listed in zip(registries, labels, names, strict=True):
-        table = tables.read_tsv(listed)
+        table = schema.read_tsv(listed)
         found[registry["session_id"]] = (path, dict(zip(table["index"].astype(int), table["name"])))
     return found
 
@@ -100,5 +100,5 @@ def assess(
     listed = treatments.list_treatments(resolved, t0)
     if decisions is None:
         decisions = pd.DataFrame(columns=["session_id", "track_id", "field", "value"])
-    decisions = decisions.replace("", tables.MISSING)
+    decisions = decisions.replace("", schema.MISSING)
     return Assessment(final, by_session, patient, treated, listed, decisions, [*problems, *said])

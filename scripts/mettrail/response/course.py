@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from mettrail import tables
-from mettrail.cells import number_of, value_of
+from mettrail import schema
 from mettrail.cohort.overrides import Overrides
 from mettrail.errors import InputError
 from mettrail.response.criteria import TOO_SMALL_MM, diameter_in_sum, is_definite, join_groups
+from mettrail.schema.cells import number_of, value_of
 
 # Columns the matching must give; without one of them the response would be wrong, not just incomplete.
 NEEDED = (
@@ -25,7 +25,7 @@ NEEDED = (
     "bbox_x_vox", "bbox_y_vox", "bbox_z_vox",
 )  # fmt: skip
 # What the matching says of lesions that touch at one of two sessions and not at the other.
-COMPARED = tuple(name for name in tables.COMPARISONS if name != "participant_id")
+COMPARED = tuple(name for name in schema.COMPARISONS if name != "participant_id")
 BY_READER = ("tsm5", "override")  # sources of a diameter
 
 

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from mettrail.cells import flags_of, number_of, value_of
 from mettrail.response import criteria
 from mettrail.response.criteria import NA, at_least
+from mettrail.schema.cells import flags_of, number_of, value_of
 
 
 def _judge(course, t, *, baseline, targets, nontargets, new, after_cr, rano, volume, overrides):

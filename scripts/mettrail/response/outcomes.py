@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.duration.survfunc import CumIncidenceRight
 
-from mettrail import tables
+from mettrail import schema
 from mettrail.cohort.order import START_FROM
 from mettrail.response.criteria import at_least, find_nadir, least_growth, target_response
 from mettrail.response.treatments import FOCAL, RADIATION
@@ -94,7 +94,7 @@ def follow_treatments(
              if other == track and kind == "surgery"),
             default=math.inf,
         )  # fmt: skip
-        row = dict.fromkeys(tables.columns("treated_lesions"))
+        row = dict.fromkeys(schema.columns("treated_lesions"))
         row |= {name: treatment[name] for name in row if name in treatment}
         row |= {"treatment_day": day, "salvage_day": again[0] if again else None}
         story = _follow(
@@ -112,7 +112,7 @@ def follow_treatments(
                 story |= {"censored_reason": "death", "censored_day": death}
         end = failed if failed is not None else story["censored_day"]
         rows.append(row | story | {"time_to_local_failure_days": end - day})
-    return tables.make_table(rows, "treated_lesions")
+    return schema.make_table(rows, "treated_lesions")
 
 
 def complete_patients(
@@ -153,7 +153,7 @@ def complete_patients(
     if participant.get(START_FROM) and row["t0_source"] == "treatment":
         flags = [row["flags"]] if isinstance(row["flags"], str) else []
         found["flags"] = ";".join([*flags, "start_from_treatments"])
-    return tables.make_table([row | found], "patients")
+    return schema.make_table([row | found], "patients")
 
 
 def incidence(treated_lesions: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFrame:
@@ -359,8 +359,8 @@ def _round(days):
 
 
 def _day(participant, name, t0):
-    given = participant.get(name, tables.MISSING)
-    day = math.nan if given == tables.MISSING else float(given) - t0
+    given = participant.get(name, schema.MISSING)
+    day = math.nan if given == schema.MISSING else float(given) - t0
     return None if math.isnan(day) else math.floor(day + 0.5)
 
 

@@ -15,14 +15,14 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mettrail import tables
-from mettrail.cells import number_of, value_of
+from mettrail import schema
 from mettrail.cohort.overrides import read_overrides, require_at_baseline, require_known
 from mettrail.response import criteria
 from mettrail.response.course import carry_by_targets, make_course
 from mettrail.response.judging import continue_responses, read_clinic, respond
 from mettrail.response.rows import Story, make_lesion_rows, make_patient_row, make_session_rows
 from mettrail.response.targets import find_measurable, find_targets, keep_targets, parts_of_targets, seen_at
+from mettrail.schema.cells import number_of, value_of
 
 
 def assess_patient(
@@ -68,7 +68,7 @@ def assess_patient(
     Returns
     -------
     lesions, sessions, patients : DataFrame
-        The final tables of this patient, as `mettrail.tables` lists them.
+        The final tables of this patient, as `mettrail.schema` lists them.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def assess_patient(
     patient = make_patient_row(story, session_rows)
     patient["config_hash"] = config_hash
     return (
-        tables.make_table(lesion_rows, "lesions"),
-        tables.make_table(session_rows, "sessions"),
-        tables.make_table([patient], "patients"),
+        schema.make_table(lesion_rows, "lesions"),
+        schema.make_table(session_rows, "sessions"),
+        schema.make_table([patient], "patients"),
     )

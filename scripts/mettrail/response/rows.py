@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mettrail import tables
-from mettrail.cells import flags_of, join_words, number_of, value_of
+from mettrail import schema
 from mettrail.cohort.overrides import Overrides
 from mettrail.response import criteria
 from mettrail.response.course import Course
@@ -22,6 +21,7 @@ from mettrail.response.judging import (
     follow_new_lesions,
     may_be_effect,
 )
+from mettrail.schema.cells import flags_of, join_words, number_of, value_of
 from mettrail.tracking.lesions import ENDPOINTS
 
 RESIDUAL_SHIFT_MM = 2.0  # from here on it is pointed out (ours)
@@ -33,7 +33,7 @@ COPIED_IF_PRESENT = (
     *ZERO_IF_ABSENT, "n_fragments", "match_method", "match_score", "border_distance_mm", "ld_slice", *ENDPOINTS,
     "slice_spacing_mm", "necrosis_fraction", "touches_border", "enhancing", "cx_mm", "cy_mm", "cz_mm", "cx_ref_mm",
     "cy_ref_mm", "cz_ref_mm", "mean_probability", "seen_by", "confidence", "region", "side",
-    *(name for name in tables.columns("lesions") if "_probability_" in name or "_half_voxel_" in name),
+    *(name for name in schema.columns("lesions") if "_probability_" in name or "_half_voxel_" in name),
 )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def make_lesion_rows(story):
 def _lesion_cells(given):
     """Cells of a lesion row that come straight from the matching."""
     status = given["status"]
-    row = dict.fromkeys(tables.columns("lesions"))
+    row = dict.fromkeys(schema.columns("lesions"))
     row["status"], row["event"] = status, value_of(given, "event", "not_evaluable")
     if status == "present":
         row |= {name: value_of(given, name) for name in COPIED_IF_PRESENT}
@@ -216,7 +216,7 @@ def make_session_rows(story):
     for t, session in enumerate(story.sessions):
         evaluable, now, end = bool(course.evaluable[t]), story.prospective[t], story.final[t]
         clinic = story.clinic[t]
-        row = dict.fromkeys(tables.columns("sessions"))
+        row = dict.fromkeys(schema.columns("sessions"))
         role = None
         if baseline is not None:
             role = "baseline" if t == baseline else "prebaseline" if t < baseline else "followup"
@@ -229,7 +229,7 @@ def make_session_rows(story):
             "ne_reason": None if evaluable else value_of(session, "ne_reason", "unknown"),
             "registration_qc": value_of(session, "registration_qc"),
             "residual_shift_mm": value_of(session, "residual_shift_mm"),
-            **{name: value_of(session, name) for name in tables.BRAIN},
+            **{name: value_of(session, name) for name in schema.BRAIN},
             "baseline_flag": story.baseline_flag,
             "n_targets": None if baseline is None else story.n_targets,
             "steroid_status": clinic["steroids"],
@@ -381,7 +381,7 @@ def make_patient_row(story, session_rows):
     course, baseline, rano = story.course, story.baseline, story.rano
     n_evaluable = int(course.evaluable.sum())
     candidates = find_candidates(course, story.overrides, upto=len(course.ids) - 1)
-    row = dict.fromkeys(tables.columns("patients"))
+    row = dict.fromkeys(schema.columns("patients"))
     row |= {
         "participant_id": story.who,
         "n_sessions": len(course.ids),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mettrail import cohort, images, settings, sidecars, tables, transforms
+from mettrail import cohort, images, schema, settings, sidecars, transforms
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.response import rano
@@ -69,7 +69,7 @@ def read_visits(rows: Sequence[Mapping], *, labels, masks, brains, pieces, evide
     ):
         tissue = images.read_labels(label, images.TISSUE_LABELS)
         brain = images.resample(images.read_labels(mask), tissue.grid, order=0)
-        known = lesions.Evidence(images.read_labels(piece).data, tables.read_tsv(table))
+        known = lesions.Evidence(images.read_labels(piece).data, schema.read_tsv(table))
         quality, judged = sidecars.read_json(quality), sidecars.read_json(judged)
         visits.append(Visit(row, tissue, brain, known, quality, transforms.read_affine(affine), judged))
     return visits
@@ -161,7 +161,7 @@ def vary_patient(
         mine = (
             None
             if overrides is None
-            else overrides[overrides["track_id"].isin([*known, tables.MISSING]) | overrides["track_id"].isna()]
+            else overrides[overrides["track_id"].isin([*known, schema.MISSING]) | overrides["track_id"].isna()]
         )
         _, sessions, patients = rano.assess_patient(
             tracks,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mettrail.cells import flags_of, number_of, value_of
 from mettrail.response import criteria
 from mettrail.response.criteria import at_least
 from mettrail.response.judging import find_candidates
+from mettrail.schema.cells import flags_of, number_of, value_of
 
 
 def find_measurable(course, overrides, rano):

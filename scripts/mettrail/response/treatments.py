@@ -13,7 +13,7 @@ import pandas as pd
 from mettrail import points
 from mettrail.cohort.treatments import ALL, LOCAL
 from mettrail.points import Finder
-from mettrail.tables import MISSING
+from mettrail.schema import MISSING
 
 RADIATION = ("srs", "fsrt", "wbrt")
 # Treatments that can be of one lesion, and after which it is followed.

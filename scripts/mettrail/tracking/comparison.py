@@ -28,7 +28,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from mettrail import images, tables, transforms
+from mettrail import images, schema, transforms
 from mettrail.images import Image
 from mettrail.tracking.contact import pairs_without_neck
 from mettrail.tracking.lesions import longest_diameter_mm
@@ -102,7 +102,7 @@ def read_visits(registries: Sequence[Mapping], labels: Sequence, tracks: Sequenc
     """
     return [
         Visit.of(
-            tables.read_tsv(table),
+            schema.read_tsv(table),
             functools.partial(images.read_labels, path),
             registry,
             transforms.read_affine(affine),
@@ -127,7 +127,7 @@ def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping) ->
     Returns
     -------
     DataFrame
-        `tables.COMPARISONS`: one row per earlier visit and track whose sizes are others when compared with it. ``now``
+        `schema.COMPARISONS`: one row per earlier visit and track whose sizes are others when compared with it. ``now``
         is the size at this visit, ``then`` at the earlier one; diameters of parts add up.
     """
     rows = []
@@ -148,9 +148,9 @@ def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping) ->
             measured |= _measure(*refined, now, then, measure["chord_gap_vox"])
         names = {"session_id": now.session_id, "earlier_session_id": then.session_id}
         rows += [names | {"track_id": f"L{track:03d}"} | alike for track, alike in sorted(measured.items())]
-    table = pd.DataFrame(rows, columns=list(tables.COMPARISONS))
+    table = pd.DataFrame(rows, columns=list(schema.COMPARISONS))
     table["participant_id"] = now.tracks["participant_id"].iloc[0] if rows else None
-    return table.astype(tables.COMPARISONS)
+    return table.astype(schema.COMPARISONS)
 
 
 def _end_to_end(now: Visit, then: Visit) -> dict[int, dict]:

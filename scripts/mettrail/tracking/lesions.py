@@ -18,7 +18,7 @@ from scipy.spatial import ConvexHull, QhullError, cKDTree
 from scipy.spatial.distance import pdist
 from skimage.measure import marching_cubes, mesh_surface_area
 
-from mettrail import sidecars, tables
+from mettrail import schema, sidecars
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image, read_labels, read_probabilities, voxel_volume_mm3
 from mettrail.tracking.chords import (
@@ -120,7 +120,7 @@ def read_evidence(pieces: Path, table: Path, probabilities: Path, sidecar: Path)
     """Read what the segmentation has left beside the tissue labels of a scan."""
     return Evidence(
         read_labels(pieces).data,
-        tables.read_tsv(table),
+        schema.read_tsv(table),
         read_probabilities(probabilities).data,
         sidecars.read_json(sidecar)["ShowsEdema"],
     )

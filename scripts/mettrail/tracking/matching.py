@@ -51,7 +51,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from mettrail import tables
+from mettrail import schema
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.tracking.chords import TOLERANCE
@@ -514,7 +514,7 @@ def describe_session(
 
 def _describe_brain(brain: Mapping) -> dict:
     """Return what the sessions' table says of a brain mask."""
-    known = {name: brain.get(name.removeprefix("brain_")) for name in tables.BRAIN}
+    known = {name: brain.get(name.removeprefix("brain_")) for name in schema.BRAIN}
     return known | {"flags": list(brain["flags"])}
 
 

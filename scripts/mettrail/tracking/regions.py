@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from mettrail import registration, sidecars, tables, transforms
+from mettrail import registration, schema, sidecars, transforms
 from mettrail.images import Image, canonical_grid, read_image, resample
 
 # Regions by their number in the atlas; 0 is outside the brain.
-REGIONS = tuple(tables.levels("lesions", "region"))
+REGIONS = tuple(schema.levels("lesions", "region"))
 MIDLINE_MM = 5.0
 # Brains that overlap less than this after an affine registration are not on each other.
 MIN_DICE = 0.85

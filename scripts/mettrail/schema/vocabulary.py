@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mettrail.tables import MISSING
+from mettrail.schema import MISSING
 
 # How people and programs write that something is not known.
 MISSING_WORDS = ("n/a", "na", "nan", "nat", "")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mettrail.tables import MISSING
+from mettrail.schema import MISSING
 
 
 def value_of(row: Mapping, name: str, default: Any = None) -> Any:

@@ -315,7 +315,7 @@ def test_lesions_of_which_the_same_is_to_be_said_share_a_line():
 def test_remarks_on_a_session_that_require_review_are_listed(flag):
     sessions = session_table()
     sessions.loc[3, "flags"] = f"no_dates;{flag}"
-    assert f"ses-04 {schema.levels("sessions", "flags")[flag]}" in review(patient(sessions=sessions))
+    assert f"ses-04 {schema.column('sessions', 'flags').levels[flag]}" in review(patient(sessions=sessions))
 
 
 def unconfirmed(sessions):

@@ -15,10 +15,10 @@ from mettrail.schema.io import (
     write_table,
     write_tsv,
 )
-from mettrail.schema.kinds import KEYS, KINDS, columns, levels
+from mettrail.schema.kinds import KEYS, KINDS, column, columns, levels
 
 __all__ = [
     "BRAIN", "COMPARISONS", "KEYS", "KINDS", "LESIONS", "MISSING", "PATIENTS", "SESSIONS", "TREATED_LESIONS", "Column",
-    "columns", "data_dictionary", "empty", "levels", "make_table", "markdown_table", "read_table", "read_tables",
+    "column", "columns", "data_dictionary", "empty", "levels", "make_table", "markdown_table", "read_table", "read_tables",
     "read_tsv", "read_tsvs", "renew_markdown", "write_csv_mirror", "write_table", "write_tsv",
 ]  # fmt: skip

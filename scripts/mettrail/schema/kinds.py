@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mettrail.schema.columns import LESIONS, PATIENTS, SENSITIVITY, SESSIONS, TREATED_LESIONS
+from mettrail.schema.columns import LESIONS, PATIENTS, SENSITIVITY, SESSIONS, TREATED_LESIONS, Column
 from mettrail.schema.evaluation import (
     EVALUATION_FROC,
     EVALUATION_LESIONS,
@@ -45,6 +45,11 @@ def columns(kind: str) -> list[str]:
     return [c.name for c in KINDS[kind]]
 
 
+def column(kind: str, name: str) -> Column:
+    """Return a column of a table."""
+    return next(c for c in KINDS[kind] if c.name == name)
+
+
 def levels(kind: str, name: str) -> list[str]:
     """Values that a column may have."""
-    return list(next(c.levels for c in KINDS[kind] if c.name == name))
+    return list(column(kind, name).levels)

@@ -18,7 +18,29 @@ from mettrail.schema.io import (
 from mettrail.schema.kinds import KEYS, KINDS, column, columns, levels
 
 __all__ = [
-    "BRAIN", "COMPARISONS", "KEYS", "KINDS", "LESIONS", "MISSING", "PATIENTS", "SESSIONS", "TREATED_LESIONS", "Column",
-    "column", "columns", "data_dictionary", "empty", "levels", "make_table", "markdown_table", "read_table", "read_tables",
-    "read_tsv", "read_tsvs", "renew_markdown", "write_csv_mirror", "write_table", "write_tsv",
-]  # fmt: skip
+    "BRAIN",
+    "COMPARISONS",
+    "KEYS",
+    "KINDS",
+    "LESIONS",
+    "MISSING",
+    "PATIENTS",
+    "SESSIONS",
+    "TREATED_LESIONS",
+    "Column",
+    "column",
+    "columns",
+    "data_dictionary",
+    "empty",
+    "levels",
+    "make_table",
+    "markdown_table",
+    "read_table",
+    "read_tables",
+    "read_tsv",
+    "read_tsvs",
+    "renew_markdown",
+    "write_csv_mirror",
+    "write_table",
+    "write_tsv",
+]

@@ -22,19 +22,11 @@ from mettrail.response.judging import (
     may_be_effect,
 )
 from mettrail.schema.cells import flags_of, join_words, number_of, value_of
-from mettrail.tracking.lesions import ENDPOINTS
 
 RESIDUAL_SHIFT_MM = 2.0  # from here on it is pointed out (ours)
-ZERO_IF_ABSENT = (
-    "ld_mm", "perp_mm", "ld_feret_mm", "max3d_mm", "esd_mm", "extent_z_mm", "bidim_mm2", "surface_mm2", "n_voxels",
-    "n_slices", "vol_wl_mm3", "vol_et_mm3", "vol_nc_mm3", "vol_ed_mm3",
-)  # fmt: skip
-COPIED_IF_PRESENT = (
-    *ZERO_IF_ABSENT, "n_fragments", "match_method", "match_score", "border_distance_mm", "ld_slice", *ENDPOINTS,
-    "slice_spacing_mm", "necrosis_fraction", "touches_border", "enhancing", "cx_mm", "cy_mm", "cz_mm", "cx_ref_mm",
-    "cy_ref_mm", "cz_ref_mm", "mean_probability", "seen_by", "confidence", "region", "side",
-    *(name for name in schema.columns("lesions") if "_probability_" in name or "_half_voxel_" in name),
-)  # fmt: skip
+_LESION = {c.name: c for c in schema.LESIONS}
+ZERO_IF_ABSENT = tuple(name for name, c in _LESION.items() if c.absent is not None)
+COPIED_IF_PRESENT = tuple(name for name, c in _LESION.items() if c.stage)
 
 
 @dataclass
@@ -135,7 +127,7 @@ def _lesion_cells(given):
     row = dict.fromkeys(schema.columns("lesions"))
     row["status"], row["event"] = status, value_of(given, "event", "not_evaluable")
     if status == "present":
-        row |= {name: value_of(given, name) for name in COPIED_IF_PRESENT}
+        row |= {name: value_of(given, name, row[name]) for name in COPIED_IF_PRESENT}
     elif status == "absent":
         row |= dict.fromkeys(ZERO_IF_ABSENT, 0) | {"n_fragments": 0, "match_method": "none"}
     elif status == "merged":

@@ -1,6 +1,6 @@
 """Tables: their columns, the words people may write in theirs, and how all of them are read and written."""
 
-from mettrail.schema.columns import BRAIN, COMPARISONS, LESIONS, MISSING, PATIENTS, SESSIONS, TREATED_LESIONS, Column
+from mettrail.schema.columns import DTYPES, MISSING, WHOSE, Column
 from mettrail.schema.io import (
     data_dictionary,
     empty,
@@ -16,10 +16,14 @@ from mettrail.schema.io import (
     write_tsv,
 )
 from mettrail.schema.kinds import KEYS, KINDS, column, columns, levels
+from mettrail.schema.lesions import COMPARISONS, LESIONS, of_stage
+from mettrail.schema.patients import PATIENTS, TREATED_LESIONS
+from mettrail.schema.sessions import BRAIN, SESSIONS
 
 __all__ = [
     "BRAIN",
     "COMPARISONS",
+    "DTYPES",
     "KEYS",
     "KINDS",
     "LESIONS",
@@ -27,6 +31,7 @@ __all__ = [
     "PATIENTS",
     "SESSIONS",
     "TREATED_LESIONS",
+    "WHOSE",
     "Column",
     "column",
     "columns",
@@ -35,6 +40,7 @@ __all__ = [
     "levels",
     "make_table",
     "markdown_table",
+    "of_stage",
     "read_table",
     "read_tables",
     "read_tsv",

@@ -22,16 +22,20 @@ import numpy as np
 import pandas as pd
 
 from mettrail.errors import InputError
-from mettrail.schema.columns import BETWEEN, CSV_BOOLEANS, DTYPES, MISSING, TSV_BOOLEANS
+from mettrail.schema.columns import CSV_BOOLEANS, DTYPES, MISSING, TSV_BOOLEANS
 from mettrail.schema.kinds import KEYS, KINDS, columns
+from mettrail.schema.lesions import BETWEEN
 
 # Decimals when written. Finer than any scan, coarse enough that a table does not pretend.
 DECIMALS = {"mm": 3, "mm^2": 3, "mm^3": 3, "mL": 6, "%": 3, "Gy": 3, "d": 2, "1": 4, "1/year": 3}
 # Numbers without a unit (means of any score, p) have as many figures instead.
 FIGURES = 6
+# Types of the columns whose type must not depend on what happens to stand in them.
 _KNOWN = {
-    c.name: c.dtype for kind in ("lesions", "sessions", "patients", "treated_lesions") for c in KINDS[kind]
-} | BETWEEN
+    c.name: c.dtype
+    for columns_ in (*(KINDS[kind] for kind in ("lesions", "sessions", "patients", "treated_lesions")), BETWEEN)
+    for c in columns_
+}
 
 
 def empty(kind: str) -> pd.DataFrame:
@@ -201,7 +205,7 @@ def data_dictionary(kind: str, *, booleans: tuple[str, str] = TSV_BOOLEANS) -> d
     """
     described = {}
     for c in KINDS[kind]:
-        described[c.name] = {"LongName": c.name.replace("_", " "), "Description": c.description}
+        described[c.name] = {"LongName": c.name.replace("_", " "), "Description": c.meaning}
         if c.unit:
             described[c.name]["Units"] = c.unit
         if c.dtype == "boolean":
@@ -219,7 +223,7 @@ def markdown_table(kind: str) -> str:
     """Show the columns of a table as Markdown, for people."""
     lines = ["| column | type | unit | meaning |", "| --- | --- | --- | --- |"]
     for c in KINDS[kind]:
-        meaning = c.description + (" May change when a later session arrives." if c.revisable else "")
+        meaning = c.meaning + (" May change when a later session arrives." if c.revisable else "")
         if c.levels:
             meaning += " " + "; ".join(f"`{level}`: {what}" for level, what in c.levels.items()) + "."
         lines.append(f"| `{c.name}` | {c.dtype} | {c.unit} | {meaning} |".replace("  ", " "))

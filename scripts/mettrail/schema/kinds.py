@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mettrail.schema.columns import LESIONS, PATIENTS, SENSITIVITY, SESSIONS, TREATED_LESIONS, Column
+from mettrail.schema.columns import Column
 from mettrail.schema.evaluation import (
     EVALUATION_FROC,
     EVALUATION_LESIONS,
@@ -11,6 +11,9 @@ from mettrail.schema.evaluation import (
     EVALUATION_SUMMARY,
     EVALUATION_TESTS,
 )
+from mettrail.schema.lesions import LESIONS
+from mettrail.schema.patients import PATIENTS, SENSITIVITY, TREATED_LESIONS
+from mettrail.schema.sessions import SESSIONS
 
 KINDS = {
     "lesions": LESIONS,

@@ -41,12 +41,6 @@ SEEN_BY = ("manual", "both", "detection", "resegmentation", "propagation", "sens
 # What `read_evidence` reads, by the names of rules' inputs.
 EVIDENCE = ("pieces", "evidence", "probabilities", "sidecar")
 
-# Both ends of the longest diameter, RAS mm.
-ENDPOINTS = tuple(f"ld_p{end}_{axis}_mm" for end in (1, 2) for axis in "xyz")
-
-# What volume and longest diameter are if the edge lay elsewhere: by the doubt of the segmentation, by half a voxel.
-VOLUME_BANDS = tuple(f"vol_{by}_{end}_ml" for by in ("probability", "half_voxel") for end in ("low", "high"))
-DIAMETER_BANDS = tuple(f"ld_{by}_{end}_mm" for by in ("probability", "half_voxel") for end in ("low", "high"))
 # Networks call a lesion from 0.5 on; the contours halfway to certainty, either way, are their own doubt about its edge.
 SURE, DOUBTFUL = 0.75, 0.25
 # What is farther from a lesion than this is not its edge, however doubtful it is.
@@ -54,43 +48,10 @@ DOUBT_REACH_MM = 5.0
 # Room around a lesion in which its edge may move by half a voxel, and so may its neighbours'.
 MARGIN_VOX = 2
 
-INSTANCE_COLUMNS = {
-    "instance": "Int64",
-    "below_birth": "boolean",
-    "enhancing": "boolean",
-    "n_voxels": "Int64",
-    "n_slices": "Int64",
-    "extent_z_mm": "float64",
-    "slice_spacing_mm": "float64",
-    "bbox_x_vox": "Int64",
-    "bbox_y_vox": "Int64",
-    "bbox_z_vox": "Int64",
-    "vol_wl_mm3": "float64",
-    "vol_et_mm3": "float64",
-    "vol_nc_mm3": "float64",
-    "vol_ed_mm3": "float64",
-    "vol_wl_ml": "float64",
-    "necrosis_fraction": "float64",
-    "ld_mm": "float64",
-    "perp_mm": "float64",
-    "bidim_mm2": "float64",
-    "ld_feret_mm": "float64",
-    "max3d_mm": "float64",
-    "esd_mm": "float64",
-    "surface_mm2": "float64",
-    "ld_slice": "Int64",
-    **dict.fromkeys(ENDPOINTS, "float64"),
-    "border_distance_mm": "float64",
-    "touches_border": "boolean",
-    "cx_mm": "float64",
-    "cy_mm": "float64",
-    "cz_mm": "float64",
-    "mean_probability": "float64",
-    "seen_by": "str",
-    "confidence": "str",
-    **dict.fromkeys((*VOLUME_BANDS, *DIAMETER_BANDS), "float64"),
-    "flags": "str",
-}
+# Both ends of the longest diameter, RAS mm.
+ENDPOINTS = tuple(f"ld_p{end}_{axis}_mm" for end in (1, 2) for axis in "xyz")
+# Names and types of what is measured of a lesion.
+INSTANCE_COLUMNS = {name: schema.DTYPES[column.dtype] for name, column in schema.of_stage("measure").items()}
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,6 @@ from mettrail.images import Grid, Image
 from mettrail.tracking.chords import TOLERANCE
 from mettrail.tracking.contact import cut_shared, find_shared
 from mettrail.tracking.lesions import (
-    DIAMETER_BANDS,
-    ENDPOINTS,
-    INSTANCE_COLUMNS,
-    VOLUME_BANDS,
     Evidence,
     equivalent_diameter_mm,
     join_evidence,
@@ -89,41 +85,12 @@ IOU_WEIGHT, MISSED_WEIGHT = 0.01, 0.001
 # Same visit segmented again: this much in common makes it the same lesion.
 FROZEN_MIN_IOU = 0.5
 
-MATCH_COLUMNS = {
-    "participant_id": "str",
-    "session_id": "str",
-    "track_id": "str",
-    "index": "Int64",
-    "status": "str",
-    "event": "str",
-    "merged_into": "str",
-    "n_fragments": "Int64",
-    "match_method": "str",
-    "match_score": "float64",
-    "fragments": "str",
-    "sessions_missed": "Int64",
-    "probable_miss": "boolean",
-    "weak_match": "boolean",
-    "coalesced": "boolean",
-    "cx_ref_mm": "float64",
-    "cy_ref_mm": "float64",
-    "cz_ref_mm": "float64",
+_MEASURED, _MATCHED, _OF_COMPONENTS = (schema.of_stage(stage) for stage in ("measure", "match", "track"))
+# Names and types of what the matching says of a track; and of that with what was measured of its components.
+MATCH_COLUMNS = {name: schema.DTYPES[c.dtype] for name, c in ({c.name: c for c in schema.WHOSE} | _MATCHED).items()}
+TRACK_COLUMNS = MATCH_COLUMNS | {
+    name: schema.DTYPES[c.dtype] for name, c in (_MEASURED | _OF_COMPONENTS).items() if name != "instance"
 }
-_SUMMED = (
-    *("n_voxels", "vol_wl_mm3", "vol_et_mm3", "vol_nc_mm3", "vol_ed_mm3", "vol_wl_ml", "surface_mm2"),
-    *VOLUME_BANDS,
-)
-_OF_LARGEST = (
-    *("ld_mm", "perp_mm", "bidim_mm2", "ld_feret_mm", "max3d_mm", "extent_z_mm", "n_slices"),
-    *("slice_spacing_mm", "ld_slice", *ENDPOINTS, *DIAMETER_BANDS, "bbox_x_vox", "bbox_y_vox", "bbox_z_vox"),
-)
-_ZERO_IF_GONE = (
-    *(name for name in _SUMMED if name not in VOLUME_BANDS),
-    *("ld_mm", "perp_mm", "bidim_mm2", "ld_feret_mm", "max3d_mm", "extent_z_mm", "n_slices", "esd_mm"),
-)
-TRACK_COLUMNS = (
-    MATCH_COLUMNS | {k: v for k, v in INSTANCE_COLUMNS.items() if k != "instance"} | {"ld_fragments_mm": "float64"}
-)
 
 
 @dataclass(frozen=True)
@@ -324,7 +291,7 @@ def summarise_tracks(matches: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame
         if match["status"] == "present":
             row |= _sum_pieces(measured.loc[fragment_labels(match["fragments"])])
         elif match["status"] in ("absent", "merged"):
-            row |= dict.fromkeys(_ZERO_IF_GONE, 0)
+            row |= {name: c.absent for name, c in _MEASURED.items() if c.absent is not None}
         said = [flag for flag in ("probable_miss", "weak_match", "coalesced") if match[flag] is True]
         row["flags"] = ";".join(filter(None, [as_text(row.get("flags")), *said])) or None
         rows.append(row)
@@ -813,7 +780,8 @@ def _sum_pieces(pieces: pd.DataFrame) -> dict:
     # Of equally large pieces the longer one, whatever their numbers.
     largest = pieces.assign(volume=pieces["vol_wl_mm3"].round(6)).sort_values(["volume", "ld_mm"]).iloc[-1]
     weights = pieces["n_voxels"].astype(float) / float(pieces["n_voxels"].sum())
-    row = {name: pieces[name].sum(skipna=False) for name in _SUMMED} | {name: largest[name] for name in _OF_LARGEST}
+    row = {name: pieces[name].sum(skipna=False) for name, c in _MEASURED.items() if c.combine == "sum"}
+    row |= {name: largest[name] for name, c in _MEASURED.items() if c.combine == "largest"}
     row |= {name: float((pieces[name] * weights).sum()) for name in ("cx_mm", "cy_mm", "cz_mm")}
     lasting = pieces.loc[~pieces["below_birth"].astype(bool), "ld_mm"]
     flags = [flag for flags in pieces["flags"] for flag in as_text(flags).split(";") if flag]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mettrail import images, jobs, schema, sidecars, transforms
-from mettrail.tracking import comparison, lesions, matching, registry
+from mettrail.tracking import comparison, evidence, matching, registry
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -32,7 +32,7 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
     def _read_scan():
         tissue = images.read_labels(snakemake.input.tissue, images.TISSUE_LABELS)
         brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
-        return tissue, brain, lesions.read_evidence(*(snakemake.input[name] for name in lesions.EVIDENCE))
+        return tissue, brain, evidence.read_evidence(*(snakemake.input[name] for name in evidence.EVIDENCE))
 
     tracks, matches, instances, current = matching.match_visit(
         images.read_labels(snakemake.input.labels),

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mettrail import images, jobs, schema, sidecars
-from mettrail.tracking import lesions
+from mettrail.tracking import components, evidence, lesions
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 with jobs.job(snakemake) as output:
     tissue = images.read_labels(snakemake.input.labels, images.TISSUE_LABELS)
     brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
-    evidence = lesions.read_evidence(*(snakemake.input[name] for name in lesions.EVIDENCE))
-    instances = lesions.find_instances(tissue.data, affine=tissue.affine, **snakemake.params.instances)
+    evidence = evidence.read_evidence(*(snakemake.input[name] for name in evidence.EVIDENCE))
+    instances = components.find_instances(tissue.data, affine=tissue.affine, **snakemake.params.instances)
     table, totals = lesions.measure_instances(
         instances,
         tissue.data,

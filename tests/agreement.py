@@ -21,7 +21,7 @@ from conftest import ROOT
 from mettrail import cohort, settings
 from mettrail.images import Grid, Image, canonical_grid
 from mettrail.response import rano
-from mettrail.tracking import comparison, lesions, matching
+from mettrail.tracking import comparison, components, lesions, matching
 from oracle import cases, diameters, fields, patients, response
 from scipy.optimize import linear_sum_assignment
 
@@ -76,7 +76,7 @@ def follow(patient: patients.Patient, tissues=None) -> Found:
         tissue = Image(session.tissue if tissues is None else tissues[number], session.affine)
         row = _cohort_row(sub, number, session)
         measure = settings.measure_settings(CONFIG)
-        instances = lesions.find_instances(tissue.data, affine=tissue.affine, **CONFIG["instances"])
+        instances = components.find_instances(tissue.data, affine=tissue.affine, **CONFIG["instances"])
         table, totals = lesions.measure_instances(instances, tissue.data, affine=tissue.affine, **measure)
         facts = matching.describe_session(
             row, totals=totals, quality={"status": "ok"}, reference=CONFIG["reference"],

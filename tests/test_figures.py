@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from mettrail.errors import GridMismatchError
 from mettrail.images import EDEMA, NECROSIS, Image
 from mettrail.report import charts, figures, scans
-from mettrail.tracking.lesions import ENDPOINTS
+from mettrail.tracking.axial import ENDPOINTS
 from scipy import ndimage
 from skimage import color
 from test_rano import assess

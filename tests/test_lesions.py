@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.tracking import chords, lesions
+from mettrail.tracking import axial, chords
 from mettrail.tracking.chords import longest_diameters, perpendicular_mm
-from mettrail.tracking.lesions import INSTANCE_COLUMNS, Evidence, find_instances, measure_instances
+from mettrail.tracking.components import find_instances
+from mettrail.tracking.evidence import Evidence
+from mettrail.tracking.lesions import INSTANCE_COLUMNS, measure_instances
 from scipy import ndimage
 from scipy.spatial.distance import pdist
 
@@ -320,7 +322,7 @@ def test_ends_of_the_diameter_are_where_the_lesion_is_in_the_world(oblique_affin
     tissue = np.zeros((12, 11, 5), np.uint8)
     tissue[2:9, 4, 2] = 1
     row = measure(tissue, oblique_affine)
-    ends = row[list(lesions.ENDPOINTS)].to_numpy(float).reshape(2, 3)
+    ends = row[list(axial.ENDPOINTS)].to_numpy(float).reshape(2, 3)
     expected = [(oblique_affine @ [x, 4, 2, 1])[:3] for x in (1.5, 8.5)]
     np.testing.assert_allclose(ends, expected, atol=6e-4)
     assert row["ld_mm"] == pytest.approx(7)

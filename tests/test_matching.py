@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from mettrail import schema
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
+from mettrail.tracking.components import find_instances
 from mettrail.tracking.contact import cut_shared, find_shared
-from mettrail.tracking.lesions import find_instances, measure_instances
+from mettrail.tracking.lesions import measure_instances
 from mettrail.tracking.matching import (
     MATCH_COLUMNS,
     TRACK_COLUMNS,

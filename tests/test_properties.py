@@ -15,7 +15,9 @@ from mettrail import cohort, schema
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, canonical_grid
 from mettrail.response import rano
 from mettrail.tracking import matching, reference
-from mettrail.tracking.lesions import ENDPOINTS, find_instances, measure_instances
+from mettrail.tracking.axial import ENDPOINTS
+from mettrail.tracking.components import find_instances
+from mettrail.tracking.lesions import measure_instances
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 

@@ -9,7 +9,7 @@ from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.response import sensitivity
 from mettrail.segmentation import evidence_of_people
-from mettrail.tracking.lesions import Evidence
+from mettrail.tracking.evidence import Evidence
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 SHAPE = (40, 40, 40)

@@ -19,7 +19,8 @@ import yaml
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
 from mettrail.settings import measure_settings
 from mettrail.tracking.chords import longest_diameters
-from mettrail.tracking.lesions import find_instances, measure_instances
+from mettrail.tracking.components import find_instances
+from mettrail.tracking.lesions import measure_instances
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 

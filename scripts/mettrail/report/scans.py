@@ -39,7 +39,7 @@ from mettrail.report.figures import (
     track_colour,
     track_label,
 )
-from mettrail.tracking.lesions import ENDPOINTS
+from mettrail.tracking.axial import ENDPOINTS
 
 _ZOOM_MIN_MM = 36
 

@@ -17,7 +17,7 @@ from mettrail import cohort, images, schema, settings, sidecars, transforms
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.response import rano
-from mettrail.tracking import comparison, lesions, matching
+from mettrail.tracking import comparison, components, evidence, lesions, matching
 
 AS_THEY_ARE = "as they are"
 BLOCKS = ("instances", "measure", "match", "rano", "volume")
@@ -46,7 +46,7 @@ class Visit:
     row: Mapping
     tissue: Image
     brain: Image
-    evidence: lesions.Evidence
+    evidence: evidence.Evidence
     quality: Mapping
     world: np.ndarray
     brain_quality: Mapping | None = None
@@ -69,7 +69,7 @@ def read_visits(rows: Sequence[Mapping], *, labels, masks, brains, pieces, evide
     ):
         tissue = images.read_labels(label, images.TISSUE_LABELS)
         brain = images.resample(images.read_labels(mask), tissue.grid, order=0)
-        known = lesions.Evidence(images.read_labels(piece).data, schema.read_tsv(table))
+        known = evidence.Evidence(images.read_labels(piece).data, schema.read_tsv(table))
         quality, judged = sidecars.read_json(quality), sidecars.read_json(judged)
         visits.append(Visit(row, tissue, brain, known, quality, transforms.read_affine(affine), judged))
     return visits
@@ -191,7 +191,7 @@ def _follow(visits, config, grid, reference_session):
     followed, registries, compared, matched = [], [], [], []
     for visit in visits:
         measure = settings.measure_settings(config)
-        found = lesions.find_instances(visit.tissue.data, affine=visit.tissue.affine, **config["instances"])
+        found = components.find_instances(visit.tissue.data, affine=visit.tissue.affine, **config["instances"])
         table, totals = lesions.measure_instances(
             found, visit.tissue.data, affine=visit.tissue.affine, brain=visit.brain.data > 0,
             evidence=visit.evidence, **measure,

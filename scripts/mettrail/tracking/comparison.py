@@ -30,8 +30,8 @@ from scipy.spatial import cKDTree
 
 from mettrail import images, schema, transforms
 from mettrail.images import Image
+from mettrail.tracking.axial import longest_diameter_mm
 from mettrail.tracking.contact import pairs_without_neck
-from mettrail.tracking.lesions import longest_diameter_mm
 from mettrail.tracking.registry import world_of
 
 # One lesion that has lost more than this share of its volume (a partial response by volume) was not cut by noise: its

@@ -56,12 +56,8 @@ from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.tracking.chords import TOLERANCE
 from mettrail.tracking.contact import cut_shared, find_shared
-from mettrail.tracking.lesions import (
-    Evidence,
-    equivalent_diameter_mm,
-    join_evidence,
-    measure_instances,
-)
+from mettrail.tracking.evidence import Evidence, join_evidence
+from mettrail.tracking.lesions import equivalent_diameter_mm, measure_instances
 from mettrail.tracking.places import Place, common_voxels, covered_share, edge_distance_mm, share_within
 from mettrail.tracking.reference import field_of_view, instances_to_reference
 from mettrail.tracking.registry import (

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mettrail.images import Grid, Image
+from mettrail.tracking.axial import to_ras_order
 from mettrail.tracking.chords import TOLERANCE
-from mettrail.tracking.lesions import (
-    to_ras_order,
-)
 
 
 def instances_to_reference(instances: Image, grid: Grid, *, world: np.ndarray) -> Image:

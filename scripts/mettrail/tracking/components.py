@@ -1,0 +1,201 @@
+"""Which lesion voxels of a scan belong together."""
+
+from __future__ import annotations
+
+import cc3d
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from mettrail.errors import InputError
+from mettrail.images import ENHANCING, NECROSIS, voxel_volume_mm3
+from mettrail.tracking.axial import to_ras_order, to_stored_order
+from mettrail.tracking.chords import (
+    TOLERANCE,
+    edge_points,
+)
+
+# A closed cavity larger than this many times the lesion around it is not taken for unlabelled necrosis.
+MAX_CAVITY_RATIO = 2
+
+
+def find_instances(
+    tissue: np.ndarray,
+    *,
+    affine: np.ndarray,
+    connectivity: int,
+    mode: str,
+    merge_gap_mm: float,
+    merge_small_mm3: float,
+    merge_small_frac: float,
+    keep_mm3: float,
+    keep_vox: int,
+    birth_mm3: float,
+    birth_vox: int,
+) -> np.ndarray:
+    """Part the whole-lesion mask (enhancing or necrosis) into lesions.
+
+    A closed cavity without label counts as necrosis when voxels are joined, but is in no lesion of the result.
+    Fragments beside a lesion are part of it (``satellite``): each joins the nearest larger component that is close
+    enough, one only, so that a crumb between two lesions does not make them one.
+
+    Parameters
+    ----------
+    tissue : (X, Y, Z) int
+        0 background, 1 enhancing, 2 edema, 3 necrosis.
+    affine : (4, 4) float
+        Voxel index to RAS+ mm.
+    connectivity : {6, 18, 26}
+        Neighbours of a voxel.
+    mode : {'satellite', 'brats'}
+        ``brats`` joins what touches after one dilation with an 18-neighbourhood, as the BraTS-METS evaluation does.
+    merge_gap_mm, merge_small_mm3, merge_small_frac : float
+        ``satellite`` joins components at most this far apart, edge to edge, where the smaller is below so many mm3 or
+        at most this fraction of the larger.
+    keep_mm3, keep_vox : float, int
+        A component up to `keep_mm3`, or of fewer voxels than `keep_vox`, is dropped.
+    birth_mm3, birth_vox : float, int
+        Size from which a lesion starts a track of its own. Smaller ones stay in the result: they may continue a track.
+
+    Returns
+    -------
+    (X, Y, Z) int32
+        1 is the largest lesion; of equal ones the first by centroid x, y, z in the world.
+
+    Raises
+    ------
+    InputError
+        Settings that cannot be.
+    """
+    if mode not in ("satellite", "brats"):
+        raise _bad_setting("instances: mode", mode, "satellite or brats")
+    if connectivity not in (6, 18, 26):
+        raise _bad_setting("instances: connectivity", connectivity, "6, 18 or 26")
+    if birth_mm3 < keep_mm3 or birth_vox < keep_vox:
+        raise _bad_setting(
+            "instances: birth_mm3, birth_vox",
+            f"{birth_mm3}, {birth_vox}",
+            f"at least keep_mm3, keep_vox: {keep_mm3}, {keep_vox}",
+        )
+    ornt, world, labels = to_ras_order(affine, tissue)
+    spacing = np.linalg.norm(world[:3, :3], axis=0)
+    voxel_mm3 = voxel_volume_mm3(world)
+    out = np.zeros(labels.shape, np.int32)
+    whole = (labels == ENHANCING) | (labels == NECROSIS)
+    if not whole.any():
+        return to_stored_order(out, ornt)
+    box = ndimage.find_objects(whole.astype(np.uint8))[0]
+    origin = np.array([s.start for s in box])
+    # One voxel of background around everything: what touches the border of the image is not closed by it.
+    whole = np.pad(whole[box], 1)
+
+    filled = whole | _unlabelled_necrosis(whole)
+    if mode == "brats":
+        grown = ndimage.binary_dilation(filled, ndimage.generate_binary_structure(3, 2))
+        components = cc3d.connected_components(grown, connectivity=26)
+    else:
+        components = cc3d.connected_components(filled, connectivity=connectivity)
+    components = np.where(whole, components, 0)
+    count, centroid = _counts_and_centroids(components, world, origin - 1)
+    volume = count * voxel_mm3
+    owner = np.arange(len(count))
+    if mode == "satellite":
+        owner = _merge_fragments(
+            components,
+            volume,
+            centroid,
+            spacing_mm=spacing,
+            gap_mm=merge_gap_mm,
+            small_mm3=merge_small_mm3,
+            small_frac=merge_small_frac,
+        )
+    components = owner[components]
+
+    count, centroid = _counts_and_centroids(components, world, origin - 1)
+    kept = [i for i in np.flatnonzero(count) if reaches_keep(count[i], voxel_mm3, keep_mm3, keep_vox)]
+    kept.sort(key=lambda i: (-count[i], *np.round(centroid[i], 6)))
+    rank = np.zeros(len(count), np.int32)
+    rank[kept] = np.arange(1, len(kept) + 1)
+    out[box] = rank[components][1:-1, 1:-1, 1:-1]
+    return to_stored_order(out, ornt)
+
+
+def _bad_setting(what, found, expected) -> InputError:
+    return InputError(what, found=found, expected=expected, advice="Change it in the config.", reason="bad_setting")
+
+
+def reaches_keep(n_voxels: int, voxel_mm3: float, keep_mm3: float, keep_vox: int) -> bool:
+    """Whether so many voxels are enough to keep a track alive."""
+    return bool(n_voxels * voxel_mm3 > keep_mm3 + TOLERANCE and n_voxels >= keep_vox)
+
+
+def _counts_and_centroids(components, world, origin):
+    """Voxels and world centroid of every number in a map that starts at voxel `origin` (row 0: background, n/a)."""
+    size = int(components.max(initial=0)) + 1
+    voxels = np.argwhere(components)
+    numbers = components[tuple(voxels.T)]
+    count = np.bincount(numbers, minlength=size)
+    sums = np.stack([np.bincount(numbers, weights=axis, minlength=size) for axis in voxels.T], axis=1)
+    with np.errstate(invalid="ignore"):
+        centroid = sums / count[:, None] + origin
+    return count, centroid @ world[:3, :3].T + world[:3, 3]
+
+
+def _unlabelled_necrosis(whole: np.ndarray) -> np.ndarray:
+    """Voxels in closed cavities of single components, small enough to be their core."""
+    filled = np.zeros_like(whole)
+    components = cc3d.connected_components(whole, connectivity=26)
+    for number, box in enumerate(ndimage.find_objects(components), start=1):
+        shell = components[box] == number
+        # Six voxels are the least that close a cavity.
+        if shell.sum() < 6:
+            continue
+        filled[box] |= cavities(shell, whole[box])
+    return filled
+
+
+def cavities(shell: np.ndarray, occupied: np.ndarray) -> np.ndarray:
+    """Voxels enclosed by a shell, cavity by cavity where what is free in it is small enough."""
+    holes, n = ndimage.label(ndimage.binary_fill_holes(shell) & ~shell)
+    if n == 0:
+        return np.zeros_like(shell)
+    free = np.bincount(holes[~occupied], minlength=n + 1)
+    small = free <= MAX_CAVITY_RATIO * shell.sum()
+    small[0] = False
+    return small[holes]
+
+
+def _merge_fragments(components, volume, centroid, *, spacing_mm, gap_mm, small_mm3, small_frac) -> np.ndarray:
+    """Return for every component the one it belongs to in the end."""
+    boxes = ndimage.find_objects(components)
+    low = np.array([[s.start for s in box] for box in boxes]) * spacing_mm
+    high = np.array([[s.stop for s in box] for box in boxes]) * spacing_mm
+    # From small to large; each joins a later one, so nothing goes round in circles.
+    order = sorted(range(1, len(volume)), key=lambda i: (volume[i], *np.round(centroid[i], 6)))
+    place = {number: position for position, number in enumerate(order)}
+    trees = {}
+
+    def corners(i):
+        if i not in trees:
+            points = edge_points(components[boxes[i - 1]] == i) + [s.start for s in boxes[i - 1]]
+            trees[i] = cKDTree(points * spacing_mm)
+        return trees[i]
+
+    owner = np.arange(len(volume))
+    for i in order:
+        apart = np.maximum(np.maximum(low - high[i - 1], low[i - 1] - high), 0)
+        near = np.flatnonzero(np.linalg.norm(apart, axis=1) <= gap_mm + TOLERANCE) + 1
+        candidates = []
+        for j in near:
+            if place[j] <= place[i]:
+                continue
+            if not (volume[i] < small_mm3 - TOLERANCE or volume[i] <= small_frac * volume[j] + TOLERANCE):
+                continue
+            gap = corners(j).query(corners(i).data)[0].min()
+            if gap <= gap_mm + TOLERANCE:
+                candidates.append((round(gap, 6), -place[j], j))
+        if candidates:
+            owner[i] = min(candidates)[2]
+    for i in reversed(order):
+        owner[i] = owner[owner[i]]
+    return owner

@@ -1,0 +1,109 @@
+"""How far the edge of a lesion may move: by the networks' probability, by half a voxel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from mettrail.tracking.chords import (
+    TOLERANCE,
+)
+
+# Networks call a lesion from 0.5 on; the contours halfway to certainty, either way, are their own doubt about its edge.
+SURE, DOUBTFUL = 0.75, 0.25
+# What is farther from a lesion than this is not its edge, however doubtful it is.
+DOUBT_REACH_MM = 5.0
+# Room around a lesion in which its edge may move by half a voxel, and so may its neighbours'.
+MARGIN_VOX = 2
+
+
+@dataclass(frozen=True)
+class EdgeProbability:
+    """Lesions by how sure the networks are of each voxel, in an array of RAS order.
+
+    Parameters
+    ----------
+    grown : (X, Y, Z) int
+        Lesions with what around them is at least `DOUBTFUL`, the nearest lesion's and connected with it.
+    sure : (X, Y, Z) bool
+        At least `SURE`.
+    instances : (X, Y, Z) int
+    boxes : list of (slice, slice, slice)
+        Of each number in `grown`.
+    """
+
+    grown: np.ndarray
+    sure: np.ndarray
+    instances: np.ndarray
+    boxes: list
+
+    @classmethod
+    def of(cls, instances: np.ndarray, whole: np.ndarray, spacing_mm: np.ndarray) -> EdgeProbability:
+        grown = instances.astype(np.int32)
+        voxels = np.argwhere((whole >= DOUBTFUL) & (instances == 0))
+        surface = surface_voxels(instances > 0)
+        if len(voxels) and len(surface):
+            reach = DOUBT_REACH_MM + TOLERANCE
+            distance, nearest = cKDTree(surface * spacing_mm).query(voxels * spacing_mm, distance_upper_bound=reach)
+            near = np.isfinite(distance)
+            grown[tuple(voxels[near].T)] = instances[tuple(surface[nearest[near]].T)]
+        box = ndimage.find_objects((grown > 0).astype(np.uint8))[0]
+        # One voxel of margin: cc3d counts wrongly how many components an array without any may hold.
+        pieces = cc3d.connected_components(np.pad(grown[box], 1), connectivity=26)[1:-1, 1:-1, 1:-1]
+        reached = np.zeros(int(pieces.max()) + 1, bool)
+        reached[pieces[instances[box] > 0]] = True
+        grown[box] *= reached[pieces]
+        return cls(grown, whole >= SURE, instances, ndimage.find_objects(grown))
+
+    def masks(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lesion inside the inner contour, and inside the outer one, in its box."""
+        box = self.boxes[number - 1]
+        return (self.instances[box] == number) & self.sure[box], self.grown[box] == number
+
+
+def crop_around(instances: np.ndarray, whole: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
+    """Return lesions in a box and `MARGIN_VOX` around it, none beyond the image."""
+    wider = tuple(slice(max(s.start - MARGIN_VOX, 0), s.stop + MARGIN_VOX) for s in box)
+    beyond = [
+        (max(MARGIN_VOX - s.start, 0), max(s.stop + MARGIN_VOX - n, 0))
+        for s, n in zip(box, instances.shape, strict=True)
+    ]
+    return np.pad(np.where(whole[wider], instances[wider], 0), beyond)
+
+
+def half_voxel_volumes(labels: np.ndarray, number: int) -> tuple[float, float]:
+    """Voxels of a lesion whose edge lies half a voxel further in, and further out; `labels` as from `crop_around`.
+
+    Each voxel has eight octants, each of which meets three neighbours across faces. An octant of the lesion is lost
+    where one of the three is outside; one outside is gained where one of the three is in the lesion, if it is no other
+    lesion's and no larger one gains it.
+    """
+    mask, larger = labels == number, (labels > 0) & (labels < number)
+    inner = (slice(1, -1),) * 3
+    here, free = mask[inner], labels[inner] == 0
+    beside, beside_larger = _across_faces(mask), _across_faces(larger) if larger.any() else None
+    lost = gained = 0
+    for x, y, z in np.ndindex(2, 2, 2):
+        lost += np.count_nonzero(here & ~(beside[0][x] & beside[1][y] & beside[2][z]))
+        taken = free & (beside[0][x] | beside[1][y] | beside[2][z])
+        if beside_larger is not None:
+            taken &= ~(beside_larger[0][x] | beside_larger[1][y] | beside_larger[2][z])
+        gained += np.count_nonzero(taken)
+    n_voxels = np.count_nonzero(here)
+    return n_voxels - lost / 8, n_voxels + gained / 8
+
+
+def _across_faces(mask: np.ndarray) -> list[list[np.ndarray]]:
+    """Return what lies before and behind each inner voxel along each axis."""
+    inner = [slice(1, -1)] * 3
+    steps = (slice(0, -2), slice(2, None))
+    return [[mask[(*inner[:axis], step, *inner[axis + 1 :])] for step in steps] for axis in range(3)]
+
+
+def surface_voxels(mask: np.ndarray) -> np.ndarray:
+    """Voxels of a mask with a neighbour across a face that is not in it; (n, 3)."""
+    return np.argwhere(mask & ~ndimage.binary_erosion(mask))

@@ -672,7 +672,7 @@ def test_a_lesion_is_as_sure_as_the_surest_of_its_pieces(flip):
 
 
 def test_pieces_on_another_grid_are_refused():
-    with pytest.raises(GridMismatchError, match="pieces"):
+    with pytest.raises(GridMismatchError, match="connected components"):
         measure_all(block(3, 3, 3), evidence=Evidence(np.ones((4, 4, 4), int), PIECES))
 
 

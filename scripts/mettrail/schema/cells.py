@@ -10,8 +10,11 @@ import pandas as pd
 
 from mettrail.schema import MISSING
 
+# A row of a table; keys are names of columns.
+Row = Mapping[str, Any]
 
-def value_of(row: Mapping, name: str, default: Any = None) -> Any:
+
+def value_of(row: Row, name: str, default: Any = None) -> Any:
     """Return what a row says, or `default` where it is missing."""
     value = row.get(name)
     if value is None or (isinstance(value, str) and value in ("", MISSING)):
@@ -19,12 +22,12 @@ def value_of(row: Mapping, name: str, default: Any = None) -> Any:
     return default if not isinstance(value, str) and pd.isna(value) else value
 
 
-def number_of(row: Mapping, name: str) -> float:
+def number_of(row: Row, name: str) -> float:
     """Return a number of a row; NaN where it is missing."""
     return float(value_of(row, name, math.nan))
 
 
-def flags_of(row: Mapping) -> list[str]:
+def flags_of(row: Row) -> list[str]:
     """Return the flags of a row."""
     return [flag for flag in str(value_of(row, "flags", "")).split(";") if flag]
 

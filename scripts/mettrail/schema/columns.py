@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 MISSING = "n/a"
 DTYPES = {"string": "str", "enum": "str", "integer": "Int64", "float": "float64", "boolean": "boolean"}
@@ -42,7 +43,7 @@ class Column:
     dtype: str
     description: str
     unit: str = ""
-    levels: Mapping[str, str] | None = None
+    levels: Mapping[str, str] = field(default_factory=dict)
     revisable: bool = False
     many: bool = False
     open_: bool = False
@@ -61,32 +62,32 @@ class Column:
         return " ".join(said)
 
 
-def text(name: str, description: str, **more) -> Column:
+def text(name: str, description: str, **more: Any) -> Column:
     """Describe a column of text."""
     return Column(name, "string", description, **more)
 
 
-def enum(name: str, description: str, levels: Mapping[str, str], **more) -> Column:
+def enum(name: str, description: str, levels: Mapping[str, str], **more: Any) -> Column:
     """Describe a column with levels."""
     return Column(name, "enum", description, levels=levels, **more)
 
 
-def integer(name: str, description: str, unit: str = "", **more) -> Column:
+def integer(name: str, description: str, unit: str = "", **more: Any) -> Column:
     """Describe a column of whole numbers."""
     return Column(name, "integer", description, unit, **more)
 
 
-def floating(name: str, description: str, unit: str, **more) -> Column:
+def floating(name: str, description: str, unit: str, **more: Any) -> Column:
     """Describe a column of numbers."""
     return Column(name, "float", description, unit, **more)
 
 
-def boolean(name: str, description: str, **more) -> Column:
+def boolean(name: str, description: str, **more: Any) -> Column:
     """Describe a column of true and false."""
     return Column(name, "boolean", description, **more)
 
 
-def flags(known: Mapping[str, str], **more) -> Column:
+def flags(known: Mapping[str, str], **more: Any) -> Column:
     """Describe the column of remarks."""
     return Column("flags", "enum", "Remarks, joined by ;.", levels=known, many=True, open_=True, **more)
 

@@ -17,12 +17,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mettrail.errors import InputError
-from mettrail.schema.columns import CSV_BOOLEANS, DTYPES, MISSING, TSV_BOOLEANS
+from mettrail.schema.columns import CSV_BOOLEANS, DTYPES, MISSING, TSV_BOOLEANS, Column
 from mettrail.schema.kinds import KEYS, KINDS, columns
 from mettrail.schema.lesions import BETWEEN
 
@@ -43,7 +44,7 @@ def empty(kind: str) -> pd.DataFrame:
     return pd.DataFrame({c.name: pd.Series(dtype=DTYPES[c.dtype]) for c in KINDS[kind]})
 
 
-def make_table(rows: Iterable[Mapping] | pd.DataFrame, kind: str) -> pd.DataFrame:
+def make_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, kind: str) -> pd.DataFrame:
     """Check rows against the list of columns and give each column its type.
 
     Parameters
@@ -84,18 +85,22 @@ def make_table(rows: Iterable[Mapping] | pd.DataFrame, kind: str) -> pd.DataFram
     return frame
 
 
-def _is_missing(value):
-    return value is None or value is pd.NA or value is pd.NaT or value != value  # not equal to itself: NaN
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or bool(value != value)  # not equal to itself: NaN
 
 
-def _refuse(kind, found, expected):
+def _refuse(kind: str, found: str, expected: str) -> InputError:
     return InputError(
-        f"table {kind}", found=found, expected=expected, advice="Mend what makes this table.", reason="bad_table"
+        f"table {kind}",
+        found=found,
+        expected=expected,
+        advice="Correct the step that writes this table.",
+        reason="bad_table",
     )
 
 
-def _typed(values, column, kind):
-    values = [None if _is_missing(v) or v in ("", MISSING) else v for v in values.tolist()]
+def _typed(series: pd.Series, column: Column, kind: str) -> pd.Series:
+    values = [None if _is_missing(v) or v in ("", MISSING) else v for v in series.tolist()]
     bad = None
     if column.dtype in ("string", "enum"):
         series = pd.Series([None if v is None else str(v) for v in values], dtype="str")
@@ -149,7 +154,9 @@ def write_csv_mirror(table: pd.DataFrame, path: Path, kind: str) -> None:
     _write(table, path, kind, separator=",", missing="", booleans=CSV_BOOLEANS)
 
 
-def _write(table, path, kind, *, separator, missing, booleans):
+def _write(
+    table: pd.DataFrame, path: Path, kind: str, *, separator: str, missing: str, booleans: tuple[str, str]
+) -> None:
     path = Path(path)
     table = make_table(table, kind)
     shown = pd.DataFrame({c.name: [_shown(v, c, missing, booleans) for v in table[c.name]] for c in KINDS[kind]})
@@ -159,7 +166,7 @@ def _write(table, path, kind, *, separator, missing, booleans):
     path.with_suffix(".json").write_text(dictionary + "\n", encoding="utf-8")
 
 
-def _shown(value, column, missing, booleans):
+def _shown(value: Any, column: Column, missing: str, booleans: tuple[str, str]) -> str:
     if pd.isna(value):
         return missing
     if column.dtype == "boolean":
@@ -188,7 +195,7 @@ def read_tables(paths: Iterable[Path], kind: str) -> pd.DataFrame:
     return make_table(pd.concat(parts, ignore_index=True), kind) if parts else empty(kind)
 
 
-def data_dictionary(kind: str, *, booleans: tuple[str, str] = TSV_BOOLEANS) -> dict:
+def data_dictionary(kind: str, *, booleans: tuple[str, str] = TSV_BOOLEANS) -> dict[str, dict[str, Any]]:
     """Describe the columns of a table as BIDS does.
 
     Parameters
@@ -203,7 +210,7 @@ def data_dictionary(kind: str, *, booleans: tuple[str, str] = TSV_BOOLEANS) -> d
         Per column ``Description``, and where they apply ``Units``, ``Levels``, ``Delimiter`` and ``Revisable``. Columns
         that join several levels have ``LevelsOfEachPart``: BIDS allows only single values beside ``Levels``.
     """
-    described = {}
+    described: dict[str, dict[str, Any]] = {}
     for c in KINDS[kind]:
         described[c.name] = {"LongName": c.name.replace("_", " "), "Description": c.meaning}
         if c.unit:
@@ -232,10 +239,11 @@ def markdown_table(kind: str) -> str:
 
 def renew_markdown(text: str) -> str:
     """Return a text with every table between ``<!-- columns: KIND -->`` and ``<!-- end -->`` made anew."""
-    for kind in KINDS:
-        block = f"<!-- columns: {kind} -->\n\n{markdown_table(kind)}\n<!-- end -->"
-        text = re.sub(rf"<!-- columns: {kind} -->.*?<!-- end -->", lambda _, block=block: block, text, flags=re.DOTALL)
-    return text
+
+    def renew(found: re.Match[str]) -> str:
+        return f"<!-- columns: {found[1]} -->\n\n{markdown_table(found[1])}\n<!-- end -->"
+
+    return re.sub(r"<!-- columns: (\w+) -->.*?<!-- end -->", renew, text, flags=re.DOTALL)
 
 
 def write_tsv(table: pd.DataFrame, path: Path) -> None:
@@ -254,7 +262,7 @@ def write_tsv(table: pd.DataFrame, path: Path) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _exact(value, name, path):
+def _exact(value: Any, name: str, path: Path) -> str:
     if _is_missing(value):
         return MISSING
     if isinstance(value, (bool, np.bool_)):
@@ -291,8 +299,9 @@ def read_tsv(path: Path, *, text: Iterable[str] = ()) -> pd.DataFrame:
     """
     path, text = Path(path), set(text)
     raw = _read_text(path, separator="\t", missing=MISSING)
+    names = map(str, raw.columns)
     return pd.DataFrame(
-        {n: raw[n] if n in text else _parsed(raw[n], _KNOWN.get(n) or _guessed(raw[n]), path) for n in raw}
+        {n: raw[n] if n in text else _parsed(raw[n], _KNOWN.get(n) or _guessed(raw[n]), path) for n in names}
     )
 
 
@@ -303,7 +312,7 @@ def read_tsvs(paths: Iterable[Path], *, text: Iterable[str] = ()) -> pd.DataFram
     return pd.concat(full, ignore_index=True) if full else pd.DataFrame()
 
 
-def _read_text(path, *, separator, missing):
+def _read_text(path: Path, *, separator: str, missing: str) -> pd.DataFrame:
     if not path.stat().st_size:
         raise InputError(
             str(path), found="an empty file", expected="a header at least", advice="Make it again.", reason="bad_table"
@@ -311,7 +320,7 @@ def _read_text(path, *, separator, missing):
     return pd.read_csv(path, sep=separator, dtype="str", na_values=[missing], keep_default_na=False, encoding="utf-8")
 
 
-def _guessed(raw):
+def _guessed(raw: pd.Series) -> str:
     given = [v for v in raw if isinstance(v, str)]
     if not given:
         return "string"
@@ -329,7 +338,7 @@ def _guessed(raw):
     return "string"
 
 
-def _parsed(raw, dtype, path):
+def _parsed(raw: pd.Series, dtype: str, path: Path) -> pd.Series:
     if dtype in ("string", "enum"):
         return raw.astype("str")
     try:

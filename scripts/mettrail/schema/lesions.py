@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mettrail.schema.columns import (
     DAYS,
     NO_EDEMA,
@@ -19,8 +21,8 @@ from mettrail.schema.columns import (
 )
 
 # Measured on a scan; a lesion of several components has that of the largest, or the sum.
-_LARGEST = {"stage": "measure", "combine": "largest"}
-_SUM = {"stage": "measure", "combine": "sum", "absent": 0}
+_LARGEST: dict[str, Any] = {"stage": "measure", "combine": "largest"}
+_SUM: dict[str, Any] = {"stage": "measure", "combine": "sum", "absent": 0}
 _FLAGS_LESION = {
     "nonconvex": "the longest diameter inside is shorter than the one that may leave the lesion",
     "oblique": "slices are tilted by more than 20 degrees from axial",

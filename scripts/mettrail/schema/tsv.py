@@ -99,7 +99,7 @@ def read_frame(path: Path, *, needed: Iterable[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(table.rows, columns=table.columns, index=table.lines, dtype=object)
 
 
-def bad_table(what, *, found: str, expected: str, advice: str) -> InputError:
+def bad_table(what: str | Path, *, found: str, expected: str, advice: str) -> InputError:
     """Make the error of a table that cannot be read."""
     return InputError(what, found=found, expected=expected, advice=advice, reason="bad_table")
 

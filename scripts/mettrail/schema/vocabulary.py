@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -47,7 +47,7 @@ class Cell:
     table: str
     about: str
     kind: str
-    words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     least: float = -math.inf
     most: float = math.inf
 
@@ -187,7 +187,7 @@ def read_cell(column: str, text: str) -> str:
     return ";".join(dict.fromkeys(words)) or MISSING
 
 
-def read_word(text: str, words: dict[str, Iterable[str]] = BOOLEAN) -> str:
+def read_word(text: str, words: Mapping[str, Iterable[str]] = BOOLEAN) -> str:
     """Return the canonical word of a text, without regard to case, hyphens and the number of blanks."""
     folded = _fold(text)
     for word, synonyms in words.items():
@@ -226,7 +226,7 @@ def read_date(text: str) -> datetime:
     raise ValueError("an ISO 8601 date, e.g. 2019-03-12 or 2019-03-12T09:30:00")
 
 
-def describe_words(words: dict[str, Iterable[str]]) -> str:
+def describe_words(words: Mapping[str, Iterable[str]]) -> str:
     """List words with their synonyms."""
     return ", ".join(f"{word} ({', '.join(same)})" if same else word for word, same in words.items())
 

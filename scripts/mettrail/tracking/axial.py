@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -40,7 +41,7 @@ def longest_diameter_mm(voxels: np.ndarray, image: Image, *, chord_gap_vox: floa
     box = np.array(image.affine, float)
     box[:3, 3] += box[:3, :3] @ low
     ornt, world, mask = to_ras_order(box, mask)
-    return AxialView.of(world, ornt, mask.shape).measure(mask, np.zeros(3, int), chord_gap_vox)["ld_mm"]
+    return float(AxialView.of(world, ornt, mask.shape).measure(mask, np.zeros(3, int), chord_gap_vox)["ld_mm"])
 
 
 def to_ras_order(affine: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -77,32 +78,35 @@ class AxialView:
     n_slices: int
 
     @classmethod
-    def of(cls, world, ornt, shape):
+    def of(cls, world: np.ndarray, orientation: np.ndarray, shape: tuple[int, ...]) -> AxialView:
+        """Make one of an array in RAS order: its affine, how it is stored (`to_ras_order`), and its shape."""
         spacing = np.linalg.norm(world[:3, :3], axis=0)
         upward = np.abs(world[2, :3] / spacing)
         # The last of equals: between planes equally far from axial, the nominally axial one.
         axis = int(np.flatnonzero(upward > upward.max() - TOLERANCE)[-1])
         tilt = float(np.degrees(np.arccos(min(upward[axis], 1.0))))
-        stored_axis = int(np.flatnonzero(ornt[:, 0] == axis)[0])
-        return cls(world, axis, spacing, tilt, ornt[stored_axis, 1] < 0, shape[axis])
+        stored_axis = int(np.flatnonzero(orientation[:, 0] == axis)[0])
+        return cls(world, axis, spacing, tilt, bool(orientation[stored_axis, 1] < 0), shape[axis])
 
     @property
     def slice_spacing_mm(self) -> float:
+        """Distance of the slices, centre to centre."""
         return float(self.spacing_mm[self.axis])
 
     @property
     def in_plane_mm(self) -> np.ndarray:
+        """Sides of a pixel, (2,)."""
         return np.delete(self.spacing_mm, self.axis)
 
-    def measure(self, mask: np.ndarray, origin: np.ndarray, chord_gap_vox: float) -> dict:
+    def measure(self, mask: np.ndarray, origin: np.ndarray, chord_gap_vox: float) -> dict[str, Any]:
         """Return what is read on slices, for a mask in a box that starts at voxel `origin`."""
         stack = np.moveaxis(mask, self.axis, 0)
         gap = chord_gap_vox * max(self.in_plane_mm)
-        levels = np.flatnonzero(stack.any((1, 2)))
+        levels = [int(k) for k in np.flatnonzero(stack.any((1, 2)))]
         slices = {k: ndimage.binary_fill_holes(stack[k]) for k in levels}
         feret = {k: pdist(edge_midpoints(m) * self.in_plane_mm / 2).max() for k, m in slices.items()}
         best = (0.0, 0, 0)
-        chosen = None
+        chosen: tuple[int, np.ndarray, np.ndarray] | None = None
         for k in sorted(levels, key=lambda k: -feret[k]):
             if feret[k] < best[0] - TOLERANCE:
                 break
@@ -113,6 +117,8 @@ class AxialView:
             rank = (round(length, 6), int(slices[k].sum()), -int(k))
             if length > 0 and (chosen is None or rank > (round(best[0], 6), *best[1:])):
                 best, chosen = (length, *rank[1:]), (k, starts, ends)
+        if chosen is None:
+            raise ValueError("a mask without a voxel has no diameter")
         k, starts, ends = chosen
         # Of diameters equally long, the one with the longest perpendicular.
         perps = [
@@ -121,22 +127,22 @@ class AxialView:
         widest = int(np.argmax(np.round(perps, 6)))
         perp, p, q = perps[widest], starts[widest], ends[widest]
         level = int(k + origin[self.axis])
-        ends = [self.world @ [*np.insert(np.delete(origin, self.axis) + end, self.axis, level), 1] for end in (p, q)]
+        corners = [self.world @ [*np.insert(np.delete(origin, self.axis) + at, self.axis, level), 1] for at in (p, q)]
         return {
             "ld_mm": best[0],
             "perp_mm": perp,
             "bidim_mm2": best[0] * perp,
             "ld_feret_mm": float(max(feret.values())),
             "ld_slice": self.n_slices - 1 - level if self.stored_reversed else level,
-            **dict(zip(ENDPOINTS, np.concatenate([end[:3] for end in ends]))),
+            **dict(zip(ENDPOINTS, np.concatenate([corner[:3] for corner in corners]))),
             "n_slices": len(levels),
             "extent_z_mm": len(levels) * self.slice_spacing_mm,
             "slice_spacing_mm": self.slice_spacing_mm,
         }
 
     def half_voxel_bounds(
-        self, labels: np.ndarray, number: int, origin: np.ndarray, row: dict, chord_gap_vox: float
-    ) -> dict:
+        self, labels: np.ndarray, number: int, origin: np.ndarray, row: dict[str, Any], chord_gap_vox: float
+    ) -> dict[str, Any]:
         """Return volume and longest diameter with the edge half a voxel further in, and further out.
 
         Parameters
@@ -164,10 +170,12 @@ class AxialView:
             "ld_half_voxel_high_mm": max(high_mm, row["ld_mm"]),
         }
 
-    def probability_bounds(self, doubt: EdgeProbability, number: int, row: dict, chord_gap_vox: float) -> dict:
+    def probability_bounds(
+        self, edges: EdgeProbability, number: int, row: dict[str, Any], chord_gap_vox: float
+    ) -> dict[str, Any]:
         """Return volume and longest diameter at the contours of 0.75 and 0.25."""
-        low, high = doubt.masks(number)
-        level = self._level(row) - doubt.boxes[number - 1][self.axis].start
+        low, high = edges.masks(number)
+        level = self._level(row) - edges.boxes[number - 1][self.axis].start
         gap = chord_gap_vox * max(self.in_plane_mm)
         flat = [ndimage.binary_fill_holes(np.take(mask, level, axis=self.axis)) for mask in (low, high)]
         high_mm = longest_mm(flat[1], self.in_plane_mm, gap, row["ld_mm"])
@@ -178,9 +186,9 @@ class AxialView:
             "ld_probability_high_mm": max(high_mm, row["ld_mm"]),
         }
 
-    def _level(self, row: dict) -> int:
+    def _level(self, row: dict[str, Any]) -> int:
         """Return the slice of the longest diameter, counted in RAS order."""
-        return self.n_slices - 1 - row["ld_slice"] if self.stored_reversed else row["ld_slice"]
+        return int(self.n_slices - 1 - row["ld_slice"] if self.stored_reversed else row["ld_slice"])
 
 
 def to_stored_order(array: np.ndarray, ornt: np.ndarray) -> np.ndarray:

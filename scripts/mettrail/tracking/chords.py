@@ -14,6 +14,8 @@ PERP_STEP_VOX = 0.25
 FIRST_BATCH, LARGEST_BATCH = 32, 2048
 # Where chords are probed first: halfway, then at odd multiples of a quarter, an eighth ...
 PROBES = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
+# Sides of a pixel, mm.
+Sides = tuple[float, float] | np.ndarray
 
 
 def edge_points(mask: np.ndarray) -> np.ndarray:
@@ -29,7 +31,7 @@ def edge_points(mask: np.ndarray) -> np.ndarray:
 
 
 def longest_diameters(
-    mask: np.ndarray, *, spacing_mm: tuple[float, float], gap_mm: float, at_least_mm: float = 0.0
+    mask: np.ndarray, *, spacing_mm: Sides, gap_mm: float, at_least_mm: float = 0.0
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Find the longest chord of a slice that stays inside it, and all others as long.
 
@@ -75,7 +77,7 @@ def longest_diameters(
 
 
 def perpendicular_mm(
-    mask: np.ndarray, start: np.ndarray, end: np.ndarray, *, spacing_mm: tuple[float, float], gap_mm: float
+    mask: np.ndarray, start: np.ndarray, end: np.ndarray, *, spacing_mm: Sides, gap_mm: float
 ) -> float:
     """Return the longest chord that crosses another one at a right angle, mm.
 
@@ -126,7 +128,7 @@ def edge_midpoints(mask: np.ndarray) -> np.ndarray:
     return points[np.lexsort(points.T[::-1])]
 
 
-def cut_by(mask, start, end):
+def cut_by(mask: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cut segments at every pixel border.
 
     Returns the places of the cuts as fractions (n, m+1), and whether each piece is inside (n, m); a piece along a
@@ -161,7 +163,9 @@ def _pair_of(condensed: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     return first, condensed - starts[first] + first + 1
 
 
-def _leaves_for_long(mask, start, end, spacing_mm, gap_mm) -> np.ndarray:
+def _leaves_for_long(
+    mask: np.ndarray, start: np.ndarray, end: np.ndarray, spacing_mm: np.ndarray, gap_mm: float
+) -> np.ndarray:
     """Whether a chord surely stays outside for longer than the gap; quick, and never wrong when it says so.
 
     A point of the chord that is farther than half the gap from the mask has as much of the chord around it outside.
@@ -183,17 +187,20 @@ def _leaves_for_long(mask, start, end, spacing_mm, gap_mm) -> np.ndarray:
     return leaves
 
 
-def _longest_gap(mask, start, end, spacing_mm) -> np.ndarray:
+def _longest_gap(mask: np.ndarray, start: np.ndarray, end: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
     """Longest stretch outside the mask of each segment, mm; exact."""
     at, inside = cut_by(mask, start, end)
     length = np.diff(at, axis=1) * np.linalg.norm((end - start) * spacing_mm, axis=1)[:, None]
     outside = np.cumsum(np.where(inside, 0, length), axis=1)
     # A piece without length (a corner just touched) does not end a stretch.
     last = np.maximum.accumulate(np.where(inside & (length > 1e-9), outside, 0), axis=1)
-    return (outside - last).max(axis=1, initial=0)
+    longest: np.ndarray = (outside - last).max(axis=1, initial=0)
+    return longest
 
 
-def _reach_inside(mask, start, end, spacing_mm, gap_mm):
+def _reach_inside(
+    mask: np.ndarray, start: np.ndarray, end: np.ndarray, spacing_mm: np.ndarray, gap_mm: float
+) -> tuple[np.ndarray, np.ndarray]:
     """How far rays get until a gap stops them, mm, and the gap they start in (infinite: nothing ahead)."""
     at, inside = cut_by(mask, start, end)
     far = at * np.linalg.norm((end - start) * spacing_mm, axis=1)[:, None]

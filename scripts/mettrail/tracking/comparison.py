@@ -19,6 +19,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import cc3d
 import numpy as np
@@ -32,7 +34,7 @@ from mettrail import images, schema, transforms
 from mettrail.images import Image
 from mettrail.tracking.axial import longest_diameter_mm
 from mettrail.tracking.contact import pairs_without_neck
-from mettrail.tracking.registry import world_of
+from mettrail.tracking.registry import Registry, world_of
 
 # One lesion that has lost more than this share of its volume (a partial response by volume) was not cut by noise: its
 # parts add up against its diameter (RECIST 1.1).
@@ -66,7 +68,7 @@ class Visit:
     world: np.ndarray
 
     @classmethod
-    def of(cls, tracks: pd.DataFrame, read_labels: Callable[[], Image], registry: Mapping, world: np.ndarray) -> Visit:
+    def of(cls, tracks: pd.DataFrame, read_labels: Callable[[], Image], registry: Registry, world: np.ndarray) -> Visit:
         """Make one of what matching returns; `world` is as registration has it."""
         return cls(registry["session_id"], tracks, read_labels, world_of(registry, world))
 
@@ -91,7 +93,9 @@ class _Part:
     points: np.ndarray  # (n, 3) mm in the reference space
 
 
-def read_visits(registries: Sequence[Mapping], labels: Sequence, tracks: Sequence, affines: Sequence) -> list[Visit]:
+def read_visits(
+    registries: Sequence[Registry], labels: Sequence[Path], tracks: Sequence[Path], affines: Sequence[Path]
+) -> list[Visit]:
     """Read visits from the files that matching has left; those that could not be evaluated are left out.
 
     Parameters
@@ -112,7 +116,7 @@ def read_visits(registries: Sequence[Mapping], labels: Sequence, tracks: Sequenc
     ]
 
 
-def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping) -> pd.DataFrame:
+def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping[str, Any]) -> pd.DataFrame:
     """Measure lesions alike at a visit and at each of those before, where their components differ.
 
     Parameters
@@ -153,7 +157,7 @@ def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping) ->
     return table.astype(schema.COMPARISONS)
 
 
-def _end_to_end(now: Visit, then: Visit) -> dict[int, dict]:
+def _end_to_end(now: Visit, then: Visit) -> dict[int, dict[str, float]]:
     """Sizes of lesions whose chord inside leaves them at one of two visits though they are as long as they were."""
     out = {}
     here, there = (
@@ -213,7 +217,9 @@ def _parts(visit: Visit, group: list[int], *, birth_mm3: float, birth_vox: int) 
     return out
 
 
-def _refine(now: list[_Part], then: list[_Part], *, keep_mm3: float, voxels_mm3) -> tuple[list[_Part], list[_Part]]:
+def _refine(
+    now: list[_Part], then: list[_Part], *, keep_mm3: float, voxels_mm3: Sequence[float]
+) -> tuple[list[_Part], list[_Part]]:
     """Cut the parts of either visit by those of the other, until no part holds two of them."""
     sides = [now, then]
     for _ in range(len(now) + len(then)):
@@ -267,9 +273,11 @@ def _fell_apart(now: list[_Part], then: list[_Part], visit_now: Visit, visit_the
     return bool(pairs_without_neck(labels, depth, [len(part.voxels) for part in whole]))
 
 
-def _measure(now: list[_Part], then: list[_Part], visit_now: Visit, visit_then: Visit, chord_gap_vox: float) -> dict:
+def _measure(
+    now: list[_Part], then: list[_Part], visit_now: Visit, visit_then: Visit, chord_gap_vox: float
+) -> dict[int, dict[str, float]]:
     """Sizes by track: sums over the parts, each given to the track it has where it is apart."""
-    out: dict[int, dict] = {}
+    out: dict[int, dict[str, float]] = {}
     for name, parts, others, visit, visit_there in (
         ("now", now, then, visit_now, visit_then),
         ("then", then, now, visit_then, visit_now),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cc3d
 import numpy as np
 from scipy import ndimage
@@ -14,9 +16,28 @@ from mettrail.tracking.chords import (
     TOLERANCE,
     edge_points,
 )
+from mettrail.tracking.edges import origin_of
 
 # A closed cavity larger than this many times the lesion around it is not taken for unlabelled necrosis.
 MAX_CAVITY_RATIO = 2
+
+
+@dataclass(frozen=True)
+class SizeLimits:
+    """Which connected components count, and which of them start a track."""
+
+    keep_mm3: float
+    keep_vox: int
+    birth_mm3: float
+    birth_vox: int
+
+    def keeps(self, n_voxels: int, voxel_mm3: float) -> bool:
+        """Whether so many voxels are enough to continue a track."""
+        return bool(n_voxels * voxel_mm3 > self.keep_mm3 + TOLERANCE and n_voxels >= self.keep_vox)
+
+    def may_start(self, n_voxels: int, voxel_mm3: float) -> bool:
+        """Whether so many voxels are enough to start one."""
+        return bool(n_voxels * voxel_mm3 >= self.birth_mm3 - TOLERANCE and n_voxels >= self.birth_vox)
 
 
 def find_instances(
@@ -37,7 +58,7 @@ def find_instances(
 
     A closed cavity without label counts as necrosis when voxels are joined, but is in no lesion of the result.
     Fragments beside a lesion are part of it (``satellite``): each joins the nearest larger component that is close
-    enough, one only, so that a crumb between two lesions does not make them one.
+    enough, one only, so that a satellite component between two lesions does not make them one.
 
     Parameters
     ----------
@@ -67,69 +88,70 @@ def find_instances(
     InputError
         Settings that cannot be.
     """
-    if mode not in ("satellite", "brats"):
-        raise _bad_setting("instances: mode", mode, "satellite or brats")
-    if connectivity not in (6, 18, 26):
-        raise _bad_setting("instances: connectivity", connectivity, "6, 18 or 26")
-    if birth_mm3 < keep_mm3 or birth_vox < keep_vox:
-        raise _bad_setting(
-            "instances: birth_mm3, birth_vox",
-            f"{birth_mm3}, {birth_vox}",
-            f"at least keep_mm3, keep_vox: {keep_mm3}, {keep_vox}",
-        )
-    ornt, world, labels = to_ras_order(affine, tissue)
-    spacing = np.linalg.norm(world[:3, :3], axis=0)
+    limits = SizeLimits(keep_mm3, keep_vox, birth_mm3, birth_vox)
+    _check_settings(connectivity, mode, limits)
+    orientation, world, labels = to_ras_order(affine, tissue)
     voxel_mm3 = voxel_volume_mm3(world)
     out = np.zeros(labels.shape, np.int32)
     whole = (labels == ENHANCING) | (labels == NECROSIS)
     if not whole.any():
-        return to_stored_order(out, ornt)
+        return to_stored_order(out, orientation)
     box = ndimage.find_objects(whole.astype(np.uint8))[0]
-    origin = np.array([s.start for s in box])
+    origin = origin_of(box) - 1
     # One voxel of background around everything: what touches the border of the image is not closed by it.
     whole = np.pad(whole[box], 1)
 
-    filled = whole | _unlabelled_necrosis(whole)
-    if mode == "brats":
-        grown = ndimage.binary_dilation(filled, ndimage.generate_binary_structure(3, 2))
-        components = cc3d.connected_components(grown, connectivity=26)
-    else:
-        components = cc3d.connected_components(filled, connectivity=connectivity)
-    components = np.where(whole, components, 0)
-    count, centroid = _counts_and_centroids(components, world, origin - 1)
-    volume = count * voxel_mm3
-    owner = np.arange(len(count))
+    components = _label(whole, connectivity if mode == "satellite" else None)
     if mode == "satellite":
+        count, centroid = _counts_and_centroids(components, world, origin)
         owner = _merge_fragments(
             components,
-            volume,
+            count * voxel_mm3,
             centroid,
-            spacing_mm=spacing,
+            spacing_mm=np.linalg.norm(world[:3, :3], axis=0),
             gap_mm=merge_gap_mm,
             small_mm3=merge_small_mm3,
             small_frac=merge_small_frac,
         )
-    components = owner[components]
-
-    count, centroid = _counts_and_centroids(components, world, origin - 1)
-    kept = [i for i in np.flatnonzero(count) if reaches_keep(count[i], voxel_mm3, keep_mm3, keep_vox)]
+        components = owner[components]
+    count, centroid = _counts_and_centroids(components, world, origin)
+    kept = [i for i in np.flatnonzero(count) if limits.keeps(count[i], voxel_mm3)]
     kept.sort(key=lambda i: (-count[i], *np.round(centroid[i], 6)))
     rank = np.zeros(len(count), np.int32)
     rank[kept] = np.arange(1, len(kept) + 1)
     out[box] = rank[components][1:-1, 1:-1, 1:-1]
-    return to_stored_order(out, ornt)
+    return to_stored_order(out, orientation)
 
 
-def _bad_setting(what, found, expected) -> InputError:
+def _check_settings(connectivity: int, mode: str, limits: SizeLimits) -> None:
+    if mode not in ("satellite", "brats"):
+        raise _bad_setting("instances: mode", mode, "satellite or brats")
+    if connectivity not in (6, 18, 26):
+        raise _bad_setting("instances: connectivity", str(connectivity), "6, 18 or 26")
+    if limits.birth_mm3 < limits.keep_mm3 or limits.birth_vox < limits.keep_vox:
+        raise _bad_setting(
+            "instances: birth_mm3, birth_vox",
+            f"{limits.birth_mm3}, {limits.birth_vox}",
+            f"at least keep_mm3, keep_vox: {limits.keep_mm3}, {limits.keep_vox}",
+        )
+
+
+def _label(whole: np.ndarray, connectivity: int | None) -> np.ndarray:
+    """Give the components numbers, joined across closed cavities; without a connectivity, as BraTS-METS joins them."""
+    filled = whole | _unlabelled_necrosis(whole)
+    if connectivity is None:
+        filled = ndimage.binary_dilation(filled, ndimage.generate_binary_structure(3, 2))
+    components = cc3d.connected_components(filled, connectivity=connectivity or 26)  # type: ignore[call-overload]
+    return np.where(whole, components, 0)
+
+
+def _bad_setting(what: str, found: str, expected: str) -> InputError:
     return InputError(what, found=found, expected=expected, advice="Change it in the config.", reason="bad_setting")
 
 
-def reaches_keep(n_voxels: int, voxel_mm3: float, keep_mm3: float, keep_vox: int) -> bool:
-    """Whether so many voxels are enough to keep a track alive."""
-    return bool(n_voxels * voxel_mm3 > keep_mm3 + TOLERANCE and n_voxels >= keep_vox)
-
-
-def _counts_and_centroids(components, world, origin):
+def _counts_and_centroids(
+    components: np.ndarray, world: np.ndarray, origin: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Voxels and world centroid of every number in a map that starts at voxel `origin` (row 0: background, n/a)."""
     size = int(components.max(initial=0)) + 1
     voxels = np.argwhere(components)
@@ -162,10 +184,20 @@ def cavities(shell: np.ndarray, occupied: np.ndarray) -> np.ndarray:
     free = np.bincount(holes[~occupied], minlength=n + 1)
     small = free <= MAX_CAVITY_RATIO * shell.sum()
     small[0] = False
-    return small[holes]
+    inside: np.ndarray = small[holes]
+    return inside
 
 
-def _merge_fragments(components, volume, centroid, *, spacing_mm, gap_mm, small_mm3, small_frac) -> np.ndarray:
+def _merge_fragments(
+    components: np.ndarray,
+    volume: np.ndarray,
+    centroid: np.ndarray,
+    *,
+    spacing_mm: np.ndarray,
+    gap_mm: float,
+    small_mm3: float,
+    small_frac: float,
+) -> np.ndarray:
     """Return for every component the one it belongs to in the end."""
     boxes = ndimage.find_objects(components)
     low = np.array([[s.start for s in box] for box in boxes]) * spacing_mm
@@ -173,9 +205,9 @@ def _merge_fragments(components, volume, centroid, *, spacing_mm, gap_mm, small_
     # From small to large; each joins a later one, so nothing goes round in circles.
     order = sorted(range(1, len(volume)), key=lambda i: (volume[i], *np.round(centroid[i], 6)))
     place = {number: position for position, number in enumerate(order)}
-    trees = {}
+    trees: dict[int, cKDTree] = {}
 
-    def corners(i):
+    def corners(i: int) -> cKDTree:
         if i not in trees:
             points = edge_points(components[boxes[i - 1]] == i) + [s.start for s in boxes[i - 1]]
             trees[i] = cKDTree(points * spacing_mm)
@@ -186,12 +218,12 @@ def _merge_fragments(components, volume, centroid, *, spacing_mm, gap_mm, small_
         apart = np.maximum(np.maximum(low - high[i - 1], low[i - 1] - high), 0)
         near = np.flatnonzero(np.linalg.norm(apart, axis=1) <= gap_mm + TOLERANCE) + 1
         candidates = []
-        for j in near:
+        for j in map(int, near):
             if place[j] <= place[i]:
                 continue
             if not (volume[i] < small_mm3 - TOLERANCE or volume[i] <= small_frac * volume[j] + TOLERANCE):
                 continue
-            gap = corners(j).query(corners(i).data)[0].min()
+            gap = float(np.min(corners(j).query(corners(i).data)[0]))
             if gap <= gap_mm + TOLERANCE:
                 candidates.append((round(gap, 6), -place[j], j))
         if candidates:

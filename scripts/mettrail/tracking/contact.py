@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from skimage.segmentation import watershed
 from mettrail.images import Grid, Image
 from mettrail.tracking.chords import TOLERANCE
 from mettrail.tracking.places import Place, common_voxels, edge_distance_mm, share_within, voxels_outside
-from mettrail.tracking.registry import decode_mask, fragment_labels
+from mettrail.tracking.registry import Registry, component_labels, decode_mask
 
 # Two lesions that touch are thinner where they meet than this fraction of the thinner one.
 NECK = 0.9
@@ -21,7 +22,7 @@ NECK = 0.9
 def find_shared(
     instances: Image,
     matches: pd.DataFrame,
-    registry: dict,
+    registry: Registry,
     *,
     birth_mm3: float,
     dilate_mm: float,
@@ -57,7 +58,7 @@ def find_shared(
     flat = np.flatnonzero(instances.data)
     labels = np.asarray(instances.data).ravel()[flat]
     places = {int(label): Place.of(flat[labels == label], shape) for label in np.unique(labels)}
-    here = {int(row["index"]): fragment_labels(row["fragments"]) for row in matches.to_dict("records")}
+    here = {int(row["index"]): component_labels(row["fragments"]) for row in matches.to_dict("records")}
     owner = {label: index for index, of in here.items() for label in of}
     claims: dict[int, list[int]] = {}
     uncertain = set()
@@ -70,13 +71,13 @@ def find_shared(
             rest = voxels_outside(Place.of(rest, shape), [places[label] for label in own], spacing, dilate_mm)
             if len(rest) * instances.voxel_volume_mm3 < birth_mm3 - TOLERANCE:
                 continue
-        rest = Place.of(rest, shape)
+        left = Place.of(rest, shape)
         others = {label: place for label, place in places.items() if owner.get(label, index) != index}
-        shares = {label: share_within(rest, place, spacing, dilate_mm) for label, place in others.items()}
-        label = max(shares, key=shares.get, default=None)
+        shares = {label: share_within(left, place, spacing, dilate_mm) for label, place in others.items()}
+        label = max(shares, key=lambda each: shares[each], default=None)
         if label is not None and shares[label] < frac - TOLERANCE:
-            common = {label: common_voxels(rest, place) for label, place in others.items()}
-            label = max(common, key=common.get)
+            common = {label: common_voxels(left, place) for label, place in others.items()}
+            label = max(common, key=lambda each: common[each])
             if own or common[label] * instances.voxel_volume_mm3 < birth_mm3 - TOLERANCE:
                 continue
             uncertain.add(index)
@@ -88,7 +89,7 @@ def find_shared(
 def cut_shared(
     instances: Image,
     claims: Mapping[int, list[int]],
-    registry: dict,
+    registry: Registry,
     *,
     uncertain: Collection[int] = (),
     crack_mm: float,
@@ -129,61 +130,115 @@ def cut_shared(
     """
     own = Grid(tuple(registry["reference"]["shape"]), np.array(registry["reference"]["affine"]))
     to_reference = np.linalg.inv(own.affine) @ np.linalg.inv(world) @ instances.affine
-    last = {t["index"]: decode_mask(t["mask"]) for t in registry["tracks"]}
-    parted = {t["index"] for t in registry["tracks"] if t.get("cut")}
-    spacing = np.linalg.norm(own.affine[:3, :3], axis=0)
-
-    def may_be_one(a, b):
-        if {a, b} <= parted:
-            return False
-        return (
-            edge_distance_mm(*(Place.of(last[track], own.shape) for track in (a, b)), spacing, crack_mm)
-            <= crack_mm + TOLERANCE
-        )
-
+    before = _Before.of(registry, own, crack_mm)
     least = max(birth_mm3 / instances.voxel_volume_mm3, birth_vox) - TOLERANCE
-    data, cut, absorbed = instances.data.astype(np.int32), set(), {}
-    for label, tracks in sorted(claims.items()):
+    data = instances.data.astype(np.int32)
+    cut: set[int] = set()
+    absorbed: dict[int, int] = {}
+    for label, claimed in sorted(claims.items()):
         mask = data == label
         voxels = np.argwhere(mask)
         there = np.floor(voxels @ to_reference[:3, :3].T + to_reference[:3, 3] + 0.5 + TOLERANCE).astype(int)
         inside = ((there >= 0) & (there < own.shape)).all(1)
         flat = np.full(len(voxels), -1)
         flat[inside] = np.ravel_multi_index(tuple(there[inside].T), own.shape)
-        box = tuple(slice(low, high + 1) for low, high in zip(voxels.min(0), voxels.max(0)))
+        box = tuple(slice(low, high + 1) for low, high in zip(voxels.min(0), voxels.max(0), strict=True))
         depth = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=instances.spacing_mm)[1:-1, 1:-1, 1:-1]
-        tracks = [track for track in tracks if track in last]
-        while True:
-            seeds = np.zeros(depth.shape, np.int32)
-            for number, track in enumerate(tracks, start=1):
-                seeds[tuple((voxels - voxels.min(0))[np.isin(flat, last[track])].T)] = number
-            parts = watershed(-depth, seeds, mask=mask[box])
-            count = np.bincount(parts[mask[box]], minlength=len(tracks) + 1)[1:]
-            if len(tracks) < 2:
-                break
-            if count.min() < least:
-                del tracks[count.argmin()]
-                continue
-            one = next(
-                (
-                    pair
-                    for pair in pairs_without_neck(parts, depth, [len(last[track]) for track in tracks])
-                    if not {tracks[i] for i in pair}.isdisjoint(uncertain) or may_be_one(*(tracks[i] for i in pair))
-                ),
-                None,
-            )
-            if one is None:
-                break
-            doubtful = [position for position in one if tracks[position] in uncertain]
-            if not doubtful:
-                absorbed[tracks[one[0]]] = tracks[one[1]]
-            del tracks[(doubtful or one)[0]]
+        tracks = [track for track in claimed if track in before.last]
+        in_box = voxels - voxels.min(0)
+        seeds = {track: tuple(in_box[np.isin(flat, before.last[track])].T) for track in tracks}
+        parts, tracks, one = _flood(depth, mask[box], seeds, uncertain, before, least)
+        absorbed |= one
         if len(tracks) < 2:
             continue
         top = int(data.max())
         data[box] = np.where(parts > 0, top + parts, data[box])
         cut |= set(range(top + 1, top + 1 + len(tracks)))
     return data, cut, absorbed
+
+
+@dataclass(frozen=True)
+class _Before:
+    """Tracks at the session before: where they were last, and which of them were cut from one another there."""
+
+    last: dict[int, np.ndarray]
+    parted: set[int]
+    grid: Grid
+    crack_mm: float
+
+    @classmethod
+    def of(cls, registry: Registry, grid: Grid, crack_mm: float) -> _Before:
+        last = {track["index"]: decode_mask(track["mask"]) for track in registry["tracks"]}
+        return cls(last, {track["index"] for track in registry["tracks"] if track.get("cut")}, grid, crack_mm)
+
+    def may_be_one(self, a: int, b: int) -> bool:
+        """Whether no more than a crack was between two tracks."""
+        if {a, b} <= self.parted:
+            return False
+        first, second = (Place.of(self.last[track], self.grid.shape) for track in (a, b))
+        spacing = np.linalg.norm(self.grid.affine[:3, :3], axis=0)
+        return edge_distance_mm(first, second, spacing, self.crack_mm) <= self.crack_mm + TOLERANCE
+
+
+def _flood(
+    depth: np.ndarray,
+    mask: np.ndarray,
+    seeds: Mapping[int, tuple[np.ndarray, ...]],
+    uncertain: Collection[int],
+    before: _Before,
+    least: float,
+) -> tuple[np.ndarray, list[int], dict[int, int]]:
+    """Flood a lesion from where its tracks were, until each part left is a lesion of its own.
+
+    Parameters
+    ----------
+    depth : (X, Y, Z) float
+        Distance from the edge, in the box of the lesion.
+    mask : (X, Y, Z) bool
+        The lesion.
+    seeds : dict
+        Voxels of the box at which each track was last.
+    uncertain, before
+        Tracks whose claim is uncertain; all tracks at the session before.
+    least : float
+        Voxels a part has at least.
+
+    Returns
+    -------
+    parts : (X, Y, Z) int
+        1 to n, in the order of the tracks.
+    tracks : list of int
+        Those that have a part.
+    absorbed : dict of int to int
+        Tracks that are one with another from now on.
+    """
+    tracks = list(seeds)
+    absorbed: dict[int, int] = {}
+    while True:
+        numbers = np.zeros(depth.shape, np.int32)
+        for number, track in enumerate(tracks, start=1):
+            numbers[seeds[track]] = number
+        parts = watershed(-depth, numbers, mask=mask)
+        count = np.bincount(parts[mask], minlength=len(tracks) + 1)[1:]
+        if len(tracks) < 2:
+            return parts, tracks, absorbed
+        if count.min() < least:
+            del tracks[count.argmin()]
+            continue
+        one = next(
+            (
+                pair
+                for pair in pairs_without_neck(parts, depth, [len(before.last[track]) for track in tracks])
+                if not {tracks[i] for i in pair}.isdisjoint(uncertain) or before.may_be_one(*(tracks[i] for i in pair))
+            ),
+            None,
+        )
+        if one is None:
+            return parts, tracks, absorbed
+        doubtful = [position for position in one if tracks[position] in uncertain]
+        if not doubtful:
+            absorbed[tracks[one[0]]] = tracks[one[1]]
+        del tracks[(doubtful or one)[0]]
 
 
 def pairs_without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int]) -> list[tuple[int, int]]:
@@ -206,12 +261,13 @@ def pairs_without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int
         Positions in `sizes`, the smaller first; pairs of small parts first.
     """
     peak = ndimage.maximum(depth, parts, np.arange(1, len(sizes) + 1))
-    one = set()
+    one: set[tuple[int, int]] = set()
     for axis in range(3):
         low, high = (np.delete(parts, at, axis) for at in (-1, 0))
         thick = np.minimum(*(np.delete(depth, at, axis) for at in (-1, 0)))
         meet = (low != high) & (low > 0) & (high > 0)
         for a, b, here in zip(low[meet] - 1, high[meet] - 1, thick[meet]):
             if here >= NECK * min(peak[a], peak[b]) - TOLERANCE:
-                one.add(tuple(sorted((int(a), int(b)), key=lambda i: (sizes[i], -i))))
+                small, large = sorted((int(a), int(b)), key=lambda i: (sizes[i], -i))
+                one.add((small, large))
     return sorted(one, key=lambda pair: [(sizes[i], -i) for i in pair])

@@ -13,59 +13,62 @@ from mettrail.tracking.chords import (
     TOLERANCE,
 )
 
-# Networks call a lesion from 0.5 on; the contours halfway to certainty, either way, are their own doubt about its edge.
-SURE, DOUBTFUL = 0.75, 0.25
-# What is farther from a lesion than this is not its edge, however doubtful it is.
-DOUBT_REACH_MM = 5.0
+# Networks call a lesion from 0.5 on; the contours halfway to certainty, either way, bound its edge.
+INNER, OUTER = 0.75, 0.25
+# What is farther from a lesion than this is not its edge, however uncertain it is.
+REACH_MM = 5.0
 # Room around a lesion in which its edge may move by half a voxel, and so may its neighbours'.
 MARGIN_VOX = 2
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
 class EdgeProbability:
-    """Lesions by how sure the networks are of each voxel, in an array of RAS order.
+    """Lesions by the networks' probability of each voxel, in an array of RAS order.
 
     Parameters
     ----------
     grown : (X, Y, Z) int
-        Lesions with what around them is at least `DOUBTFUL`, the nearest lesion's and connected with it.
-    sure : (X, Y, Z) bool
-        At least `SURE`.
+        Lesions with what around them is at least `OUTER`, the nearest lesion's and connected with it.
+    core : (X, Y, Z) bool
+        At least `INNER`.
     instances : (X, Y, Z) int
     boxes : list of (slice, slice, slice)
         Of each number in `grown`.
     """
 
     grown: np.ndarray
-    sure: np.ndarray
+    core: np.ndarray
     instances: np.ndarray
-    boxes: list
+    boxes: list[Box]
 
     @classmethod
     def of(cls, instances: np.ndarray, whole: np.ndarray, spacing_mm: np.ndarray) -> EdgeProbability:
+        """Make one of lesions and the probability of whole lesion, on a grid of `spacing_mm`."""
         grown = instances.astype(np.int32)
-        voxels = np.argwhere((whole >= DOUBTFUL) & (instances == 0))
+        voxels = np.argwhere((whole >= OUTER) & (instances == 0))
         surface = surface_voxels(instances > 0)
         if len(voxels) and len(surface):
-            reach = DOUBT_REACH_MM + TOLERANCE
-            distance, nearest = cKDTree(surface * spacing_mm).query(voxels * spacing_mm, distance_upper_bound=reach)
+            reach = REACH_MM + TOLERANCE
+            tree = cKDTree(surface * spacing_mm)
+            distance, nearest = map(np.asarray, tree.query(voxels * spacing_mm, distance_upper_bound=reach))
             near = np.isfinite(distance)
             grown[tuple(voxels[near].T)] = instances[tuple(surface[nearest[near]].T)]
         box = ndimage.find_objects((grown > 0).astype(np.uint8))[0]
         # One voxel of margin: cc3d counts wrongly how many components an array without any may hold.
-        pieces = cc3d.connected_components(np.pad(grown[box], 1), connectivity=26)[1:-1, 1:-1, 1:-1]
-        reached = np.zeros(int(pieces.max()) + 1, bool)
-        reached[pieces[instances[box] > 0]] = True
-        grown[box] *= reached[pieces]
-        return cls(grown, whole >= SURE, instances, ndimage.find_objects(grown))
+        components = cc3d.connected_components(np.pad(grown[box], 1), connectivity=26)[1:-1, 1:-1, 1:-1]
+        reached = np.zeros(int(components.max()) + 1, bool)
+        reached[components[instances[box] > 0]] = True
+        grown[box] *= reached[components]
+        return cls(grown, whole >= INNER, instances, ndimage.find_objects(grown))
 
     def masks(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the lesion inside the inner contour, and inside the outer one, in its box."""
         box = self.boxes[number - 1]
-        return (self.instances[box] == number) & self.sure[box], self.grown[box] == number
+        return (self.instances[box] == number) & self.core[box], self.grown[box] == number
 
 
-def crop_around(instances: np.ndarray, whole: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
+def crop_around(instances: np.ndarray, whole: np.ndarray, box: Box) -> np.ndarray:
     """Return lesions in a box and `MARGIN_VOX` around it, none beyond the image."""
     wider = tuple(slice(max(s.start - MARGIN_VOX, 0), s.stop + MARGIN_VOX) for s in box)
     beyond = [
@@ -88,11 +91,11 @@ def half_voxel_volumes(labels: np.ndarray, number: int) -> tuple[float, float]:
     beside, beside_larger = _across_faces(mask), _across_faces(larger) if larger.any() else None
     lost = gained = 0
     for x, y, z in np.ndindex(2, 2, 2):
-        lost += np.count_nonzero(here & ~(beside[0][x] & beside[1][y] & beside[2][z]))
+        lost += int(np.count_nonzero(here & ~(beside[0][x] & beside[1][y] & beside[2][z])))
         taken = free & (beside[0][x] | beside[1][y] | beside[2][z])
         if beside_larger is not None:
             taken &= ~(beside_larger[0][x] | beside_larger[1][y] | beside_larger[2][z])
-        gained += np.count_nonzero(taken)
+        gained += int(np.count_nonzero(taken))
     n_voxels = np.count_nonzero(here)
     return n_voxels - lost / 8, n_voxels + gained / 8
 
@@ -102,6 +105,11 @@ def _across_faces(mask: np.ndarray) -> list[list[np.ndarray]]:
     inner = [slice(1, -1)] * 3
     steps = (slice(0, -2), slice(2, None))
     return [[mask[(*inner[:axis], step, *inner[axis + 1 :])] for step in steps] for axis in range(3)]
+
+
+def origin_of(box: Box) -> np.ndarray:
+    """Return the first voxel of a box, (3,)."""
+    return np.array([s.start for s in box])
 
 
 def surface_voxels(mask: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ def read_evidence(pieces: Path, table: Path, probabilities: Path, sidecar: Path)
     )
 
 
-def join_evidence(parts: pd.DataFrame, n_voxels: np.ndarray) -> dict:
+def join_evidence(parts: pd.DataFrame, n_voxels: np.ndarray) -> dict[str, Any]:
     """Say how sure a lesion is from what is known of its parts: confirmed if one of them is.
 
     Parameters
@@ -71,10 +72,13 @@ def join_evidence(parts: pd.DataFrame, n_voxels: np.ndarray) -> dict:
     }
 
 
-def evidence_of(instances: np.ndarray, evidence: Evidence) -> dict[int, dict]:
+def evidence_of(instances: np.ndarray, evidence: Evidence) -> dict[int, dict[str, Any]]:
     """How sure each lesion is, from the pieces it is made of."""
     inside = (instances > 0) & (evidence.pieces > 0)
     pairs = pd.DataFrame({"instance": instances[inside], "index": evidence.pieces[inside]})
     counts = pairs.value_counts(["instance", "index"]).rename("n_voxels").reset_index()
     parts = counts.merge(evidence.table, on="index").sort_values(["instance", "index"])
-    return {int(number): join_evidence(of, of["n_voxels"]) for number, of in parts.groupby("instance")}
+    return {
+        n: join_evidence(of, of["n_voxels"].to_numpy())
+        for n, of in ((int(of["instance"].iloc[0]), of) for _, of in parts.groupby("instance"))
+    }

@@ -1,10 +1,14 @@
-"""Lesions of one scan: which voxels belong together, and how large each lesion is.
+"""How large each lesion of a scan is, and where it lies.
 
 Sizes are taken on the scan's own grid, never on a resampled one. Arrays are turned to the nearest RAS order first, so
 that the order in which a file stores its voxels changes no number and no tie.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import cc3d
 import numpy as np
@@ -17,12 +21,13 @@ from skimage.measure import marching_cubes, mesh_surface_area
 from mettrail import schema
 from mettrail.errors import GridMismatchError
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, voxel_volume_mm3
+from mettrail.schema.cells import join_words
 from mettrail.tracking.axial import AxialView, to_ras_order
 from mettrail.tracking.chords import (
     TOLERANCE,
 )
-from mettrail.tracking.components import cavities, reaches_keep
-from mettrail.tracking.edges import EdgeProbability, crop_around, surface_voxels
+from mettrail.tracking.components import SizeLimits, cavities
+from mettrail.tracking.edges import Box, EdgeProbability, crop_around, origin_of, surface_voxels
 from mettrail.tracking.evidence import Evidence, evidence_of
 
 MAX_TILT_DEG = 20
@@ -45,7 +50,7 @@ def measure_instances(
     keep_vox: int,
     birth_mm3: float,
     birth_vox: int,
-) -> tuple[pd.DataFrame, dict]:
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Measure every lesion of a scan on the scan's own grid.
 
     Diameters are read on the slices nearest to axial, between midpoints of pixel edges, and stay inside the lesion but
@@ -91,12 +96,64 @@ def measure_instances(
     GridMismatchError
         Arrays of different shapes.
     """
-    of_pieces, whole_probability = (None, None) if evidence is None else (evidence.pieces, evidence.whole)
+    _require_one_grid(instances, tissue, brain, evidence)
+    certainty = {} if evidence is None else evidence_of(instances, evidence)
+    # Manual segmentations and propagated lesions have no uncertainty of their own.
+    by_networks = {n for n, said in certainty.items() if said["seen_by"] not in (None, "manual", "propagation")}
+    probability = evidence.whole if evidence is not None and by_networks else None
+    scan = _Scan.of(affine, instances, tissue, brain, probability)
+    edema, unassigned = None, None
+    if evidence is None or evidence.shows_edema:
+        edema, unassigned = _count_edema(scan, edema_max_mm)
+    edges = (
+        None
+        if scan.probability is None
+        else EdgeProbability.of(np.where(scan.whole, scan.instances, 0), scan.probability, scan.view.spacing_mm)
+    )
+    borders = _border_distances(scan)
+    limits = SizeLimits(keep_mm3, keep_vox, birth_mm3, birth_vox)
+    rows = []
+    for number, box in enumerate(ndimage.find_objects(scan.instances), start=1):
+        mask = None if box is None else (scan.instances[box] == number) & scan.whole[box]
+        if mask is None or not mask.any():
+            continue
+        distance, touches = borders[number]
+        row = {
+            "instance": number,
+            "border_distance_mm": distance,
+            **certainty.get(number, {}),
+            **_count_voxels(scan, mask, box, limits),
+            **_measure_mesh(mask, scan.view.spacing_mm),
+            **scan.view.measure(mask, origin_of(box), chord_gap_vox),
+        }
+        row["vol_ed_mm3"] = np.nan if edema is None else edema[number] * scan.voxel_mm3
+        row["touches_border"] = touches or row["at_edge"]
+        around = crop_around(scan.instances, scan.whole, box)
+        row |= scan.view.half_voxel_bounds(around, number, origin_of(box), row, chord_gap_vox)
+        if edges is not None and number in by_networks:
+            row |= scan.view.probability_bounds(edges, number, row, chord_gap_vox)
+        row["flags"] = _flags(row, scan.view)
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=list(INSTANCE_COLUMNS)).astype(INSTANCE_COLUMNS)
+    left_out = scan.whole & (scan.instances == 0)
+    n_dropped = int(cc3d.connected_components(left_out, connectivity=26).max()) if left_out.any() else 0
+    session = {
+        "edema_unassigned_mm3": None if unassigned is None else float(unassigned * scan.voxel_mm3),
+        "n_subthreshold": n_dropped + int(table["below_birth"].sum()),
+        "slice_spacing_mm": scan.view.slice_spacing_mm,
+    }
+    return table, session
+
+
+def _require_one_grid(
+    instances: np.ndarray, tissue: np.ndarray, brain: np.ndarray | None, evidence: Evidence | None
+) -> None:
+    components, probability = (None, None) if evidence is None else (evidence.pieces, evidence.whole)
     for name, other in (
         ("tissue labels", tissue),
         ("brain mask", brain),
-        ("pieces", of_pieces),
-        ("probabilities", whole_probability),
+        ("connected components", components),
+        ("probabilities", probability),
     ):
         if other is not None and other.shape != instances.shape:
             raise GridMismatchError(
@@ -106,89 +163,82 @@ def measure_instances(
                 advice="Measure on the labels the lesions were found in.",
                 reason="grid_mismatch",
             )
-    sure = {} if evidence is None else evidence_of(instances, evidence)
-    # Masks drawn by people and lesions carried over have no doubt of their own.
-    by_networks = {number for number, said in sure.items() if said["seen_by"] not in (None, "manual", "propagation")}
-    optional = {"brain": brain, "whole": whole_probability if by_networks else None}
-    given = {name: array for name, array in optional.items() if array is not None}
-    ornt, world, instances, tissue, *turned = to_ras_order(affine, instances, tissue, *given.values())
-    optional |= dict(zip(given, turned))
-    brain = None if brain is None else optional["brain"].astype(bool)
-    view = AxialView.of(world, ornt, instances.shape)
-    voxel_mm3 = voxel_volume_mm3(world)
-    size = int(instances.max(initial=0)) + 1
-    whole = (tissue == ENHANCING) | (tissue == NECROSIS)
 
-    edema, unassigned = np.full(size, np.nan), None
-    if evidence is None or evidence.shows_edema:
-        edema, unassigned = _count_edema(instances, tissue == EDEMA, size, view.spacing_mm, edema_max_mm)
-    doubt = None
-    if optional["whole"] is not None:
-        doubt = EdgeProbability.of(np.where(whole, instances, 0), optional["whole"], view.spacing_mm)
-    border = _border_distances(instances, brain, view.spacing_mm)
-    rows = []
-    boxes = ndimage.find_objects(instances)
-    for number, box in enumerate(boxes, start=1):
-        if box is None:
-            continue
-        mask = (instances[box] == number) & whole[box]
-        if not mask.any():
-            continue
-        origin = np.array([s.start for s in box])
-        n_wl = int(mask.sum())
-        n_et = int((mask & (tissue[box] == ENHANCING)).sum())
-        enhancing = reaches_keep(n_et, voxel_mm3, keep_mm3, keep_vox)
-        voxels = np.argwhere(mask)
-        extent = np.ptp(voxels, axis=0) + 1
-        centre = world[:3, :3] @ (voxels.mean(0) + origin) + world[:3, 3]
-        at_edge = bool(((voxels + origin == 0) | (voxels + origin == np.array(instances.shape) - 1)).any())
-        distance, touches = border[number]
-        row = {
-            "instance": number,
-            "below_birth": n_wl * voxel_mm3 < birth_mm3 - TOLERANCE or n_wl < birth_vox,
-            "enhancing": enhancing,
-            "n_voxels": n_wl,
-            **dict(zip(("bbox_x_vox", "bbox_y_vox", "bbox_z_vox"), map(int, extent))),
-            "vol_wl_mm3": n_wl * voxel_mm3,
-            "vol_et_mm3": n_et * voxel_mm3,
-            "vol_nc_mm3": (n_wl - n_et) * voxel_mm3,
-            "vol_ed_mm3": edema[number] * voxel_mm3,
-            "vol_wl_ml": n_wl * voxel_mm3 / 1000,
-            "necrosis_fraction": (n_wl - n_et) / n_wl,
-            "esd_mm": equivalent_diameter_mm(n_wl * voxel_mm3),
-            "border_distance_mm": distance,
-            "touches_border": touches or at_edge,
-            "cx_mm": centre[0],
-            "cy_mm": centre[1],
-            "cz_mm": centre[2],
-            **sure.get(number, {}),
-            **_measure_mesh(mask, view.spacing_mm),
-            **view.measure(mask, origin, chord_gap_vox),
-        }
-        around = crop_around(instances, whole, box)
-        row |= view.half_voxel_bounds(around, number, origin, row, chord_gap_vox)
-        if doubt is not None and number in by_networks:
-            row |= view.probability_bounds(doubt, number, row, chord_gap_vox)
-        flags = [
-            ("nonconvex", row["ld_feret_mm"] - row["ld_mm"] > max(view.in_plane_mm) + TOLERANCE),
-            ("oblique", view.tilt_deg > MAX_TILT_DEG + TOLERANCE),
-            ("thick_slice", view.slice_spacing_mm > THICK_SLICE_MM + TOLERANCE),
-            ("not_axial_acq", max(view.in_plane_mm) > max(THICK_SLICE_MM, view.slice_spacing_mm) + TOLERANCE),
-            ("cystic_only", n_et < CYSTIC_MAX_ENHANCING * n_wl - TOLERANCE),
-            ("nonenhancing_remnant", not enhancing),
-            ("fov_edge", at_edge),
-        ]
-        row["flags"] = ";".join(name for name, holds in flags if holds) or None
-        rows.append(row)
-    table = pd.DataFrame(rows, columns=list(INSTANCE_COLUMNS)).astype(INSTANCE_COLUMNS)
-    left_out = whole & (instances == 0)
-    n_dropped = int(cc3d.connected_components(left_out, connectivity=26).max()) if left_out.any() else 0
-    session = {
-        "edema_unassigned_mm3": None if unassigned is None else float(unassigned * voxel_mm3),
-        "n_subthreshold": n_dropped + int(table["below_birth"].sum()),
-        "slice_spacing_mm": view.slice_spacing_mm,
+
+@dataclass(frozen=True)
+class _Scan:
+    """A scan's arrays in RAS order, (X, Y, Z) each."""
+
+    instances: np.ndarray
+    tissue: np.ndarray
+    whole: np.ndarray
+    brain: np.ndarray | None
+    probability: np.ndarray | None
+    world: np.ndarray
+    view: AxialView
+    voxel_mm3: float
+
+    @classmethod
+    def of(
+        cls,
+        affine: np.ndarray,
+        instances: np.ndarray,
+        tissue: np.ndarray,
+        brain: np.ndarray | None,
+        probability: np.ndarray | None,
+    ) -> _Scan:
+        arrays = {"instances": instances, "tissue": tissue, "brain": brain, "probability": probability}
+        given = {name: array for name, array in arrays.items() if array is not None}
+        orientation, world, *turned = to_ras_order(affine, *given.values())
+        there = dict(zip(given, turned, strict=True))
+        labels = there["tissue"]
+        return cls(
+            instances=there["instances"],
+            tissue=labels,
+            whole=(labels == ENHANCING) | (labels == NECROSIS),
+            brain=there["brain"].astype(bool) if "brain" in there else None,
+            probability=there.get("probability"),
+            world=world,
+            view=AxialView.of(world, orientation, labels.shape),
+            voxel_mm3=voxel_volume_mm3(world),
+        )
+
+
+def _count_voxels(scan: _Scan, mask: np.ndarray, box: Box, limits: SizeLimits) -> dict[str, Any]:
+    """Return what a count of the voxels of a lesion tells."""
+    voxels = np.argwhere(mask)
+    in_scan = voxels + origin_of(box)
+    n_wl = len(voxels)
+    n_et = int((mask & (scan.tissue[box] == ENHANCING)).sum())
+    centre = scan.world[:3, :3] @ in_scan.mean(0) + scan.world[:3, 3]
+    return {
+        "below_birth": not limits.may_start(n_wl, scan.voxel_mm3),
+        "enhancing": limits.keeps(n_et, scan.voxel_mm3),
+        "n_voxels": n_wl,
+        **dict(zip(("bbox_x_vox", "bbox_y_vox", "bbox_z_vox"), map(int, np.ptp(voxels, axis=0) + 1), strict=True)),
+        "vol_wl_mm3": n_wl * scan.voxel_mm3,
+        "vol_et_mm3": n_et * scan.voxel_mm3,
+        "vol_nc_mm3": (n_wl - n_et) * scan.voxel_mm3,
+        "vol_wl_ml": n_wl * scan.voxel_mm3 / 1000,
+        "necrosis_fraction": (n_wl - n_et) / n_wl,
+        "esd_mm": equivalent_diameter_mm(n_wl * scan.voxel_mm3),
+        "at_edge": bool(((in_scan == 0) | (in_scan == np.array(scan.instances.shape) - 1)).any()),
+        **dict(zip(("cx_mm", "cy_mm", "cz_mm"), centre, strict=True)),
     }
-    return table, session
+
+
+def _flags(row: Mapping[str, Any], view: AxialView) -> str | None:
+    """Return the remarks on a lesion, joined by ``;``."""
+    flags = [
+        ("nonconvex", row["ld_feret_mm"] - row["ld_mm"] > max(view.in_plane_mm) + TOLERANCE),
+        ("oblique", view.tilt_deg > MAX_TILT_DEG + TOLERANCE),
+        ("thick_slice", view.slice_spacing_mm > THICK_SLICE_MM + TOLERANCE),
+        ("not_axial_acq", max(view.in_plane_mm) > max(THICK_SLICE_MM, view.slice_spacing_mm) + TOLERANCE),
+        ("cystic_only", row["vol_et_mm3"] < CYSTIC_MAX_ENHANCING * row["vol_wl_mm3"] - TOLERANCE),
+        ("nonenhancing_remnant", not row["enhancing"]),
+        ("fov_edge", row["at_edge"]),
+    ]
+    return join_words(name for name, holds in flags if holds)
 
 
 def equivalent_diameter_mm(volume_mm3: float) -> float:
@@ -196,9 +246,11 @@ def equivalent_diameter_mm(volume_mm3: float) -> float:
     return float((6 * volume_mm3 / np.pi) ** (1 / 3))
 
 
-def _count_edema(instances, edema, size, spacing_mm, max_mm):
+def _count_edema(scan: _Scan, max_mm: float) -> tuple[np.ndarray, int]:
     """Edema voxels of each lesion, and of none."""
-    voxels = np.argwhere(edema & (instances == 0))
+    instances, spacing_mm = scan.instances, scan.view.spacing_mm
+    size = int(instances.max(initial=0)) + 1
+    voxels = np.argwhere((scan.tissue == EDEMA) & (instances == 0))
     if len(voxels) == 0:
         return np.zeros(size, int), 0
     surface = surface_voxels(instances > 0)
@@ -213,12 +265,13 @@ def _count_edema(instances, edema, size, spacing_mm, max_mm):
     return counts, unassigned
 
 
-def _border_distances(instances, brain, spacing_mm) -> dict:
+def _border_distances(scan: _Scan) -> dict[int, tuple[float, bool]]:
     """Distance of each lesion to the nearest voxel outside the brain, mm, and whether it touches one."""
+    instances, spacing_mm = scan.instances, scan.view.spacing_mm
     boxes = ndimage.find_objects(instances)
-    if brain is None:
+    if scan.brain is None:
         return dict.fromkeys(range(1, len(boxes) + 1), (np.nan, False))
-    outside = np.pad(~brain, 1, constant_values=True)
+    outside = np.pad(~scan.brain, 1, constant_values=True)
     # Of the outside, the voxels next to the brain are enough, and so is the surface of a lesion.
     rim = np.argwhere(outside & ndimage.binary_dilation(~outside)) - 1
     tree = cKDTree(rim * spacing_mm) if len(rim) else None
@@ -227,7 +280,7 @@ def _border_distances(instances, brain, spacing_mm) -> dict:
         if box is None:
             continue
         # A voxel that is not on the surface has neighbours in the lesion only.
-        surface = surface_voxels(instances[box] == number) + [s.start for s in box]
+        surface = surface_voxels(instances[box] == number) + origin_of(box)
         if tree is None or outside[tuple((surface + 1).T)].any():
             out[number] = (0.0, True)
             continue
@@ -235,13 +288,13 @@ def _border_distances(instances, brain, spacing_mm) -> dict:
         touches = bool(outside[tuple(np.moveaxis(steps, -1, 0))].any())
         points = surface * spacing_mm
         # A few points give a bound beyond which the others need no search.
-        bound = tree.query(points[:: max(len(points) // 20, 1)])[0].min()
+        bound = np.min(tree.query(points[:: max(len(points) // 20, 1)])[0])
         distances = tree.query(points, distance_upper_bound=bound + TOLERANCE)[0]
-        out[number] = (float(distances.min()), touches)
+        out[number] = (float(np.min(distances)), touches)
     return out
 
 
-def _measure_mesh(mask: np.ndarray, spacing_mm: np.ndarray) -> dict:
+def _measure_mesh(mask: np.ndarray, spacing_mm: np.ndarray) -> dict[str, float]:
     """Surface and largest distance on the mesh at level 0.5 (IBSI C0JK, L0JK), closed cavities filled."""
     solid = np.pad(mask | cavities(mask, mask), 1)
     points, faces, _, _ = marching_cubes(solid.astype(np.float32), 0.5, spacing=tuple(map(float, spacing_mm)))

@@ -43,29 +43,31 @@ absorbed_by         number of the track it has become one with for good (`cut_sh
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from mettrail import schema
-from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.tracking.chords import TOLERANCE
 from mettrail.tracking.contact import cut_shared, find_shared
 from mettrail.tracking.evidence import Evidence, join_evidence
 from mettrail.tracking.lesions import equivalent_diameter_mm, measure_instances
-from mettrail.tracking.places import Place, common_voxels, covered_share, edge_distance_mm, share_within
+from mettrail.tracking.numbering import first_detected, numbers_of_later_sessions, numbers_of_this_session
+from mettrail.tracking.pairing import Lesion, Pairing, Rules, gather_lesions, overlaps
+from mettrail.tracking.places import Place
 from mettrail.tracking.reference import field_of_view, instances_to_reference
 from mettrail.tracking.registry import (
+    Registry,
+    Track,
     as_text,
-    close_visit,
+    close_session,
+    component_labels,
     decode_mask,
-    encode_mask,
-    fragment_labels,
     new_registry,
     require_grid,
     require_own,
@@ -73,14 +75,10 @@ from mettrail.tracking.registry import (
     track_name,
 )
 from mettrail.tracking.residual import Residual, estimate_residual
+from mettrail.tracking.tracks import absorb, continue_track, new_track, row_of, rows_of_absorbed
 
 # A shift below the reference grid's voxel is in the noise of its masks.
 LEAST_RESIDUAL_MM = 1.0
-# The overlap coefficient decides (a lesion that shrinks stays inside its old place: 1); these only break ties.
-IOU_WEIGHT, MISSED_WEIGHT = 0.01, 0.001
-# Same visit segmented again: this much in common makes it the same lesion.
-FROZEN_MIN_IOU = 0.5
-
 _MEASURED, _MATCHED, _OF_COMPONENTS = (schema.of_stage(stage) for stage in ("measure", "match", "track"))
 # Names and types of what the matching says of a track; and of that with what was measured of its components.
 MATCH_COLUMNS = {name: schema.DTYPES[c.dtype] for name, c in ({c.name: c for c in schema.WHOSE} | _MATCHED).items()}
@@ -89,32 +87,12 @@ TRACK_COLUMNS = MATCH_COLUMNS | {
 }
 
 
-@dataclass(frozen=True)
-class _Lesion:
-    """A lesion of this visit."""
-
-    label: int
-    volume_mm3: float
-    ld_mm: float
-    may_be_born: bool
-    place: Place
-    centre_mm: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Found:
-    """How a track got its lesions: the first carries it, the others are pieces."""
-
-    method: str
-    lesions: list[_Lesion]
-
-
 def match_lesions(
     instances: Image,
     table: pd.DataFrame,
-    registry: dict | None,
+    registry: Registry | None,
     *,
-    session: Mapping,
+    session: Mapping[str, Any],
     gap_mm: float,
     vol_ratio_max: float,
     dilate_mm: float,
@@ -122,12 +100,12 @@ def match_lesions(
     miss_max_sessions: int,
     miss_ld_frac: float,
     field_of_view: Image | None = None,
-    frozen: Sequence[dict] = (),
+    frozen: Sequence[Registry] = (),
     config_hash: str = "",
     residual: Residual | None = None,
     cut: Collection[int] = (),
     absorbed: Mapping[int, int] | None = None,
-) -> tuple[pd.DataFrame, dict]:
+) -> tuple[pd.DataFrame, Registry]:
     """Continue the patient's tracks with the lesions of a visit, and start new ones.
 
     In this order: overlap with the last mask of a track, one to one; nearness at a like volume, one to one; lesions in
@@ -187,78 +165,81 @@ def match_lesions(
     GridMismatchError
         Not the registry's grid.
     """
+    rules = Rules(gap_mm, vol_ratio_max, dilate_mm, frac, miss_max_sessions, miss_ld_frac)
     registry = new_registry(instances.grid, session) if registry is None else copy.deepcopy(registry)
     require_own(registry, session)
     for each in frozen:
         require_patient(each, session)
     for each in (registry, *frozen):
         require_grid(each, instances.grid)
-    _absorb(registry["tracks"], absorbed or {})
+    absorb(registry["tracks"], absorbed or {})
     tracks = [track for track in registry["tracks"] if track.get("absorbed_by") is None]
-    lesions = _lesions(instances, table)
-    spacing, shape = np.array(instances.spacing_mm), instances.data.shape
-    evaluable = bool(session["evaluable"])
-    first = not any(each["evaluable"] for each in registry["sessions"])
-    found: dict[int, _Found] = {}
-    merged: dict[int, tuple[int, float]] = {}
-    unseen: set[int] = set()
-    ids: dict[int, int] = {}
-
-    if evaluable:
-        last = {t["index"]: Place.of(decode_mask(t["mask"]), shape) for t in tracks}
-        ids = _numbers_of_this_visit(lesions, frozen, session, shape)
-        for lesion in lesions:
-            if ids.get(lesion.label) in last:
-                found[ids[lesion.label]] = _Found("overlap", [lesion])
-        _match_by_overlap(found, tracks, last, _open(lesions, found, ids))
-        aside = _elsewhere(_open(lesions, found, ids), last, spacing, frac)
-        _match_by_distance(found, tracks, last, aside, spacing, gap_mm, vol_ratio_max)
-        _join_pieces(found, tracks, _open(lesions, found, ids), shape, spacing, dilate_mm, frac)
-        merged = _find_merged(found, tracks, last, spacing, dilate_mm, frac, miss_max_sessions)
-        unseen = _outside_view(last, field_of_view, frac)
-        ids |= _numbers_of_later_visits(
-            _open(lesions, found, ids), frozen, registry, session, shape, gap_mm, vol_ratio_max
-        )
-    rows = []
-    for track in tracks:
-        index = track["index"]
-        if not evaluable:
-            rows.append(_row(track, "not_evaluable", "not_evaluable"))
-        elif index in found:
-            score = _likeness(last[index], found[index].lesions, spacing, dilate_mm)
-            row = _continue(track, found[index], session, instances, miss_max_sessions, miss_ld_frac)
-            track["cut"] = not set(fragment_labels(row["fragments"])).isdisjoint(cut)
-            rows.append(row | {"match_score": score, "weak_match": score < frac - TOLERANCE})
-        elif index in merged:
-            owner, share = merged[index]
-            track |= {"status": "merged", "merged_into": track_name(owner), "sessions_missed": 0}
-            rows.append(_row(track, "merged", "merged_into", score=share))
-        elif index in unseen:
-            rows.append(_row(track, "not_evaluable", "not_evaluable"))
-        else:
-            track |= {"status": "absent", "merged_into": None, "sessions_missed": track["sessions_missed"] + 1}
-            rows.append(_row(track, "absent", "absent"))
-    if evaluable:
-        for lesion, index in _births(lesions, found, ids, registry["tracks"], frozen):
-            track = _new_track(lesion, index, session)
-            registry["tracks"].append(track)
-            rows.append(_row(track, "present", "baseline" if first else "new", lesions=[lesion]))
-    rows += _rows_of_absorbed(registry["tracks"], rows)
+    lesions = gather_lesions(instances, table)
+    if session["evaluable"]:
+        rows = _match(tracks, lesions, instances, registry, rules, session, frozen, field_of_view, cut)
+    else:
+        rows = [row_of(track, "not_evaluable", "not_evaluable") for track in tracks]
+    rows += rows_of_absorbed(registry["tracks"], rows)
     registry["tracks"].sort(key=lambda t: t["index"])
     owners = {row["merged_into"] for row in rows if row["status"] == "merged"}
     for row in rows:
-        row["coalesced"] = (
-            row["status"] == "merged"
-            or row["track_id"] in owners
-            or not set(fragment_labels(row["fragments"])).isdisjoint(cut)
-        )
-    taken = {int(label) for row in rows for label in (row["fragments"] or "").split(";") if label}
-    close_visit(registry, session, table, taken, config_hash)
+        touches = row["status"] == "merged" or row["track_id"] in owners
+        row["coalesced"] = touches or not set(component_labels(row["fragments"])).isdisjoint(cut)
+    taken = {label for row in rows for label in component_labels(row["fragments"])}
+    close_session(registry, session, table, taken, config_hash)
     registry["residual"] = residual and {"matrix": residual.matrix.tolist(), "shift_mm": residual.shift_mm}
     for row in rows:
         row |= {key: registry[key] for key in ("participant_id", "session_id")}
     matches = pd.DataFrame(rows, columns=list(MATCH_COLUMNS)).astype(MATCH_COLUMNS)
     return matches.sort_values("index", ignore_index=True), registry
+
+
+def _match(
+    tracks: list[Track],
+    lesions: list[Lesion],
+    instances: Image,
+    registry: Registry,
+    rules: Rules,
+    session: Mapping[str, Any],
+    frozen: Sequence[Registry],
+    view: Image | None,
+    cut: Collection[int],
+) -> list[dict[str, Any]]:
+    """Pair the lesions of an evaluable session with the tracks; bring these up to it, and return a row for each."""
+    shape = instances.data.shape
+    last = {track["index"]: Place.of(decode_mask(track["mask"]), shape) for track in tracks}
+    first = not any(each["evaluable"] for each in registry["sessions"])
+    pairing = Pairing(tracks, lesions, last, np.array(instances.spacing_mm), rules)
+    pairing.promised = numbers_of_this_session(lesions, frozen, session, shape)
+    pairing.keep_numbers()
+    pairing.by_overlap()
+    pairing.by_distance(pairing.elsewhere())
+    pairing.join_components(shape)
+    merged = pairing.find_merged()
+    unseen = pairing.outside_view(view)
+    pairing.promised |= numbers_of_later_sessions(pairing.open_lesions(), frozen, registry, session, shape, rules)
+    rows = []
+    for track in tracks:
+        index = track["index"]
+        if index in pairing.found:
+            score = pairing.score(index)
+            row = continue_track(track, pairing.found[index], session, instances, rules)
+            track["cut"] = not set(component_labels(row["fragments"])).isdisjoint(cut)
+            rows.append(row | {"match_score": score, "weak_match": score < rules.frac - TOLERANCE})
+        elif index in merged:
+            owner, share = merged[index]
+            track |= {"status": "merged", "merged_into": track_name(owner), "sessions_missed": 0}
+            rows.append(row_of(track, "merged", "merged_into", score=share))
+        elif index in unseen:
+            rows.append(row_of(track, "not_evaluable", "not_evaluable"))
+        else:
+            track |= {"status": "absent", "merged_into": None, "sessions_missed": track["sessions_missed"] + 1}
+            rows.append(row_of(track, "absent", "absent"))
+    for lesion, index in first_detected(pairing, registry["tracks"], frozen):
+        track = new_track(lesion, index, session)
+        registry["tracks"].append(track)
+        rows.append(row_of(track, "present", "baseline" if first else "new", lesions=[lesion]))
+    return rows
 
 
 def summarise_tracks(matches: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -283,9 +264,9 @@ def summarise_tracks(matches: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame
     measured = table.set_index("instance")
     rows = []
     for match in matches.to_dict("records"):
-        row = dict(match)
+        row: dict[str, Any] = {str(name): value for name, value in match.items()}
         if match["status"] == "present":
-            row |= _sum_pieces(measured.loc[fragment_labels(match["fragments"])])
+            row |= _sum_components(measured.loc[component_labels(match["fragments"])])
         elif match["status"] in ("absent", "merged"):
             row |= {name: c.absent for name, c in _MEASURED.items() if c.absent is not None}
         said = [flag for flag in ("probable_miss", "weak_match", "coalesced") if match[flag] is True]
@@ -297,18 +278,18 @@ def summarise_tracks(matches: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame
 def match_visit(
     instances: Image,
     table: pd.DataFrame,
-    registry: dict | None,
+    registry: Registry | None,
     *,
-    session: Mapping,
+    session: Mapping[str, Any],
     grid: Grid,
     world: np.ndarray,
     read_scan: Callable[[], tuple[Image, Image, Evidence]],
-    measure: Mapping,
+    measure: Mapping[str, Any],
     merge_policy: str,
-    frozen: Sequence[dict] = (),
+    frozen: Sequence[Registry] = (),
     config_hash: str = "",
-    **settings,
-) -> tuple[pd.DataFrame, pd.DataFrame, Image, dict]:
+    **settings: Any,
+) -> tuple[pd.DataFrame, pd.DataFrame, Image, Registry]:
     """Match the lesions of a visit as they lie in its scan.
 
     Parameters
@@ -344,7 +325,7 @@ def match_visit(
     """
     world, residual = _undo_residual(instances, table, registry, session=session, grid=grid, world=world)
     known = {
-        "session": session | {"residual_shift_mm": residual and residual.shift_mm},
+        "session": dict(session) | {"residual_shift_mm": residual and residual.shift_mm},
         "residual": residual,
         "field_of_view": field_of_view(instances.grid, grid, world=world),
         "frozen": frozen,
@@ -373,7 +354,15 @@ def match_visit(
     return summarise_tracks(matches, table), matches, instances, registry
 
 
-def _undo_residual(instances, table, registry, *, session, grid, world) -> tuple[np.ndarray, Residual | None]:
+def _undo_residual(
+    instances: Image,
+    table: pd.DataFrame,
+    registry: Registry | None,
+    *,
+    session: Mapping[str, Any],
+    grid: Grid,
+    world: np.ndarray,
+) -> tuple[np.ndarray, Residual | None]:
     """Find the shift that registration has left, and undo it if the lesions then share more of their old places."""
     if registry is None or not session["evaluable"]:
         return world, None
@@ -388,11 +377,11 @@ def _undo_residual(instances, table, registry, *, session, grid, world) -> tuple
     if residual is None:
         return world, None
 
-    def shared(world):
+    def shared(world: np.ndarray) -> float:
         last = {t["index"]: Place.of(decode_mask(t["mask"]), grid.shape) for t in tracks}
-        lesions = _lesions(instances_to_reference(instances, grid, world=world), table)
-        weight, _ = _overlaps(tracks, last, lesions)
-        return weight[linear_sum_assignment(weight, maximize=True)].sum()
+        lesions = gather_lesions(instances_to_reference(instances, grid, world=world), table)
+        weight, _ = overlaps(tracks, last, lesions)
+        return float(weight[linear_sum_assignment(weight, maximize=True)].sum())
 
     undone = world @ residual.matrix
     if residual.shift_mm >= LEAST_RESIDUAL_MM and shared(undone) > shared(world) + TOLERANCE:
@@ -416,8 +405,8 @@ def relabel_tracks(instances: np.ndarray, matches: pd.DataFrame) -> np.ndarray:
     """
     number = np.zeros(int(instances.max(initial=0)) + 1, np.uint16)
     for index, fragments in zip(matches["index"], matches["fragments"]):
-        number[fragment_labels(fragments)] = index
-    return number[instances]
+        number[component_labels(fragments)] = index
+    return np.asarray(number[instances])
 
 
 def name_tracks(matches: pd.DataFrame) -> pd.DataFrame:
@@ -427,14 +416,14 @@ def name_tracks(matches: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_session(
-    row: Mapping,
+    row: Mapping[str, Any],
     *,
-    totals: Mapping,
-    quality: Mapping,
+    totals: Mapping[str, Any],
+    quality: Mapping[str, Any],
     reference: str,
     reference_session: str,
-    brain: Mapping | None = None,
-) -> dict:
+    brain: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Gather what the registry keeps of a visit, and whether lesions can be compared at it at all.
 
     Parameters
@@ -475,321 +464,31 @@ def describe_session(
     }
 
 
-def _describe_brain(brain: Mapping) -> dict:
+def _describe_brain(brain: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the sessions' table says of a brain mask."""
     known = {name: brain.get(name.removeprefix("brain_")) for name in schema.BRAIN}
     return known | {"flags": list(brain["flags"])}
 
 
-def _match_by_overlap(found, tracks, last, lesions) -> None:
-    """Pair tracks and lesions that share voxels, as much as can be had in all."""
-    tracks = [t for t in tracks if t["index"] not in found]
-    if not tracks or not lesions:
-        return
-    weight, overlap = _overlaps(tracks, last, lesions)
-    for i, j in zip(*linear_sum_assignment(weight, maximize=True)):
-        # An assignment is complete; pairs that share nothing are no pairs.
-        if overlap[i, j] > 0:
-            found[tracks[i]["index"]] = _Found("overlap", [lesions[j]])
-
-
-def _overlaps(tracks, last, lesions) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of each pair of track and lesion, and their overlap coefficient; (n_tracks, n_lesions)."""
-    weight, overlap = np.zeros((2, len(tracks), len(lesions)))
-    for i, track in enumerate(tracks):
-        mine = last[track["index"]].flat
-        for j, lesion in enumerate(lesions):
-            theirs = lesion.place.flat
-            common = common_voxels(last[track["index"]], lesion.place)
-            if common == 0:
-                continue
-            overlap[i, j] = common / min(len(mine), len(theirs))
-            iou = common / (len(mine) + len(theirs) - common)
-            weight[i, j] = overlap[i, j] + IOU_WEIGHT * iou - MISSED_WEIGHT * track["sessions_missed"]
-    return weight, overlap
-
-
-def _match_by_distance(found, tracks, last, lesions, spacing, gap_mm, vol_ratio_max) -> None:
-    """Pair what is left with what is near and of like size: small lesions that registration has moved aside."""
-    tracks = [t for t in tracks if t["index"] not in found]
-    if not tracks or not lesions:
-        return
-    gaps = np.full((len(tracks), len(lesions)), np.inf)
-    for i, track in enumerate(tracks):
-        for j, lesion in enumerate(lesions):
-            small, large = sorted((track["volume_mm3"], lesion.volume_mm3))
-            if large <= vol_ratio_max * small * (1 + TOLERANCE):
-                gaps[i, j] = edge_distance_mm(last[track["index"]], lesion.place, spacing, gap_mm)
-    # Impossible pairs cost more than all possible ones together.
-    never = (len(tracks) + 1) * (gap_mm + 1)
-    possible = gaps <= gap_mm + TOLERANCE
-    for i, j in zip(*linear_sum_assignment(np.where(possible, gaps, never))):
-        if possible[i, j]:
-            found[tracks[i]["index"]] = _Found("gap", [lesions[j]])
-
-
-def _elsewhere(lesions, last, spacing, frac) -> list:
-    """Lesions that do not lie where a track was: what does is a part of that track, not another one moved aside."""
-    return [
-        each for each in lesions if not any(share_within(each.place, it, spacing, 0) >= frac for it in last.values())
-    ]
-
-
-def _join_pieces(found, tracks, lesions, shape, spacing, dilate_mm, frac) -> None:
-    """Give lesions that lie where a track has been to that track: parts of it, or its return at the old rim."""
-    footprints = [(t["index"], Place.of(decode_mask(t["footprint"]), shape)) for t in tracks] if lesions else []
-    for lesion in lesions:
-        shares = [(share_within(lesion.place, place, spacing, dilate_mm), -index) for index, place in footprints]
-        share, index = max(shares, default=(0.0, 0))
-        if share < frac - TOLERANCE:
-            continue
-        if -index in found:
-            found[-index].lesions.append(lesion)
-        else:
-            found[-index] = _Found("split", [lesion])
-
-
-def _find_merged(found, tracks, last, spacing, dilate_mm, frac, miss_max_sessions) -> dict:
-    """Tracks without a lesion whose place another track's lesion has taken: owner and fraction."""
-    merged = {}
-    for track in tracks:
-        if track["index"] in found or track["sessions_missed"] > miss_max_sessions:
-            continue
-        shares = [
-            (_share_of_many(last[track["index"]], each.lesions, spacing, dilate_mm), -owner)
-            for owner, each in found.items()
-        ]
-        share, owner = max(shares, default=(0.0, 0))
-        if share >= frac - TOLERANCE:
-            merged[track["index"]] = (-owner, share)
-    return merged
-
-
-def _outside_view(last, view, frac) -> set:
-    """Tracks whose place this visit does not show."""
-    if view is None:
-        return set()
-    return {index for index, place in last.items() if view.data.ravel()[place.flat].mean() < frac - TOLERANCE}
-
-
-def _numbers_of_this_visit(lesions, frozen, session, shape) -> dict:
-    """Numbers that lesions of this visit had in an earlier run: {label: number}."""
-    own = next((each for each in frozen if each["session_id"] == session["session_id"]), None)
-    tracks = _seen_at(own, session["session_id"]) if own else []
-    if not tracks or not lesions:
-        return {}
-    iou = np.zeros((len(tracks), len(lesions)))
-    for i, track in enumerate(tracks):
-        place = Place.of(decode_mask(track["mask"]), shape)
-        for j, lesion in enumerate(lesions):
-            common = common_voxels(place, lesion.place)
-            iou[i, j] = common / (len(place.flat) + len(lesion.place.flat) - common)
-    pairs = zip(*linear_sum_assignment(iou, maximize=True))
-    return {lesions[j].label: tracks[i]["index"] for i, j in pairs if iou[i, j] >= FROZEN_MIN_IOU - TOLERANCE}
-
-
-def _numbers_of_later_visits(lesions, frozen, registry, session, shape, gap_mm, vol_ratio_max) -> dict:
-    """Numbers that an earlier run gave, at the next visit it knew, to lesions of a visit it did not know."""
-    done = {each["session_id"] for each in registry["sessions"]}
-    if any(each["session_id"] == session["session_id"] for each in frozen):
-        return {}
-    later = [each for each in frozen if each["session_id"] not in done and each["session"]["evaluable"]]
-    if not later:
-        return {}
-    following = min(later, key=lambda each: len(each["sessions"]))
-    known = {track["index"] for track in registry["tracks"]}
-    tracks = [t for t in _seen_at(following, following["session_id"]) if t["index"] not in known]
-    places = {t["index"]: Place.of(decode_mask(t["mask"]), shape) for t in tracks}
-    spacing = np.linalg.norm(np.array(registry["reference"]["affine"])[:3, :3], axis=0)
-    found: dict[int, _Found] = {}
-    _match_by_overlap(found, tracks, places, lesions)
-    _match_by_distance(found, tracks, places, _open(lesions, found, {}), spacing, gap_mm, vol_ratio_max)
-    return {each.lesions[0].label: index for index, each in found.items()}
-
-
-def _seen_at(registry, session_id) -> list:
-    return [t for t in registry["tracks"] if t["last_session"] == session_id and t["status"] == "present"]
-
-
-def _births(lesions, found, ids, tracks, frozen):
-    """Lesions that start tracks, with their numbers: large ones first, then by place."""
-    taken = {lesion.label for each in found.values() for lesion in each.lesions}
-    known = [*tracks, *(track for each in frozen for track in each["tracks"])]
-    numbers = itertools.count(max((t["index"] for t in known), default=0) + 1)
-    for lesion in lesions:
-        if lesion.label not in taken and lesion.may_be_born:
-            yield lesion, ids[lesion.label] if lesion.label in ids else next(numbers)
-
-
-def _open(lesions, found, ids) -> list:
-    """Lesions not yet given to a track, nor promised a number."""
-    taken = {lesion.label for each in found.values() for lesion in each.lesions}
-    return [lesion for lesion in lesions if lesion.label not in taken and lesion.label not in ids]
-
-
-def _lesions(instances: Image, table: pd.DataFrame) -> list[_Lesion]:
-    """Gather lesions, large ones first, then by place: an order that labels have no part in."""
-    data = np.asarray(instances.data)
-    flat = np.flatnonzero(data)
-    labels = data.ravel()[flat]
-    lacking = set(np.unique(labels).tolist()) ^ {int(label) for label in table["instance"]}
-    if lacking:
-        raise InputError(
-            "lesions and their measurements",
-            found=f"label {', '.join(map(str, sorted(lacking)))} in one of them only",
-            expected="the same lesions in the map and in the table",
-            advice="Run measure and match again, from the same segmentation.",
-            reason="lesions_differ",
-        )
-    order = np.argsort(labels, kind="stable")
-    parts = np.split(flat[order], np.cumsum(np.unique(labels, return_counts=True)[1])[:-1]) if len(flat) else []
-    out = []
-    rows = table.sort_values("instance").to_dict("records")
-    for row, part in zip(rows, parts, strict=True):
-        place = Place.of(part, data.shape)
-        centre = place.centre_mm(instances.affine)
-        born = not bool(row["below_birth"])
-        out.append(_Lesion(int(row["instance"]), row["vol_wl_mm3"], row["ld_mm"], born, place, centre))
-    return sorted(out, key=lambda each: (-round(each.volume_mm3, 6), *np.round(each.centre_mm, 6)))
-
-
-def _continue(track, found, session, instances, miss_max_sessions, miss_ld_frac) -> dict:
-    """Bring a track up to this visit, and say what happened to it."""
-    pieces = [found.lesions[0], *sorted(found.lesions[1:], key=lambda each: -each.volume_mm3)]
-    largest = max(pieces, key=lambda each: (round(each.volume_mm3, 6), each.ld_mm))
-    missed = track["sessions_missed"]
-    back = 0 < missed <= miss_max_sessions and largest.ld_mm >= miss_ld_frac * track["ld_mm"] - TOLERANCE
-    if missed:
-        event = "reappeared"
-    elif len(pieces) > track["n_fragments"] or track["status"] == "merged":
-        event = "split"
-    else:
-        event = "persist"
-    flat = np.unique(np.concatenate([each.place.flat for each in pieces]))
-    centre = Place.of(flat, instances.data.shape).centre_mm(instances.affine)
-    track |= {
-        "status": "present",
-        "merged_into": None,
-        "last_session": session["session_id"],
-        "ref_centroid": centre.tolist(),
-        "mask": encode_mask(flat),
-        "footprint": encode_mask(np.union1d(decode_mask(track["footprint"]), flat)),
-        "volume_mm3": float(sum(each.volume_mm3 for each in pieces)),
-        "ld_mm": float(largest.ld_mm),
-        "n_fragments": len(pieces),
-        "sessions_missed": 0,
-    }
-    row = _row(track, "present", event, lesions=pieces, method=found.method)
-    return row | {"sessions_missed": missed, "probable_miss": bool(back)}
-
-
-def _new_track(lesion: _Lesion, index: int, session: Mapping) -> dict:
-    runs = encode_mask(lesion.place.flat)
-    return {
-        "track_id": track_name(index),
-        "index": int(index),
-        "status": "present",
-        "merged_into": None,
-        "born_session": session["session_id"],
-        "last_session": session["session_id"],
-        "ref_centroid": lesion.centre_mm.tolist(),
-        "birth_mask": runs,
-        "mask": runs,
-        "footprint": runs,
-        "volume_mm3": float(lesion.volume_mm3),
-        "ld_mm": float(lesion.ld_mm),
-        "n_fragments": 1,
-        "sessions_missed": 0,
-        "absorbed_by": None,
-        "cut": False,  # at its last visit, from another lesion
-    }
-
-
-def _absorb(tracks: list[dict], absorbed: Mapping[int, int]) -> None:
-    """Make tracks one with others for good: what they had is the others' now."""
-    by_index = {track["index"]: track for track in tracks}
-    for index, owner in absorbed.items():
-        own, other = by_index[index], by_index[owner]
-        own["absorbed_by"] = owner
-        merged = np.union1d(decode_mask(own["footprint"]), decode_mask(other["footprint"]))
-        other["footprint"] = encode_mask(merged)
-
-
-def _rows_of_absorbed(tracks, rows) -> list[dict]:
-    """Rows of tracks that are one with another: merged while that one is there, else what it is."""
-    known = {row["index"]: row for row in rows}
-    by_index = {track["index"]: track for track in tracks}
-    out = []
-    for track in tracks:
-        owner = track.get("absorbed_by")
-        if owner is None:
-            continue
-        while by_index[owner].get("absorbed_by") is not None:
-            owner = by_index[owner]["absorbed_by"]
-        status = known[owner]["status"]
-        if status in ("present", "merged"):
-            target = known[owner]["merged_into"] if status == "merged" else track_name(owner)
-            track |= {"status": "merged", "merged_into": target, "sessions_missed": 0}
-            out.append(_row(track, "merged", "merged_into"))
-        elif status == "absent":
-            track |= {"status": "absent", "merged_into": None, "sessions_missed": known[owner]["sessions_missed"]}
-            out.append(_row(track, "absent", "absent"))
-        else:
-            out.append(_row(track, "not_evaluable", "not_evaluable"))
-    return out
-
-
-def _row(track, status, event, *, lesions=(), method="none", score=np.nan) -> dict:
-    return {
-        "track_id": track["track_id"],
-        "index": track["index"],
-        "status": status,
-        "event": event,
-        "merged_into": track["merged_into"] if status == "merged" else None,
-        "n_fragments": None if status == "not_evaluable" else len(lesions),
-        "match_method": method,
-        "match_score": score,
-        "fragments": ";".join(str(each.label) for each in lesions) or None,
-        "sessions_missed": track["sessions_missed"],
-        "probable_miss": False,
-        "weak_match": False,
-        "coalesced": False,
-        **dict(zip(("cx_ref_mm", "cy_ref_mm", "cz_ref_mm"), track["ref_centroid"])),
-    }
-
-
-def _likeness(last: Place, lesions: list[_Lesion], spacing, dilate_mm) -> float:
-    """Share of the smaller of a track's last mask and its lesions now that lies near the other."""
-    now = np.unique(np.concatenate([each.place.flat for each in lesions]))
-    if len(last.flat) <= len(now):
-        return _share_of_many(last, lesions, spacing, dilate_mm)
-    parts = [(len(each.place.flat), share_within(each.place, last, spacing, dilate_mm)) for each in lesions]
-    return sum(n * share for n, share in parts) / sum(n for n, _ in parts)
-
-
-def _share_of_many(a: Place, lesions: list[_Lesion], spacing, grow_mm) -> float:
-    return covered_share(a, [each.place for each in lesions], spacing, grow_mm)
-
-
-def _sum_pieces(pieces: pd.DataFrame) -> dict:
-    """Measurements of a lesion from those of its pieces."""
-    # Of equally large pieces the longer one, whatever their numbers.
-    largest = pieces.assign(volume=pieces["vol_wl_mm3"].round(6)).sort_values(["volume", "ld_mm"]).iloc[-1]
-    weights = pieces["n_voxels"].astype(float) / float(pieces["n_voxels"].sum())
-    row = {name: pieces[name].sum(skipna=False) for name, c in _MEASURED.items() if c.combine == "sum"}
+def _sum_components(components: pd.DataFrame) -> dict[str, Any]:
+    """Measurements of a lesion from those of its components."""
+    # Of equally large components the longer one, whatever their numbers.
+    largest = components.assign(volume=components["vol_wl_mm3"].round(6)).sort_values(["volume", "ld_mm"]).iloc[-1]
+    weights = components["n_voxels"].astype(float) / float(components["n_voxels"].sum())
+    row = {name: components[name].sum(skipna=False) for name, c in _MEASURED.items() if c.combine == "sum"}
     row |= {name: largest[name] for name, c in _MEASURED.items() if c.combine == "largest"}
-    row |= {name: float((pieces[name] * weights).sum()) for name in ("cx_mm", "cy_mm", "cz_mm")}
-    lasting = pieces.loc[~pieces["below_birth"].astype(bool), "ld_mm"]
-    flags = [flag for flags in pieces["flags"] for flag in as_text(flags).split(";") if flag]
-    enhancing = bool(pieces["enhancing"].astype(bool).any())
+    row |= {name: float((components[name] * weights).sum()) for name in ("cx_mm", "cy_mm", "cz_mm")}
+    lasting = components.loc[~components["below_birth"].astype(bool), "ld_mm"]
+    flags = [flag for flags in components["flags"] for flag in as_text(flags).split(";") if flag]
+    enhancing = bool(components["enhancing"].astype(bool).any())
     return row | {
-        **join_evidence(pieces, pieces["n_voxels"]),
-        "below_birth": bool(pieces["below_birth"].astype(bool).all()),
+        **join_evidence(components, components["n_voxels"].to_numpy()),
+        "below_birth": bool(components["below_birth"].astype(bool).all()),
         "enhancing": enhancing,
         "esd_mm": equivalent_diameter_mm(row["vol_wl_mm3"]),
         "necrosis_fraction": row["vol_nc_mm3"] / row["vol_wl_mm3"],
-        "border_distance_mm": pieces["border_distance_mm"].min(),
-        "touches_border": bool(pieces["touches_border"].astype(bool).any()),
-        "ld_fragments_mm": (lasting.sum() if len(lasting) else largest["ld_mm"]) if len(pieces) > 1 else np.nan,
+        "border_distance_mm": components["border_distance_mm"].min(),
+        "touches_border": bool(components["touches_border"].astype(bool).any()),
+        "ld_fragments_mm": (lasting.sum() if len(lasting) else largest["ld_mm"]) if len(components) > 1 else np.nan,
         "flags": ";".join(f for f in dict.fromkeys(flags) if f != "nonenhancing_remnant" or not enhancing) or None,
     }

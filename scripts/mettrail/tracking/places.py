@@ -20,7 +20,7 @@ class Place:
     mask: np.ndarray
 
     @classmethod
-    def of(cls, flat: np.ndarray, shape: tuple[int, int, int]) -> Place:
+    def of(cls, flat: np.ndarray, shape: tuple[int, ...]) -> Place:
         """Make one of flat voxel numbers."""
         voxels = np.stack(np.unravel_index(flat, shape), axis=1)
         low = voxels.min(0)
@@ -31,11 +31,11 @@ class Place:
     @property
     def high(self) -> np.ndarray:
         """Return the corner beyond the box."""
-        return self.low + self.mask.shape
+        return np.asarray(self.low + self.mask.shape)
 
     def centre_mm(self, affine: np.ndarray) -> np.ndarray:
         """Return the centre of its voxels, mm."""
-        return affine[:3, :3] @ (np.argwhere(self.mask).mean(0) + self.low) + affine[:3, 3]
+        return np.asarray(affine[:3, :3] @ (np.argwhere(self.mask).mean(0) + self.low) + affine[:3, 3])
 
 
 def common_voxels(a: Place, b: Place) -> int:
@@ -45,7 +45,7 @@ def common_voxels(a: Place, b: Place) -> int:
     return len(np.intersect1d(a.flat, b.flat, assume_unique=True))
 
 
-def edge_distance_mm(a: Place, b: Place, spacing, limit_mm) -> float:
+def edge_distance_mm(a: Place, b: Place, spacing: np.ndarray, limit_mm: float) -> float:
     """Distance from edge to edge; infinite where the boxes alone are farther apart than the limit."""
     apart = np.maximum(np.maximum(a.low - b.high, b.low - a.high), 0) * spacing
     if np.linalg.norm(apart) > limit_mm + TOLERANCE:
@@ -53,25 +53,25 @@ def edge_distance_mm(a: Place, b: Place, spacing, limit_mm) -> float:
     if common_voxels(a, b):
         return 0.0
     first, second = ((edge_points(each.mask) + each.low) * spacing for each in (a, b))
-    return float(cKDTree(first).query(second)[0].min())
+    return float(np.min(cKDTree(first).query(second)[0]))
 
 
-def voxels_outside(a: Place, others: list[Place], spacing, grow_mm) -> np.ndarray:
+def voxels_outside(a: Place, others: list[Place], spacing: np.ndarray, grow_mm: float) -> np.ndarray:
     """Voxels of a place that lie outside others, grown."""
-    return a.flat[~lies_near(a, others, spacing, grow_mm)]
+    return np.asarray(a.flat[~lies_near(a, others, spacing, grow_mm)])
 
 
-def share_within(a: Place, b: Place, spacing, grow_mm) -> float:
+def share_within(a: Place, b: Place, spacing: np.ndarray, grow_mm: float) -> float:
     """Fraction of a place that lies within another one, grown."""
     return covered_share(a, [b], spacing, grow_mm)
 
 
-def covered_share(a: Place, others: list[Place], spacing, grow_mm) -> float:
+def covered_share(a: Place, others: list[Place], spacing: np.ndarray, grow_mm: float) -> float:
     """Return the fraction of a place that lies within others, grown."""
     return float(lies_near(a, others, spacing, grow_mm).mean())
 
 
-def lies_near(a: Place, others: list[Place], spacing, grow_mm) -> np.ndarray:
+def lies_near(a: Place, others: list[Place], spacing: np.ndarray, grow_mm: float) -> np.ndarray:
     """Whether each voxel of a place lies within others, grown; in the order of its flat numbers."""
     margin = np.ceil(grow_mm / spacing).astype(int) + 1
     low, high = a.low - margin, a.high + margin
@@ -83,4 +83,5 @@ def lies_near(a: Place, others: list[Place], spacing, grow_mm) -> np.ndarray:
     if not window.any():
         return np.zeros(len(a.flat), bool)
     near = ndimage.distance_transform_edt(~window, sampling=spacing) <= grow_mm + TOLERANCE
-    return near[tuple(map(slice, margin, margin + a.mask.shape))][a.mask]
+    inside: np.ndarray = near[tuple(map(slice, margin, margin + a.mask.shape))][a.mask]
+    return inside

@@ -76,7 +76,7 @@ def field_of_view(session: Grid, grid: Grid, *, world: np.ndarray) -> Image:
     return Image(inside, grid.affine)
 
 
-def _keep_one_voxel(out, number, centre, spacing, count) -> None:
+def _keep_one_voxel(out: np.ndarray, number: int, centre: np.ndarray, spacing: np.ndarray, count: np.ndarray) -> None:
     """Give a lesion the free voxel nearest to a point; one of a larger lesion where none is free around."""
     top = np.array(out.shape) - 1
     at = np.clip(centre, 0, top)

@@ -7,9 +7,10 @@ not wobble from visit to visit. An affine registration is good for some millimet
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.resources
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ _GREEDY = {"linear_iterations": [100, 50, 20], "iterations": [0], "radius": 2, "
 _TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 
 
-def register_atlas(brain: Image, mask: Image, *, threads: int) -> tuple[np.ndarray, dict]:
+def register_atlas(brain: Image, mask: Image, *, threads: int) -> tuple[np.ndarray, dict[str, Any]]:
     """Find the affine transform from a patient's brain to the ICBM 152 template.
 
     Parameters
@@ -108,12 +109,11 @@ def add_regions(
     centre = ["cx_ref_mm", "cy_ref_mm", "cz_ref_mm"]
     seen = lesions[(lesions["status"] == "present") & lesions[centre].notna().all(axis=1)]
     seen = seen.assign(place=seen["session_id"].map(order)).sort_values("place", kind="stable")
-    first = seen.drop_duplicates("track_id").set_index("track_id")
+    first = seen.drop_duplicates("track_id")
     points = first[centre].to_numpy(float)
-    found = {"region": regions_at(points, affine=affine, atlas=atlas), "side": sides_at(points, affine=affine)}
-    return lesions.assign(
-        **{name: lesions["track_id"].map(dict(zip(first.index, values))) for name, values in found.items()}
-    )
+    region = dict(zip(first["track_id"], regions_at(points, affine=affine, atlas=atlas), strict=True))
+    side = dict(zip(first["track_id"], sides_at(points, affine=affine), strict=True))
+    return lesions.assign(region=lesions["track_id"].map(region), side=lesions["track_id"].map(side))
 
 
 def regions_at(points: np.ndarray, *, affine: np.ndarray, atlas: Image) -> list[str | None]:
@@ -135,7 +135,8 @@ def sides_at(points: np.ndarray, *, affine: np.ndarray) -> list[str]:
 
 def _coarser(image: Image) -> Image:
     """Smooth and resample to the working grid."""
-    data = ndimage.gaussian_filter(image.data.astype(np.float32), _SPACING_MM / 2.5 / np.array(image.spacing_mm))
+    sigma_vox = _SPACING_MM / 2.5 / np.array(image.spacing_mm)
+    data: np.ndarray = ndimage.gaussian_filter(image.data.astype(np.float32), sigma_vox)
     return resample(Image(data, image.affine), canonical_grid(image.grid, spacing_mm=_SPACING_MM))
 
 
@@ -143,8 +144,8 @@ def _coarser(image: Image) -> Image:
 def _load_template() -> tuple[Image, Image]:
     """Return the ICBM 152 2009a symmetric T1w brain and its mask on the working grid, from the nilearn package."""
     # Not through nilearn.datasets, which takes two seconds to import; the file is part of the package.
-    folder = Path(importlib.util.find_spec("nilearn").submodule_search_locations[0])
-    t1w = read_image(folder / "datasets" / "data" / _TEMPLATE)
+    folder = importlib.resources.files("nilearn")
+    t1w = read_image(Path(str(folder / "datasets" / "data" / _TEMPLATE)))
     inside = ndimage.binary_fill_holes(t1w.data > 0).astype(np.float32)
     brain = _coarser(Image(inside, t1w.affine))
     return _coarser(t1w), brain.like(brain.data > 0.5)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,15 @@ from mettrail import __version__
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid
 
+# One track, and what is known of a patient after a session: plain JSON, listed in `matching`.
+Track = dict[str, Any]
+Registry = dict[str, Any]
 FORMAT = 3
 # Registries of an earlier run, whose numbers are kept, may be older.
 READABLE = (2, 3)
 
 
-def world_of(registry: Mapping, world: np.ndarray) -> np.ndarray:
+def world_of(registry: Mapping[str, Any], world: np.ndarray) -> np.ndarray:
     """Return points of the reference space to points of the scan, with the visit's residual shift undone.
 
     Parameters
@@ -32,7 +36,7 @@ def world_of(registry: Mapping, world: np.ndarray) -> np.ndarray:
     return world if residual is None else world @ np.array(residual["matrix"])
 
 
-def read_registry(path: str | Path, session: Mapping | None = None) -> dict:
+def read_registry(path: str | Path, session: Mapping[str, Any] | None = None) -> Registry:
     """Read a registry, and refuse one that is not this patient's.
 
     Parameters
@@ -47,7 +51,7 @@ def read_registry(path: str | Path, session: Mapping | None = None) -> dict:
         No registry, or another patient's.
     """
     try:
-        registry = json.loads(Path(path).read_text(encoding="utf-8"))
+        registry: Registry = json.loads(Path(path).read_text(encoding="utf-8"))
         known = registry["format"] in READABLE and {"participant_id", "tracks", "reference"} <= set(registry)
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise _no_registry(path, str(err)) from err
@@ -58,7 +62,7 @@ def read_registry(path: str | Path, session: Mapping | None = None) -> dict:
     return registry
 
 
-def require_settings(registries: Sequence[Mapping], config_hash: str) -> None:
+def require_settings(registries: Sequence[Mapping[str, Any]], config_hash: str) -> None:
     """Refuse registries that were made with other settings than those of this run.
 
     Raises
@@ -76,7 +80,7 @@ def require_settings(registries: Sequence[Mapping], config_hash: str) -> None:
             )
 
 
-def write_registry(registry: dict, path: str | Path) -> None:
+def write_registry(registry: Registry, path: str | Path) -> None:
     """Write a registry as JSON, always the same bytes for the same content."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +117,7 @@ def decode_mask(runs: str) -> np.ndarray:
     return np.concatenate([np.arange(start, start + length) for start, length in numbers])
 
 
-def new_registry(grid: Grid, session: Mapping) -> dict:
+def new_registry(grid: Grid, session: Mapping[str, Any]) -> Registry:
     """Start the registry of a patient whose first visit this is."""
     return {
         "format": FORMAT,
@@ -128,8 +132,10 @@ def new_registry(grid: Grid, session: Mapping) -> dict:
     }
 
 
-def close_visit(registry, session, table, taken, config_hash) -> None:
-    """Write the visit into the registry. What no track has taken up counts as too small, its edema as nobody's."""
+def close_session(
+    registry: Registry, session: Mapping[str, Any], table: pd.DataFrame, taken: Collection[int], config_hash: str
+) -> None:
+    """Write the session into the registry. What no track has taken up is too small, and its edema not assigned."""
     facts = {key: plain_value(value) for key, value in session.items() if key != "reference_session"}
     matched = table["instance"].isin(taken)
     if "n_subthreshold" in facts:
@@ -143,11 +149,11 @@ def close_visit(registry, session, table, taken, config_hash) -> None:
     registry |= {"config_hash": config_hash, "version": __version__}
 
 
-def require_patient(registry, session, path="registry of lesions") -> None:
+def require_patient(registry: Registry, session: Mapping[str, Any], path: str | Path = "registry of lesions") -> None:
     """Refuse a registry of another patient."""
     if registry["participant_id"] != session["participant_id"]:
         raise InputError(
-            path,
+            str(path),
             found=f"lesions of {registry['participant_id']}",
             expected=f"lesions of {session['participant_id']}",
             advice="Give a registry of this patient.",
@@ -155,12 +161,12 @@ def require_patient(registry, session, path="registry of lesions") -> None:
         )
 
 
-def require_own(registry, session, path="registry of lesions") -> None:
+def require_own(registry: Registry, session: Mapping[str, Any], path: str | Path = "registry of lesions") -> None:
     """Refuse a registry of another patient, or one that has the visit already."""
     require_patient(registry, session, path)
     if session["session_id"] in [each["session_id"] for each in registry["sessions"]]:
         raise InputError(
-            path,
+            str(path),
             found=f"{session['session_id']} in it already",
             expected=f"visits before {session['session_id']} only",
             advice="Give the registry of the visit before this one.",
@@ -168,7 +174,7 @@ def require_own(registry, session, path="registry of lesions") -> None:
         )
 
 
-def require_grid(registry, grid) -> None:
+def require_grid(registry: Registry, grid: Grid) -> None:
     """Refuse lesions on another grid than that of the registry."""
     own = Grid(tuple(registry["reference"]["shape"]), np.array(registry["reference"]["affine"]))
     if not own.matches(grid):
@@ -181,9 +187,9 @@ def require_grid(registry, grid) -> None:
         )
 
 
-def _no_registry(path, found) -> InputError:
+def _no_registry(path: str | Path, found: str) -> InputError:
     return InputError(
-        path,
+        str(path),
         found=found,
         expected="a registry of lesions, as match writes it",
         advice="Match the visit before again.",
@@ -191,12 +197,12 @@ def _no_registry(path, found) -> InputError:
     )
 
 
-def fragment_labels(fragments) -> list[int]:
+def component_labels(fragments: object) -> list[int]:
     """Return the labels in a cell of `fragments`, the one that carries the track first."""
     return [int(label) for label in as_text(fragments).split(";") if label]
 
 
-def as_text(value) -> str:
+def as_text(value: object) -> str:
     """Return the text of a cell, empty if missing."""
     return "" if value is None or value is pd.NA or value != value else str(value)
 
@@ -206,6 +212,6 @@ def track_name(index: int) -> str:
     return f"L{index:03d}"
 
 
-def plain_value(value):
+def plain_value(value: Any) -> Any:
     """Return a NumPy scalar as one of Python."""
     return value.item() if hasattr(value, "item") else value

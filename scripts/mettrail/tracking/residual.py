@@ -80,7 +80,7 @@ def estimate_residual(
     return Residual(matrix, float(np.median(np.linalg.norm(moved - then_mm[first], axis=1))))
 
 
-def _supporters(shifts, possible, proposed):
+def _supporters(shifts: np.ndarray, possible: np.ndarray, proposed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs whose shift is the one proposed, about; one to one."""
     off = np.where(possible, np.linalg.norm(shifts - proposed, axis=-1), np.inf)
     nearest = off.argmin(axis=1)
@@ -88,7 +88,7 @@ def _supporters(shifts, possible, proposed):
     return first, nearest[first]
 
 
-def _fit(then, now):
+def _fit(then: np.ndarray, now: np.ndarray) -> np.ndarray:
     """Rigid motion that takes one set of points to the other; a shift alone where few, or where it turns too far."""
     matrix = np.eye(4)
     matrix[:3, 3] = np.median(now - then, axis=0)

@@ -7,7 +7,7 @@ DEMO := demo
 RESPONSES := demo-responses
 export PYTHONNOUSERSITE := 1
 
-.PHONY: demo demo-responses test test-demo lint setup
+.PHONY: demo demo-responses test test-demo lint docs setup
 
 demo: setup
 	@test -d $(DEMO)/bids || $(BIN)/python scripts/phantom.py --spec config/phantom_demo.yaml --seed 1 --out $(DEMO)/bids
@@ -32,6 +32,11 @@ lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
+
+# The documentation as a site: site/index.html.
+docs: setup
+	$(BIN)/python -m pip --disable-pip-version-check -q install --no-deps -r docs/requirements.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 setup: $(READY)
 

@@ -1,15 +1,36 @@
 """Write what code lists once into the documentation: `python scripts/document_columns.py`.
 
-The columns of the final tables go into README.md, the words of people's tables into config/README.md.
+The columns of the final tables go into docs/outputs.md; the settings and the words of people's tables into
+docs/settings.md.
 """
 
 from pathlib import Path
 
-from mettrail import schema
+import yaml
+from mettrail import schema, settings
 from mettrail.schema import vocabulary
 
+ROOT = Path(__file__).parents[1]
+OUTPUTS, SETTINGS = ROOT / "docs" / "outputs.md", ROOT / "docs" / "settings.md"
+
+
+def renew_outputs(text: str) -> str:
+    """Return docs/outputs.md with every column as it is now."""
+    return schema.renew_markdown(text)
+
+
+def renew_settings(text: str) -> str:
+    """Return docs/settings.md with every setting, and every word of a table, as it is now."""
+    rules = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.yaml").read_text(encoding="utf-8"))
+    defaults = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    return vocabulary.renew_markdown(settings.renew_markdown(text, rules, defaults))
+
+
+def renew(page: Path, make) -> None:
+    """Write a page anew."""
+    page.write_text(make(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    root = Path(__file__).parents[1]
-    readme, settings = root / "README.md", root / "config" / "README.md"
-    readme.write_text(schema.renew_markdown(readme.read_text(encoding="utf-8")), encoding="utf-8")
-    settings.write_text(vocabulary.renew_markdown(settings.read_text(encoding="utf-8")), encoding="utf-8")
+    renew(OUTPUTS, renew_outputs)
+    renew(SETTINGS, renew_settings)

@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
 from mettrail import schema
 from mettrail.errors import InputError
 
@@ -344,10 +343,3 @@ def test_a_table_that_cannot_be_read_says_where(tmp_path, content, message):
     (tmp_path / "a.tsv").write_text(content)
     with pytest.raises(InputError, match=message):
         schema.read_tsv(tmp_path / "a.tsv")
-
-
-def test_the_readme_shows_the_columns_as_they_are():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert schema.renew_markdown(readme) == readme, "run scripts/document_columns.py"
-    for kind in schema.KINDS:
-        assert schema.markdown_table(kind) in readme

@@ -1,12 +1,8 @@
 """Words, numbers and dates as people and programs write them."""
 
-from pathlib import Path
-
 import pytest
 from mettrail.schema import vocabulary
 from mettrail.schema.vocabulary import COLUMNS, UnknownWordError, read_cell
-
-README = Path(__file__).parents[1] / "config" / "README.md"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +94,3 @@ def test_no_synonym_means_two_words_or_nothing_at_all():
         assert len(spelt) == len(set(spelt)), name
         for word, same in cell.words.items():
             assert {read_cell(name, each) for each in (word, *same)} == {word}
-
-
-def test_the_vocabulary_is_documented_as_it_is():
-    assert f"<!-- vocabulary -->\n\n{vocabulary.markdown_table()}\n\n<!-- end -->" in README.read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator
 from datetime import date
 from functools import cache
@@ -121,7 +122,7 @@ def check_config(config: dict, schema_path: Path) -> None:
                 f"config: sensitivity.values: {name}",
                 found="a setting that does not exist",
                 expected="a block and a name, as match.gap_mm",
-                advice="See config/README.md for what there is.",
+                advice="See docs/settings.md for what there is.",
                 reason="unknown_setting",
             )
         for value in values:
@@ -143,7 +144,7 @@ def _check_values(config: dict, validator) -> None:
     for name, value in _list_values(config):
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(
-                f"config: {name}", found=str(value), expected="a finite number", advice="See config/README.md."
+                f"config: {name}", found=str(value), expected="a finite number", advice="See docs/settings.md."
             )
     errors = sorted(validator.iter_errors(config), key=lambda e: list(map(str, e.absolute_path)))
     if errors:
@@ -190,7 +191,7 @@ def _explain(error) -> InputError:
             f"config: {'.'.join(filter(None, [where, unknown]))}",
             found="a setting that does not exist",
             expected=f"one of {', '.join(known)}",
-            advice=f"Did you mean {near[0]}?" if near else "See config/README.md for what there is.",
+            advice=f"Did you mean {near[0]}?" if near else "See docs/settings.md for what there is.",
             reason="unknown_setting",
         )
     if error.validator == "required":
@@ -211,7 +212,7 @@ def _explain(error) -> InputError:
             reason="not_text",
         )
     return InputError(
-        f"config: {where}", found=repr(error.instance), expected=error.message, advice="See config/README.md."
+        f"config: {where}", found=repr(error.instance), expected=error.message, advice="See docs/settings.md."
     )
 
 
@@ -298,3 +299,66 @@ def digest(settings: dict) -> str:
 def without_places(config: dict) -> dict:
     """Return the settings without folders and thread counts."""
     return {key: value for key, value in config.items() if key not in PLACES}
+
+
+# ------------------------------------------------------------------------------------------------------ documentation
+
+
+def markdown_tables(schema: dict, defaults: dict) -> str:
+    """Return all settings as tables for the documentation: a section for what is not in a block, and one per block.
+
+    Parameters
+    ----------
+    schema : dict
+        Of the settings, with a ``description`` for each.
+    defaults : dict
+        The settings as shipped.
+    """
+    blocks = {name: rule for name, rule in schema["properties"].items() if "properties" in rule}
+    single = {name: rule for name, rule in schema["properties"].items() if name not in blocks}
+    sections = [_section("general", "Dataset, results and what every stage uses.", single, defaults, schema)]
+    for name, rule in blocks.items():
+        sections += [_section(name, rule["description"], rule["properties"], defaults[name], schema)]
+    return "\n\n".join(sections)
+
+
+def _section(title: str, about: str, rules: dict, defaults: dict, schema: dict) -> str:
+    lines = [f"### {title}", "", about, ""]
+    lines += ["| setting | default | allowed | what it is, and when to change it |", "| --- | --- | --- | --- |"]
+    for name, rule in rules.items():
+        if "properties" not in rule:
+            lines.append(_line(name, rule, defaults[name], schema))
+            continue
+        lines.append(f"| `{name}` | | | {rule['description']} |")
+        lines += [_line(f"{name}.{key}", of, defaults[name][key], schema) for key, of in rule["properties"].items()]
+    return "\n".join(lines)
+
+
+def _line(name: str, rule: dict, default, schema: dict) -> str:
+    shown = "" if default in ("", None) else f"`{json.dumps(default)}`"
+    return f"| `{name}` | {shown} | {_allowed(rule, schema)} | {rule['description']} |".replace("  ", " ")
+
+
+def _allowed(rule: dict, schema: dict) -> str:
+    """Say in words what a rule of the schema allows."""
+    if "$ref" in rule:
+        rule = schema["$defs"][rule["$ref"].rsplit("/", 1)[-1]]
+    if "enum" in rule:
+        return ", ".join(f"`{value}`" for value in rule["enum"])
+    kinds = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
+    if "array" in kinds:
+        count = {2: "two of: "}.get(rule.get("maxItems"), "list of: ")
+        return ("text, or " if "string" in kinds else "") + count + _allowed(rule["items"], schema)
+    if "object" in kinds:
+        return "text, or a mapping" if "string" in kinds else "mapping"
+    if "string" in kinds or "boolean" in kinds:
+        return "text" if "string" in kinds else "`true`, `false`"
+    limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to"}
+    given = " ".join(f"{word} {rule[limit]}" for limit, word in limits.items() if limit in rule)
+    return f"{'whole number' if 'integer' in kinds else 'number'} {given}".strip()
+
+
+def renew_markdown(text: str, schema: dict, defaults: dict) -> str:
+    """Return a text with what is between ``<!-- settings -->`` and ``<!-- end -->`` made anew."""
+    block = f"<!-- settings -->\n\n{markdown_tables(schema, defaults)}\n\n<!-- end -->"
+    return re.sub("<!-- settings -->.*?<!-- end -->", lambda _: block, text, flags=re.DOTALL)

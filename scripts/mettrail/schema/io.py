@@ -227,12 +227,17 @@ def data_dictionary(kind: str, *, booleans: tuple[str, str] = TSV_BOOLEANS) -> d
 
 
 def markdown_table(kind: str) -> str:
-    """Show the columns of a table as Markdown, for people."""
+    """Show the columns of a table as Markdown, for people; levels that several columns share are listed once."""
     lines = ["| column | type | unit | meaning |", "| --- | --- | --- | --- |"]
+    listed: dict[tuple, str] = {}
     for c in KINDS[kind]:
         meaning = c.meaning + (" May change when a later session arrives." if c.revisable else "")
-        if c.levels:
-            meaning += " " + "; ".join(f"`{level}`: {what}" for level, what in c.levels.items()) + "."
+        levels = tuple(c.levels.items())
+        if levels in listed:
+            meaning += f" Levels as in `{listed[levels]}`."
+        elif levels:
+            listed[levels] = c.name
+            meaning += " " + "; ".join(f"`{level}`: {what}" for level, what in levels) + "."
         lines.append(f"| `{c.name}` | {c.dtype} | {c.unit} | {meaning} |".replace("  ", " "))
     return "\n".join(lines) + "\n"
 

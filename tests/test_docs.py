@@ -1,0 +1,174 @@
+"""What the documentation says is so: generated parts are current, links lead somewhere, examples run."""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from mettrail import schema, settings
+from mettrail.schema import vocabulary
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+BESIDE = ["CHANGELOG.md", "CONTRIBUTING.md", "config/README.md", "resources/training/HISTORY.md"]
+SCHEMA = ROOT / "workflow" / "schemas" / "config.yaml"
+LESIONS = (("ses-1", "L001", 14.0), ("ses-2", "L001", 9.5), ("ses-1", "L002", 11.0), ("ses-2", "L002", 18.0))
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def relative_links(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not link.startswith(("https://", "#")):
+            yield link.partition("#")[0]
+
+
+def commands():
+    for page in PAGES:
+        for block in blocks(page, "console"):
+            for line in block.splitlines():
+                if line.startswith("$ "):
+                    yield pytest.param(line[2:], id=line[2:].replace(" ", "_"))
+
+
+@pytest.fixture(scope="module")
+def document():
+    spec = importlib.util.spec_from_file_location("document_columns", ROOT / "scripts" / "document_columns.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def results(tmp_path):
+    """The tables of one patient with two lesions at two sessions, where the examples look for them."""
+
+    def write(kind, rows):
+        empty = dict.fromkeys(schema.columns(kind))
+        table = schema.make_table([empty | {"participant_id": "sub-A"} | row for row in rows], kind)
+        schema.write_csv_mirror(table, tmp_path / "tables" / f"{kind}.csv", kind)
+
+    (tmp_path / "tables").mkdir()
+    write(
+        "lesions",
+        [
+            {"session_id": session, "track_id": track, "status": "present", "ld_mm": ld}
+            for session, track, ld in LESIONS
+        ],
+    )
+    write(
+        "sessions",
+        [
+            {"session_id": "ses-1", "days_from_t0": 0},
+            {"session_id": "ses-2", "days_from_t0": 60, "response_overall_final": "PD", "pd_reason": "target"},
+        ],
+    )
+    return tmp_path
+
+
+def test_the_page_of_outputs_shows_every_column_as_it_is(document):
+    page = document.OUTPUTS.read_text(encoding="utf-8")
+    assert document.renew_outputs(page) == page, "run scripts/document_columns.py"
+    for kind in schema.KINDS:
+        assert schema.markdown_table(kind) in page
+
+
+def test_the_page_of_settings_shows_them_and_the_words_as_they_are(document):
+    page = document.SETTINGS.read_text(encoding="utf-8")
+    assert document.renew_settings(page) == page, "run scripts/document_columns.py"
+    assert vocabulary.markdown_table() in page
+    for name in yaml.safe_load(SCHEMA.read_text())["properties"]:
+        assert f"| `{name}` |" in page or f"### {name}\n" in page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_examples_run(page, results, monkeypatch):
+    examples = blocks(page, "python")
+    if not examples:
+        return
+    monkeypatch.chdir(results)
+    names = {}
+    for number, code in enumerate(examples, start=1):
+        exec(compile(code, f"{page.name}, example {number}", "exec"), names)
+
+
+def test_examples_print_what_the_page_says(results, capsys):
+    page = DOCS / "python.md"
+    example = next(code for code in blocks(page, "python") if "target_response" in code)
+    exec(compile(example, page.name, "exec"), {})
+    assert capsys.readouterr().out == blocks(page, "text")[0]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_that_only_say_something_run(command):
+    assert {"--help", "--dry-run"} & set(command.split()), "a console block writes nothing"
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": search, "PYTHONPATH": str(ROOT / "scripts")}
+    done = subprocess.run(
+        shlex.split(command), cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_settings_files_of_the_examples_are_valid():
+    examples = [block for page in PAGES for block in blocks(page, "yaml") if block.startswith("# mine.yaml")]
+    assert len(examples) >= 2
+    for example in examples:
+        config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text()) | {"bids": "a", "out": "b"}
+        for name, given in yaml.safe_load(example).items():
+            config[name] = config[name] | given if isinstance(given, dict) else given
+        settings.check_config(config, SCHEMA)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *(ROOT / name for name in BESIDE)], ids=lambda page: page.stem)
+def test_links_between_files_lead_to_one(page):
+    missing = [link for link in relative_links(page) if not (page.parent / link).exists()]
+    assert missing == []
+
+
+def test_make_targets_that_are_named_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in [*PAGES, *(ROOT / name for name in BESIDE)]:
+        named = set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+        assert named <= targets, page.name
+
+
+def test_every_reason_in_the_faq_is_one_of_the_code():
+    files = [*(ROOT / "scripts" / "mettrail").rglob("*.py"), *(ROOT / "workflow").glob("*.smk")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    rows = re.findall(r"^\| ((?:`[a-z_0-9]+`(?:, )?)+) \|", (DOCS / "faq.md").read_text(encoding="utf-8"), re.MULTILINE)
+    reasons = [reason for row in rows for reason in re.findall(r"`([a-z_0-9]+)`", row)]
+    assert len(reasons) > 40
+    assert [reason for reason in reasons if not re.search(rf"\b{reason}\b", code)] == []
+
+
+def test_the_readme_is_short_and_names_the_two_commands():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 10_000
+    assert "make demo " in text
+    assert "make test " in text
+
+
+def test_the_packages_of_the_documentation_are_pinned():
+    lines = [line for line in (DOCS / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed: make docs does so")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    assert (tmp_path / "site" / "settings" / "index.html").exists()

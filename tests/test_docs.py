@@ -16,7 +16,8 @@ from mettrail.schema import vocabulary
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-BESIDE = ["CHANGELOG.md", "CONTRIBUTING.md", "config/README.md", "resources/training/HISTORY.md"]
+BESIDE = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "config/README.md")]
+BESIDE += sorted((ROOT / "resources" / "training").glob("*.md"))
 SCHEMA = ROOT / "workflow" / "schemas" / "config.yaml"
 LESIONS = (("ses-1", "L001", 14.0), ("ses-2", "L001", 9.5), ("ses-1", "L002", 11.0), ("ses-2", "L002", 18.0))
 
@@ -108,7 +109,23 @@ def test_examples_print_what_the_page_says(results, capsys):
     assert capsys.readouterr().out == blocks(page, "text")[0]
 
 
-@pytest.mark.parametrize("command", commands())
+def test_the_command_has_what_the_pages_name(capsys):
+    cli = pytest.importorskip("mettrail.cli", reason="the command mettrail is not part of this tree")
+    shell = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
+    code = [*shell, *(code for page in PAGES for code in re.findall(r"`(.+?)`", page.read_text(encoding="utf-8")))]
+    named = {line.split()[1] for line in code if re.match(r"mettrail [a-z]", line)}
+    assert {"run", "train", "doctor"} <= named
+    assert named <= {*cli.WORKFLOW, *cli.SCRIPTS, "fetch", "doctor", "init"}
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    shown = capsys.readouterr().out
+    start = (DOCS / "index.md").read_text(encoding="utf-8")
+    options = re.findall(r"^\| `(--[a-z-]+)", start, re.MULTILINE)
+    assert len(options) == 7
+    assert [option for option in options if option not in shown] == []
+
+
+@pytest.mark.parametrize("command", list(commands()))
 def test_commands_that_only_say_something_run(command):
     assert {"--help", "--dry-run"} & set(command.split()), "a console block writes nothing"
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -129,7 +146,7 @@ def test_settings_files_of_the_examples_are_valid():
         settings.check_config(config, SCHEMA)
 
 
-@pytest.mark.parametrize("page", [*PAGES, *(ROOT / name for name in BESIDE)], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, *BESIDE], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_files_lead_to_one(page):
     missing = [link for link in relative_links(page) if not (page.parent / link).exists()]
     assert missing == []
@@ -137,7 +154,7 @@ def test_links_between_files_lead_to_one(page):
 
 def test_make_targets_that_are_named_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for page in [*PAGES, *(ROOT / name for name in BESIDE)]:
+    for page in [*PAGES, *BESIDE]:
         named = set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
         assert named <= targets, page.name
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -304,7 +305,7 @@ def without_places(config: dict) -> dict:
 # ------------------------------------------------------------------------------------------------------ documentation
 
 
-def markdown_tables(schema: dict, defaults: dict) -> str:
+def markdown_tables(schema: dict[str, Any], defaults: dict[str, Any]) -> str:
     """Return all settings as tables for the documentation: a section for what is not in a block, and one per block.
 
     Parameters
@@ -322,7 +323,7 @@ def markdown_tables(schema: dict, defaults: dict) -> str:
     return "\n\n".join(sections)
 
 
-def _section(title: str, about: str, rules: dict, defaults: dict, schema: dict) -> str:
+def _section(title: str, about: str, rules: dict[str, Any], defaults: dict[str, Any], schema: dict[str, Any]) -> str:
     lines = [f"### {title}", "", about, ""]
     lines += ["| setting | default | allowed | what it is, and when to change it |", "| --- | --- | --- | --- |"]
     for name, rule in rules.items():
@@ -334,12 +335,12 @@ def _section(title: str, about: str, rules: dict, defaults: dict, schema: dict) 
     return "\n".join(lines)
 
 
-def _line(name: str, rule: dict, default, schema: dict) -> str:
+def _line(name: str, rule: dict[str, Any], default: object, schema: dict[str, Any]) -> str:
     shown = "" if default in ("", None) else f"`{json.dumps(default)}`"
     return f"| `{name}` | {shown} | {_allowed(rule, schema)} | {rule['description']} |".replace("  ", " ")
 
 
-def _allowed(rule: dict, schema: dict) -> str:
+def _allowed(rule: dict[str, Any], schema: dict[str, Any]) -> str:
     """Say in words what a rule of the schema allows."""
     if "$ref" in rule:
         rule = schema["$defs"][rule["$ref"].rsplit("/", 1)[-1]]
@@ -358,7 +359,7 @@ def _allowed(rule: dict, schema: dict) -> str:
     return f"{'whole number' if 'integer' in kinds else 'number'} {given}".strip()
 
 
-def renew_markdown(text: str, schema: dict, defaults: dict) -> str:
+def renew_markdown(text: str, schema: dict[str, Any], defaults: dict[str, Any]) -> str:
     """Return a text with what is between ``<!-- settings -->`` and ``<!-- end -->`` made anew."""
     block = f"<!-- settings -->\n\n{markdown_tables(schema, defaults)}\n\n<!-- end -->"
     return re.sub("<!-- settings -->.*?<!-- end -->", lambda _: block, text, flags=re.DOTALL)

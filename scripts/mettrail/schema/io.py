@@ -229,7 +229,7 @@ def data_dictionary(kind: str, *, booleans: tuple[str, str] = TSV_BOOLEANS) -> d
 def markdown_table(kind: str) -> str:
     """Show the columns of a table as Markdown, for people; levels that several columns share are listed once."""
     lines = ["| column | type | unit | meaning |", "| --- | --- | --- | --- |"]
-    listed: dict[tuple, str] = {}
+    listed: dict[tuple[tuple[str, str], ...], str] = {}
     for c in KINDS[kind]:
         meaning = c.meaning + (" May change when a later session arrives." if c.revisable else "")
         levels = tuple(c.levels.items())

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mettrail import reasons
+
 MISSING = "n/a"
 DTYPES = {"string": "str", "enum": "str", "integer": "Int64", "float": "float64", "boolean": "boolean"}
 # How booleans are written: as BIDS has them, and as R and spreadsheets read them.
@@ -113,10 +115,8 @@ _FLAGS_LESION = {
     "nontarget_review": "grew as a non-target lesion that progresses would, while the overall tumour burden did not",
 }
 _FLAGS_SESSION = {
-    "no_dates": "the order of sessions is known, the days are not",
-    "same_date": "another session has the same date: the order of the two is a guess",
-    "treatment_before_scans": "treatment began before the first scan",
-    "treatment_date_unused": "a date of treatment is given, but no dates of sessions",
+    **reasons.levels(reasons.Kind.WARNING),
+    "SEQUENCE_reason": "evaluated without an additional sequence, for a reason of the scan: T2w_not_3d",
     "sum_incomplete": "a target could not be measured: no sum",
     "no_targets": "no measurable lesion at baseline",
     "no_lesions_at_baseline": "nothing to follow but new lesions",
@@ -404,7 +404,7 @@ SESSIONS = (
         {"prebaseline": "before the baseline", "baseline": "what others are compared to", "followup": "after it"},
     ),
     boolean("evaluable", "Whether lesions could be measured and compared at this session."),
-    text("ne_reason", "Why not."),
+    enum("ne_reason", "Reason the session is not evaluable.", reasons.levels(reasons.Kind.NOT_EVALUABLE)),
     text("registration_qc", "Outcome of the check of the alignment to the patient's first session."),
     floating(
         "residual_shift_mm",

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 from mettrail.schema.columns import BETWEEN, CSV_BOOLEANS, DTYPES, MISSING, TSV_BOOLEANS
 from mettrail.schema.kinds import KEYS, KINDS, columns
 
@@ -86,7 +87,7 @@ def _is_missing(value):
 
 def _refuse(kind, found, expected):
     return InputError(
-        f"table {kind}", found=found, expected=expected, advice="Mend what makes this table.", reason="bad_table"
+        f"table {kind}", found=found, expected=expected, advice="Mend what makes this table.", reason=Reason.BAD_TABLE
     )
 
 
@@ -262,7 +263,7 @@ def _exact(value, name, path):
                 found=repr(value),
                 expected="text without tabs and line breaks, not empty",
                 advice="Use n/a (None) for what is missing.",
-                reason="bad_table",
+                reason=Reason.BAD_TABLE,
             )
         return value
     number = float(value)
@@ -302,7 +303,11 @@ def read_tsvs(paths: Iterable[Path], *, text: Iterable[str] = ()) -> pd.DataFram
 def _read_text(path, *, separator, missing):
     if not path.stat().st_size:
         raise InputError(
-            str(path), found="an empty file", expected="a header at least", advice="Make it again.", reason="bad_table"
+            str(path),
+            found="an empty file",
+            expected="a header at least",
+            advice="Make it again.",
+            reason=Reason.BAD_TABLE,
         )
     return pd.read_csv(path, sep=separator, dtype="str", na_values=[missing], keep_default_na=False, encoding="utf-8")
 
@@ -344,5 +349,5 @@ def _parsed(raw, dtype, path):
             found=str(error),
             expected=f"{dtype} or {MISSING}",
             advice="Correct the value.",
-            reason="bad_table",
+            reason=Reason.BAD_TABLE,
         ) from error

@@ -21,6 +21,7 @@ from skimage.measure import marching_cubes, mesh_surface_area
 from mettrail import schema, sidecars
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image, read_labels, read_probabilities, voxel_volume_mm3
+from mettrail.reasons import Reason
 from mettrail.tracking.chords import (
     TOLERANCE,
     edge_midpoints,
@@ -299,7 +300,7 @@ def measure_instances(
                 found=f"{instances.shape} and {other.shape}",
                 expected="one voxel grid",
                 advice="Measure on the labels the lesions were found in.",
-                reason="grid_mismatch",
+                reason=Reason.GRID_MISMATCH,
             )
     sure = {} if evidence is None else _evidence_of(instances, evidence)
     # Masks drawn by people and lesions carried over have no doubt of their own.
@@ -664,7 +665,9 @@ def _across_faces(mask: np.ndarray) -> list[list[np.ndarray]]:
 
 
 def _bad_setting(what, found, expected) -> InputError:
-    return InputError(what, found=found, expected=expected, advice="Change it in the config.", reason="bad_setting")
+    return InputError(
+        what, found=found, expected=expected, advice="Change it in the config.", reason=Reason.BAD_SETTING
+    )
 
 
 def _reaches_keep(n_voxels: int, voxel_mm3: float, keep_mm3: float, keep_vox: int) -> bool:

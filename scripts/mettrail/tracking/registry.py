@@ -12,6 +12,7 @@ import pandas as pd
 from mettrail import __version__
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid
+from mettrail.reasons import Reason
 
 FORMAT = 3
 # Registries of an earlier run, whose numbers are kept, may be older.
@@ -72,7 +73,7 @@ def require_settings(registries: Sequence[Mapping], config_hash: str) -> None:
                 found=f"made with the settings {registry['config_hash']}",
                 expected=f"the settings of this run, {config_hash}",
                 advice="Run again with --forcerun measure match.",
-                reason="other_settings",
+                reason=Reason.OTHER_SETTINGS,
             )
 
 
@@ -151,7 +152,7 @@ def require_patient(registry, session, path="registry of lesions") -> None:
             found=f"lesions of {registry['participant_id']}",
             expected=f"lesions of {session['participant_id']}",
             advice="Give a registry of this patient.",
-            reason="wrong_patient",
+            reason=Reason.WRONG_PATIENT,
         )
 
 
@@ -164,7 +165,7 @@ def require_own(registry, session, path="registry of lesions") -> None:
             found=f"{session['session_id']} in it already",
             expected=f"visits before {session['session_id']} only",
             advice="Give the registry of the visit before this one.",
-            reason="wrong_visit",
+            reason=Reason.WRONG_VISIT,
         )
 
 
@@ -177,7 +178,7 @@ def require_grid(registry, grid) -> None:
             found=f"{grid} and {own}, or the same voxels at different places",
             expected="the grid of the patient's reference space for both",
             advice="The visit that gives the reference space has changed: match all visits of this patient again.",
-            reason="grid_mismatch",
+            reason=Reason.GRID_MISMATCH,
         )
 
 
@@ -187,7 +188,7 @@ def _no_registry(path, found) -> InputError:
         found=found,
         expected="a registry of lesions, as match writes it",
         advice="Match the visit before again.",
-        reason="bad_registry",
+        reason=Reason.BAD_REGISTRY,
     )
 
 

@@ -737,6 +737,7 @@ def test_the_scheme_decides_whether_a_mask_can_be_read(tmp_path):
         ("A\t1\tdays\tsoon", "soon"),
         ("A\t1\tdays\tnan", "nan"),
         ("A\t1\tdetail\tx", "detail"),
+        ("A\t1\treason\tx", "reason"),
         ("A-B\t1\tusable\ttrue", "sub-A-B"),
     ],
 )

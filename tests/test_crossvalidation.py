@@ -36,7 +36,7 @@ NO_ERRORS = SETTINGS["priors"] | {"drop_prob": 0, "drop_all_prob": 0, "fictitiou
 # Who is trained on
 
 
-def row(sub, ses="1", *, labels="masks.nii.gz", usable="true", reason="", **scans):
+def row(sub, ses="1", *, labels="masks.nii.gz", usable="true", reason="n/a", **scans):
     return {"sub": sub, "ses": ses, "labels": labels, "usable": usable, "reason": reason, "detail": "", "T1w": "n/a",
             "T2w": "n/a", "FLAIR": "n/a", **scans}  # fmt: skip
 

@@ -18,6 +18,7 @@ STAGES = ["debias", "strip", "align", "register", "propagate", "segment", "measu
 
 # From the ground up: a room imports from rooms below it, never from its own floor or above.
 FLOORS = (
+    ("reasons",),
     ("errors", "files", "provenance", "sidecars"),
     ("devices", "images", "jobs", "results", "schema", "weights"),
     ("bias", "drawn", "transforms"),

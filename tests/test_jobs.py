@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from mettrail import jobs
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 snakemake = SimpleNamespace(**pickle.loads(Path(sys.argv[1]).read_bytes()))
 """
 
@@ -48,7 +49,7 @@ def run(tmp_path, work, **how):
 
 WELL = "Path(output.mask).write_text('a mask')\nprint('seen')"
 BADLY = """Path(output.mask).write_text('half a m')
-raise InputError('a.nii.gz', found='x', expected='y', advice='z', reason='not_3d')"""
+raise InputError('a.nii.gz', found='x', expected='y', advice='z', reason=Reason.NOT_3D)"""
 
 
 def mask_of(tmp_path):
@@ -172,6 +173,13 @@ def test_what_stands_in_for_outputs_goes_when_the_run_ends(tmp_path):
     assert len(jobs.read_failures(tmp_path / "out")) == 1
     jobs.forget_failures(tmp_path / "out")
     assert jobs.read_failures(tmp_path / "out") == []
+
+
+def test_a_placeholder_of_another_version_goes_like_any_other(tmp_path):
+    run(tmp_path, BADLY)
+    mask_of(tmp_path).write_bytes(mask_of(tmp_path).read_bytes().replace(b"not_3d", b"not_4d"))
+    jobs.forget_failures(tmp_path / "out")
+    assert not mask_of(tmp_path).exists()
 
 
 def test_a_job_of_the_cohort_fails_as_such(tmp_path):

@@ -271,8 +271,8 @@ def test_brains_are_compared_only_where_both_fields_of_view_reach():
 @pytest.mark.parametrize(
     ("dice", "status", "reason"),
     [
-        (0.97, "ok", ""),
-        (0.95, "ok", ""),
+        (0.97, "ok", None),
+        (0.95, "ok", None),
         (0.94, "warn", "registration_poor"),
         (0.90, "warn", "registration_poor"),
         (0.89, "fail", "registration_failed"),

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from mettrail.errors import InputError
 from mettrail.images import Image, canonical_grid, resample
+from mettrail.reasons import Reason
 
 # N4 fits cubic B-splines: an axis with fewer voxels than this carries no field and is not shrunk.
 MIN_VOXELS_AFTER_SHRINK = 8
@@ -63,7 +64,7 @@ def correct_bias(
             found=f"nothing above background (largest value {float(image.data.max()):g})",
             expected="a scan with tissue brighter than the background",
             advice="Export the scan again: magnitudes are needed, not phases or differences.",
-            reason="empty_scan",
+            reason=Reason.EMPTY_SCAN,
         )
     shrink = [max(1, min(int(shrink_factor), n // MIN_VOXELS_AFTER_SHRINK)) for n in grid.shape]
     full, inside = _to_itk(data), _to_itk(mask.astype(np.uint8))

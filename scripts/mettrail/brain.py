@@ -28,6 +28,7 @@ from mettrail.bias import foreground
 from mettrail.devices import choose_device
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image, canonical_grid, grow_mask, read_image, require_same_grid, resample
+from mettrail.reasons import Reason
 from mettrail.registration import bin_edges, find_start, mutual_information, register
 from mettrail.transforms import Transform, Warp
 
@@ -120,7 +121,7 @@ def extract_brain(
             found=repr(method),
             expected=f"one of {', '.join(METHODS)}",
             advice="Correct it in the config file.",
-            reason="bad_setting",
+            reason=Reason.BAD_SETTING,
         )
     # Brains given as extracted need not be whole: the atlas does not judge them.
     judged = method != "nonzero"
@@ -181,7 +182,7 @@ def _no_brain(head: Image, found: str) -> InputError:
         found=found,
         expected="a head scan, or an extracted brain",
         advice="Look at the scan and its voxel size; try another strip: method.",
-        reason="no_brain",
+        reason=Reason.NO_BRAIN,
     )
 
 
@@ -207,7 +208,7 @@ def find_brain(head: Image, method: str, *, hd_bet_weights: str, device: str, th
             return _by_hd_bet(head, weights=Path(hd_bet_weights), device=device, threads=threads)
         return _by_nonzero(head)
     except InputError as err:
-        if err.reason != "no_brain":
+        if err.reason != Reason.NO_BRAIN:
             raise
         print(f"{method}: {err}")
         return Image(np.zeros(head.data.shape, bool), head.affine)
@@ -338,7 +339,7 @@ def _by_deepbet(head: Image, *, device: str, threads: int) -> Image:
             found=f"deepbet, and no deepbet in this environment ({err})",
             expected="the packages of requirements.txt",
             advice="make setup, or pip install --no-deps -r requirements.txt.",
-            reason="not_installed",
+            reason=Reason.NOT_INSTALLED,
         ) from err
     before = torch.get_num_threads()
     torch.set_num_threads(int(threads))
@@ -551,7 +552,7 @@ def _make_predictor(folder: Path, device):
             found=f"hd-bet, and no HD-BET in this environment ({err})",
             expected="HD_BET 2",
             advice="pip install HD_BET, or set strip: method to deepbet.",
-            reason="not_installed",
+            reason=Reason.NOT_INSTALLED,
         ) from err
     finally:
         # Importing it replaces sys.stdout.
@@ -579,7 +580,7 @@ def _hd_bet_folder(weights: Path) -> Iterator[Path]:
                 found="no plans.json with fold_all/checkpoint_final.pth" if weights.exists() else "nothing there",
                 expected="the zip of HD-BET 2's release, or the folder it unpacks to",
                 advice="Run `snakemake fetch` where there is network; nothing is downloaded inside a run.",
-                reason="no_weights",
+                reason=Reason.NO_WEIGHTS,
             )
         yield plans[0].parent
 
@@ -605,6 +606,6 @@ def _by_nonzero(head: Image) -> Image:
             found=f"{share:.0%} of the voxels above 0, and {at_border:.0%} of those at the border: a head, not a brain",
             expected="an extracted brain, 0 outside (strip: method is nonzero)",
             advice="Set strip: method to deepbet, atlas or hd-bet.",
-            reason="not_extracted",
+            reason=Reason.NOT_EXTRACTED,
         )
     return Image(_tidy(inside), head.affine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 
 
 def choose_device(name: str, *, setting: str):
@@ -34,7 +35,7 @@ def choose_device(name: str, *, setting: str):
             found=f"{name}, and no GPU that torch can use",
             expected="cpu, or auto",
             advice=f"Set {setting} to auto, or install a CUDA build of torch.",
-            reason="no_gpu",
+            reason=Reason.NO_GPU,
         )
     return torch.device(name)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from mettrail.errors import InputError
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, TISSUE_LABELS, Image, read_labels
+from mettrail.reasons import Reason
 
 SCHEMES = {
     "mettrail": {ENHANCING: ENHANCING, EDEMA: EDEMA, NECROSIS: NECROSIS},
@@ -174,5 +175,5 @@ def _refuse(path, found: str, expected: str) -> InputError:
         advice="Say in labels.scheme what the numbers of your masks mean: brats2021 (1 necrosis, 2 edema, "
         "4 enhancing), brats2023 (1 necrosis, 2 edema, 3 enhancing), instances (one number per lesion), or a mapping; "
         "{1: 1, 2: 2, 3: 3} if it is meant as it stands.",
-        reason="bad_labels",
+        reason=Reason.BAD_LABELS,
     )

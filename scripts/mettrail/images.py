@@ -17,6 +17,7 @@ from nibabel.arrayproxy import ArrayProxy
 from scipy import ndimage
 
 from mettrail.errors import GridMismatchError, InputError
+from mettrail.reasons import Reason
 
 ENHANCING, EDEMA, NECROSIS = 1, 2, 3
 TISSUE_LABELS = (0, ENHANCING, EDEMA, NECROSIS)
@@ -149,7 +150,7 @@ def read_image(path: str | Path) -> Image:
             found=f"{bad} voxels that are NaN or infinite",
             expected="finite numbers everywhere",
             advice="Export the scan again; if the NaNs are background, write 0 there.",
-            reason="not_finite",
+            reason=Reason.NOT_FINITE,
         )
     if data.min() == data.max():
         raise InputError(
@@ -157,7 +158,7 @@ def read_image(path: str | Path) -> Image:
             found=f"every voxel is {data.flat[0]:g}",
             expected="a scan with contrast",
             advice="Export the scan again or leave it out.",
-            reason="empty_scan",
+            reason=Reason.EMPTY_SCAN,
         )
     return Image(data, affine, str(path))
 
@@ -201,7 +202,7 @@ def require_magnitudes(image: Image) -> None:
             found=f"{share:.0%} of the voxels that are not 0 lie below 0, down to {float(data.min()):g}",
             expected="magnitudes: background near 0, tissue above it",
             advice="Give the scan as the scanner made it, not z-scored or with an offset.",
-            reason="negative_values",
+            reason=Reason.NEGATIVE_VALUES,
         )
 
 
@@ -229,7 +230,7 @@ def read_labels(path: str | Path, allowed: tuple[int, ...] | None = None) -> Ima
             found=f"values that are not whole numbers from 0 up, e.g. {float(strange[0]):.4g}",
             expected="a label map",
             advice="Save the segmentation as labels, not as probabilities.",
-            reason="bad_labels",
+            reason=Reason.BAD_LABELS,
         )
     data = data.astype(np.uint8 if data.max(initial=0) < 256 else np.uint32)
     if allowed is not None:
@@ -240,7 +241,7 @@ def read_labels(path: str | Path, allowed: tuple[int, ...] | None = None) -> Ima
                 found=f"labels {strange}",
                 expected=f"only {list(allowed)} (1 enhancing, 2 edema, 3 necrosis)",
                 advice="Relabel the map.",
-                reason="bad_labels",
+                reason=Reason.BAD_LABELS,
             )
     return Image(data, affine, str(path))
 
@@ -294,7 +295,7 @@ def require_same_grid(*images: Image) -> None:
                 found=f"{first.grid} and {other.grid}, or the same voxels at different places",
                 expected="one voxel grid",
                 advice="Resample the second onto the first (labels with nearest neighbour) before giving it.",
-                reason="grid_mismatch",
+                reason=Reason.GRID_MISMATCH,
             )
 
 
@@ -434,7 +435,7 @@ def _read_header(path: Path, stream):
             found=f"a {len(shape)}-D file ({shown})",
             expected="one 3-D volume",
             advice="Split it and keep the volume that is meant.",
-            reason="not_3d",
+            reason=Reason.NOT_3D,
         )
     return header
 
@@ -453,7 +454,7 @@ def _find_affine(path: str | Path, header) -> np.ndarray:
             found="neither a qform nor an sform code: which side is left is not said",
             expected="a position in space",
             advice=f"{again} Where the position is known, set the codes (fslorient, nifti_tool).",
-            reason="no_orientation",
+            reason=Reason.NO_ORIENTATION,
         )
     pixdim = np.asarray(header["pixdim"][1:4], float)
     if not np.isfinite(pixdim).all() or (pixdim == 0).any():
@@ -463,7 +464,7 @@ def _find_affine(path: str | Path, header) -> np.ndarray:
             found=f"voxels of {found} mm (pixdim)",
             expected="three lengths in mm",
             advice=again,
-            reason="bad_spacing",
+            reason=Reason.BAD_SPACING,
         )
     # NIfTI: a qfac that is not given counts as 1.
     if header["pixdim"][0] not in (-1, 1):
@@ -481,7 +482,7 @@ def _find_affine(path: str | Path, header) -> np.ndarray:
             found="an affine without volume",
             expected="three axes of positive length in mm",
             advice=again,
-            reason="bad_affine",
+            reason=Reason.BAD_AFFINE,
         )
     if spacing.min() < SPACING_MM[0] * 0.999 or spacing.max() > SPACING_MM[1] * 1.001:
         raise InputError(
@@ -489,7 +490,7 @@ def _find_affine(path: str | Path, header) -> np.ndarray:
             found=f"voxels of {'x'.join(f'{n:.3g}' for n in spacing)} mm",
             expected=f"{SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm along every axis",
             advice="Is the header in metres or micrometres? " + again,
-            reason="bad_spacing",
+            reason=Reason.BAD_SPACING,
         )
     if min(shape) < MIN_SLICES:
         raise InputError(
@@ -497,7 +498,7 @@ def _find_affine(path: str | Path, header) -> np.ndarray:
             found=f"{'x'.join(map(str, shape))} voxels",
             expected=f"a volume of at least {MIN_SLICES} slices",
             advice="Convert all slices of the series into one file.",
-            reason="too_few_slices",
+            reason=Reason.TOO_FEW_SLICES,
         )
     _require_one_place(path, header, shape, axes / spacing)
     return affine
@@ -512,7 +513,7 @@ def _require_one_place(path, header, shape, unit: np.ndarray) -> None:
             found=f"array axes that are not perpendicular (cosine {shear:.3f})",
             expected="a grid without shear",
             advice="Convert the scan again, or resample it onto a rectangular grid.",
-            reason="sheared",
+            reason=Reason.SHEARED,
         )
     if header["qform_code"] > 0 and header["sform_code"] > 0:
         corner = np.append(np.array(shape) - 1, 1)
@@ -526,7 +527,7 @@ def _require_one_place(path, header, shape, unit: np.ndarray) -> None:
                 found=f"qform and sform that disagree by {apart:.1f} mm",
                 expected="one position in space",
                 advice="Find out which is right and set both to it (nifti_tool or fslorient).",
-                reason="ambiguous_affine",
+                reason=Reason.AMBIGUOUS_AFFINE,
             )
 
 
@@ -540,7 +541,7 @@ def _require_sound_numbers(path, header) -> None:
             found=f"voxels of an unknown kind (datatype {int(header['datatype'])})",
             expected="one real number per voxel",
             advice="Convert the scan from DICOM again.",
-            reason="bad_datatype",
+            reason=Reason.BAD_DATATYPE,
         ) from None
     if dtype.kind not in "iufb" or not dtype.itemsize:
         kind = "colours (RGB)" if dtype.names else "complex numbers" if dtype.kind == "c" else f"voxels of {dtype}"
@@ -549,7 +550,7 @@ def _require_sound_numbers(path, header) -> None:
             found=kind,
             expected="one real number per voxel",
             advice="Export the magnitude image, not a picture of it, a phase or raw data.",
-            reason="bad_datatype",
+            reason=Reason.BAD_DATATYPE,
         )
     if int(header["bitpix"]) not in (0, dtype.itemsize * 8):
         raise InputError(
@@ -557,7 +558,7 @@ def _require_sound_numbers(path, header) -> None:
             found=f"voxels of {dtype} that take {int(header['bitpix'])} bits",
             expected="a datatype and a size that agree",
             advice="Convert the scan from DICOM again.",
-            reason="bad_datatype",
+            reason=Reason.BAD_DATATYPE,
         )
 
 
@@ -592,7 +593,7 @@ def _unreadable(path, found: str) -> InputError:
         found=found,
         expected="a whole NIfTI file",
         advice="Check the path and that the file was copied whole.",
-        reason="unreadable",
+        reason=Reason.UNREADABLE,
     )
 
 

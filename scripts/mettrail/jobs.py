@@ -27,6 +27,7 @@ from types import SimpleNamespace
 
 from mettrail.errors import InputError
 from mettrail.files import write_whole
+from mettrail.reasons import Reason
 
 # First line of a file that stands in for an output.
 _MAGIC = b"mettrail: no result\n"
@@ -49,8 +50,9 @@ class NoResult:
         Labels of the patient and the session; None for a job of all sessions, or of all patients.
     stage : str
         Log folder of the job that failed.
-    reason, detail : str
-        A word for the tables, and a sentence.
+    reason : Reason
+    detail : str
+        A sentence.
     log : str
         Path of the job's log.
     skipped : bool
@@ -60,7 +62,7 @@ class NoResult:
     sub: str | None
     ses: str | None
     stage: str
-    reason: str
+    reason: Reason
     detail: str
     log: str
     skipped: bool = False
@@ -72,9 +74,18 @@ class Skip(Exception):  # noqa: N818 - nothing is wrong
 
 def explain(path: str | Path) -> NoResult | None:
     """Return why an output is not there; None where it is."""
+    declared = _read_placeholder(path)
+    if declared is None:
+        return None
+    facts = json.loads(declared)
+    return NoResult(**facts | {"reason": Reason.of(facts["reason"])})
+
+
+def _read_placeholder(path: str | Path) -> bytes | None:
+    """Return what a placeholder says, whatever version wrote it; None where there is a result, or nothing."""
     with contextlib.suppress(OSError), Path(path).open("rb") as file:
         if file.read(len(_MAGIC)) == _MAGIC:
-            return NoResult(**json.loads(file.read()))
+            return file.read()
     return None
 
 
@@ -161,7 +172,7 @@ def job(
             _publish(staged.values())
         except Skip as nothing:
             print(f"skipped: {nothing}")
-            record.write(record.describe("no_prior", str(nothing), skipped=True), own=True)
+            record.write(record.describe(Reason.NO_PRIOR, str(nothing), skipped=True), own=True)
             _remove_staged(staged.values())
             raise SystemExit(0) from None
         except BaseException as err:
@@ -215,7 +226,7 @@ def remove_placeholders(out: str | Path) -> None:
     for path in _records(out).glob("*.json"):
         kept = json.loads(path.read_text())
         for output in (Path(out) / name for name in kept["outputs"]):
-            if explain(output):
+            if _read_placeholder(output) is not None:
                 output.unlink()
         for table in Path(out).glob(f"sub-{kept['sub']}/sub-{kept['sub']}_*.tsv"):
             os.utime(table, (0, 0))
@@ -235,7 +246,7 @@ class _Record:
         self.path = _records(log_path.parents[2]) / f"{log_path.stem}.{log_path.parent.name}.json"
         self.unit = dict(part.split("-", 1) for part in log_path.stem.split("_") if "-" in part)
 
-    def describe(self, reason: str, detail: str, *, skipped: bool = False) -> NoResult:
+    def describe(self, reason: Reason, detail: str, *, skipped: bool = False) -> NoResult:
         unit, stage = self.unit, self.log_path.parent.name
         return NoResult(unit.get("sub"), unit.get("ses"), stage, reason, detail, str(self.log_path), skipped)
 
@@ -272,8 +283,8 @@ class _Record:
         if isinstance(err, InputError):
             return self.describe(err.reason, " ".join(str(err).split()))
         if isinstance(err, str):
-            return self.describe("killed", err)
-        return self.describe("error", f"{type(err).__name__}: {err}")
+            return self.describe(Reason.KILLED, err)
+        return self.describe(Reason.ERROR, f"{type(err).__name__}: {err}")
 
 
 def _records(out: str | Path) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mettrail.errors import InputError
 from mettrail.files import write_whole
+from mettrail.reasons import Reason
 
 # Folders of a dataset that are read back as scans by nobody: results may lie in them.
 _BESIDE_THE_SCANS = ("derivatives", "sourcedata", "code")
@@ -68,7 +69,7 @@ def _bad_place(config: dict, found: str, expected: str) -> InputError:
         found=found,
         expected=expected,
         advice="Name another folder: out=FOLDER. Nothing was written.",
-        reason="bad_place",
+        reason=Reason.BAD_PLACE,
     )
 
 
@@ -247,7 +248,7 @@ def remove_pages_of_others(out: str | Path, participants: list[str]) -> list[dic
             "sub": name,
             "ses": None,
             "stage": "doubt",
-            "reason": "not_in_dataset",
+            "reason": Reason.NOT_IN_DATASET.value,
             "detail": f"{out}/{name} holds results of a patient who is no longer in the dataset. Delete it, or bring "
             "the scans back.",
             "log": "",

@@ -18,6 +18,7 @@ import yaml
 
 from mettrail import drawn
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 
 # What says where things lie, or asks for more, and changes nothing of what is done to them.
 PLACES = ("bids", "out", "threads", "train", "sensitivity")
@@ -124,7 +125,7 @@ def check_config(config: dict, schema_path: Path) -> None:
                 found="a setting that does not exist",
                 expected="a block and a name, as match.gap_mm",
                 advice="See docs/settings.md for what there is.",
-                reason="unknown_setting",
+                reason=Reason.UNKNOWN_SETTING,
             )
         for value in values:
             try:
@@ -162,7 +163,7 @@ def _check_order(config: dict, *limits: str | tuple[str, str]) -> None:
                 found=f"{both[0]} and {both[1]}",
                 expected="the second no smaller than the first",
                 advice="Swap them.",
-                reason="wrong_order",
+                reason=Reason.WRONG_ORDER,
             )
 
 
@@ -193,7 +194,7 @@ def _explain(error) -> InputError:
             found="a setting that does not exist",
             expected=f"one of {', '.join(known)}",
             advice=f"Did you mean {near[0]}?" if near else "See docs/settings.md for what there is.",
-            reason="unknown_setting",
+            reason=Reason.UNKNOWN_SETTING,
         )
     if error.validator == "required":
         missing = sorted(set(error.validator_value) - set(error.instance))[0]
@@ -210,7 +211,7 @@ def _explain(error) -> InputError:
             found=f"{error.instance} ({type(error.instance).__name__}), which may not be how it was typed",
             expected="text: without quotes, 007 is the number 7",
             advice=f'Keep it text: {typed}"007" in a file.',
-            reason="not_text",
+            reason=Reason.NOT_TEXT,
         )
     return InputError(
         f"config: {where}", found=repr(error.instance), expected=error.message, advice="See docs/settings.md."
@@ -280,7 +281,7 @@ def require_weights(path: str, root: Path) -> str:
             found="no such file",
             expected="HD-BET's weights, because strip.method is hd-bet",
             advice="Run `snakemake --cores 1 fetch` once where there is a network, or set strip.method to deepbet.",
-            reason="no_weights",
+            reason=Reason.NO_WEIGHTS,
         )
     return str(place)
 

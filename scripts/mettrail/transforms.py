@@ -23,6 +23,7 @@ from scipy import linalg, ndimage
 
 from mettrail.errors import InputError
 from mettrail.images import ENHANCING, NECROSIS, Grid, Image
+from mettrail.reasons import Reason
 
 # RAS <-> LPS: the first two axes change sign.
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -95,7 +96,7 @@ def read_affine(path: str | Path) -> np.ndarray:
             found="no readable transform",
             expected="ITK transform text (#Insight Transform File)",
             advice="Check the path and that the file was copied whole.",
-            reason="bad_transform",
+            reason=Reason.BAD_TRANSFORM,
         ) from err
     if not linear:
         raise InputError(
@@ -103,7 +104,7 @@ def read_affine(path: str | Path) -> np.ndarray:
             found=itk.GetName(),
             expected="a linear transform of 3-D space",
             advice="Give the warp as the warp, and the affine here.",
-            reason="bad_transform",
+            reason=Reason.BAD_TRANSFORM,
         )
     origin = np.array(itk.TransformPoint((0.0, 0.0, 0.0)))
     matrix = np.eye(4)
@@ -182,7 +183,7 @@ def read_warp(path: str | Path) -> Warp:
             found="no readable vector image",
             expected="an ITK displacement field",
             advice="Check the path and that the file was copied whole.",
-            reason="bad_transform",
+            reason=Reason.BAD_TRANSFORM,
         ) from err
     if itk.GetDimension() != 3 or itk.GetNumberOfComponentsPerPixel() != 3:
         raise InputError(
@@ -190,7 +191,7 @@ def read_warp(path: str | Path) -> Warp:
             found=f"{itk.GetDimension()}-D with {itk.GetNumberOfComponentsPerPixel()} components",
             expected="3-D with 3 components",
             advice="Give the displacement field, not an image.",
-            reason="bad_transform",
+            reason=Reason.BAD_TRANSFORM,
         )
     return warp_from_itk(itk)
 

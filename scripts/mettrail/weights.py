@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 20
@@ -77,7 +78,7 @@ def _read_entry(name: str, registry_path: Path) -> dict:
             found="no such entry",
             expected=f"one of {', '.join(sorted(registry))}",
             advice=f"Correct the name, or add it to {registry_path}.",
-            reason="unknown_weights",
+            reason=Reason.UNKNOWN_WEIGHTS,
         )
     return registry[name]
 
@@ -109,7 +110,7 @@ def _ask_record(entry: dict, opener: Callable) -> str:
             found=f"no checksum of {entry['file']} ({type(err).__name__}: {err})",
             expected='Zenodo\'s answer: {"files": [{"key": …, "checksum": "md5:…"}]}',
             advice="Look at the record in a browser; if it has moved, correct resources/weights.yaml.",
-            reason="no_checksum",
+            reason=Reason.NO_CHECKSUM,
         ) from err
     if algorithm not in ("", "md5"):
         raise InputError(
@@ -117,7 +118,7 @@ def _ask_record(entry: dict, opener: Callable) -> str:
             found=f"a checksum of the kind {algorithm}",
             expected="md5",
             advice="If the publisher states SHA-256, write it into resources/weights.yaml.",
-            reason="no_checksum",
+            reason=Reason.NO_CHECKSUM,
         )
     return digest.lower()
 
@@ -170,7 +171,7 @@ def _check(what: str | Path, found: dict, expected: dict, source: str, *, advice
                 found=f"{algorithm} {found[algorithm]}",
                 expected=f"{algorithm} {digest}: {source}",
                 advice=advice,
-                reason="wrong_checksum",
+                reason=Reason.WRONG_CHECKSUM,
             )
 
 
@@ -180,7 +181,7 @@ def _unreachable(url: str, err: Exception | str) -> InputError:
         found=f"no answer, or not the whole ({err})",
         expected="a download",
         advice="Run this where there is network, or download it elsewhere, put it where the config says and run this.",
-        reason="no_network",
+        reason=Reason.NO_NETWORK,
     )
 
 

@@ -13,6 +13,7 @@ from mettrail.drawn import read_drawn
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.files import write_whole
 from mettrail.images import read_grid, read_image, require_magnitudes
+from mettrail.reasons import Reason
 
 # Threads that read; what they do is mostly unpacking, which lets others run.
 READERS = 4
@@ -62,11 +63,11 @@ def check_files(
         for column in sorted(files, key=lambda name: name not in ("reference", "labels")):
             problem = known[files[column][0]]
             if problem and column in ("reference", "labels"):
-                exclude(row, problem["reason"], problem["detail"])
+                exclude(row, Reason.of(problem["reason"]), problem["detail"])
             elif problem and row["usable"] == "true":
                 # A session does not fall for a sequence it can be read without.
                 row[column] = "n/a"
-                row["flags"] = ";".join(filter(None, [row["flags"], f"{column}_{problem['reason']}"]))
+                row["flags"] = ";".join(filter(None, [row["flags"], Reason.of(problem["reason"]).about(column)]))
                 doubts = [row["detail"], f"{column} is left out: {problem['detail']}"]
                 row["detail"] = " ".join(doubt for doubt in doubts if doubt != "n/a")
     if keep:
@@ -101,22 +102,17 @@ def _check_file(path: Path, on_grid_of: Path | None, scheme) -> dict | None:
                     found=f"{grid} and {mask.grid}, or the same voxels at different places",
                     expected="one voxel grid",
                     advice="Resample the mask onto the scan with nearest neighbour before giving it.",
-                    reason="grid_mismatch",
+                    reason=Reason.GRID_MISMATCH,
                 )
     except InputError as err:
-        return {"reason": err.reason, "detail": describe(err)}
+        return {"reason": err.reason.value, "detail": err.in_one_line()}
     except Exception as err:
         # One strange file must not stop the others; it is named, and so is what we did not think of.
         return {
-            "reason": "unreadable",
+            "reason": Reason.UNREADABLE.value,
             "detail": f"{path}: found {type(err).__name__}: {err}; expected a readable scan.",
         }
     return None
-
-
-def describe(err: InputError) -> str:
-    """Return an error in one line."""
-    return f"{err.what}: found {err.found}; expected {err.expected}. {err.advice}"
 
 
 def fingerprint(path: Path) -> str:

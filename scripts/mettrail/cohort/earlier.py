@@ -11,6 +11,7 @@ import pandas as pd
 from mettrail import points
 from mettrail.cohort import overrides
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 from mettrail.schema import MISSING, vocabulary
 from mettrail.schema.tsv import bad_table, is_given, read_frame, read_table
 
@@ -114,7 +115,7 @@ def _require_points(table: pd.DataFrame, path: Path) -> None:
             found=found,
             expected=expected,
             advice="Correct the reader's table.",
-            reason="bad_overrides",
+            reason=Reason.BAD_OVERRIDES,
         )
 
 

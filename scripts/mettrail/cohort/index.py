@@ -18,7 +18,7 @@ import pandas as pd
 from mettrail import provenance
 from mettrail.cohort import masks as mask_files
 from mettrail.cohort import scans as scan_files
-from mettrail.cohort.check import check_files, describe
+from mettrail.cohort.check import check_files
 from mettrail.cohort.earlier import read_edits
 from mettrail.cohort.order import add_doubts, find_axis, order_visits, read_time
 from mettrail.cohort.people import People, SessionInfo, complete_participants, read_people, read_session_info
@@ -36,10 +36,13 @@ from mettrail.cohort.treatments import Treatments, place_outcomes, read_treatmen
 from mettrail.drawn import read_scheme
 from mettrail.errors import InputError
 from mettrail.files import write_whole
+from mettrail.reasons import Reason
 from mettrail.schema import MISSING
 
 # The layout of what is kept: another one counts as none.
 FORMAT = 2
+# What follows from the scans and from the order of sessions: not for people to correct.
+DERIVED = ("order", "prior", "time", "reason", "detail", "treatment_start_day")
 BAD_LABEL = "a label may hold letters and digits only (BIDS also allows +). Rename the folder and the files in it."
 
 
@@ -266,16 +269,16 @@ def _patient_rows(bids: Path, sub: str, found: scan_files.Found, roles: list[str
     """Return a row for each session of a patient that has a folder, scans, or a line in a table."""
     mine, trouble, info = found.scans.get(sub, {}), None, SessionInfo()
     if not scan_files.LABEL.fullmatch(sub):
-        trouble = ("bad_label", f"the folder sub-{sub}: {BAD_LABEL}")
+        trouble = (Reason.BAD_LABEL, f"the folder sub-{sub}: {BAD_LABEL}")
     else:
         references = {ses: [scan.path for scan in scans if scan.role == roles[0]] for ses, scans in mine.items()}
         try:
             info = read_session_info(bids, sub, {ses: paths[0] for ses, paths in references.items() if paths})
         except InputError as err:
-            if err.reason != "bad_table":
+            if err.reason != Reason.BAD_TABLE:
                 raise
             # A malformed table takes out its own patient, and nobody else.
-            trouble = (err.reason, describe(err))
+            trouble = (err.reason, err.in_one_line())
     return [
         _session_row(sub, ses, mine.get(ses, []), found, roles, info, trouble)
         for ses in sorted({*mine, *found.sessions[sub], *info.rows, *info.out}) or ["1"]
@@ -289,7 +292,7 @@ def _session_row(sub, ses, scans, found, roles, info, trouble) -> dict:
     if trouble:
         exclude(row, *trouble)
     if not scan_files.LABEL.fullmatch(ses):
-        exclude(row, "bad_label", f"the folder or line ses-{ses} of sub-{sub}: {BAD_LABEL}")
+        exclude(row, Reason.BAD_LABEL, f"the folder or line ses-{ses} of sub-{sub}: {BAD_LABEL}")
     if ses in info.out:
         exclude(row, *info.out[ses])
     doubts = []
@@ -301,18 +304,17 @@ def _session_row(sub, ses, scans, found, roles, info, trouble) -> dict:
         elif len(paths) > 1 and key == "reference":
             exclude(
                 row,
-                "ambiguous_scan",
+                Reason.AMBIGUOUS_SCAN,
                 f"{len(paths)} scans claim the role {role}: {', '.join(paths)}; expected one. "
                 f"Name the right one in index.edits (column reference) or move the others away.",
             )
         elif len(paths) > 1:
             doubts.append(
-                (f"{role}_ambiguous", f"{role} is left out: {len(paths)} scans, {', '.join(paths)}; keep one.")
+                (Reason.AMBIGUOUS.about(role), f"{role} is left out: {len(paths)} scans, {', '.join(paths)}; keep one.")
             )
         elif key == "reference":
-            exclude(
-                row, "no_contrast" if role.startswith("ce-") else "no_reference", _say_missing(row, scans, found, role)
-            )
+            reason = Reason.NO_CONTRAST if role.startswith("ce-") else Reason.NO_REFERENCE
+            exclude(row, reason, _say_missing(row, scans, found, role))
     doubts += info.doubts.get(ses, [])
     row["flags"] = ";".join(dict.fromkeys(flag for flag, _ in doubts))
     if doubts and row["usable"] == "true":
@@ -342,7 +344,7 @@ def _give_masks(rows: list[dict], folder: Path, entries: list[scan_files.Entry],
         )
     sessions: dict[str, list[str]] = {}
     for row in rows:
-        if row["reason"] != "bad_label":
+        if row["reason"] != Reason.BAD_LABEL:
             sessions.setdefault(row["sub"], []).append(row["ses"])
     masks, not_used = mask_files.find_masks(folder, entries, sessions)
     chosen = mask_files.choose_sessions(entries_of, sessions)
@@ -358,8 +360,8 @@ def _give_masks(rows: list[dict], folder: Path, entries: list[scan_files.Entry],
 
 def _require_sessions(rows: list[dict], changes: list[dict], edits: str) -> None:
     """Refuse corrections of sessions or columns that there are not, before anything is opened or written."""
-    sessions = {(row["sub"], row["ses"]) for row in rows if row["reason"] != "bad_label"}
-    allowed = set(rows[0] if rows else ()) - {*IDENTITY, "order", "prior", "time", "detail", "treatment_start_day"}
+    sessions = {(row["sub"], row["ses"]) for row in rows if row["reason"] != Reason.BAD_LABEL}
+    allowed = set(rows[0] if rows else ()) - {*IDENTITY, *DERIVED}
     for edit in changes:
         if (edit["sub"], edit["ses"]) not in sessions or edit["column"] not in allowed:
             raise InputError(
@@ -378,7 +380,7 @@ def _apply_edits(rows: list[dict], changes: list[dict], edits: str) -> None:
         row[column] = value
         if column == "days":
             row["time"] = f"day:{float(value)}"
-        if column == "reference" and row["reason"] in ("ambiguous_scan", "no_contrast", "no_reference"):
+        if column == "reference" and row["reason"] in (Reason.AMBIGUOUS_SCAN, Reason.NO_CONTRAST, Reason.NO_REFERENCE):
             row |= {"usable": "true", "reason": "n/a", "detail": "n/a"}
         if column == "usable" and value == "false" and row["reason"] == "n/a":
-            row |= {"reason": "excluded_by_reader", "detail": f"taken out in {edits}"}
+            row |= {"reason": Reason.EXCLUDED_BY_READER.value, "detail": f"taken out in {edits}"}

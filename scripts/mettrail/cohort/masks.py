@@ -13,6 +13,7 @@ from pathlib import Path
 from mettrail.cohort.scans import LABEL, SCAN_ENDINGS, Entry, read_name, walk
 from mettrail.cohort.table import exclude, leave_unused
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 
 # What other programs save masks as; named in the message, never read.
 ENDINGS = (*SCAN_ENDINGS, ".nrrd", ".mha", ".mgz", ".img")
@@ -70,7 +71,7 @@ def find_masks(
     for path in files:
         outcome = _read_place(path)
         if isinstance(outcome, str):
-            not_used.append(leave_unused(str(folder / path), "n/a", "mask_not_recognised", outcome))
+            not_used.append(leave_unused(str(folder / path), "n/a", Reason.MASK_NOT_RECOGNISED, outcome))
             continue
         recognised += 1
         sub, ses = outcome
@@ -82,11 +83,11 @@ def find_masks(
             masks.setdefault((sub, ses), []).append(str((folder / path).absolute()))
         elif ses is None and mine:
             detail = f"no ses- in a name of sub-{sub}, who has {len(mine)} sessions; expected {LAYOUT}"
-            not_used.append(leave_unused(str(folder / path), sub, "mask_not_recognised", detail))
+            not_used.append(leave_unused(str(folder / path), sub, Reason.MASK_NOT_RECOGNISED, detail))
         else:
             whose = f"sub-{sub}" if ses is None else f"sub-{sub}_ses-{ses}"
             detail = f"a mask of {whose}, who is not in the dataset; correct its name, or take it away."
-            not_used.append(leave_unused(str(folder / path), sub, "nobody", detail))
+            not_used.append(leave_unused(str(folder / path), sub, Reason.NOBODY, detail))
     if not recognised:
         shown = f": {', '.join(files[:3])}{', …' if len(files) > 3 else ''}" if files else ""
         why = f" ({not_used[0]['detail']})" if not_used else ""
@@ -165,13 +166,13 @@ def give_mask(row: dict, masks: list[str], *, folder: str, required: bool) -> No
     elif len(masks) > 1:
         exclude(
             row,
-            "ambiguous_labels",
+            Reason.AMBIGUOUS_LABELS,
             f"{len(masks)} label maps for one session: {', '.join(masks)}; expected one. Keep the one that is meant.",
         )
     elif required:
         exclude(
             row,
-            "no_labels",
+            Reason.NO_LABELS,
             f"labels.sessions names this session but {folder} holds no mask of sub-{row['sub']}_ses-{row['ses']}; "
             f"expected {LAYOUT}. Add it or take the session off the list.",
         )

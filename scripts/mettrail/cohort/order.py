@@ -15,6 +15,7 @@ import pandas as pd
 
 from mettrail.cohort.people import TIMES, SessionInfo, read_session_info
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 from mettrail.schema import MISSING
 
 DAYS_PER_YEAR = 365.25
@@ -145,11 +146,11 @@ def order_visits(table: pd.DataFrame, participants: dict[str, dict]) -> pd.DataF
                 "session. Visits are taken in the order of their labels, and no response can be confirmed."
             )
             for row in visits:
-                _notice(row, "no_dates", why if row is _first_used(visits) else "")
+                _notice(row, Reason.NO_DATES, why if row is _first_used(visits) else "")
             unused = [name for name in TREATMENT if participant.get(name, MISSING) != MISSING]
             if unused:
                 _notice(
-                    _first_used(visits), "treatment_date_unused",
+                    _first_used(visits), Reason.TREATMENT_DATE_UNUSED,
                     f"participants.tsv: {', '.join(unused)} cannot be used without dates of the visits. The first "
                     "evaluable visit is taken for the baseline.",
                 )  # fmt: skip
@@ -176,7 +177,7 @@ def read_time(info: dict) -> str:
     return MISSING
 
 
-def add_doubts(table: pd.DataFrame, doubts: Mapping[str, list[tuple[str, str]]]) -> pd.DataFrame:
+def add_doubts(table: pd.DataFrame, doubts: Mapping[str, list[tuple[Reason, str]]]) -> pd.DataFrame:
     """Return a table of ordered visits with what is doubtful about patients said of the first visit that is used."""
     rows = table.to_dict("records")
     for sub, given in doubts.items():
@@ -185,7 +186,7 @@ def add_doubts(table: pd.DataFrame, doubts: Mapping[str, list[tuple[str, str]]])
     return pd.DataFrame(rows, columns=table.columns)
 
 
-def _notice(row: dict, flag: str, detail: str) -> None:
+def _notice(row: dict, flag: Reason, detail: str) -> None:
     """Flag a visit, and say why unless it is left out for another reason."""
     flags = [each for each in row["flags"].split(";") if each not in ("", MISSING)]
     row["flags"] = ";".join(dict.fromkeys([*flags, flag]))
@@ -210,7 +211,7 @@ def _flag_same_dates(visits: list[dict]) -> None:
         names = " and ".join(f"ses-{row['ses']}" for row in of)
         for row in of:
             _notice(
-                row, "same_date",
+                row, Reason.SAME_DATE,
                 f"{names} have one date; expected one visit a day. They are taken in the order of their "
                 f"{'times of day' if timed else 'labels'}: correct acq_time, or leave one out (index.edits, usable = "
                 "false).",
@@ -223,7 +224,7 @@ def _flag_gaps(visits: list[dict]) -> None:
         years = (float(after["days"]) - float(before["days"])) / DAYS_PER_YEAR
         if years > GAP_YEARS:
             _notice(
-                after if after["usable"] == "true" else _first_used(visits), "date_gap",
+                after if after["usable"] == "true" else _first_used(visits), Reason.DATE_GAP,
                 f"ses-{after['ses']} is {years:.0f} years after ses-{before['ses']}; expected dates that are all "
                 "shifted by the same, or none. Days of treatment are not used.",
             )  # fmt: skip
@@ -249,14 +250,14 @@ def _place_treatment(visits: list[dict], participant: dict, kind: str) -> str:
         why = f"treatment_start_date {start[:10]} is day {counted}"
     elif start != MISSING and day == MISSING:
         _notice(
-            at, "treatment_date_unused",
+            at, Reason.TREATMENT_DATE_UNUSED,
             f"participants.tsv: treatment_start_date {start[:10]}, but the visits have days and no dates; expected "
             "treatment_start_day. The first evaluable visit is taken for the baseline.",
         )  # fmt: skip
     taken = counted if kind == "treatment" or day == MISSING else day
     if MISSING not in (day, counted) and float(day) != float(counted):
         _notice(
-            at, "treatment_date_unused",
+            at, Reason.TREATMENT_DATE_UNUSED,
             f"participants.tsv: treatment_start_day {day}, but {why}; expected the same. Day {taken} is taken.",
         )  # fmt: skip
     if kind == "treatment":
@@ -269,7 +270,7 @@ def _place_treatment(visits: list[dict], participant: dict, kind: str) -> str:
     before = float(visits[0]["days"]) - float(taken if taken != MISSING else "inf")
     if before > 0 and kind != "treatment":
         _notice(
-            at, "treatment_before_scans",
+            at, Reason.TREATMENT_BEFORE_SCANS,
             f"{participant.get(START_FROM, 'participants.tsv')}: treatment started {before:g} days before the first "
             "scan; expected a scan before it. The first evaluable visit is taken for the baseline: correct the date if "
             "that is wrong.",
@@ -284,7 +285,7 @@ def _is_near(visits: list[dict], at: dict, written: str, day: str) -> bool:
     years = min(abs(float(day) - float(row["days"])) for row in visits if row["days"] != MISSING) / DAYS_PER_YEAR
     if years > GAP_YEARS:
         _notice(
-            at, "date_gap",
+            at, Reason.DATE_GAP,
             f"participants.tsv: {written} is {years:.0f} years from the nearest visit; expected dates of treatment and "
             "of scans that are shifted by the same. Days of treatment are not used.",
         )  # fmt: skip

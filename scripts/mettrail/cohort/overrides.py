@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 from mettrail.schema import vocabulary
 from mettrail.schema.cells import value_of
 
@@ -143,7 +144,7 @@ def _read_decision(name, value):
 
 def _bad_override(where, found, expected):
     return InputError(
-        where, found=found, expected=expected, advice="Correct the reader's table.", reason="bad_overrides"
+        where, found=found, expected=expected, advice="Correct the reader's table.", reason=Reason.BAD_OVERRIDES
     )
 
 

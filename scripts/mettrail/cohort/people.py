@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 from mettrail.schema import MISSING, vocabulary
 from mettrail.schema.tsv import Table, is_given, read_table
 
@@ -34,7 +35,7 @@ class People:
 
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
     not_used: list[dict[str, str]] = field(default_factory=list)
-    doubts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    doubts: dict[str, list[tuple[Reason, str]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class SessionInfo:
     """
 
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
-    doubts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    out: dict[str, tuple[str, str]] = field(default_factory=dict)
+    doubts: dict[str, list[tuple[Reason, str]]] = field(default_factory=dict)
+    out: dict[str, tuple[Reason, str]] = field(default_factory=dict)
 
-    def doubt(self, ses: str, flag: str, sentence: str) -> None:
+    def doubt(self, ses: str, flag: Reason, sentence: str) -> None:
         """Note what is doubtful about a session."""
         self.doubts.setdefault(ses, []).append((flag, sentence))
 
@@ -85,7 +86,7 @@ def read_people(bids: Path, subjects: Iterable[str]) -> People:
                 found="a table of participants by another name",
                 expected="participants.tsv, a text separated by tabs",
                 advice="Save it so, or take it away.",
-                reason="wrong_name",
+                reason=Reason.WRONG_NAME,
             )
         return people
     known = vocabulary.of_table("participants")
@@ -99,7 +100,7 @@ def read_people(bids: Path, subjects: Iterable[str]) -> People:
                 found=f"more than one row for sub-{name}",
                 expected="one row per participant",
                 advice="Keep the row that is meant.",
-                reason="duplicate_row",
+                reason=Reason.DUPLICATE_ROW,
             )
         if name in subjects:
             cells, doubts = words.judge(row, known, line, f"sub-{name}")
@@ -114,11 +115,11 @@ def read_people(bids: Path, subjects: Iterable[str]) -> People:
                 found=f"participant_id {row['participant_id']!r}, of whom the dataset has no folder",
                 expected=f"did you mean {' or '.join(f'sub-{sub}' for sub in near)}?",
                 advice="Write the name of the folder.",
-                reason="unknown_participant",
+                reason=Reason.UNKNOWN_PARTICIPANT,
             )
         found = f"a row for {row['participant_id']!r}, of whom the dataset has no folder; the row is not used."
         people.not_used.append(
-            _not_used(f"participants.tsv, line {line}", name or MISSING, "nobody", f"participants.tsv: {found}")
+            _not_used(f"participants.tsv, line {line}", name or MISSING, Reason.NOBODY, f"participants.tsv: {found}")
         )
     words.require_known()
     return people
@@ -136,7 +137,7 @@ def complete_participants(rows: Mapping[str, dict], table: pd.DataFrame) -> dict
         days = [day for day in visits["treatment_start_day"] if day != MISSING]
         out[sub] = rows.get(sub, {}) | {"participant_id": f"sub-{sub}", "treatment_start_day": (days or [MISSING])[0]}
         # Nobody knows where a day lies on a time axis that jumps by a century (see `order.order_visits`).
-        if any("date_gap" in flags.split(";") for flags in visits.get("flags", ())):
+        if any(Reason.DATE_GAP in flags.split(";") for flags in visits.get("flags", ())):
             out[sub]["immunotherapy_start_day"] = MISSING
     return out
 
@@ -168,7 +169,7 @@ def read_session_info(bids: Path, sub: str, reference_scans: Mapping[str, str]) 
     else:
         for other in tables_by_another_name(folder, "sessions"):
             found = f"sub-{sub}/{other.name} is not read; expected sub-{sub}_sessions.tsv, a text separated by tabs."
-            info.doubt(first, "table_not_read", found)
+            info.doubt(first, Reason.TABLE_NOT_READ, found)
     _read_scan_times(info, bids, sub, sessions, reference_scans)
     return info
 
@@ -181,28 +182,30 @@ def _read_sessions(info: SessionInfo, path: Path, sub: str, sessions: set[str], 
     labels = [recognise(name, written, sessions) for name in written]
     for line, name, label, row in zip(table.lines, written, labels, table.rows):
         if vocabulary.is_missing(name) and name not in sessions:
-            info.doubt(first, "row_not_used", f"{shown}, line {line}: no session_id; the row is not used.")
+            info.doubt(first, Reason.ROW_NOT_USED, f"{shown}, line {line}: no session_id; the row is not used.")
             continue
         if label != name:
             said = (
                 f"{shown}, line {line}: session_id {row['session_id']!r} is taken for ses-{label}; expected its name."
             )
-            info.doubt(label, "session_name", said)
+            info.doubt(label, Reason.SESSION_NAME, said)
         cells, doubts = words.judge(row, [c for c in known if c not in TIMES], line, f"ses-{label}")
         bad_date = _judge_times(cells, doubts, f"{shown}, line {line}, ses-{label}")
         if label in info.rows and cells | {"session_id": ""} != info.rows[label] | {"session_id": ""}:
             same = ", ".join(str(n) for n, other in zip(table.lines, labels) if other == label)
             found = f"{shown}: lines {same} are about ses-{label} and differ; expected one. Keep the one that is meant."
-            info.out[label] = ("duplicate_row", found)
+            info.out[label] = (Reason.DUPLICATE_ROW, found)
             continue
         if label in info.rows:
-            info.doubt(label, "row_twice", f"{shown}, line {line}: a second row for ses-{label} that says the same.")
+            info.doubt(
+                label, Reason.ROW_TWICE, f"{shown}, line {line}: a second row for ses-{label} that says the same."
+            )
             continue
         info.rows[label] = cells | {"session_id": f"ses-{label}"}
         for doubt in doubts:
             info.doubt(label, *doubt)
         if bad_date:
-            info.out[label] = ("bad_date", bad_date)
+            info.out[label] = (Reason.BAD_DATE, bad_date)
     words.require_known()
 
 
@@ -215,7 +218,7 @@ def recognise(name: str, written: list[str], sessions: set[str]) -> str:
     return near[0] if len(near) == 1 and alike == {name} else name
 
 
-def _judge_times(cells: dict[str, str], doubts: list[tuple[str, str]], where: str) -> str:
+def _judge_times(cells: dict[str, str], doubts: list[tuple[Reason, str]], where: str) -> str:
     """Put what says when a visit was into canonical form; return why the visit has no place in time, or ``""``."""
     bad, timed = "", False
     for column in TIMES:
@@ -225,7 +228,7 @@ def _judge_times(cells: dict[str, str], doubts: list[tuple[str, str]], where: st
             found = f"{where}: found {column} {show(cells[column])}, expected {err}"
             cells[column] = MISSING
             if timed:
-                doubts.append(("bad_cell", f"{found}; the cell is not used."))
+                doubts.append((Reason.BAD_CELL, f"{found}; the cell is not used."))
             else:
                 bad = bad or f"{found}; correct it (a shifted date is fine if order and distances are true)."
         timed = timed or cells[column] != MISSING
@@ -247,7 +250,7 @@ def _read_scan_times(
         if not is_given(path):
             for other in tables_by_another_name(folder / f"ses-{ses}", "scans"):
                 found = f"{other.relative_to(bids)} is not read; expected sub-{sub}_ses-{ses}_scans.tsv."
-                info.doubt(ses, "table_not_read", found)
+                info.doubt(ses, Reason.TABLE_NOT_READ, found)
             continue
         table = read_table(path, needed=["filename"], known=["acq_time"])
         if "acq_time" not in table.columns or ses in info.out:
@@ -259,19 +262,19 @@ def _read_scan_times(
         times, bad = _times_of(table, f"ses-{ses}", reference)
         shown = path.relative_to(bids)
         if untimed and bad:
-            info.out[ses] = ("bad_date", f"{shown}, {bad}; correct it.")
+            info.out[ses] = (Reason.BAD_DATE, f"{shown}, {bad}; correct it.")
         elif untimed and len(times) > 1 and reference != MISSING:
             found = f"{shown}: rows of {reference} with different acq_time; expected one. None of them is used."
-            info.doubt(ses, "scan_listed_twice", found)
+            info.doubt(ses, Reason.SCAN_LISTED_TWICE, found)
         elif untimed and times:
             info.rows[ses] = row | {"acq_time": min(times)}
         elif untimed and reference != MISSING and not _rows_of(table, f"ses-{ses}", reference):
             found = f"{shown}: no row whose filename is {Path(reference).name}; the date of the scan is not known."
-            info.doubt(ses, "scan_not_listed", found)
+            info.doubt(ses, Reason.SCAN_NOT_LISTED, found)
         elif times and not disagrees and given[:10] not in {MISSING, *(time[:10] for time in times)}:
             disagrees = True
             info.doubt(
-                ses, "dates_disagree",
+                ses, Reason.DATES_DISAGREE,
                 f"{shown} has acq_time {min(times)}, sessions.tsv {given}; the latter is used, here and for this "
                 "patient's other sessions.",
             )  # fmt: skip
@@ -313,7 +316,7 @@ class _Words:
 
     def judge(
         self, row: dict[str, str], columns: Iterable[str], line: int, who: str
-    ) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    ) -> tuple[dict[str, str], list[tuple[Reason, str]]]:
         """Return the cells in canonical form, and doubts about those that cannot be read."""
         cells = {name: MISSING if vocabulary.is_missing(text) else text for name, text in row.items()}
         doubts = []
@@ -329,7 +332,7 @@ class _Words:
             except ValueError as err:
                 where = f"{self.path.name}, line {line}, {who}"
                 said = f"{where}: found {name} {show(cells[name])}, expected {err}; the cell is not used."
-                doubts.append(("bad_cell", said))
+                doubts.append((Reason.BAD_CELL, said))
                 cells[name] = MISSING
         return cells, doubts
 
@@ -342,7 +345,7 @@ class _Words:
                 found="; ".join(self.found[:5]) + more,
                 expected="; ".join(f"{name}: {words}" for name, words in self.expected.items()),
                 advice="Write one of these words, or n/a where it is not known.",
-                reason="unknown_word",
+                reason=Reason.UNKNOWN_WORD,
             )
 
 
@@ -371,5 +374,5 @@ def show(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}…")
 
 
-def _not_used(what: str, sub: str, reason: str, detail: str) -> dict[str, str]:
-    return {"what": what, "sub": sub, "reason": reason, "detail": detail}
+def _not_used(what: str, sub: str, reason: Reason, detail: str) -> dict[str, str]:
+    return {"what": what, "sub": sub, "reason": reason.value, "detail": detail}

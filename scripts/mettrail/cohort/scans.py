@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from mettrail.cohort.table import leave_unused
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 
 LABEL = re.compile(r"[a-zA-Z0-9]+")
 # Values of other entities may hold a plus sign, as BIDS allows.
@@ -86,7 +87,7 @@ class Found:
     def _left(self) -> dict[str, list[dict]]:
         left: dict[str, list[dict]] = {}
         for item in self.not_used:
-            if item["reason"] != "no_role":
+            if item["reason"] != Reason.NO_ROLE:
                 left.setdefault("/".join(item["what"].split("/")[:2]), []).append(item)
         return left
 
@@ -166,7 +167,7 @@ def find_scans(bids: Path, entries: Iterable[Entry], roles: Iterable[str]) -> Fo
         if isinstance(outcome, Scan):
             found.scans.setdefault(outcome.sub, {}).setdefault(outcome.ses, []).append(outcome)
         if isinstance(outcome, Scan) and outcome.role not in roles:
-            reason = "dangling_link" if entry.kind == "dangling" else "no_role"
+            reason = Reason.DANGLING_LINK if entry.kind == "dangling" else Reason.NO_ROLE
             outcome = leave_unused(
                 entry.path, outcome.sub, reason, f"a {outcome.role}; what is asked for are {', '.join(roles)}"
             )
@@ -184,26 +185,32 @@ def _judge(entry: Entry, sessions: dict[str, set[str]], ignored: Callable, roles
     of = next((folder for folder in folders if folder.startswith("sub-")), name.partition("_")[0])
     sub = of[4:] if of.startswith("sub-") else "n/a"
 
-    def unused(reason: str, detail: str) -> dict:
+    def unused(reason: Reason, detail: str) -> dict:
         return leave_unused(path, sub, reason, detail)
 
     if name.startswith("."):
-        return unused("hidden_file", "a hidden file, as macOS leaves on disks (._NAME); it holds no scan. Delete it.")
+        return unused(
+            Reason.HIDDEN_FILE, "a hidden file, as macOS leaves on disks (._NAME); it holds no scan. Delete it."
+        )
     if ignored(path):
-        return unused("bidsignored", "listed in .bidsignore")
+        return unused(Reason.BIDSIGNORED, "listed in .bidsignore")
     if entry.kind == "closed":
-        return unused("unreadable", "a folder that may not be read; expected the right to. Change its permissions.")
+        return unused(
+            Reason.UNREADABLE, "a folder that may not be read; expected the right to. Change its permissions."
+        )
     if not name.lower().endswith(SCAN_ENDINGS) and entry.kind == "dangling":
-        return unused("dangling_link", "a link to a folder that is not there; mount or fetch it (datalad get).")
+        return unused(Reason.DANGLING_LINK, "a link to a folder that is not there; mount or fetch it (datalad get).")
     datatype = name if entry.kind == "link" else place["datatype"] if place else ""
     misplaced = name.split(".")[0].rpartition("_")[2] in {role.rpartition("_")[2] for role in roles}
     if datatype in _datatypes() - {"anat"} and not misplaced:
         return None  # other images have their own folders, and what lies there is no concern of ours
     if entry.kind == "link":
-        return unused("wrong_folder", "a linked folder that is no sub-, ses- or anat folder; it is not looked into.")
+        return unused(
+            Reason.WRONG_FOLDER, "a linked folder that is no sub-, ses- or anat folder; it is not looked into."
+        )
     if not place or place["datatype"] != "anat" or "/" in place["name"]:
         return unused(
-            "wrong_folder",
+            Reason.WRONG_FOLDER,
             "expected sub-X/ses-Y/anat/, or sub-X/anat/ without sessions. Move it there if it is wanted.",
         )
     return _read_place(place, sessions.get(place["sub"], set()), entry.path, unused)
@@ -215,19 +222,23 @@ def _read_place(place: re.Match, sessions: set[str], path: str, unused: Callable
     for label in (sub, ses):
         if label is not None and not LABEL.fullmatch(label):
             # The row of the session says it, unless there is nothing that could name a row.
-            return None if sub and ses != "" else unused("bad_label", "a folder without a label; expected sub-X/ses-Y")
+            if sub and ses != "":
+                return None
+            return unused(Reason.BAD_LABEL, "a folder without a label; expected sub-X/ses-Y")
     parsed = read_name(name)
     if isinstance(parsed, str):
-        return unused("bad_label" if "label" in parsed else "not_a_bids_name", parsed)
+        return unused(Reason.BAD_LABEL if "label" in parsed else Reason.NOT_A_BIDS_NAME, parsed)
     entities, suffix = parsed
     if entities["sub"] != sub or entities.get("ses") != ses:
         return unused(
-            "name_disagrees",
+            Reason.NAME_DISAGREES,
             f"the folder says {_spell(sub, ses)}, the name {_spell(entities['sub'], entities.get('ses'))}; expected "
             "the same in both. Rename or move it.",
         )
     if ses is None and any(label.lstrip("0") == "1" for label in sessions):
-        return unused("wrong_folder", f"sub-{sub} has session 1 in a folder of its own. Move it into its session's.")
+        return unused(
+            Reason.WRONG_FOLDER, f"sub-{sub} has session 1 in a folder of its own. Move it into its session's."
+        )
     # A dataset of single visits has no session folders.
     role = f"ce-{entities['ce']}_{suffix}" if "ce" in entities else suffix
     return Scan(sub, ses or "1", role, path)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mettrail import jobs, schema
+from mettrail.reasons import Reason
 
 IDENTITY = ["sub", "ses"]
 # Columns of sub-*_sessions.tsv that later stages read; carried along where they exist.
@@ -60,10 +61,10 @@ def columns(sequences: list[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def exclude(row: dict, reason: str, detail: str) -> None:
+def exclude(row: dict, reason: Reason, detail: str) -> None:
     """Mark a session as one that cannot be used; the first reason stays."""
     if row["usable"] == "true":
-        row |= {"usable": "false", "reason": reason, "detail": " ".join(detail.split())}
+        row |= {"usable": "false", "reason": reason.value, "detail": " ".join(detail.split())}
 
 
 def empty(sequences: list[str]) -> Cohort:
@@ -71,9 +72,9 @@ def empty(sequences: list[str]) -> Cohort:
     return Cohort(make_sessions([], columns(sequences)), {}, [])
 
 
-def leave_unused(what: str, sub: str, reason: str, detail: str) -> dict:
+def leave_unused(what: str, sub: str, reason: Reason, detail: str) -> dict:
     """Say that something given is not used: what (a path, or a file and its line), whose it seems to be, and why."""
-    texts = {"what": what, "sub": sub or "n/a", "reason": reason, "detail": detail}
+    texts = {"what": what, "sub": sub or "n/a", "reason": reason.value, "detail": detail}
     return {key: _in_one_line(text) for key, text in texts.items()}
 
 
@@ -106,7 +107,7 @@ def mark_failed(rows: list[dict], failures: list) -> list[dict]:
         for row in marked:
             if row["sub"] == failure.sub and failure.ses in (None, row["ses"]):
                 detail = f"{failure.detail} (log: {failure.log})"
-                exclude(row, f"failed_{failure.stage}", detail)
+                exclude(row, Reason.failed(failure.stage), detail)
     return marked
 
 
@@ -200,7 +201,7 @@ def list_problems(rows: list[dict]) -> list[dict]:
             )  # fmt: skip
         if row["usable"] != "true":
             detail, _, log = row["detail"].partition(" (log: ")
-            stage = row["reason"].removeprefix("failed_") if row["reason"].startswith("failed_") else "index"
+            stage = Reason.of(row["reason"]).stage or "index"
             problems.append(
                 {
                     "sub": f"sub-{row['sub']}",

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mettrail import points
-from mettrail.cohort.check import describe
 from mettrail.cohort.order import START_FROM, Axis
 from mettrail.cohort.people import recognise, show, tables_by_another_name
 from mettrail.cohort.table import leave_unused
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 from mettrail.schema import MISSING, vocabulary
 from mettrail.schema.tsv import is_given, read_table
 
@@ -22,7 +22,11 @@ NEEDED = ("treatment_id", "type", "target")
 ALL = "all"
 TRACK = re.compile(r"L\d{3,}")
 # What participants.tsv may say of what became of a patient: `<name>_day` or `<name>_date`.
-OUTCOMES = ("death", "last_contact", "leptomeningeal")
+OUTCOMES = {
+    "death": Reason.DEATH_UNUSED,
+    "last_contact": Reason.LAST_CONTACT_UNUSED,
+    "leptomeningeal": Reason.LEPTOMENINGEAL_UNUSED,
+}
 _NUMBERS = ("dose_gy", "fractions", "isodose_pct")
 
 
@@ -44,7 +48,7 @@ class Treatments:
 
     rows: list[dict[str, str]] = field(default_factory=list)
     not_used: list[dict] = field(default_factory=list)
-    doubts: list[tuple[str, str]] = field(default_factory=list)
+    doubts: list[tuple[Reason, str]] = field(default_factory=list)
 
 
 def read_treatments(
@@ -69,7 +73,7 @@ def read_treatments(
         others = tables_by_another_name(path.parent, "treatments")
         for other in others:
             said = f"sub-{sub}/{other.name} is not read; expected {path.name}, a text separated by tabs."
-            found.doubts.append(("table_not_read", said))
+            found.doubts.append((Reason.TABLE_NOT_READ, said))
         given = [word for word in treatment_type.split(";") if word in LOCAL]
         if given and not others:
             said = (
@@ -78,12 +82,12 @@ def read_treatments(
                 "RAS mm of that session's scan, or a lesion, L001), dose_gy, fractions. Without it no lesion counts "
                 "as treated."
             )
-            found.doubts.append(("treatments_missing", said))
+            found.doubts.append((Reason.TREATMENTS_MISSING, said))
         return found
     try:
         table = read_table(path, needed=NEEDED, known=["session_id", *vocabulary.of_table("treatments")])
     except InputError as err:
-        found.not_used.append(leave_unused(shown, sub, err.reason, describe(err)))
+        found.not_used.append(leave_unused(shown, sub, err.reason, err.in_one_line()))
         return found
     reader = _Reader(found, sub, set(sessions), axis)
     for line, row in zip(table.lines, table.rows):
@@ -91,12 +95,14 @@ def read_treatments(
     return found
 
 
-def place_outcomes(participant: Mapping[str, str], axis: Axis | None) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def place_outcomes(
+    participant: Mapping[str, str], axis: Axis | None
+) -> tuple[dict[str, str], list[tuple[Reason, str]]]:
     """Return the days of what became of a patient on the time axis of the visits, and doubts about those not used."""
     days, doubts = {}, []
 
-    def doubt(name, said):
-        doubts.append((f"{name}_unused", f"participants.tsv: {name}: found {said.removesuffix('.')}."))
+    def say(name: str, said: str) -> None:
+        doubts.append((OUTCOMES[name], f"participants.tsv: {name}: found {said.removesuffix('.')}."))
 
     for name in OUTCOMES:
         day, at = (participant.get(f"{name}_{unit}", MISSING) for unit in ("day", "date"))
@@ -104,22 +110,22 @@ def place_outcomes(participant: Mapping[str, str], axis: Axis | None) -> tuple[d
         if day == at == MISSING:
             continue
         if axis is None:
-            doubt(name, "a day, and no dates of the visits; it is not used")
+            say(name, "a day, and no dates of the visits; it is not used")
             continue
         try:
             placed, odd = axis.place(day, at)
         except ValueError as err:
-            doubt(name, f"{err}; it is not used")
+            say(name, f"{err}; it is not used")
             continue
         last = axis.days[-1]
         if name == "death" and placed < last:
-            doubt(name, f"day {placed:g}, before the last scan on day {last:g}; expected a later day; it is not used")
+            say(name, f"day {placed:g}, before the last scan on day {last:g}; expected a later day; it is not used")
             continue
         if name == "last_contact" and placed < last:
-            doubt(name, f"day {placed:g}, before the last scan on day {last:g}, which is taken instead")
+            say(name, f"day {placed:g}, before the last scan on day {last:g}, which is taken instead")
             continue
         if odd:
-            doubt(name, odd)
+            say(name, odd)
         days[f"{name}_day"] = f"{placed:.15g}"
     return days, doubts
 
@@ -146,7 +152,9 @@ class _Reader:
             given = self._judge(where, cells)
         except _BadCellError as err:
             said = f"found {show(cells.get(err.column, MISSING))}, expected {err}; the row is not used."
-            self.found.not_used.append(leave_unused(f"{where}, column {err.column}", self.sub, "bad_treatment", said))
+            self.found.not_used.append(
+                leave_unused(f"{where}, column {err.column}", self.sub, Reason.BAD_TREATMENT, said)
+            )
             return
         for target in given.pop("targets"):
             self._add(where, given | {"target": target, "where": where})
@@ -164,7 +172,7 @@ class _Reader:
                 given[name] = vocabulary.read_cell(name, cells.get(name, MISSING))
             except ValueError as err:
                 said = f"{where}: found {name} {show(cells[name])}, expected {err}; the cell is not used."
-                self.found.doubts.append(("bad_cell", said))
+                self.found.doubts.append((Reason.BAD_CELL, said))
                 given[name] = MISSING
         return given
 
@@ -186,7 +194,7 @@ class _Reader:
         except ValueError as err:
             raise _BadCellError(name, f"a time near the visits, but this is {err}") from err
         if odd:
-            self.found.doubts.append(("treatment_date_unused", f"{where}: found {odd}"))
+            self.found.doubts.append((Reason.TREATMENT_DATE_UNUSED, f"{where}: found {odd}"))
         return f"{placed:.15g}"
 
     def _session(self, cells):
@@ -227,7 +235,7 @@ class _Reader:
                     f"found another {name} of treatment {show(given['treatment_id'])} than in "
                     f"{same[0]['where'].rpartition(', ')[2]}, expected one; the row is not used."
                 )
-                item = leave_unused(f"{where}, column {name}", self.sub, "duplicate_row", said)
+                item = leave_unused(f"{where}, column {name}", self.sub, Reason.DUPLICATE_ROW, said)
                 self.found.not_used.append(item)
                 return
         twice = [row for row in same if (row["target"], row["session_id"]) == (given["target"], given["session_id"])]
@@ -236,7 +244,7 @@ class _Reader:
                 f"found treatment {show(given['treatment_id'])} of {given['target']} again, after "
                 f"{twice[0]['where'].rpartition(', ')[2]}, expected it once; the row is not used."
             )
-            self.found.not_used.append(leave_unused(f"{where}, column target", self.sub, "duplicate_row", said))
+            self.found.not_used.append(leave_unused(f"{where}, column target", self.sub, Reason.DUPLICATE_ROW, said))
             return
         self.written.append(given)
         self.found.rows.append(given)

@@ -25,6 +25,7 @@ from sklearn.metrics import auc, roc_curve
 
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid
+from mettrail.reasons import Reason
 
 # Mean share of a scan that is lesion, in Raina et al.'s reference code.
 MEAN_FRACTION = 0.001
@@ -583,7 +584,7 @@ def is_better(new: Mapping[str, Sequence[float]], old: Mapping[str, Sequence[flo
             found=f"patients of one alone: {', '.join(sorted(set(new) ^ set(old)))}",
             expected="the same patients",
             advice="Score both methods on the same scans.",
-            reason="patients_differ",
+            reason=Reason.PATIENTS_DIFFER,
         )
     pairs = [(np.nanmean(new[who]), np.nanmean(old[who])) for who in new if not _all_nan(new[who], old[who])]
     a, b = np.array(pairs, float).reshape(-1, 2).T
@@ -651,6 +652,6 @@ def _masks(prediction, truth):
             found=f"{prediction.shape} and {truth.shape} voxels",
             expected="one voxel grid",
             advice="Bring the prediction onto the grid of the labels.",
-            reason="grid_mismatch",
+            reason=Reason.GRID_MISMATCH,
         )
     return prediction, truth

@@ -22,6 +22,7 @@ from mettrail.errors import InputError
 from mettrail.images import Image
 from mettrail.phantom import anatomy, fields, lesions, scan
 from mettrail.phantom.fields import stream
+from mettrail.reasons import Reason
 
 COHORT = {"name": "Synthetic brain metastases", "defaults": {}, "patients": []}
 PATIENT = {
@@ -132,7 +133,7 @@ def _complete(given: dict, allowed: dict, what: str, base: dict | None = None) -
             found=f"unknown settings {strange}",
             expected=f"some of {sorted(allowed)}",
             advice="Correct the name or leave it out.",
-            reason="bad_spec",
+            reason=Reason.BAD_SPEC,
         )
     return {**allowed, **(base or {}), **given}
 
@@ -164,7 +165,7 @@ def complete_patient(spec: dict, defaults: dict) -> dict:
                 found="crop without around" if crop else "extent piece without crop",
                 expected="crop: {around: ..., size_mm: ...}",
                 advice="Say where the piece is and how large.",
-                reason="bad_spec",
+                reason=Reason.BAD_SPEC,
             )
     times = [s["acq_time"] for s in sessions]
     if times != sorted(times) or len({s["label"] for s in sessions}) < len(sessions):
@@ -173,7 +174,7 @@ def complete_patient(spec: dict, defaults: dict) -> dict:
             found=f"sessions at {times}",
             expected="sessions in order of date, each with a label of its own",
             advice="Sort them; labels may be in any order.",
-            reason="bad_spec",
+            reason=Reason.BAD_SPEC,
         )
     patient["sessions"] = sessions
     patient["participant"] = _cells(patient["participant"], PARTICIPANT, f"{name}, participant")
@@ -194,7 +195,7 @@ def _complete_treatment(spec: dict, patient: dict, name: str) -> dict:
             found=f"session {treatment['session']}, lesions {given}",
             expected=f"one of {labels}, all or some of {sorted(known)}",
             advice="Correct them.",
-            reason="bad_spec",
+            reason=Reason.BAD_SPEC,
         )
     return treatment
 
@@ -213,7 +214,7 @@ def _complete_lesion(spec: dict, n: int, name: str) -> dict:
             found=f"{len(sizes)} sizes",
             expected=f"one for each of {n} sessions",
             advice="Give 0 where the lesion is absent.",
-            reason="bad_spec",
+            reason=Reason.BAD_SPEC,
         )
     for key in ("merges_into", "splits"):
         if lesion[key]:

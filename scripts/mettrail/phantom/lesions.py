@@ -16,6 +16,7 @@ from mettrail.errors import InputError
 from mettrail.phantom import fields, head
 from mettrail.phantom.anatomy import Anatomy
 from mettrail.phantom.fields import ramp, stream
+from mettrail.reasons import Reason
 
 # Cores smaller than this do not show, and a rim is at least this thick.
 MIN_RING_MM = 5.0
@@ -234,7 +235,7 @@ def place(lesions: list[dict], anatomy: Anatomy, *, seed: int, gap_mm: float) ->
                     found=f"beside lesion {where['beside']}, which has no place yet",
                     expected="a lesion listed before it",
                     advice="List the other lesion first and give both a place that is not random.",
-                    reason="bad_spec",
+                    reason=Reason.BAD_SPEC,
                 )
             turn = rng.uniform(0, 2 * np.pi, 40)
             ring = found[where["beside"]] + where["distance_mm"] * np.stack([np.cos(turn), np.sin(turn), 0 * turn], -1)
@@ -274,7 +275,7 @@ def _free_site(anatomy, csf, size, found, sizes, rng, *, gap_mm, name) -> np.nda
         found=f"no room in the brain for {size:.0f} mm with {gap_mm:g} mm to the next",
         expected="fewer or smaller lesions",
         advice="Lower gap_mm, the sizes, or the number of lesions of this patient.",
-        reason="bad_spec",
+        reason=Reason.BAD_SPEC,
     )
 
 

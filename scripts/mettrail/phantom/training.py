@@ -8,6 +8,7 @@ from mettrail.errors import InputError
 from mettrail.phantom.cohort import Session, simulate_patient
 from mettrail.phantom.fields import stream
 from mettrail.phantom.scan import BRIGHTNESS, CONTRAST
+from mettrail.reasons import Reason
 
 # Seeds below belong to demonstrations and tests, so that no network has seen them.
 FIRST_TRAINING_SEED = 1_000_000
@@ -39,7 +40,7 @@ def training_pair(seed: int, *, spacing_mm: float = 1.0, lesions: bool = True) -
             found="a seed of demonstrations and tests",
             expected=f"{FIRST_TRAINING_SEED} or more",
             advice="Add 1 000 000; what a network is tested on must not be in its training data.",
-            reason="bad_seed",
+            reason=Reason.BAD_SEED,
         )
     for attempt in range(5):
         rng = stream(seed, "training", attempt)
@@ -55,7 +56,7 @@ def training_pair(seed: int, *, spacing_mm: float = 1.0, lesions: bool = True) -
         found="no patient whose lesions fit",
         expected="one within five draws",
         advice="Take the next seed.",
-        reason="bad_seed",
+        reason=Reason.BAD_SEED,
     )
 
 

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from mettrail import transforms
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image, grow_mask, require_same_grid
+from mettrail.reasons import Reason
 from mettrail.transforms import Transform, Warp
 
 STAGES = ("rigid", "affine", "deformable")
@@ -38,12 +39,12 @@ class QualityCheck:
     Parameters
     ----------
     status : {'ok', 'warn', 'fail'}
-    reason : str
-        One word for the tables, empty when ok.
+    reason : Reason or None
+        None when ok.
     """
 
     status: str
-    reason: str = ""
+    reason: Reason | None = None
 
 
 def register(
@@ -223,11 +224,11 @@ def registration_qc(*, dice: float, rigid: np.ndarray | None, dice_warn: float, 
         Below the first to be looked at, below the second not evaluable.
     """
     if rigid is not None and abs(np.linalg.det(rigid[:3, :3]) - 1) > _RIGID_TOLERANCE:
-        return QualityCheck("fail", "not_rigid")
+        return QualityCheck("fail", Reason.NOT_RIGID)
     if not dice >= dice_fail:
-        return QualityCheck("fail", "registration_failed")
+        return QualityCheck("fail", Reason.REGISTRATION_FAILED)
     if dice < dice_warn:
-        return QualityCheck("warn", "registration_poor")
+        return QualityCheck("warn", Reason.REGISTRATION_POOR)
     return QualityCheck("ok")
 
 
@@ -242,7 +243,7 @@ def _prepare(image: Image, mask: Image | None, grow_mm: float) -> tuple[Image, I
             found="nothing but background" if content.any() else "an empty brain mask",
             expected="a brain",
             advice="Look at the scan and its brain mask.",
-            reason="empty_brain",
+            reason=Reason.EMPTY_BRAIN,
         )
     margin = np.ceil((_MARGIN_MM + grow_mm) / np.array(image.spacing_mm)).astype(int)
     found = ndimage.find_objects(content.astype(np.uint8))[0]

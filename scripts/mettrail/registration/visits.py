@@ -78,7 +78,7 @@ def register_visits(
     quality = {
         "engine": engine["engine"],
         "status": verdict.status,
-        "reason": verdict.reason,
+        "reason": verdict.reason or "",
         "brain_dice": dice,
         "similarity_rigid": registration.similarity(fixed, before, fixed_mask),
         "similarity_deformable": registration.similarity(fixed, moved, fixed_mask),
@@ -126,7 +126,7 @@ def register_reference(
     return affine, {
         "engine": engine["engine"],
         "status": verdict.status,
-        "reason": verdict.reason,
+        "reason": verdict.reason or "",
         "brain_dice": dice,
         "similarity": registration.similarity(fixed, moved, fixed_mask),
     }

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 from mettrail.report.figures import (
     FIRST_LESIONS,
     RESPONSE_COLOURS,
@@ -281,7 +282,7 @@ def read_captions(folder: str | Path, config: Mapping) -> dict[str, str]:
                     found=f"a setting named {match[1]}",
                     expected="one of config/config.yaml",
                     advice="Correct the caption.",
-                    reason="bad_caption",
+                    reason=Reason.BAD_CAPTION,
                 ) from err
         return str(found)
 
@@ -1148,7 +1149,7 @@ def _stopped(problem):
     stage, reason = _text(problem.get("stage")), _text(problem.get("reason"))
     if stage == "doubt":
         return " is used, but: ", ", ".join(_reason(flag) for flag in reason.split(";"))
-    return " stopped at ", _tag("b", stage), "" if reason == f"failed_{stage}" else f": {_reason(reason)}"
+    return " stopped at ", _tag("b", stage), "" if reason.removeprefix("failed_") == stage else f": {_reason(reason)}"
 
 
 def _problem(problem):

@@ -15,6 +15,7 @@ import pandas as pd
 from mettrail import schema
 from mettrail.cohort.overrides import Overrides
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 from mettrail.response.criteria import TOO_SMALL_MM, diameter_in_sum, is_definite, join_groups
 from mettrail.schema.cells import number_of, value_of
 
@@ -150,7 +151,7 @@ def make_course(
             found=f"lacking: {', '.join(lacking)}",
             expected=", ".join(NEEDED),
             advice="Run the matching again.",
-            reason="bad_table",
+            reason=Reason.BAD_TABLE,
         )
     rows: list[dict[str, dict]] = [{} for _ in ids]
     for row in lesions.to_dict("records"):
@@ -160,7 +161,7 @@ def make_course(
                 found="a session that the patient does not have",
                 expected=", ".join(ids),
                 advice="Assess all sessions of the patient, evaluable or not.",
-                reason="unknown_session",
+                reason=Reason.UNKNOWN_SESSION,
             )
         t = position[row["session_id"]]
         if evaluable[t]:
@@ -195,7 +196,7 @@ def make_course(
                     found="no row",
                     expected="one for every lesion at every evaluable session from its first on, absent ones too",
                     advice="Run the matching of this session again.",
-                    reason="bad_table",
+                    reason=Reason.BAD_TABLE,
                 )
             row = rows[t].get(track, {"status": "not_evaluable"})
             resected = course.days[t] > overrides.resected_day.get(track, math.inf)
@@ -228,7 +229,11 @@ def _read_comparisons(table, course, *, tsm_mode):
 
     def refuse(given, expected):
         return InputError(
-            "table of comparisons", found=given, expected=expected, advice="Run the matching again.", reason="bad_table"
+            "table of comparisons",
+            found=given,
+            expected=expected,
+            advice="Run the matching again.",
+            reason=Reason.BAD_TABLE,
         )
 
     lacking = [name for name in COMPARED if name not in table]
@@ -289,7 +294,7 @@ def _place(course, t, k, row, overrides, *, resected, tsm_mode):
                 found=f"merged into {carrier}",
                 expected="a lesion of this patient",
                 advice="Run the matching of this session again.",
-                reason="bad_match",
+                reason=Reason.BAD_MATCH,
             )
         course.owner[t, k] = course.tracks.index(carrier)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from mettrail import schema
 from mettrail.cohort.overrides import Overrides
+from mettrail.reasons import Reason
 from mettrail.response import criteria
 from mettrail.response.course import Course
 from mettrail.response.criteria import NA, at_least
@@ -218,7 +219,7 @@ def make_session_rows(story):
             "days_from_t0": course.days[t] - story.t0,
             "session_role": role,
             "evaluable": evaluable,
-            "ne_reason": None if evaluable else value_of(session, "ne_reason", "unknown"),
+            "ne_reason": None if evaluable else value_of(session, "ne_reason", Reason.UNKNOWN.value),
             "registration_qc": value_of(session, "registration_qc"),
             "residual_shift_mm": value_of(session, "residual_shift_mm"),
             **{name: value_of(session, name) for name in schema.BRAIN},

@@ -16,6 +16,7 @@ import pandas as pd
 from mettrail import cohort, images, schema, settings, sidecars, transforms
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
+from mettrail.reasons import Reason
 from mettrail.response import rano
 from mettrail.tracking import comparison, components, evidence, lesions, matching
 
@@ -100,7 +101,7 @@ def variants(config: Mapping, grid: Mapping[str, Sequence]) -> list[tuple[str, o
                 found="no such setting",
                 expected=f"one of {known}",
                 advice="Correct its name.",
-                reason="unknown_setting",
+                reason=Reason.UNKNOWN_SETTING,
             )
         for value in values:
             changed = copy.deepcopy(dict(config))

@@ -13,6 +13,7 @@ import pandas as pd
 from mettrail import points
 from mettrail.cohort.treatments import ALL, LOCAL
 from mettrail.points import Finder
+from mettrail.reasons import Reason
 from mettrail.schema import MISSING
 
 RADIATION = ("srs", "fsrt", "wbrt")
@@ -60,7 +61,7 @@ def resolve(
 
     def say(row, stage, detail):
         where = f"{row['where']}, column target"
-        problems.append(_problem(participant_id, stage, "bad_treatment", where, detail))
+        problems.append(_problem(participant_id, stage, Reason.BAD_TREATMENT, where, detail))
 
     for row in given:
         day, kind, target, session = float(row["day"]), row["type"], row["target"], row["session_id"]
@@ -131,7 +132,7 @@ def resolve_overrides(
         if said:
             stage, end = ("doubt", "") if name else ("not used", "; the row is not used")
             where = f"{Path(source).name}, line {line}, column track_id"
-            problems.append(_problem(participant_id, stage, "bad_overrides", where, f"{said}{end}."))
+            problems.append(_problem(participant_id, stage, Reason.BAD_OVERRIDES, where, f"{said}{end}."))
     return found, problems
 
 
@@ -184,7 +185,7 @@ class _History:
         return self.seen.get(at, [])
 
 
-def _problem(participant_id, stage, reason, where, detail):
+def _problem(participant_id: str, stage: str, reason: Reason, where: str, detail: str) -> dict[str, str]:
     return {"sub": participant_id, "stage": stage, "reason": reason, "detail": f"{where}: {detail}"}
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 from mettrail.schema.columns import CSV_BOOLEANS, DTYPES, MISSING, TSV_BOOLEANS, Column
 from mettrail.schema.kinds import KEYS, KINDS, columns
 from mettrail.schema.lesions import BETWEEN
@@ -95,7 +96,7 @@ def _refuse(kind: str, found: str, expected: str) -> InputError:
         found=found,
         expected=expected,
         advice="Correct the step that writes this table.",
-        reason="bad_table",
+        reason=Reason.BAD_TABLE,
     )
 
 
@@ -279,7 +280,7 @@ def _exact(value: Any, name: str, path: Path) -> str:
                 found=repr(value),
                 expected="text without tabs and line breaks, not empty",
                 advice="Use n/a (None) for what is missing.",
-                reason="bad_table",
+                reason=Reason.BAD_TABLE,
             )
         return value
     number = float(value)
@@ -320,7 +321,11 @@ def read_tsvs(paths: Iterable[Path], *, text: Iterable[str] = ()) -> pd.DataFram
 def _read_text(path: Path, *, separator: str, missing: str) -> pd.DataFrame:
     if not path.stat().st_size:
         raise InputError(
-            str(path), found="an empty file", expected="a header at least", advice="Make it again.", reason="bad_table"
+            str(path),
+            found="an empty file",
+            expected="a header at least",
+            advice="Make it again.",
+            reason=Reason.BAD_TABLE,
         )
     return pd.read_csv(path, sep=separator, dtype="str", na_values=[missing], keep_default_na=False, encoding="utf-8")
 
@@ -362,5 +367,5 @@ def _parsed(raw: pd.Series, dtype: str, path: Path) -> pd.Series:
             found=str(error),
             expected=f"{dtype} or {MISSING}",
             advice="Correct the value.",
-            reason="bad_table",
+            reason=Reason.BAD_TABLE,
         ) from error

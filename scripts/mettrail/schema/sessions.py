@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mettrail import reasons
 from mettrail.schema.columns import (
     DAYS,
     NO_EDEMA,
@@ -26,10 +27,8 @@ _NONTARGET = {
 }
 _NEW = {"none": "no new lesion", "equivocal": "only new lesions that may not be real", "definite": "a real new lesion"}
 _FLAGS_SESSION = {
-    "no_dates": "the order of sessions is known, the days are not",
-    "same_date": "another session has the same date: the order of the two is a guess",
-    "treatment_before_scans": "treatment began before the first scan",
-    "treatment_date_unused": "a date of treatment is given, but no dates of sessions",
+    **reasons.levels(reasons.Kind.WARNING),
+    "SEQUENCE_reason": "evaluated without an additional sequence, for a reason of the scan: T2w_not_3d",
     "sum_incomplete": "a target could not be measured: no sum",
     "no_targets": "no measurable lesion at baseline",
     "no_lesions_at_baseline": "nothing to follow but new lesions",
@@ -57,7 +56,7 @@ SESSIONS = (
         {"prebaseline": "before the baseline", "baseline": "what others are compared to", "followup": "after it"},
     ),
     boolean("evaluable", "Whether lesions could be measured and compared at this session."),
-    text("ne_reason", "Why not."),
+    enum("ne_reason", "Reason the session is not evaluable.", reasons.levels(reasons.Kind.NOT_EVALUABLE)),
     text("registration_qc", "Outcome of the check of the alignment to the patient's first session."),
     floating(
         "residual_shift_mm",

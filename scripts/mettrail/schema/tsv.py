@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 
 # From which likeness on a name is a slip of the pen: treatment_start_data, but not treatment_end_date.
 MISSPELT = 0.9
@@ -101,7 +102,7 @@ def read_frame(path: Path, *, needed: Iterable[str] = ()) -> pd.DataFrame:
 
 def bad_table(what: str | Path, *, found: str, expected: str, advice: str) -> InputError:
     """Make the error of a table that cannot be read."""
-    return InputError(what, found=found, expected=expected, advice=advice, reason="bad_table")
+    return InputError(what, found=found, expected=expected, advice=advice, reason=Reason.BAD_TABLE)
 
 
 def _decode(path: Path) -> str:
@@ -168,7 +169,7 @@ def _name_columns(where: str, header: list[str], known: list[str]) -> list[str]:
                 found=f"a column {name}, which nothing reads",
                 expected=f"did you mean {meant[0]}?",
                 advice="Correct its name, or call it something else.",
-                reason="unknown_column",
+                reason=Reason.UNKNOWN_COLUMN,
             )
     return columns
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mettrail.reasons import Reason
 from mettrail.segmentation.contract import PLANS, refusal, settle_plans
 
 # Of 32 bits each, 4 GB: ten times the largest network that nnU-Net plans.
@@ -125,7 +126,7 @@ def _resolve(path: Path, architecture: dict, **arguments):
             f"an architecture made of {', '.join(strange)}",
             f"one of {', '.join(networks)}, made of {', '.join(sorted({p for kind in parts.values() for p in kind}))}",
             "If you trust where it comes from, add its class to mettrail/segmentation/architectures.py.",
-            reason="unsafe_model",
+            reason=Reason.UNSAFE_MODEL,
         )
     given |= {argument: parts[argument][given[argument]] for argument in parts if given.get(argument) is not None}
     return lambda: networks[name](**arguments, **given, deep_supervision=False)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mettrail import cohort
 from mettrail.errors import ModelError
+from mettrail.reasons import Reason
 from mettrail.segmentation.fusion import needed
 from mettrail.segmentation.models import DESCRIPTION, POST_CONTRAST, PRIOR, lacking_channels, read_description
 
@@ -71,7 +72,7 @@ def choose_models(
                     f"sub-{row['sub']}_ses-{row['ses']} has {', '.join(has)}, and no {unfit[0]} model fits: {wanted}. "
                     f"Add a sequence, or list a model that does without under segment: models: {unfit[0]}."
                 )
-                table.loc[index, ["usable", "reason", "detail"]] = ["false", "no_model", detail]
+                table.loc[index, ["usable", "reason", "detail"]] = ["false", Reason.NO_MODEL.value, detail]
                 continue
             chosen[row["sub"], row["ses"]] = fitting
             followup = True
@@ -90,6 +91,6 @@ def _read_for(task: str, folder: Path) -> dict:
             found=f"a model for {description['task']}",
             expected=f"one for {task}, for it is listed under segment: models: {task}",
             advice="Move it to the list of its own task.",
-            reason="bad_model",
+            reason=Reason.BAD_MODEL,
         )
     return description

@@ -14,6 +14,7 @@ from pathlib import Path
 from jsonschema import Draft202012Validator
 
 from mettrail.errors import ModelError
+from mettrail.reasons import Reason
 
 DATASET, PLANS = "dataset.json", "plans.json"
 # Far beyond any that nnU-Net writes.
@@ -330,7 +331,7 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def refusal(path: Path, found: str, expected: str, advice: str, *, reason: str = "bad_model") -> ModelError:
+def refusal(path: Path, found: str, expected: str, advice: str, *, reason: Reason = Reason.BAD_MODEL) -> ModelError:
     """Return the error to be raised; what strangers wrote is cut short and cannot steer a terminal."""
     found = re.sub(r"[\x00-\x1f\x7f]", " ", found if len(found) <= 300 else f"{found[:300]} ...")
     return ModelError(path, found=found, expected=expected, advice=advice, reason=reason)

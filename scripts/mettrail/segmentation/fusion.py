@@ -37,6 +37,7 @@ from scipy.spatial import cKDTree
 
 from mettrail.errors import InputError
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, require_same_grid
+from mettrail.reasons import Reason
 from mettrail.segmentation.prediction import TOUCHING, recentre
 
 # Beyond this from any lesion there is no edema to measure.
@@ -105,7 +106,7 @@ def apply_rule(
                 found="no earlier session that can be used",
                 expected=f"one, for the rule {rule}",
                 advice="See why the sessions before failed, or take the rule parallel.",
-                reason="no_prior",
+                reason=Reason.NO_PRIOR,
             )
         return detection
     if rule == "resegmentation":
@@ -399,5 +400,5 @@ def _require_classes(image: Image) -> None:
             found=f"an array of shape {image.data.shape}",
             expected="(X, Y, Z, 4): background, enhancing, edema, necrosis",
             advice="Write them with images.write_probabilities.",
-            reason="bad_probabilities",
+            reason=Reason.BAD_PROBABILITIES,
         )

@@ -59,6 +59,7 @@ from pathlib import Path
 import numpy as np
 
 from mettrail.errors import ModelError
+from mettrail.reasons import Reason
 from mettrail.segmentation import contract
 from mettrail.segmentation.architectures import build_from_plans
 from mettrail.segmentation.contract import DATASET, PLANS
@@ -188,7 +189,7 @@ def read_description(folder: str | Path) -> dict:
             expected="a model folder (mettrail.json, dataset.json, plans.json, fold_0/)",
             advice="Check the path under `segment: models` in the configuration, or train a model with "
             "scripts/train.py.",
-            reason="no_model",
+            reason=Reason.NO_MODEL,
         )
     advice = "Write one beside dataset.json; models.py shows it."
     content = contract.read_file(folder, DESCRIPTION, advice=advice)
@@ -224,7 +225,7 @@ def require_channels(model: Model, available) -> None:
             found=f"a session with {', '.join(available) or 'no images'}",
             expected=f"{', '.join(model.channels)}, which this {model.task} model was trained on",
             advice=f"Add {', '.join(missing)} to the session, or name another model under `segment: models`.",
-            reason="missing_channel",
+            reason=Reason.MISSING_CHANNEL,
         )
 
 
@@ -387,13 +388,13 @@ def read_checkpoint(path: Path) -> dict:
             "network weights and nnU-Net's own log",
             "If you trust where it comes from, load it with torch once and save it again with "
             "only {'network_weights': ...}.",
-            reason="unsafe_model" if refused else "bad_model",
+            reason=Reason.UNSAFE_MODEL if refused else Reason.BAD_MODEL,
         ) from err
 
 
 def _check_description(path: Path, description: dict) -> None:
     def refuse(found: str, expected: str, advice: str = "Correct it; models.py describes the file."):
-        raise ModelError(path, found=found, expected=expected, advice=advice, reason="bad_model")
+        raise ModelError(path, found=found, expected=expected, advice=advice, reason=Reason.BAD_MODEL)
 
     missing = [key for key in REQUIRED if key not in description]
     if missing:
@@ -445,7 +446,7 @@ def _check_channels(folder: Path, description: dict, dataset: dict) -> None:
             found=f"{len(channels)} channels ({', '.join(channels)})",
             expected=f"{len(declared)}, as many as dataset.json has ({', '.join(declared)})",
             advice="Name them in the order the network was trained with; the prior is the last one.",
-            reason="bad_model",
+            reason=Reason.BAD_MODEL,
         )
     # Names nobody knows, and nnU-Net's noNorm, say nothing about the order.
     if any(SPELLINGS.get(theirs.lower(), ours) != ours for ours, theirs in zip(channels, declared)):
@@ -454,7 +455,7 @@ def _check_channels(folder: Path, description: dict, dataset: dict) -> None:
             found=f"channels {', '.join(channels)}",
             expected=f"the order of dataset.json: {', '.join(declared)}",
             advice="Name them in the order the network was trained with, or correct the names in dataset.json.",
-            reason="bad_model",
+            reason=Reason.BAD_MODEL,
         )
 
 
@@ -473,7 +474,7 @@ def _check_plans(folder: Path, description: dict, plans: dict) -> None:
             found=f"normalisation {', '.join(schemes)} for {', '.join(channels)}",
             expected=f"{', '.join(description['normalisation'])} as mettrail.json says, and none for a prior",
             advice="Name the prior `noNorm` in nnU-Net's dataset.json before planning and training.",
-            reason="bad_model",
+            reason=Reason.BAD_MODEL,
         )
 
 
@@ -488,7 +489,7 @@ def _read_classes(path: Path, dataset: dict) -> tuple[int, ...]:
             expected=f"some of {', '.join(CLASSES)}, each one number, background 0",
             advice="Rename the labels (BraTS counts necrosis as 1 and enhancing as 3: the names decide here, not the "
             "numbers). Region-based training is not supported.",
-            reason="bad_model",
+            reason=Reason.BAD_MODEL,
         )
     return tuple(CLASSES[name] for name in sorted(labels, key=labels.get))
 
@@ -504,7 +505,7 @@ def _find_weights(folder: Path) -> tuple[Path, ...]:
             found="no weights",
             expected="fold_0/weights.safetensors or fold_0/checkpoint_final.pth",
             advice="Copy the fold folders of nnU-Net's results.",
-            reason="no_model",
+            reason=Reason.NO_MODEL,
         )
     return tuple(found)
 
@@ -524,7 +525,7 @@ def _check_hashes(folder: Path, hashes: dict[str, str], content: dict[str, bytes
                 expected=hashes.get(name, "a sha256 of this file in mettrail.json"),
                 advice="The file was changed or copied in part: get it again. If the folder is your own and as it "
                 f'should be, write into its mettrail.json: "sha256": {{{here}}}',
-                reason="bad_model",
+                reason=Reason.BAD_MODEL,
             )
 
 

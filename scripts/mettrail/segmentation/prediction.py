@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from mettrail.devices import choose_device, has_bfloat16
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 from mettrail.segmentation.cases import from_nnunet, to_nnunet
 from mettrail.segmentation.models import PRIOR, Model, build_network, read_weights, require_channels
 
@@ -327,7 +328,7 @@ def _check_arrays(model: Model, arrays: list[np.ndarray], within: np.ndarray | N
             found=f"shapes {', '.join(sorted('x'.join(map(str, s)) for s in shapes))}",
             expected="one grid",
             advice="Bring all images and the prior onto the session's 1 mm grid first.",
-            reason="grid_mismatch",
+            reason=Reason.GRID_MISMATCH,
         )
     for name, array in zip(model.channels, arrays):
         if name == PRIOR and not np.isin(array, (0, 1)).all():
@@ -336,5 +337,5 @@ def _check_arrays(model: Model, arrays: list[np.ndarray], within: np.ndarray | N
                 found=f"values {np.unique(array)[:6].tolist()}",
                 expected="a binary mask: label 1 or 3 of the last visit",
                 advice="Threshold the labels, and resample them with nearest neighbour.",
-                reason="bad_labels",
+                reason=Reason.BAD_LABELS,
             )

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from mettrail.errors import InputError
 from mettrail.images import ENHANCING, NECROSIS, voxel_volume_mm3
+from mettrail.reasons import Reason
 from mettrail.tracking.axial import to_ras_order, to_stored_order
 from mettrail.tracking.chords import (
     TOLERANCE,
@@ -146,7 +147,9 @@ def _label(whole: np.ndarray, connectivity: int | None) -> np.ndarray:
 
 
 def _bad_setting(what: str, found: str, expected: str) -> InputError:
-    return InputError(what, found=found, expected=expected, advice="Change it in the config.", reason="bad_setting")
+    return InputError(
+        what, found=found, expected=expected, advice="Change it in the config.", reason=Reason.BAD_SETTING
+    )
 
 
 def _counts_and_centroids(

@@ -21,6 +21,7 @@ from skimage.measure import marching_cubes, mesh_surface_area
 from mettrail import schema
 from mettrail.errors import GridMismatchError
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, voxel_volume_mm3
+from mettrail.reasons import Reason
 from mettrail.schema.cells import join_words
 from mettrail.tracking.axial import AxialView, to_ras_order
 from mettrail.tracking.chords import (
@@ -161,7 +162,7 @@ def _require_one_grid(
                 found=f"{instances.shape} and {other.shape}",
                 expected="one voxel grid",
                 advice="Measure on the labels the lesions were found in.",
-                reason="grid_mismatch",
+                reason=Reason.GRID_MISMATCH,
             )
 
 

@@ -53,6 +53,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mettrail import schema
 from mettrail.images import Grid, Image
+from mettrail.reasons import Reason
 from mettrail.tracking.chords import TOLERANCE
 from mettrail.tracking.contact import cut_shared, find_shared
 from mettrail.tracking.evidence import Evidence, join_evidence
@@ -441,22 +442,22 @@ def describe_session(
     brain : mapping, optional
         Quality of the brain mask, from `brain.extract_brain`; None where it is not known.
     """
-    reason = None
+    reason: Reason | None = None
     if row.get("image_quality") == "fail":
-        reason = "image_quality"
+        reason = Reason.IMAGE_QUALITY
     elif row.get("contrast") == "false" or not reference.startswith("ce-"):
-        reason = "no_contrast"
+        reason = Reason.NO_CONTRAST
     elif brain and brain["status"] == "fail":
-        reason = "brain_mask"
+        reason = Reason.BRAIN_MASK
     elif quality["status"] == "fail":
-        reason = quality.get("reason") or "registration_failed"
+        reason = Reason.of(quality.get("reason") or Reason.REGISTRATION_FAILED)
     days = row.get("days", "n/a")
     return {
         "participant_id": f"sub-{row['sub']}",
         "session_id": f"ses-{row['ses']}",
         "days": None if days in ("n/a", "", None) else float(days),
         "evaluable": reason is None,
-        "ne_reason": reason,
+        "ne_reason": reason and reason.value,
         "registration_qc": quality["status"],
         "reference_session": reference_session,
         **(_describe_brain(brain) if brain else {}),

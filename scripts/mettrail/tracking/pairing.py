@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mettrail.errors import InputError
 from mettrail.images import Image
+from mettrail.reasons import Reason
 from mettrail.tracking.chords import TOLERANCE
 from mettrail.tracking.places import Place, common_voxels, covered_share, edge_distance_mm, share_within
 from mettrail.tracking.registry import Track, decode_mask
@@ -218,7 +219,7 @@ def gather_lesions(instances: Image, table: pd.DataFrame) -> list[Lesion]:
             found=f"label {', '.join(map(str, sorted(lacking)))} in one of them only",
             expected="the same lesions in the map and in the table",
             advice="Run measure and match again, from the same segmentation.",
-            reason="lesions_differ",
+            reason=Reason.LESIONS_DIFFER,
         )
     order = np.argsort(labels, kind="stable")
     parts = np.split(flat[order], np.cumsum(np.unique(labels, return_counts=True)[1])[:-1]) if len(flat) else []

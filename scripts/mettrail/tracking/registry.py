@@ -13,6 +13,7 @@ import pandas as pd
 from mettrail import __version__
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid
+from mettrail.reasons import Reason
 
 # One track, and what is known of a patient after a session: plain JSON, listed in `matching`.
 Track = dict[str, Any]
@@ -76,7 +77,7 @@ def require_settings(registries: Sequence[Mapping[str, Any]], config_hash: str) 
                 found=f"made with the settings {registry['config_hash']}",
                 expected=f"the settings of this run, {config_hash}",
                 advice="Run again with --forcerun measure match.",
-                reason="other_settings",
+                reason=Reason.OTHER_SETTINGS,
             )
 
 
@@ -157,7 +158,7 @@ def require_patient(registry: Registry, session: Mapping[str, Any], path: str | 
             found=f"lesions of {registry['participant_id']}",
             expected=f"lesions of {session['participant_id']}",
             advice="Give a registry of this patient.",
-            reason="wrong_patient",
+            reason=Reason.WRONG_PATIENT,
         )
 
 
@@ -170,7 +171,7 @@ def require_own(registry: Registry, session: Mapping[str, Any], path: str | Path
             found=f"{session['session_id']} in it already",
             expected=f"visits before {session['session_id']} only",
             advice="Give the registry of the visit before this one.",
-            reason="wrong_visit",
+            reason=Reason.WRONG_VISIT,
         )
 
 
@@ -183,7 +184,7 @@ def require_grid(registry: Registry, grid: Grid) -> None:
             found=f"{grid} and {own}, or the same voxels at different places",
             expected="the grid of the patient's reference space for both",
             advice="The visit that gives the reference space has changed: match all visits of this patient again.",
-            reason="grid_mismatch",
+            reason=Reason.GRID_MISMATCH,
         )
 
 
@@ -193,7 +194,7 @@ def _no_registry(path: str | Path, found: str) -> InputError:
         found=found,
         expected="a registry of lesions, as match writes it",
         advice="Match the visit before again.",
-        reason="bad_registry",
+        reason=Reason.BAD_REGISTRY,
     )
 
 

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from mettrail.errors import InputError
 from mettrail.images import ENHANCING, NECROSIS, read_image, read_labels, read_mask, require_same_grid, resample
+from mettrail.reasons import Reason
 from mettrail.segmentation.cases import Visit
 from mettrail.segmentation.models import POST_CONTRAST
 from mettrail.training.synthesis import simulate_visits
@@ -100,7 +101,7 @@ def _lay_out(scans: Path, root: Path, head: dict) -> Path:
             found="no such scan",
             expected="the heads that config/train.yaml names",
             advice="See resources/training/README.md for where they come from.",
-            reason="no_backgrounds",
+            reason=Reason.NO_BACKGROUNDS,
         )
     for path in found:
         participant = head.get("participant", path.name.split("_")[0])
@@ -143,7 +144,7 @@ def find_backgrounds(
             found=f"no prepared session of {', '.join(sorted(missing)) or 'anybody'}",
             expected="*_res-1mm_desc-brain_mask.nii.gz and the bias-corrected head beside it",
             advice="Prepare them first: python scripts/train.py --scans FOLDER, see resources/training/README.md.",
-            reason="no_backgrounds",
+            reason=Reason.NO_BACKGROUNDS,
         )
     found = []
     for mask in masks:

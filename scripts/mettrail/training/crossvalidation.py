@@ -24,6 +24,7 @@ import numpy as np
 
 from mettrail.devices import choose_device
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 from mettrail.segmentation.architectures import build_from_plans
 from mettrail.segmentation.cases import CONFIGURATION
 from mettrail.segmentation.models import PRIOR, Model, read_checkpoint, write_model
@@ -280,7 +281,7 @@ def gather_model(
             found="no lesion in any session that validates, neither drawn nor predicted",
             expected="lesions to judge the networks by",
             advice="Add patients with lesions.",
-            reason="no_training_data",
+            reason=Reason.NO_TRAINING_DATA,
         )
     preprocessed = folder / "preprocessed" / kind.dataset
     plans = json.loads((preprocessed / f"{PLANS}.json").read_text())

@@ -28,13 +28,14 @@ from mettrail.images import (
     write_image,
     write_labels,
 )
+from mettrail.reasons import Reason
 from mettrail.segmentation.cases import LABELS
 from mettrail.segmentation.models import IMAGES
 from mettrail.training.folds import make_splits
 
 WHOLE = {"background": 0, "lesion": 1}
 # What can be wrong with a mask that a person drew; see `cohort`.
-LABEL_FAULTS = ("bad_labels", "grid_mismatch", "ambiguous_labels", "no_labels")
+LABEL_FAULTS = (Reason.BAD_LABELS, Reason.GRID_MISMATCH, Reason.AMBIGUOUS_LABELS, Reason.NO_LABELS)
 
 
 @dataclass(frozen=True)
@@ -111,20 +112,21 @@ def select_sessions(
             found=f"{', '.join([reference, *sequences])}, of which {', '.join(optional) or 'none'} may be missing",
             expected=f"some of {', '.join(IMAGES)} that `sequences` names too; optional ones among the sequences",
             advice="Correct the lists; the reference is always the first channel and never optional.",
-            reason="bad_channels",
+            reason=Reason.BAD_CHANNELS,
         )
     test = find_test_patients(participants, test_patients)
     drawn = []
     for row in rows:
         if row["sub"] in test:
             continue
-        if row["reason"] in LABEL_FAULTS or row["reason"].startswith("failed_"):
+        reason = None if row["reason"] == "n/a" else Reason.of(row["reason"])
+        if reason and (reason in LABEL_FAULTS or reason.stage):
             raise InputError(
                 f"sub-{row['sub']}_ses-{row['ses']}",
                 found=f"{row['reason']}: {row['detail']}",
                 expected="a session that can be trained on",
                 advice="Mend it, or leave it out (index.edits: usable = false, or labels.sessions).",
-                reason=row["reason"],
+                reason=reason,
             )
         if row["usable"] == "true" and row["labels"] != "n/a":
             drawn.append(row)
@@ -134,7 +136,7 @@ def select_sessions(
             found="no usable session with lesion masks outside the test set",
             expected="sub-*/ses-*/anat/*_dseg.nii.gz (1 enhancing, 2 edema, 3 necrosis) to train on",
             advice="Point labels.folder at the derivatives with the masks; cohort.tsv says why sessions are left out.",
-            reason="no_training_data",
+            reason=Reason.NO_TRAINING_DATA,
         )
     required = [name for name in sequences if name not in optional]
     complete = [row for row in drawn if all(row[name] != "n/a" for name in required)]
@@ -144,7 +146,7 @@ def select_sessions(
             found=f"{len(drawn)} sessions with masks, none of which has {', '.join(required)}",
             expected="sessions with all channels",
             advice="Train without the missing sequence, or name it under train.optional: zeros then stand for it.",
-            reason="missing_channel",
+            reason=Reason.MISSING_CHANNEL,
         )
     return complete
 
@@ -169,7 +171,7 @@ def find_test_patients(participants: Mapping[str, dict], listed: Sequence[str]) 
             found=", ".join(wrong),
             expected="patients of the dataset, in train or test",
             advice="Correct the table or the list.",
-            reason="bad_split",
+            reason=Reason.BAD_SPLIT,
         )
     both = sorted(sub for sub in listed if split[sub] == "train")
     if both:
@@ -178,7 +180,7 @@ def find_test_patients(participants: Mapping[str, dict], listed: Sequence[str]) 
             found=f"{', '.join(f'sub-{sub}' for sub in both)} in the training set and in the test set",
             expected="every patient in one of them",
             advice="Correct the table or the list.",
-            reason="patient_in_two_sets",
+            reason=Reason.PATIENT_IN_TWO_SETS,
         )
     return listed | {sub for sub, value in split.items() if value == "test"}
 
@@ -254,7 +256,7 @@ def write_dataset(
             found=f"{len(cases)} sessions without a single lesion",
             expected="lesions to learn from",
             advice="Check that these are the masks that are meant.",
-            reason="no_training_data",
+            reason=Reason.NO_TRAINING_DATA,
         )
     names = [*channels, *(["noNorm"] if kind.has_prior else [])]
     description = {

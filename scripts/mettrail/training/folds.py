@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mettrail.errors import InputError
+from mettrail.reasons import Reason
 
 
 def assign_folds(visits: Mapping[str, int], *, folds: int, seed: int) -> dict[str, int]:
@@ -41,7 +42,7 @@ def assign_folds(visits: Mapping[str, int], *, folds: int, seed: int) -> dict[st
             found=f"{folds} folds for {len(visits)} patients ({', '.join(sorted(visits))})",
             expected="at least one patient for each fold",
             advice="Add patients with labels, or ask for fewer folds.",
-            reason="too_few_patients",
+            reason=Reason.TOO_FEW_PATIENTS,
         )
     names = sorted(visits)
     order = np.random.default_rng(seed).permutation(len(names))
@@ -91,7 +92,7 @@ def make_splits(cases: Sequence[dict], *, folds: int, seed: int) -> list[dict[st
                 found=f"fold {fold}: {len(split['train'])} sessions to train on, {len(split['val'])} to validate on",
                 expected="some of both; re-segmentation validates on follow-ups of a visit with labels",
                 advice="Ask for fewer folds (at least two), or add patients.",
-                reason="too_few_patients",
+                reason=Reason.TOO_FEW_PATIENTS,
             )
         splits.append(split)
     require_apart(splits, {case["case"]: case["sub"] for case in cases})
@@ -114,5 +115,5 @@ def require_apart(splits: Sequence[Mapping[str, Sequence[str]]], patient_of: Map
                 found=f"visits of {', '.join(sorted(both))} in training and in validation",
                 expected="all visits of a patient on one side",
                 advice="Put them together: a network recognises a patient it has seen.",
-                reason="patient_in_two_sets",
+                reason=Reason.PATIENT_IN_TWO_SETS,
             )

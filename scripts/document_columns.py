@@ -1,17 +1,17 @@
 """Write what code lists once into the documentation: `python scripts/document_columns.py`.
 
 The columns of the final tables go into docs/outputs.md; the settings and the words of people's tables into
-docs/settings.md.
+docs/settings.md; the reasons for which something is not used into docs/faq.md.
 """
 
 from pathlib import Path
 
 import yaml
-from mettrail import schema, settings
+from mettrail import reasons, schema, settings
 from mettrail.schema import vocabulary
 
 ROOT = Path(__file__).parents[1]
-OUTPUTS, SETTINGS = ROOT / "docs" / "outputs.md", ROOT / "docs" / "settings.md"
+OUTPUTS, SETTINGS, FAQ = (ROOT / "docs" / f"{page}.md" for page in ("outputs", "settings", "faq"))
 
 
 def renew_outputs(text: str) -> str:
@@ -34,3 +34,4 @@ def renew(page: Path, make) -> None:
 if __name__ == "__main__":
     renew(OUTPUTS, renew_outputs)
     renew(SETTINGS, renew_settings)
+    renew(FAQ, reasons.renew_markdown)

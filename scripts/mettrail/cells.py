@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mettrail.tables import MISSING
@@ -24,9 +25,33 @@ def number_of(row: Mapping, name: str) -> float:
     return float(value_of(row, name, math.nan))
 
 
+def text_of(row: Mapping, name: str) -> str:
+    """Return a text of a row; empty where it is missing."""
+    return str(value_of(row, name, ""))
+
+
+def truth_of(row: Mapping, name: str) -> bool | None:
+    """Return whether a row says yes; None where it is missing.
+
+    Raises
+    ------
+    TypeError
+        The cell is not a boolean: the text ``false`` would pass for true.
+    """
+    value = value_of(row, name)
+    if not (value is None or isinstance(value, bool | np.bool_)):
+        raise TypeError(f"{name} is {value!r}, not a boolean: read the table with tables.read_table")
+    return None if value is None else bool(value)
+
+
+def words_of(row: Mapping, name: str) -> list[str]:
+    """Return the words of a cell that joins several by ``;``."""
+    return [word for word in text_of(row, name).split(";") if word]
+
+
 def flags_of(row: Mapping) -> list[str]:
     """Return the flags of a row."""
-    return [flag for flag in str(value_of(row, "flags", "")).split(";") if flag]
+    return words_of(row, "flags")
 
 
 def join_words(words: Iterable[str]) -> str | None:

@@ -1,6 +1,6 @@
-"""What all pictures share: colours, marks, the reading of cells. Nothing is computed here.
+"""What all pictures share: colours, marks, which lesions come first.
 
-A track has one colour and one mark for life, on every picture and in every table: no two of 64 share both.
+A lesion keeps its colour and its mark on every picture and in every table: no two of 64 share both.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+
+from mettrail.cells import flags_of, number_of, text_of, truth_of
 
 # Bright enough on black scans, dark enough on paper. Any two differ by at least 12 (CIEDE2000) also with red, green or
 # blue blindness (Machado et al. 2009), and by 17 from the colours of PD and CR. More than eight would not.
@@ -29,7 +31,7 @@ RESPONSE_COLOURS = {
     "NE": ("#c3c8cf", "#23272e"),
 }
 RESPONSE_NAMES = {"NON_CR_NON_PD": "non-CR/non-PD"}
-# Remarks on a lesion that make its picture come before those of others; the most doubtful first.
+# Remarks on a lesion that make its picture come before those of others; the least certain first.
 REVIEW_FLAGS = (
     *("weak_match", "coalesced", "nontarget_review", "probable_miss", "merged_across_roles"),
     *("treatment_effect_possible", "fov_edge"),
@@ -98,41 +100,14 @@ def _track_index(track_id: str) -> int:
 def is_unconfirmed(session: Mapping) -> bool:
     """Tell whether a session's overall response is a CR or PR that did not last long enough to count."""
     return (
-        cell_text(session.get("response_overall_final")) in ("CR", "PR")
-        and cell_truth(session.get("confirmed")) is False
+        text_of(session, "response_overall_final") in ("CR", "PR") and truth_of(session, "confirmed") is False
     )
 
 
 def pr_continues(session: Mapping) -> bool:
     """Tell whether a session is SD after a confirmed PR, which goes on until PD."""
-    final, continued = (cell_text(session.get(f"response_overall_{name}")) for name in ("final", "continued"))
+    final, continued = (text_of(session, f"response_overall_{name}") for name in ("final", "continued"))
     return final == "SD" and continued == "PR"
-
-
-# ---------------------------------------------------------------------------------------------------- cells of tables
-
-
-def cell_number(value) -> float:
-    """Read a cell as a number; n/a, empty and missing are NaN."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
-
-
-def cell_text(value) -> str:
-    """Read a cell as text; n/a, empty and missing are empty."""
-    if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA:
-        return ""
-    text = str(value)
-    return "" if text in ("n/a", "nan", "<NA>") else text
-
-
-def cell_truth(value) -> bool | None:
-    """Read a cell as true or false; None where it is neither."""
-    return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(
-        cell_text(value).lower()
-    )
 
 
 def label_number(track_id) -> int:
@@ -155,8 +130,8 @@ def find_smallest_before(earlier_rows: pd.DataFrame) -> dict[str, float]:
     """Return each track's smallest longest diameter in earlier sessions, mm, where it was present."""
     smallest: dict[str, float] = {}
     for _, row in earlier_rows.iterrows():
-        size = cell_number(row.get("ld_mm"))
-        if cell_text(row.get("status")) == "present" and np.isfinite(size):
+        size = number_of(row, "ld_mm")
+        if text_of(row, "status") == "present" and np.isfinite(size):
             name = row_label(row)
             smallest[name] = min(size, smallest.get(name, np.inf))
     return smallest
@@ -164,12 +139,12 @@ def find_smallest_before(earlier_rows: pd.DataFrame) -> dict[str, float]:
 
 def growth_since_smallest_mm(row, smallest: dict[str, float]) -> float:
     """Return by how much a lesion has grown from its smallest before, mm."""
-    return cell_number(row.get("ld_mm")) - smallest.get(row_label(row), np.nan)
+    return number_of(row, "ld_mm") - smallest.get(row_label(row), np.nan)
 
 
 def review_flags_of(row) -> list[str]:
     """Return the remarks on a lesion that require review."""
-    given = cell_text(row.get("flags")).split(";")
+    given = flags_of(row)
     return [flag for flag in REVIEW_FLAGS if flag in given]
 
 
@@ -177,18 +152,13 @@ def prominence_of(row, count: int, number: int, smallest: dict[str, float]):
     """Order of drawing: new, grown, with a remark, targets, others; the largest first."""
     if row is None:
         return (4, 0.0, -int(count), number)
-    size = cell_number(row.get("ld_mm"))
+    size = number_of(row, "ld_mm")
     grown = growth_since_smallest_mm(row, smallest) >= _GROWN * smallest.get(row_label(row), np.inf)
     first = (
-        cell_text(row.get("event")) in ("new", "reappeared"),
+        text_of(row, "event") in ("new", "reappeared"),
         grown,
-        bool(review_flags_of(row)) or cell_text(row.get("confidence")) == "candidate",
-        cell_text(row.get("role")) == "target",
+        bool(review_flags_of(row)) or text_of(row, "confidence") == "candidate",
+        text_of(row, "role") == "target",
     )
     rank = first.index(True) if any(first) else len(first)
     return (rank, -(size if np.isfinite(size) else 0.0), -int(count), number)
-
-
-def plural_of(number: int, word: str) -> str:
-    """Write a number and its noun."""
-    return f"{number} {word}{'' if number == 1 else 's'}"

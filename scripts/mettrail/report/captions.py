@@ -59,7 +59,7 @@ def read_captions(folder: str | Path, config: Mapping) -> dict[str, Caption]:
         A caption speaks of a setting that does not exist, or holds more than `parse_caption` takes.
     """
     captions = {}
-    settings = Environment(autoescape=False, undefined=StrictUndefined)  # noqa: S701 - text, not HTML
+    settings = Environment(autoescape=False, undefined=StrictUndefined)
     for path in sorted(Path(folder).glob("*.rst")):
         try:
             text = settings.from_string(path.read_text(encoding="utf-8")).render(snakemake={"config": config})

@@ -99,9 +99,7 @@ def _track_index(track_id: str) -> int:
 
 def is_unconfirmed(session: Mapping) -> bool:
     """Tell whether a session's overall response is a CR or PR that did not last long enough to count."""
-    return (
-        text_of(session, "response_overall_final") in ("CR", "PR") and truth_of(session, "confirmed") is False
-    )
+    return text_of(session, "response_overall_final") in ("CR", "PR") and truth_of(session, "confirmed") is False
 
 
 def pr_continues(session: Mapping) -> bool:

@@ -22,8 +22,8 @@ from mettrail.report.parts import (
     make_cell,
     make_chip,
     make_flags,
-    make_standing,
     make_response_cell,
+    make_standing,
     make_table,
     session_css,
 )

@@ -436,9 +436,7 @@ def _scale_bar(axes, box: tuple[float, float, float, float]) -> None:
 def _draw_chord(axes, row, view: View) -> None:
     """Draw the longest diameter where the table knows its ends."""
     ends = (
-        np.reshape([number_of(row, name) for name in ENDPOINTS], (2, 3))
-        if row is not None
-        else np.full((2, 3), np.nan)
+        np.reshape([number_of(row, name) for name in ENDPOINTS], (2, 3)) if row is not None else np.full((2, 3), np.nan)
     )
     if not np.isfinite(ends).all():
         return

@@ -78,9 +78,7 @@ def make_cards(
         name = session["session_id"]
         own = [row for row in lesions if row["session_id"] == name]
         cards.append(_make_card(session, own, of_session.pop(name, []), pictures.get(name, {}), captions))
-    failed = [
-        SessionCard(name, Response(make_chip("NE")), of_session[name]) for name in sorted(of_session)
-    ]
+    failed = [SessionCard(name, Response(make_chip("NE")), of_session[name]) for name in sorted(of_session)]
     return cards + failed
 
 
@@ -90,9 +88,7 @@ def _make_card(session, lesions, problems, pictures, captions) -> SessionCard:
     no_picture = ""
     if "lesions" not in pictures:
         no_picture = "its stage did not finish" if problems or evaluable is False else "there is no file"
-    said = "; ".join(
-        spaced(text_of(row, "track_id"), show("lesions", "ld_mm", row), show_role(row)) for row in present
-    )
+    said = "; ".join(spaced(text_of(row, "track_id"), show("lesions", "ld_mm", row), show_role(row)) for row in present)
     alt = f"Axial slices through the lesions of {name}: {said or 'none'}."
     return SessionCard(
         name,

@@ -173,7 +173,7 @@ def draw_session(path, reference, lesions, brain=None, *, rows, tissue=None, ear
 
 
 @pytest.mark.parametrize("stored", list(STORED))
-def test_the_patients_left_is_on_the_right_of_the_picture_and_the_front_on_top(stored, tmp_path):
+def test_the_patients_left_is_on_the_right_and_the_front_on_top(stored, tmp_path):
     reference, lesions, brain = head_with_left_landmark(stored)
     rows = lesion_table().iloc[:1]
     draw_session(tmp_path / "s.png", reference, lesions, brain, rows=rows)
@@ -190,7 +190,7 @@ def test_the_patients_left_is_on_the_right_of_the_picture_and_the_front_on_top(s
     assert y < cy - 5, "a lesion of the front is drawn at the back"
 
 
-def test_the_slice_of_the_longest_diameter_is_drawn_and_points_lie_where_their_voxels_are():
+def test_the_slice_of_the_longest_diameter_is_drawn():
     # In PIR the slices are not the last axis of the file.
     for stored in STORED:
         reference, lesions, _ = head_with_left_landmark(stored)
@@ -319,7 +319,7 @@ def _share_of(path, colour, within=0.12):
     return float((np.abs(picture - np.array(to_rgb(colour))).max(-1) < within).mean())
 
 
-def test_a_track_has_one_colour_for_life_and_sixty_lesions_look_different():
+def test_a_lesion_keeps_its_colour_and_sixty_lesions_look_different():
     assert figures.track_colour("L003") == figures.track_colour("L003") == figures.track_colour("3")
     looks = [(figures.track_colour(f"L{n:03d}"), figures.track_marker(f"L{n:03d}")) for n in range(1, 65)]
     assert len(set(looks)) == 64

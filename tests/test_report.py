@@ -251,7 +251,7 @@ def test_the_tables_own_types_and_empty_tables_give_pages_too():
     assert "L003" in outline.text
 
 
-def test_a_failed_session_is_on_the_page_with_its_log_even_if_no_table_has_it():
+def test_a_failed_session_is_on_the_page_with_its_log_without_a_row():
     sessions = session_table().query("session_id != 'ses-03'")
     lesions = lesion_table().query("session_id != 'ses-03'")
     outline = Outline(patient(lesions, sessions, problems=[FAILED, FAILED | {"sub": "B", "ses": "77"}]))
@@ -275,7 +275,7 @@ def test_the_cohorts_page_lists_patients_sessions_and_what_failed():
     assert sum(a.startswith("https://doi.org/10.") for a in outline.addresses) == 9
 
 
-def test_what_wants_a_look_comes_with_its_reason_once():
+def test_what_requires_review_comes_with_its_reason_once():
     text = Outline(patient()).text
     look = text[text.index("What to review first") : text.index("Course")]
     assert "targets grew, a new lesion" in look
@@ -291,11 +291,11 @@ def test_a_response_that_changed_with_later_sessions_is_pointed_out():
     assert "ses-02 was PD when it was read, is SD with what came later" in text
 
 
-def test_pictures_are_inside_the_page_with_words_for_those_who_do_not_see_them(tmp_path):
+def test_pictures_are_inside_the_page_and_have_alternative_text(tmp_path):
     names = [tmp_path / f"sub-A_ses-01_{kind}.png" for kind in ("lesions", "brain", "registration")]
     for name in names:
         name.write_bytes(b"\x89PNG")
-    pictures = {"sessions": parts.group_pictures(names), "trajectories": tmp_path / "gone.svg"}
+    pictures = {"sessions": parts.group_pictures(names), "trajectories": tmp_path / "absent.svg"}
     outline = Outline(patient(pictures=pictures))
     assert len(outline.images) == 3
     assert all(i["src"].startswith("data:image/png;base64,") and i["alt"] for i in outline.images)

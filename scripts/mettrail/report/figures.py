@@ -104,8 +104,7 @@ def is_unconfirmed(session: Mapping) -> bool:
 
 def pr_continues(session: Mapping) -> bool:
     """Tell whether a session is SD after a confirmed PR, which goes on until PD."""
-    final, continued = (text_of(session, f"response_overall_{name}") for name in ("final", "continued"))
-    return final == "SD" and continued == "PR"
+    return text_of(session, "response_overall_final") == "SD" and text_of(session, "response_overall_continued") == "PR"
 
 
 def label_number(track_id) -> int:

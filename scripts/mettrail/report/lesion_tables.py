@@ -51,6 +51,16 @@ TREATED = {
     "censored_reason": "censored",
 }
 
+# How far a size could lie from the one measured: if the outline lay half a voxel off, and by the probabilities.
+_LD_RANGES = {
+    "½ voxel": ("ld_half_voxel_low_mm", "ld_half_voxel_high_mm"),
+    "p": ("ld_probability_low_mm", "ld_probability_high_mm"),
+}
+_VOLUME_RANGES = {
+    "½ voxel": ("vol_half_voxel_low_ml", "vol_half_voxel_high_ml"),
+    "p": ("vol_probability_low_ml", "vol_probability_high_ml"),
+}
+
 
 @dataclass(frozen=True)
 class Note:
@@ -120,8 +130,8 @@ def make_details(lesions: Sequence[Mapping]) -> Table | None:
         size, volume = show("lesions", "ld_mm", row, unit=False), show_volume(number_of(row, "vol_wl_ml"))
         cells = [
             Cell(place or "n/a"),
-            Cell(size, notes=_ranges(row, "ld", "mm", "{:.1f}".format), css="number"),
-            Cell(volume, notes=_ranges(row, "vol", "ml", show_volume), css="number"),
+            Cell(size, notes=_ranges(row, _LD_RANGES, "{:.1f}".format), css="number"),
+            Cell(volume, notes=_ranges(row, _VOLUME_RANGES, show_volume), css="number"),
             Cell(_growth(number_of(row, "vol_growth_ml_per_30_days")), css="number"),
             Cell(_doubling(number_of(row, "vol_doubling_time_days")), css="number"),
             Cell(chip=make_chip(response, "lesions", "lesion_response")) if response else Cell("n/a"),
@@ -185,11 +195,10 @@ def _event_notes(row):
         yield Note("candidate", meaning_of("lesions", "confidence", "candidate"), "event")
 
 
-def _ranges(row, size: str, unit: str, shown: Callable[[float], str]) -> list[str]:
-    """Show how far a size could lie from the one measured, as two short ranges."""
+def _ranges(row, columns: Mapping[str, tuple[str, str]], shown: Callable[[float], str]) -> list[str]:
     ranges = []
-    for by, name in (("half_voxel", "½ voxel"), ("probability", "p")):
-        low, high = (number_of(row, f"{size}_{by}_{end}_{unit}") for end in ("low", "high"))
+    for name, ends in columns.items():
+        low, high = (number_of(row, end) for end in ends)
         if not (math.isnan(low) or math.isnan(high)):
             ranges.append(f"{name} {shown(low)}–{shown(high)}")
     return ranges

@@ -89,7 +89,7 @@ def make_page(
         Name and address, relative to the page, of tables and other pages. ``cohort`` is the way back.
     problems : sequence of mapping
         What did not go well: sub, ses, stage, reason, detail, log (`cohort.list_problems`). Those of other patients are
-        left out.
+        not shown.
     captions : mapping of str to Caption
         By stage, from `captions.read_captions`.
     settings_hash, version : str

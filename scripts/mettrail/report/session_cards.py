@@ -21,7 +21,7 @@ from mettrail.report.parts import (
     make_problem,
     make_standing,
 )
-from mettrail.report.text import plain_label, plain_words, show, show_day, show_role, spaced
+from mettrail.report.text import plain_label, plain_words, plural_of, show, show_day, show_role, spaced
 
 # Of each picture below the lesions': its name, the stage whose caption says how failure looks, alternative text.
 _FOLDED = {
@@ -109,7 +109,7 @@ def _folded_pictures(name, pictures, captions, *, n_more) -> list[FoldedPicture]
     if n_more > 0 and "more" in pictures:
         alt = f"Axial slices through the remaining lesions of {name}."
         # How failure looks on pictures of lesions is said once, above the sessions.
-        folded.append(FoldedPicture(f"{n_more} remaining lesions", embed_picture(pictures["more"], alt), ()))
+        folded.append(FoldedPicture(plural_of(n_more, "remaining lesion"), embed_picture(pictures["more"], alt), ()))
     for kind, (summary, stage, alt) in _FOLDED.items():
         if kind in pictures:
             picture = embed_picture(pictures[kind], alt.format(session=name))

@@ -76,7 +76,7 @@ def show_unit(column: Column) -> str:
 
 
 def show_role(row: Mapping) -> str:
-    """Name a lesion's role, or a session's."""
+    """Name a lesion's role in the response."""
     return text_of(row, "role").replace("nontarget", "non-target").replace("prebaseline", "before baseline")
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from mettrail.tables import MISSING
 
 
-def value_of(row: Mapping, name: str, default: Any = None) -> Any:
+def value_of(row: Mapping[str, Any], name: str, default: Any = None) -> Any:
     """Return what a row says, or `default` where it is missing."""
     value = row.get(name)
     if value is None or (isinstance(value, str) and value in ("", MISSING)):
@@ -20,17 +20,17 @@ def value_of(row: Mapping, name: str, default: Any = None) -> Any:
     return default if not isinstance(value, str) and pd.isna(value) else value
 
 
-def number_of(row: Mapping, name: str) -> float:
+def number_of(row: Mapping[str, Any], name: str) -> float:
     """Return a number of a row; NaN where it is missing."""
     return float(value_of(row, name, math.nan))
 
 
-def text_of(row: Mapping, name: str) -> str:
+def text_of(row: Mapping[str, Any], name: str) -> str:
     """Return a text of a row; empty where it is missing."""
     return str(value_of(row, name, ""))
 
 
-def truth_of(row: Mapping, name: str) -> bool | None:
+def truth_of(row: Mapping[str, Any], name: str) -> bool | None:
     """Return whether a row says yes; None where it is missing.
 
     Raises
@@ -44,12 +44,12 @@ def truth_of(row: Mapping, name: str) -> bool | None:
     return None if value is None else bool(value)
 
 
-def words_of(row: Mapping, name: str) -> list[str]:
+def words_of(row: Mapping[str, Any], name: str) -> list[str]:
     """Return the words of a cell that joins several by ``;``."""
     return [word for word in text_of(row, name).split(";") if word]
 
 
-def flags_of(row: Mapping) -> list[str]:
+def flags_of(row: Mapping[str, Any]) -> list[str]:
     """Return the flags of a row."""
     return words_of(row, "flags")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from docutils.core import publish_doctree
@@ -43,7 +44,7 @@ Caption = tuple[tuple[Run, ...], ...]
 """Paragraphs of runs."""
 
 
-def read_captions(folder: str | Path, config: Mapping) -> dict[str, Caption]:
+def read_captions(folder: str | Path, config: Mapping[str, Any]) -> dict[str, Caption]:
     """Read the captions of the stages, with the settings they speak of filled in.
 
     Parameters
@@ -102,5 +103,5 @@ def parse_caption(text: str, path: str | Path = "caption") -> Caption:
     )
 
 
-def _bad_caption(path, found: str, expected: str) -> InputError:
+def _bad_caption(path: str | Path, found: str, expected: str) -> InputError:
     return InputError(str(path), found=found, expected=expected, advice="Correct the caption.", reason="bad_caption")

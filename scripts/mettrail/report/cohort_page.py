@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -27,7 +28,7 @@ from mettrail.report.parts import (
     session_css,
 )
 from mettrail.report.review import brain_remarks, is_uncertain, remarkable_lesions, unconfirmed_responses
-from mettrail.report.text import meaning_of, plain_label, plain_words, plural_of, show, show_volume
+from mettrail.report.text import Record, meaning_of, plain_label, plain_words, plural_of, records_of, show, show_volume
 
 PATIENTS = {
     "participant_id": "patient",
@@ -70,9 +71,9 @@ def make_page(
     patients: pd.DataFrame,
     sessions: pd.DataFrame,
     lesions: pd.DataFrame,
-    problems: Sequence[Mapping],
+    problems: Sequence[Record],
     *,
-    figures: Mapping,
+    figures: Mapping[str, Path],
     links: Mapping[str, str],
     pages: Mapping[str, str],
     captions: Mapping[str, Caption],
@@ -105,7 +106,7 @@ def make_page(
     str
         The whole file.
     """
-    patient_rows, session_rows, lesion_rows = (table.to_dict("records") for table in (patients, sessions, lesions))
+    patient_rows, session_rows, lesion_rows = (records_of(table) for table in (patients, sessions, lesions))
     shown = [*problems, *_not_evaluable(session_rows, problems)]
     return render(
         "cohort.html.j2",
@@ -129,7 +130,7 @@ def make_page(
     )
 
 
-def _lead(patients, sessions, lesions) -> str:
+def _lead(patients: Sequence[Record], sessions: Sequence[Record], lesions: Sequence[Record]) -> str:
     if not patients:
         return "No patient was found. The index says why a session is excluded."
     evaluable = sum(truth_of(s, "evaluable") is True for s in sessions)
@@ -140,7 +141,9 @@ def _lead(patients, sessions, lesions) -> str:
     )
 
 
-def _facts(patients, sessions, lesions, problems) -> list[Fact]:
+def _facts(
+    patients: Sequence[Record], sessions: Sequence[Record], lesions: Sequence[Record], problems: Sequence[Record]
+) -> list[Fact]:
     of_patients, of_sessions = f"of {plural_of(len(patients), 'patient')}", f"of {plural_of(len(sessions), 'session')}"
     responded = sum(text_of(p, "best_response") in ("CR", "PR") for p in patients)
     progressed = sum(truth_of(p, "progressed") is True for p in patients)
@@ -156,7 +159,7 @@ def _facts(patients, sessions, lesions, problems) -> list[Fact]:
     ]
 
 
-def _not_evaluable(sessions, problems) -> list[dict]:
+def _not_evaluable(sessions: Sequence[Record], problems: Sequence[Record]) -> list[dict[str, str]]:
     """List sessions of the tables that are not evaluable as problems; those that have failed are listed already."""
     listed = {_place_of(p) for p in problems if p.get("stage") not in NO_FAILURE}
     found = []
@@ -171,16 +174,16 @@ def _not_evaluable(sessions, problems) -> list[dict]:
     return found
 
 
-def _place_of(problem) -> tuple[str, str]:
+def _place_of(problem: Record) -> tuple[str, str]:
     return plain_label(text_of(problem, "sub")), plain_label(text_of(problem, "ses"))
 
 
-def _address(patient: str, session: str, pages) -> str:
+def _address(patient: str, session: str, pages: Mapping[str, str]) -> str:
     """Return where a session is on its patient's page; empty where there is no page."""
     return f"{pages[patient]}#{session}" if patient in pages else ""
 
 
-def _problem_table(problems, pages) -> Table:
+def _problem_table(problems: Sequence[Record], pages: Mapping[str, str]) -> Table:
     rows = []
     for problem in problems:
         subject, session = _place_of(problem)
@@ -199,8 +202,8 @@ def _problem_table(problems, pages) -> Table:
     return Table(label, headings, rows, filtered=len(rows) >= _FILTER_PROBLEMS_FROM)
 
 
-def _patient_table(patients, sessions, pages) -> Table:
-    of_patient: dict[str, list] = {}
+def _patient_table(patients: Sequence[Record], sessions: Sequence[Record], pages: Mapping[str, str]) -> Table:
+    of_patient: dict[str, list[Record]] = {}
     for session in sessions:
         of_patient.setdefault(session["participant_id"], []).append(session)
     rows = []
@@ -215,7 +218,7 @@ def _patient_table(patients, sessions, pages) -> Table:
     return make_table("patients", PATIENTS, rows, filter_from=_FILTER_FROM)
 
 
-def _session_table(sessions, pages) -> Table:
+def _session_table(sessions: Sequence[Record], pages: Mapping[str, str]) -> Table:
     rows = []
     for session in sessions:
         patient, name = session["participant_id"], session["session_id"]
@@ -228,7 +231,7 @@ def _session_table(sessions, pages) -> Table:
     return make_table("sessions", SESSIONS, rows, filter_from=_FILTER_FROM)
 
 
-def _review_table(lesions, sessions, pages) -> Table | None:
+def _review_table(lesions: Sequence[Record], sessions: Sequence[Record], pages: Mapping[str, str]) -> Table | None:
     """List what requires review: brain masks, then lesions: of uncertain identity, new, with other remarks."""
     rows = []
     for session in sessions:

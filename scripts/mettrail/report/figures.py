@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,28 +98,28 @@ def _track_index(track_id: str) -> int:
     return int(number.group()) - 1 if number else zlib.crc32(str(track_id).encode())
 
 
-def is_unconfirmed(session: Mapping) -> bool:
+def is_unconfirmed(session: Mapping[str, Any]) -> bool:
     """Tell whether a session's overall response is a CR or PR that did not last long enough to count."""
     return text_of(session, "response_overall_final") in ("CR", "PR") and truth_of(session, "confirmed") is False
 
 
-def pr_continues(session: Mapping) -> bool:
+def pr_continues(session: Mapping[str, Any]) -> bool:
     """Tell whether a session is SD after a confirmed PR, which goes on until PD."""
     return text_of(session, "response_overall_final") == "SD" and text_of(session, "response_overall_continued") == "PR"
 
 
-def label_number(track_id) -> int:
+def label_number(track_id: object) -> int:
     """Return the number in the ID of a track, -1 without one."""
     number = re.search(r"\d+", str(track_id))
     return int(number.group()) if number else -1
 
 
-def row_label(row) -> str:
+def row_label(row: Mapping[str, Any]) -> str:
     """Lesion of a row; the small tables beside label maps call it ``name``."""
     return str(row["track_id"] if "track_id" in row else row["name"])
 
 
-def track_label(row, number: int) -> str:
+def track_label(row: Mapping[str, Any] | None, number: int) -> str:
     """Name the track of a row, or of a label without one."""
     return row_label(row) if row is not None else f"L{number:03d}"
 
@@ -134,18 +135,20 @@ def find_smallest_before(earlier_rows: pd.DataFrame) -> dict[str, float]:
     return smallest
 
 
-def growth_since_smallest_mm(row, smallest: dict[str, float]) -> float:
+def growth_since_smallest_mm(row: Mapping[str, Any], smallest: dict[str, float]) -> float:
     """Return by how much a lesion has grown from its smallest before, mm."""
     return number_of(row, "ld_mm") - smallest.get(row_label(row), np.nan)
 
 
-def review_flags_of(row) -> list[str]:
+def review_flags_of(row: Mapping[str, Any]) -> list[str]:
     """Return the remarks on a lesion that require review."""
     given = flags_of(row)
     return [flag for flag in REVIEW_FLAGS if flag in given]
 
 
-def prominence_of(row, count: int, number: int, smallest: dict[str, float]):
+def prominence_of(
+    row: Mapping[str, Any] | None, count: int, number: int, smallest: dict[str, float]
+) -> tuple[int, float, int, int]:
     """Order of drawing: new, grown, with a remark, targets, others; the largest first."""
     if row is None:
         return (4, 0.0, -int(count), number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mettrail.cells import flags_of, number_of, text_of, truth_of
@@ -18,6 +18,7 @@ from mettrail.report.parts import (
     make_track,
 )
 from mettrail.report.text import (
+    Record,
     column_of,
     meaning_of,
     plain_words,
@@ -101,13 +102,13 @@ class Matrix:
     filtered: bool
 
 
-def make_matrix(lesions: Sequence[Mapping], sessions: Sequence[Mapping]) -> Matrix | None:
+def make_matrix(lesions: Sequence[Record], sessions: Sequence[Record]) -> Matrix | None:
     """Lay out all lesions by session, targets first; None without a lesion."""
     if not lesions:
         return None
     days = {s["session_id"]: show_day(s) for s in sessions}
     names = [*days, *sorted({r["session_id"] for r in lesions} - set(days))]
-    by_track: dict[str, dict[str, Mapping]] = {}
+    by_track: dict[str, dict[str, Record]] = {}
     for row in lesions:
         by_track.setdefault(text_of(row, "track_id"), {})[text_of(row, "session_id")] = row
     rows = []
@@ -120,7 +121,7 @@ def make_matrix(lesions: Sequence[Mapping], sessions: Sequence[Mapping]) -> Matr
     return Matrix([(name, days.get(name, "")) for name in names], meaning, rows, filtered=len(rows) > 12)
 
 
-def make_details(lesions: Sequence[Mapping]) -> Table | None:
+def make_details(lesions: Sequence[Record]) -> Table | None:
     """Show place, uncertainty and growth of the lesions present at a session; None without one."""
     rows = []
     present = [r for r in lesions if text_of(r, "status") == "present"]
@@ -141,7 +142,7 @@ def make_details(lesions: Sequence[Mapping]) -> Table | None:
     return make_table("lesions", DETAILS, rows) if rows else None
 
 
-def make_treated_table(treated: Sequence[Mapping]) -> Table | None:
+def make_treated_table(treated: Sequence[Record]) -> Table | None:
     """Show what became of each treated lesion since its treatment; None without one."""
     rows = []
     for row in treated:
@@ -159,12 +160,12 @@ def make_treated_table(treated: Sequence[Mapping]) -> Table | None:
     return make_table("treated_lesions", TREATED, rows) if rows else None
 
 
-def _track_order(track, rows):
+def _track_order(track: str, rows: Iterable[Record]) -> tuple[bool, str]:
     """Targets first, then as numbered."""
     return ("target" not in {text_of(row, "role") for row in rows}, track)
 
 
-def _lesion_cell(row):
+def _lesion_cell(row: Record) -> LesionCell:
     status = text_of(row, "status")
     size, merged_into, notes = "", None, []
     if status == "present":
@@ -182,7 +183,7 @@ def _lesion_cell(row):
     return LesionCell(status, size, merged_into, notes)
 
 
-def _event_notes(row):
+def _event_notes(row: Record) -> Iterator[Note]:
     event = text_of(row, "event")
     text = {
         "new": ", ".join(part for part in ("★ new", text_of(row, "new_lesion_status")) if part),
@@ -195,7 +196,7 @@ def _event_notes(row):
         yield Note("candidate", meaning_of("lesions", "confidence", "candidate"), "event")
 
 
-def _ranges(row, columns: Mapping[str, tuple[str, str]], shown: Callable[[float], str]) -> list[str]:
+def _ranges(row: Record, columns: Mapping[str, tuple[str, str]], shown: Callable[[float], str]) -> list[str]:
     ranges = []
     for name, ends in columns.items():
         low, high = (number_of(row, end) for end in ends)

@@ -18,7 +18,8 @@ from mettrail.report.figures import (
     track_colour,
     track_marker,
 )
-from mettrail.report.text import column_of, meaning_of, plain_label, plain_words, show, show_unit, spaced
+from mettrail.report.text import Record, column_of, meaning_of, plain_label, plain_words, show, show_unit, spaced
+from mettrail.tables import Column
 
 # Stages of a problem that did not stop a session.
 NO_FAILURE = ("doubt", "not used")
@@ -146,7 +147,9 @@ class Picture:
     wide: bool = False
 
 
-def make_chip(response: str, kind: str = "sessions", name: str = "response_overall_final", *, hollow=False) -> Chip:
+def make_chip(
+    response: str, kind: str = "sessions", name: str = "response_overall_final", *, hollow: bool = False
+) -> Chip:
     """Show a response of a table's column; hollow where it is not confirmed."""
     if not response:
         return Chip("n/a", plain=True)
@@ -157,14 +160,14 @@ def make_chip(response: str, kind: str = "sessions", name: str = "response_overa
     return Chip(RESPONSE_NAMES.get(response, response), style, meaning_of(kind, name, response))
 
 
-def make_response(session: Mapping) -> Response:
+def make_response(session: Record) -> Response:
     """Show a session's overall response."""
     unconfirmed = is_unconfirmed(session)
     note = "not confirmed" if unconfirmed else "confirmed PR continues" if pr_continues(session) else ""
     return Response(make_chip(text_of(session, "response_overall_final") or "NE", hollow=unconfirmed), note)
 
 
-def make_standing(session: Mapping) -> Response:
+def make_standing(session: Record) -> Response:
     """Show a session's overall response, or its role where it has none: up to baseline."""
     role = text_of(session, "session_role")
     if role in ("baseline", "prebaseline"):
@@ -184,7 +187,7 @@ def make_heading(kind: str, name: str, title: str) -> Heading:
     return Heading(title, show_unit(column), f"{name}: {column.description}", _alignment(column))
 
 
-def make_cell(kind: str, name: str, row: Mapping) -> Cell:
+def make_cell(kind: str, name: str, row: Record) -> Cell:
     """Show a cell of a final table."""
     column, value = column_of(kind, name), text_of(row, name)
     if column.dtype == "enum" and value in RESPONSE_COLOURS:
@@ -200,7 +203,7 @@ def make_cell(kind: str, name: str, row: Mapping) -> Cell:
     return Cell(text, meaning=meaning_of(kind, name, value), css=css)
 
 
-def make_response_cell(session: Mapping) -> Cell:
+def make_response_cell(session: Record) -> Cell:
     """Show a session's response in a table."""
     response = make_response(session)
     return Cell(chip=response.chip, notes=[response.note] if response.note else [])
@@ -212,12 +215,12 @@ def make_table(kind: str, columns: Mapping[str, str], rows: Sequence[Row], *, fi
     return Table(f"Table of {kind}", headings, rows, filter_from is not None and len(rows) >= filter_from)
 
 
-def make_flags(kind: str, row: Mapping) -> list[Flag]:
+def make_flags(kind: str, row: Record) -> list[Flag]:
     """Show the remarks of a row."""
     return [Flag(plain_words(flag), meaning_of(kind, "flags", flag)) for flag in words_of(row, "flags")]
 
 
-def make_problem(problem: Mapping) -> Problem:
+def make_problem(problem: Record) -> Problem:
     """Show a problem; its reason only where that says more than where it stopped."""
     stage, reason, session = text_of(problem, "stage"), text_of(problem, "reason"), plain_label(text_of(problem, "ses"))
     used = stage == "doubt"
@@ -229,7 +232,7 @@ def make_problem(problem: Mapping) -> Problem:
     return Problem(subject, stage, reason, used, text_of(problem, "detail"), log_address(problem))
 
 
-def log_address(problem: Mapping) -> str:
+def log_address(problem: Record) -> str:
     """Return where a problem's log lies, seen from a page: pages lie beside the folder of logs."""
     log = text_of(problem, "log").replace("\\", "/")
     return "logs/" + log.rsplit("/logs/", 1)[-1].removeprefix("logs/") if log else ""
@@ -270,10 +273,10 @@ def group_pictures(paths: Iterable[str | Path]) -> dict[str, dict[str, Path]]:
     return grouped
 
 
-def session_css(session: Mapping) -> str:
+def session_css(session: Record) -> str:
     """Return the class of a session that is not evaluable."""
     return "ne" if truth_of(session, "evaluable") is False else ""
 
 
-def _alignment(column) -> str:
+def _alignment(column: Column) -> str:
     return "number" if column.dtype in ("float", "integer") else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -29,7 +30,7 @@ from mettrail.report.parts import (
 )
 from mettrail.report.review import findings, unconfirmed_responses
 from mettrail.report.session_cards import make_cards
-from mettrail.report.text import meaning_of, plain_label, plural_of, show, show_day, spaced
+from mettrail.report.text import Record, meaning_of, plain_label, plural_of, records_of, show, show_day, spaced
 
 RESPONSES = {
     "session_id": "session",
@@ -60,12 +61,12 @@ def make_page(
     participant: str,
     lesion_rows: pd.DataFrame,
     session_rows: pd.DataFrame,
-    patient_row: Mapping,
+    patient_row: Record,
     treated_rows: pd.DataFrame,
-    figures: Mapping,
+    figures: Mapping[str, Any],
     *,
     links: Mapping[str, str],
-    problems: Sequence[Mapping],
+    problems: Sequence[Record],
     captions: Mapping[str, Caption],
     settings_hash: str,
     version: str,
@@ -100,7 +101,7 @@ def make_page(
     str
         The whole file.
     """
-    lesions, sessions, treated = (table.to_dict("records") for table in (lesion_rows, session_rows, treated_rows))
+    lesions, sessions, treated = (records_of(table) for table in (lesion_rows, session_rows, treated_rows))
     patient = dict(patient_row)
     own = [p for p in problems if plain_label(text_of(p, "sub")) in ("", plain_label(participant))]
     evaluable = [s["session_id"] for s in sessions if truth_of(s, "evaluable") is True]
@@ -131,7 +132,7 @@ def make_page(
     )
 
 
-def _lead(sessions, patient) -> str:
+def _lead(sessions: Sequence[Record], patient: Record) -> str:
     if not sessions:
         return "No session."
     evaluable = sum(truth_of(s, "evaluable") is True for s in sessions)
@@ -141,7 +142,7 @@ def _lead(sessions, patient) -> str:
     return f"{plural_of(len(sessions), 'session')}{span}, {evaluable} evaluable. Days count from {start}."
 
 
-def _facts(patient, sessions) -> list[Fact]:
+def _facts(patient: Record, sessions: Sequence[Record]) -> list[Fact]:
     best = text_of(patient, "best_response")
     confirmed = {True: "confirmed", False: "not confirmed", None: ""}[truth_of(patient, "best_response_confirmed")]
     day = text_of(patient, "best_response_day")
@@ -172,7 +173,7 @@ def _facts(patient, sessions) -> list[Fact]:
     ]
 
 
-def _progression(patient, sessions) -> Fact:
+def _progression(patient: Record, sessions: Sequence[Record]) -> Fact:
     if truth_of(patient, "progressed"):
         reason = ", ".join(words_of(patient, "progression_reason")).replace("nontarget", "non-target")
         return Fact("Progression", f"day {text_of(patient, 'progression_day') or '?'}", reason)
@@ -181,7 +182,7 @@ def _progression(patient, sessions) -> Fact:
     return Fact("Progression", "none", f"until day {text_of(patient, 'last_evaluable_day') or '?'}")
 
 
-def _outcome_facts(patient) -> list[Fact]:
+def _outcome_facts(patient: Record) -> list[Fact]:
     """Say when which event of a study of outcomes came, where any did."""
     event = text_of(patient, "first_event")
     days = [f"{word} day {text_of(patient, name)}" for name, word in _EVENT_DAYS.items() if text_of(patient, name)]
@@ -191,7 +192,7 @@ def _outcome_facts(patient) -> list[Fact]:
     return [Fact("First event", first or "n/a", ", ".join(days))]
 
 
-def _timeline_item(session) -> dict[str, str | Response]:
+def _timeline_item(session: Record) -> dict[str, str | Response]:
     return {
         "name": session["session_id"],
         "day": show_day(session),
@@ -200,7 +201,7 @@ def _timeline_item(session) -> dict[str, str | Response]:
     }
 
 
-def _course_alt(lesions, sessions) -> str:
+def _course_alt(lesions: Sequence[Record], sessions: Sequence[Record]) -> str:
     tracks = plural_of(len({r["track_id"] for r in lesions}), "lesion")
     sums = "; ".join(spaced(s["session_id"], show("sessions", "sum_ld_mm", s)) for s in sessions)
     return (
@@ -209,7 +210,7 @@ def _course_alt(lesions, sessions) -> str:
     )
 
 
-def _response_table(sessions) -> Table:
+def _response_table(sessions: Sequence[Record]) -> Table:
     rows = []
     for session in sessions:
         cells = {name: make_cell("sessions", name, session) for name in RESPONSES}
@@ -221,7 +222,7 @@ def _response_table(sessions) -> Table:
     return make_table("sessions", RESPONSES, rows)
 
 
-def _like_with_like(session) -> dict[str, str] | None:
+def _like_with_like(session: Record) -> dict[str, str] | None:
     """Say where a session is compared with another sum at baseline than the one written there."""
     shown, frozen = (show("sessions", name, session) for name in ("ref_sum_ld_mm", "sum_ld_baseline_mm"))
     if "n/a" in (shown, frozen) or shown == frozen:

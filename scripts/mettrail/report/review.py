@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from mettrail.cells import flags_of, text_of, truth_of, words_of
 from mettrail.report.figures import REVIEW_FLAGS, is_unconfirmed
 from mettrail.report.parts import NO_FAILURE, Chip, Link, Problem, Track, make_chip, make_problem, make_track
-from mettrail.report.text import meaning_of, plain_label, plain_words, show, show_day
+from mettrail.report.text import Record, meaning_of, plain_label, plain_words, show, show_day
 
 # Remarks on a session that require review, besides those on its lesions.
 SESSION_REVIEW = ("residual_shift", "nontarget_review", "edema_progression", "probable_miss", "steroid_hold")
@@ -28,18 +28,16 @@ class Finding:
 
 
 def findings(
-    participant: str, lesions: Sequence[Mapping], sessions: Sequence[Mapping], problems: Sequence[Mapping]
+    participant: str, lesions: Sequence[Record], sessions: Sequence[Record], problems: Sequence[Record]
 ) -> list[Finding]:
     """Gather what requires review of a patient: lesions whose identity is uncertain, responses, failures, the rest."""
     seen = {s["session_id"] for s in sessions}
-    failures = []
-    for problem in problems:
-        session = plain_label(text_of(problem, "ses"))
-        place = f"ses-{session}" if session else participant
-        failures.append(Finding(_anchor(place, seen), problem=make_problem(problem)))
+    failures = [_failure(problem, participant, seen) for problem in problems]
     failed = {f"ses-{plain_label(text_of(p, 'ses'))}" for p in problems if p.get("stage") not in NO_FAILURE}
     remarkable = list(remarkable_lesions(lesions))
-    uncertain, responses, others = [], [], []
+    uncertain: list[Finding] = []
+    responses: list[Finding] = []
+    others: list[Finding] = []
     for session in sessions:
         name = session["session_id"]
         place = _anchor(name, seen)
@@ -48,7 +46,7 @@ def findings(
             failures.append(Finding(place, f"not evaluable: {plain_words(text_of(session, 'ne_reason'))}"))
         others += [Finding(place, why) for why in brain_remarks(session)]
         # One line for all lesions of a session of which the same is to be said.
-        alike: dict[str, list[Mapping]] = {}
+        alike: dict[str, list[Record]] = {}
         for row, why in remarkable:
             if row["session_id"] == name:
                 alike.setdefault(why, []).append(row)
@@ -58,9 +56,9 @@ def findings(
     return [*uncertain, *responses, *failures, *others]
 
 
-def remarkable_lesions(lesions: Sequence[Mapping]) -> Iterator[tuple[Mapping, str]]:
+def remarkable_lesions(lesions: Sequence[Record]) -> Iterator[tuple[Record, str]]:
     """Yield rows that require review, and why; a lesion that stays merged does once."""
-    merged = set()
+    merged: set[tuple[str, str]] = set()
     for row in lesions:
         key, why = (row["participant_id"], row["track_id"]), _why_review(row)
         if why and key not in merged:
@@ -68,18 +66,18 @@ def remarkable_lesions(lesions: Sequence[Mapping]) -> Iterator[tuple[Mapping, st
         (merged.add if text_of(row, "status") == "merged" else merged.discard)(key)
 
 
-def is_uncertain(row: Mapping) -> bool:
+def is_uncertain(row: Record) -> bool:
     """Tell whether it is uncertain which lesion this is, or where it ends."""
     return bool({"weak_match", "coalesced"} & set(flags_of(row)))
 
 
-def brain_remarks(session: Mapping) -> list[str]:
+def brain_remarks(session: Record) -> list[str]:
     """Say what is uncertain about a session's brain mask."""
     failed = ["brain mask failed: not evaluable"] * (text_of(session, "ne_reason") == "brain_mask")
     return failed + [_flag_words("sessions", flag) for flag in flags_of(session) if flag.startswith("brain_")]
 
 
-def unconfirmed_responses(sessions: Sequence[Mapping]) -> str:
+def unconfirmed_responses(sessions: Sequence[Record]) -> str:
     """Say which CR and PR, up to the first PD, were not confirmed; empty where there is none."""
     found = []
     for session in sessions:
@@ -91,11 +89,17 @@ def unconfirmed_responses(sessions: Sequence[Mapping]) -> str:
     return f"{', '.join(found)} not confirmed: counts as SD" if found else ""
 
 
-def _anchor(place, seen):
+def _anchor(place: str, seen: Container[str]) -> Link:
     return Link(place, f"#{place}" if place in seen else "")
 
 
-def _response_findings(session, place):
+def _failure(problem: Record, participant: str, seen: Container[str]) -> Finding:
+    session = plain_label(text_of(problem, "ses"))
+    place = f"ses-{session}" if session else participant
+    return Finding(_anchor(place, seen), problem=make_problem(problem))
+
+
+def _response_findings(session: Record, place: Link) -> Iterator[Finding]:
     now, then = text_of(session, "response_overall_final"), text_of(session, "response_overall_prospective")
     if now in ("PD", "uPD"):
         reasons = [meaning_of("sessions", "pd_reason", reason) or reason for reason in words_of(session, "pd_reason")]
@@ -106,16 +110,16 @@ def _response_findings(session, place):
         yield Finding(place, chip=make_chip(now), earlier=make_chip(then))
 
 
-def _flag_findings(session, place):
+def _flag_findings(session: Record, place: Link) -> list[Finding]:
     given = flags_of(session)
     return [Finding(place, _flag_words("sessions", flag)) for flag in SESSION_REVIEW if flag in given]
 
 
-def _flag_words(kind, flag):
+def _flag_words(kind: str, flag: str) -> str:
     return meaning_of(kind, "flags", flag) or plain_words(flag)
 
 
-def _why_review(row):
+def _why_review(row: Record) -> str:
     """Say why a lesion at a session requires review, or nothing."""
     given, event, status = flags_of(row), text_of(row, "event"), text_of(row, "new_lesion_status")
     words = [_flag_words("lesions", flag) for flag in REVIEW_FLAGS if flag in given]

@@ -21,7 +21,7 @@ from mettrail.report.parts import (
     make_problem,
     make_standing,
 )
-from mettrail.report.text import plain_label, plain_words, plural_of, show, show_day, show_role, spaced
+from mettrail.report.text import Record, plain_label, plain_words, plural_of, show, show_day, show_role, spaced
 
 # Of each picture below the lesions': its name, the stage whose caption says how failure looks, alternative text.
 _FOLDED = {
@@ -62,9 +62,9 @@ class SessionCard:
 
 
 def make_cards(
-    sessions: Sequence[Mapping],
-    lesions: Sequence[Mapping],
-    problems: Sequence[Mapping],
+    sessions: Sequence[Record],
+    lesions: Sequence[Record],
+    problems: Sequence[Record],
     pictures: Mapping[str, Mapping[str, Path]],
     captions: Mapping[str, Caption],
 ) -> list[SessionCard]:
@@ -82,7 +82,13 @@ def make_cards(
     return cards + failed
 
 
-def _make_card(session, lesions, problems, pictures, captions) -> SessionCard:
+def _make_card(
+    session: Record,
+    lesions: Sequence[Record],
+    problems: Sequence[Problem],
+    pictures: Mapping[str, Path],
+    captions: Mapping[str, Caption],
+) -> SessionCard:
     name, evaluable = session["session_id"], truth_of(session, "evaluable")
     present = [row for row in lesions if text_of(row, "status") == "present"]
     no_picture = ""
@@ -104,7 +110,9 @@ def _make_card(session, lesions, problems, pictures, captions) -> SessionCard:
     )
 
 
-def _folded_pictures(name, pictures, captions, *, n_more) -> list[FoldedPicture]:
+def _folded_pictures(
+    name: str, pictures: Mapping[str, Path], captions: Mapping[str, Caption], *, n_more: int
+) -> list[FoldedPicture]:
     folded = []
     if n_more > 0 and "more" in pictures:
         alt = f"Axial slices through the remaining lesions of {name}."
@@ -117,7 +125,7 @@ def _folded_pictures(name, pictures, captions, *, n_more) -> list[FoldedPicture]
     return folded
 
 
-def _facts(session) -> list[Fact]:
+def _facts(session: Record) -> list[Fact]:
     imaging = text_of(session, "response_imaging_final")
     chip = make_chip(imaging, "sessions", "response_imaging_final")
     edema = show("sessions", "total_vol_ed_ml", session)
@@ -133,17 +141,17 @@ def _facts(session) -> list[Fact]:
     ]
 
 
-def _changes(session) -> str:
+def _changes(session: Record) -> str:
     shown = {name: show("sessions", name, session) for name in _CHANGES}
     return ", ".join(f"{value} {_CHANGES[name]}" for name, value in shown.items() if value != "n/a")
 
 
-def _lesion_counts(session) -> str:
+def _lesion_counts(session: Record) -> str:
     return ", ".join(
         f"{text_of(session, name)} {word}" for name, word in _COUNTS.items() if number_of(session, name) > 0
     )
 
 
-def _shift(session) -> str:
+def _shift(session: Record) -> str:
     shift = show("sessions", "residual_shift_mm", session)
     return "" if shift == "n/a" else f"lesions lay {shift} off, undone"

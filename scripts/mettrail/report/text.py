@@ -5,12 +5,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
 
 from mettrail.cells import number_of, text_of, truth_of
 from mettrail.tables import KINDS, Column
 
+Record = Mapping[str, Any]
+"""A row of a table: value by column."""
+
 _COLUMNS = {kind: {column.name: column for column in columns} for kind, columns in KINDS.items()}
 _SHOWN_UNITS = {"mm^2": "mm²", "mm^3": "mm³", "1": ""}
+
+
+def records_of(table: pd.DataFrame) -> list[Record]:
+    """Return the rows of a table."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def column_of(kind: str, name: str) -> Column:
@@ -24,7 +35,7 @@ def column_of(kind: str, name: str) -> Column:
     return _COLUMNS[kind][name]
 
 
-def show(kind: str, name: str, row: Mapping, *, unit: bool = True) -> str:
+def show(kind: str, name: str, row: Record, *, unit: bool = True) -> str:
     """Show a cell of a final table: rounded, with the sign of changes and, where asked for, the unit.
 
     Examples
@@ -64,7 +75,7 @@ def show_volume(ml: float) -> str:
     return f"{ml:.2f} mL" if ml >= 0.1 else f"{ml * 1000:.0f} mm³"
 
 
-def show_day(session: Mapping) -> str:
+def show_day(session: Record) -> str:
     """Say on which day a session was."""
     day = number_of(session, "days_from_t0")
     return "day unknown" if math.isnan(day) else _signed(f"day {day:.0f}")
@@ -75,7 +86,7 @@ def show_unit(column: Column) -> str:
     return {"1": "", "d": ""}.get(column.unit, column.unit)
 
 
-def show_role(row: Mapping) -> str:
+def show_role(row: Record) -> str:
     """Name a lesion's role in the response."""
     return text_of(row, "role").replace("nontarget", "non-target").replace("prebaseline", "before baseline")
 

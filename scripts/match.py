@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from mettrail import images, jobs, schema, sidecars, transforms
-from mettrail.tracking import comparison, evidence, matching, registry
+from mettrail.tracking import comparison, matching, registry
+from mettrail.tracking.evidence import EVIDENCE, read_evidence
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -32,7 +33,7 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
     def _read_scan():
         tissue = images.read_labels(snakemake.input.tissue, images.TISSUE_LABELS)
         brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
-        return tissue, brain, evidence.read_evidence(*(snakemake.input[name] for name in evidence.EVIDENCE))
+        return tissue, brain, read_evidence(*(snakemake.input[name] for name in EVIDENCE))
 
     tracks, matches, instances, current = matching.match_visit(
         images.read_labels(snakemake.input.labels),

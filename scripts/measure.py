@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from mettrail import images, jobs, schema, sidecars
-from mettrail.tracking import components, evidence, lesions
+from mettrail.tracking import components, lesions
+from mettrail.tracking.evidence import EVIDENCE, read_evidence
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 with jobs.job(snakemake) as output:
     tissue = images.read_labels(snakemake.input.labels, images.TISSUE_LABELS)
     brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
-    evidence = evidence.read_evidence(*(snakemake.input[name] for name in evidence.EVIDENCE))
+    evidence = read_evidence(*(snakemake.input[name] for name in EVIDENCE))
     instances = components.find_instances(tissue.data, affine=tissue.affine, **snakemake.params.instances)
     table, totals = lesions.measure_instances(
         instances,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import mettrail
 import yaml
 from mettrail import cohort, jobs, results, schema, sidecars
-from mettrail.report import charts, pages
+from mettrail.report import captions, charts, cohort_page
 from mettrail.response import outcomes
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ with jobs.job(snakemake, failable=INPUTS, passes_on=False) as output:
     problems += cohort.list_not_used(snakemake.params.not_used)
     problems += cohort.read_problems(jobs.complete(snakemake.input.problems))
     problems += results.remove_pages_of_others(snakemake.params.out, list(patients["participant_id"]))
-    page = pages.cohort_page(
+    page = cohort_page.make_page(
         patients,
         sessions,
         lesions,
@@ -54,7 +54,7 @@ with jobs.job(snakemake, failable=INPUTS, passes_on=False) as output:
         figures={"cohort": Path(output.figure)} | ({"incidence": Path(output.incidence)} if len(curve) else {}),
         links={name: f"tables/{name}" for name in FILES} | {name: name for name in ("cohort.tsv", "not_used.tsv")},
         pages={Path(page).stem: Path(page).name for page in jobs.complete(snakemake.input.pages)},
-        captions=pages.read_captions(snakemake.params.captions, settings),
+        captions=captions.read_captions(snakemake.params.captions, settings),
         settings=yaml.safe_dump(settings, sort_keys=False),
         settings_hash=snakemake.params.config_hash,
         version=mettrail.__version__,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import mettrail
 from mettrail import cohort, jobs, schema
-from mettrail.report import charts, pages
+from mettrail.report import captions, charts, parts, patient_page
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -31,13 +31,13 @@ with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations"
         *snakemake.input.brains,
         *snakemake.input.registrations,
     ]
-    page = pages.patient_page(
+    page = patient_page.make_page(
         participant,
         lesions,
         sessions,
         patient.iloc[0],
         treated,
-        {"trajectories": Path(output.figure), "sessions": pages.group_pictures(jobs.complete(pictures))},
+        {"trajectories": Path(output.figure), "sessions": parts.group_pictures(jobs.complete(pictures))},
         links={
             "cohort": "index.html",
             "Lesions over time": f"{participant}/{participant}_desc-lesions_trajectories.tsv",
@@ -48,7 +48,7 @@ with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations"
         problems=cohort.list_problems(snakemake.params.sessions)
         + jobs.read_failures(snakemake.params.out)
         + cohort.read_problems([snakemake.input.problems]),
-        captions=pages.read_captions(snakemake.params.captions, snakemake.params.settings),
+        captions=captions.read_captions(snakemake.params.captions, snakemake.params.settings),
         settings_hash=snakemake.params.config_hash,
         version=mettrail.__version__,
     )

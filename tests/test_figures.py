@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from mettrail import schema
 from mettrail.errors import GridMismatchError
 from mettrail.images import EDEMA, NECROSIS, Image
 from mettrail.report import charts, figures, scans
@@ -20,7 +21,7 @@ COHORT = {"pr_fraction": 0.30, "pd_fraction": 0.20}
 NONE = pd.DataFrame()
 SESSIONS = ["ses-01", "ses-02", "ses-03", "ses-04", "ses-05", "ses-06"]
 DAYS = [0, 56, 98, 154, 210, 273]
-# Longest diameters by session; None: not yet born, "ne": not evaluable, "m": merged into L001.
+# Longest diameters by session; None: not yet detected, "ne": not evaluable, "m": merged into L001.
 DIAMETERS_MM = {
     "L001": ("target", [24.0, 18.2, "ne", 15.1, 14.0, 21.4]),
     "L002": ("target", [14.2, 10.1, "ne", 8.3, 0, 0]),
@@ -28,11 +29,11 @@ DIAMETERS_MM = {
     "L004": ("nontarget", [4.1, 0, "ne", 3.8, 3.9, 4.0]),
     "L005": ("new", [None, None, None, None, 4.2, 9.6]),
 }
-RESPONSES = ["n/a", "SD", "NE", "PR", "PR", "PD"]
+RESPONSES = [None, "SD", "NE", "PR", "PR", "PD"]
 
 
 def lesion_table(participant="sub-A"):
-    """One patient's rows of the lesion table, as the tables stage writes them."""
+    """One patient's rows of the lesion table, with the types of `schema.read_table`."""
     rows = []
     for track, (role, sizes) in DIAMETERS_MM.items():
         previous = None
@@ -40,50 +41,50 @@ def lesion_table(participant="sub-A"):
             if size is None:
                 continue
             status = {"ne": "not_evaluable", "m": "merged", 0: "absent"}.get(size, "present")
-            ld = float(size) if status == "present" else 0.0 if status == "absent" else "n/a"
+            ld = float(size) if status == "present" else 0.0 if status == "absent" else None
             event = "baseline" if i == 0 else "new" if previous is None else "persist"
             event = {"absent": "absent", "merged": "merged_into", "not_evaluable": "not_evaluable"}.get(status, event)
             if status == "present" and previous == 0:
                 event = "reappeared"
-            volume = n_a(ld, lambda d: round(0.5236 * 0.7 * d**3 / 1000, 4))
+            volume = if_known(ld, lambda d: round(0.5236 * 0.7 * d**3 / 1000, 4))
             rows.append(
                 {
                     "participant_id": participant,
                     "session_id": SESSIONS[i],
                     "track_id": track,
                     "days_from_t0": DAYS[i],
-                    "is_baseline": "true" if i == 0 else "false",
+                    "is_baseline": i == 0,
                     "status": status,
                     "event": event,
-                    "merged_into": "L001" if status == "merged" else "n/a",
+                    "merged_into": "L001" if status == "merged" else None,
                     "n_fragments": 1,
                     "role": role,
-                    "measurable": "true" if status == "present" and ld >= 10 else "false",
+                    "measurable": status == "present" and ld >= 10,
                     "ld_mm": ld,
-                    "perp_mm": n_a(ld, lambda d: round(d * 0.8, 1)),
+                    "perp_mm": if_known(ld, lambda d: round(d * 0.8, 1)),
                     "vol_wl_ml": volume,
-                    "ld_change_baseline_pct": n_a(ld, lambda d, first=sizes[0]: round(100 * (d / first - 1), 1))
+                    "ld_change_baseline_pct": if_known(ld, lambda d, first=sizes[0]: round(100 * (d / first - 1), 1))
                     if sizes[0]
-                    else "n/a",
-                    "lesion_response": "n/a",
+                    else None,
+                    "lesion_response": None,
                     "new_lesion_status": "definite"
                     if role == "new" and i == 5
                     else "equivocal"
                     if role == "new"
-                    else "n/a",
+                    else None,
                     "confidence": "candidate" if role == "new" and i == 4 else "confirmed",
-                    "ld_slice": "n/a",
-                    "flags": "probable_miss" if track == "L004" and i == 1 else "n/a",
+                    "ld_slice": None,
+                    "flags": "probable_miss" if track == "L004" and i == 1 else None,
                 }
             )
             previous = size
-    return pd.DataFrame(rows)
+    return typed(rows, "lesions")
 
 
 def session_table(participant="sub-A"):
-    """One patient's rows of the session table."""
-    sums = [38.2, 28.3, "n/a", 23.4, 14.0, 21.4]
-    nadirs = ["n/a", 38.2, "n/a", 28.3, 23.4, 14.0]
+    """One patient's rows of the session table, with the types of `schema.read_table`."""
+    sums = [38.2, 28.3, None, 23.4, 14.0, 21.4]
+    nadirs = [None, 38.2, None, 28.3, 23.4, 14.0]
     rows = []
     for i, (name, day) in enumerate(zip(SESSIONS, DAYS)):
         evaluable = name != "ses-03"
@@ -93,43 +94,48 @@ def session_table(participant="sub-A"):
                 "session_id": name,
                 "days_from_t0": day,
                 "session_role": "baseline" if i == 0 else "followup",
-                "evaluable": "true" if evaluable else "false",
-                "ne_reason": "n/a" if evaluable else "registration_failed",
+                "evaluable": evaluable,
+                "ne_reason": None if evaluable else "registration_failed",
                 "registration_qc": "pass" if evaluable else "fail",
-                "n_lesions": [4, 3, "n/a", 4, 3, 3][i],
+                "n_lesions": [4, 3, None, 4, 3, 3][i],
                 "n_targets": 2,
-                "n_new": [0, 0, "n/a", 0, 1, 0][i],
-                "n_absent": [0, 1, "n/a", 0, 1, 1][i],
+                "n_new": [0, 0, None, 0, 1, 0][i],
+                "n_absent": [0, 1, None, 0, 1, 1][i],
                 "sum_ld_mm": sums[i],
                 "sum_ld_final_mm": sums[i],
                 "sum_ld_baseline_mm": 38.2,
-                "ref_sum_ld_mm": 38.2 if i and evaluable else "n/a",
+                "ref_sum_ld_mm": 38.2 if i and evaluable else None,
                 "nadir_sum_ld_mm": nadirs[i],
-                "sum_ld_change_baseline_pct": ["n/a", -25.9, "n/a", -38.7, -63.4, -44.0][i],
-                "sum_ld_change_nadir_pct": ["n/a", -25.9, "n/a", -17.3, -40.2, 52.9][i],
-                "max_lesion_increase_mm": ["n/a", 0.0, "n/a", 0.0, 0.0, 7.4][i],
-                "total_vol_wl_ml": [6.4, 2.8, "n/a", 1.6, 1.1, 4.0][i],
-                "target_response": ["n/a", "SD", "NE", "PR", "PR", "PD"][i],
-                "nontarget_response": ["n/a", "NON_CR_NON_PD", "NE", *["NON_CR_NON_PD"] * 3][i],
+                "sum_ld_change_baseline_pct": [None, -25.9, None, -38.7, -63.4, -44.0][i],
+                "sum_ld_change_nadir_pct": [None, -25.9, None, -17.3, -40.2, 52.9][i],
+                "max_lesion_increase_mm": [None, 0.0, None, 0.0, 0.0, 7.4][i],
+                "total_vol_wl_ml": [6.4, 2.8, None, 1.6, 1.1, 4.0][i],
+                "target_response": [None, "SD", "NE", "PR", "PR", "PD"][i],
+                "nontarget_response": [None, "NON_CR_NON_PD", "NE", *["NON_CR_NON_PD"] * 3][i],
                 "new_lesion": ["none", "none", "none", "none", "equivocal", "definite"][i],
-                "clinical_assumed": "true",
+                "clinical_assumed": True,
                 "response_imaging_prospective": RESPONSES[i],
                 "response_imaging_final": RESPONSES[i],
                 "response_overall_prospective": RESPONSES[i],
                 "response_overall_final": RESPONSES[i],
                 "response_overall_continued": RESPONSES[i],
-                "response_volumetric_prospective": ["n/a", "SD", "NE", "PR", "PR", "PD"][i],
-                "response_volumetric_final": ["n/a", "SD", "NE", "PR", "PR", "PD"][i],
-                "confirmed": ["n/a", "n/a", "n/a", "true", "true", "n/a"][i],
-                "pd_reason": "target;new" if i == 5 else "n/a",
-                "flags": "n/a",
+                "response_volumetric_prospective": [None, "SD", "NE", "PR", "PR", "PD"][i],
+                "response_volumetric_final": [None, "SD", "NE", "PR", "PR", "PD"][i],
+                "confirmed": [None, None, None, True, True, None][i],
+                "pd_reason": "target;new" if i == 5 else None,
+                "flags": None,
             }
         )
-    return pd.DataFrame(rows)
+    return typed(rows, "sessions")
 
 
-def n_a(value, change):
-    return "n/a" if value == "n/a" else change(value)
+def typed(rows, kind):
+    """Rows with all columns of their table."""
+    return schema.make_table(pd.DataFrame(rows, columns=schema.columns(kind), dtype=object), kind)
+
+
+def if_known(value, change):
+    return None if value is None else change(value)
 
 
 # Array axes to world for three ways of storing the same head, one of them in slices that are not axial.
@@ -167,7 +173,7 @@ def draw_session(path, reference, lesions, brain=None, *, rows, tissue=None, ear
 
 
 @pytest.mark.parametrize("stored", list(STORED))
-def test_the_patients_left_is_on_the_right_of_the_picture_and_the_front_on_top(stored, tmp_path):
+def test_the_patients_left_is_on_the_right_and_the_front_on_top(stored, tmp_path):
     reference, lesions, brain = head_with_left_landmark(stored)
     rows = lesion_table().iloc[:1]
     draw_session(tmp_path / "s.png", reference, lesions, brain, rows=rows)
@@ -184,16 +190,16 @@ def test_the_patients_left_is_on_the_right_of_the_picture_and_the_front_on_top(s
     assert y < cy - 5, "a lesion of the front is drawn at the back"
 
 
-def test_the_slice_of_the_longest_diameter_is_drawn_and_points_lie_where_their_voxels_are():
+def test_the_slice_of_the_longest_diameter_is_drawn():
     # In PIR the slices are not the last axis of the file.
     for stored in STORED:
         reference, lesions, _ = head_with_left_landmark(stored)
-        view = scans._View.of(reference)
+        view = scans.View.of(reference)
         k_axis = view.order[2]
         where = np.argwhere(lesions.data)
         index = int(where[:, k_axis].min())
         row = lesion_table().iloc[[0]].assign(ld_slice=index)
-        assert scans._slice_of(row.iloc[0], view.turn(lesions.data) > 0, view) == view.axial(index)
+        assert scans.slice_of(row.iloc[0], view.turn(lesions.data) > 0, view) == view.axial(index)
         inside = np.moveaxis(view.turn(lesions.data), 2, 0)[view.axial(index)]
         assert inside.any()
         # A point of the world lies where its voxel is drawn.
@@ -205,9 +211,9 @@ def test_the_slice_of_the_longest_diameter_is_drawn_and_points_lie_where_their_v
 
 def test_a_slice_the_table_names_wrongly_gives_way_to_one_with_the_lesion():
     reference, lesions, _ = head_with_left_landmark("RAS")
-    view = scans._View.of(reference)
+    view = scans.View.of(reference)
     row = lesion_table().iloc[[0]].assign(ld_slice=0).iloc[0]
-    assert view.turn(lesions.data)[:, :, scans._slice_of(row, lesions.data > 0, view)].any()
+    assert view.turn(lesions.data)[:, :, scans.slice_of(row, lesions.data > 0, view)].any()
 
 
 def test_a_session_without_lesions_still_has_a_picture(tmp_path):
@@ -220,12 +226,12 @@ def test_a_session_without_lesions_still_has_a_picture(tmp_path):
         assert mpimg.imread(tmp_path / f"{name}.png").max() > 0.5
 
 
-def test_new_grown_and_flagged_lesions_come_first_and_none_is_left_out(tmp_path, monkeypatch):
+def test_new_grown_and_flagged_lesions_come_first_and_none_is_missing(tmp_path):
     reference, lesions, brain = head_with_left_landmark("RAS")
     labels = np.zeros_like(lesions.data)
     for number in range(1, 15):
         labels[15 + 5 * number : 17 + 5 * number, 40:42, 20] = number
-    one = {"status": "present", "event": "persist", "ld_mm": 9.0, "role": "nontarget", "flags": "n/a"}
+    one = {"status": "present", "event": "persist", "ld_mm": 9.0, "role": "nontarget", "flags": None}
     rows = {n: one | {"track_id": f"L{n:03d}", "ld_mm": 30.0 - n} for n in range(1, 15)}
     rows[3]["role"] = "target"
     rows[14]["event"] = "new"
@@ -233,17 +239,13 @@ def test_new_grown_and_flagged_lesions_come_first_and_none_is_left_out(tmp_path,
     rows[12]["flags"] = "thick_slice;weak_match"
     rows[11]["flags"] = "thick_slice"
     earlier = pd.DataFrame([{"track_id": "L013", "ld_mm": size, "status": "present"} for size in (8.0, 5.0, 5.5)])
-    drawn = {}
-    sheet = scans._draw_sheet
-    monkeypatch.setattr(
-        scans, "_draw_sheet", lambda s, n, path, **k: (drawn.update({path.stem: n}), sheet(s, n, path, **k))
-    )
+    smallest = figures.find_smallest_before(earlier)
+    order = scans.drawing_order(labels, {n: pd.Series(row) for n, row in rows.items()}, smallest)
+    assert order == [14, 13, 12, 3, 1, 2, *range(4, 12)], "new, grown by a fifth, flagged, target, then by size"
     table = pd.DataFrame(rows.values())
     paths = draw_session(tmp_path / "first.png", reference, lesions.like(labels), brain, rows=table, earlier=earlier)
-    assert drawn["first"][:4] == [14, 13, 12, 3], "new, grown by a fifth, flagged, target"
-    assert drawn["first"] + drawn["more"] == [14, 13, 12, 3, 1, 2, *range(4, 12)]
-    assert len(drawn["first"]) == figures.FIRST_LESIONS
-    for path, numbers in zip(paths, drawn.values(), strict=True):
+    first = figures.FIRST_LESIONS
+    for path, numbers in zip(paths, (order[:first], order[first:]), strict=True):
         for number in numbers:
             assert _share_of(path, figures.track_colour(f"L{number:03d}"), within=0.01) > 0, number
 
@@ -283,7 +285,7 @@ def test_a_brain_mask_on_another_grid_frames_the_lesions(tmp_path):
     _, _, brain = head_with_left_landmark("PIR")
     rows = lesion_table().iloc[:1]
     draw_session(tmp_path / "s.png", reference, lesions, brain, rows=rows)
-    assert (scans._mask_on(brain, reference) > 0).mean() == pytest.approx((reference.data > 0).mean(), rel=0.05)
+    assert (scans.mask_on(brain, reference) > 0).mean() == pytest.approx((reference.data > 0).mean(), rel=0.05)
 
 
 def test_pictures_of_two_scans_want_one_grid(tmp_path):
@@ -317,7 +319,7 @@ def _share_of(path, colour, within=0.12):
     return float((np.abs(picture - np.array(to_rgb(colour))).max(-1) < within).mean())
 
 
-def test_a_track_has_one_colour_for_life_and_sixty_lesions_look_different():
+def test_a_lesion_keeps_its_colour_and_sixty_lesions_look_different():
     assert figures.track_colour("L003") == figures.track_colour("L003") == figures.track_colour("3")
     looks = [(figures.track_colour(f"L{n:03d}"), figures.track_marker(f"L{n:03d}")) for n in range(1, 65)]
     assert len(set(looks)) == 64
@@ -366,17 +368,15 @@ def test_trajectories_are_drawn_for_the_odd_cases(case, tmp_path):
         lesions, sessions = lesions.iloc[:0], sessions.iloc[:0]
     elif case == "no lesion":
         lesions = lesions.iloc[:0]
-        sessions = sessions.assign(
-            sum_ld_mm="n/a", sum_ld_final_mm="n/a", nadir_sum_ld_mm="n/a", sum_ld_baseline_mm="n/a"
-        )
+        sessions = sessions.assign(sum_ld_mm=None, sum_ld_final_mm=None, nadir_sum_ld_mm=None, sum_ld_baseline_mm=None)
     elif case == "one session":
         lesions, sessions = lesions[lesions["session_id"] == "ses-01"], sessions.iloc[:1]
     elif case == "no dates":
-        sessions = sessions.assign(days_from_t0="n/a")
+        sessions = sessions.assign(days_from_t0=None)
     elif case == "not evaluable":
-        lesions = lesions.assign(status="not_evaluable", ld_mm="n/a", vol_wl_ml="n/a")
+        lesions = lesions.assign(status="not_evaluable", ld_mm=None, vol_wl_ml=None)
         sessions = sessions.assign(
-            evaluable="false", sum_ld_final_mm=np.nan, nadir_sum_ld_mm=None, response_overall_final="NE"
+            evaluable=False, sum_ld_final_mm=np.nan, nadir_sum_ld_mm=None, response_overall_final="NE"
         )
     else:
         one = lesions[lesions["track_id"] == "L001"]
@@ -402,9 +402,9 @@ def test_the_cohort_is_drawn_with_no_one_and_with_someone_without_sessions(tmp_p
     patients = pd.DataFrame(
         {
             "participant_id": ["sub-A", "sub-B", "sub-C"],
-            "best_change_ld_pct": [-63.4, "n/a", 140.0],
+            "best_change_ld_pct": [-63.4, None, 140.0],
             "best_response": ["PR", "NE", "PD"],
-            "progression_day": [273, "n/a", "n/a"],
+            "progression_day": [273, None, None],
         }
     )
     path = tmp_path / "c.svg"
@@ -514,27 +514,27 @@ def test_treatments_are_drawn_with_type_dose_and_lesions(tmp_path):
     assert "SRS 20 Gy/1: L001, L002" in svg
     assert ">immunotherapy<" in svg, "also after the last session"
     assert "SRS" not in draw(tmp_path, lesion_table(), session_table()).read_text()
-    undated = session_table().assign(days_from_t0="n/a")
+    undated = session_table().assign(days_from_t0=None)
     assert "SRS" not in draw(tmp_path, lesion_table(), undated, treatments=TREATMENTS).read_text()
 
 
 def test_words_of_treatments_lie_on_lines_of_their_own():
     marks = [(0, "SRS 20 Gy/1: L001"), (5, "systemic"), (300, "WBRT 30 Gy/10")]
-    assert charts._lanes(marks, (0, 365)) == [0, 1, 0]
+    assert charts.assign_lanes(marks, (0, 365)) == [0, 1, 0]
 
 
 def test_a_response_that_is_not_confirmed_or_continues_says_so(tmp_path):
     sessions = session_table()
     assert "confirmed" not in draw(tmp_path, lesion_table(), sessions).read_text()
-    svg = draw(tmp_path, lesion_table(), sessions.assign(confirmed=["n/a"] * 3 + ["false", "false", "n/a"])).read_text()
+    svg = draw(tmp_path, lesion_table(), sessions.assign(confirmed=[None] * 3 + [False, False, None])).read_text()
     assert svg.count(">unconfirmed<") == 2 and ">not confirmed<" in svg
-    stays = sessions.assign(response_overall_final=["n/a", "PR", "NE", "PR", "SD", "PD"])
-    stays["response_overall_continued"] = ["n/a", "PR", "NE", "PR", "PR", "PD"]
+    stays = sessions.assign(response_overall_final=[None, "PR", "NE", "PR", "SD", "PD"])
+    stays["response_overall_continued"] = [None, "PR", "NE", "PR", "PR", "PD"]
     assert draw(tmp_path, lesion_table(), stays).read_text().count(">PR continues<") == 1
 
 
 def test_progression_without_growth_of_the_targets_names_its_reason(tmp_path):
-    sessions = session_table().assign(pd_reason=["n/a"] * 5 + ["nontarget;new"])
+    sessions = session_table().assign(pd_reason=[None] * 5 + ["nontarget;new"])
     assert ">non-target, new<" in draw(tmp_path, lesion_table(), sessions).read_text()
     assert "new<" not in draw(tmp_path, lesion_table(), session_table()).read_text().replace(">new<", "")
 

@@ -1,16 +1,20 @@
 """Pages: all that is in the tables is on them, what is missing is said, and nothing is reached for outside."""
 
 import re
+import shutil
+import subprocess
+import sys
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
+import jinja2
 import pandas as pd
 import pytest
 from mettrail import schema
 from mettrail.errors import InputError
-from mettrail.report import figures, pages
-from mettrail.report.pages import cohort_page
+from mettrail.report import captions, cohort_page, environment, figures, parts, patient_page, review
+from mettrail.schema import cells
 from test_figures import DIAMETERS_MM, SESSIONS, lesion_table, session_table
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +49,7 @@ FAILED = {
     "log": "/data/out/logs/register/sub-A_ses-03.log",
 }
 COMMON = {
-    "captions": {"measure": "Shows.\n\n**Signs of failure:** leaves ``it``."},
+    "captions": {"measure": captions.parse_caption("Shows.\n\n**Signs of failure:** leaves ``it``.")},
     "settings_hash": "3f9a",
     "version": "0.1.0",
 }
@@ -59,8 +63,10 @@ TREATED = {
 }  # fmt: skip
 
 
-def patient(lesions=None, sessions=None, row=PATIENT, pictures=None, problems=(), name="sub-A", links=None, treated=()):
-    return pages.patient_page(
+def patient(
+    lesions=None, sessions=None, row=PATIENT, pictures=None, problems=(), name="sub-A", links=None, treated=(), **more
+):
+    return patient_page.make_page(
         name,
         lesion_table() if lesions is None else lesions,
         session_table() if sessions is None else sessions,
@@ -69,21 +75,20 @@ def patient(lesions=None, sessions=None, row=PATIENT, pictures=None, problems=()
         pictures or {},
         links=links or {"cohort": "index.html"},
         problems=problems,
-        **COMMON,
+        **COMMON | more,
     )
 
 
-def cohort(patients=None, sessions=None, lesions=None, problems=(), pages=None, pictures=None):
-    return cohort_page(
+def cohort(patients=None, sessions=None, lesions=None, problems=(), pages=None, pictures=None, links=None, **more):
+    return cohort_page.make_page(
         pd.DataFrame([PATIENT]) if patients is None else patients,
         session_table() if sessions is None else sessions,
         lesion_table() if lesions is None else lesions,
         problems,
         figures=pictures or {},
-        links={"tables/lesions.csv": "tables/lesions.csv"},
+        links=links or {"tables/lesions.csv": "tables/lesions.csv"},
         pages={"sub-A": "sub-A.html"} if pages is None else pages,
-        settings="rano:\n  pr: 0.3\n",
-        **COMMON,
+        **{"settings": "rano:\n  pr: 0.3\n"} | COMMON | more,
     )
 
 
@@ -130,7 +135,7 @@ def test_a_track_has_the_same_colour_and_mark_on_page_and_pictures():
     page = patient()
     for track in DIAMETERS_MM:
         colours = set(re.findall(rf'<i class="(\w+)" style="background:(#\w+)"></i>{track}<', page))
-        assert colours == {(pages._MARKS[figures.track_marker(track)], figures.track_colour(track))}
+        assert colours == {(parts.make_track(track).mark, figures.track_colour(track))}
 
 
 def test_pages_reach_for_nothing_outside_but_dois():
@@ -148,14 +153,61 @@ def test_words_of_the_data_never_become_html():
     sessions = session_table().assign(ne_reason=evil, flags=evil, registration_qc=evil)
     problem = FAILED | {"detail": evil, "stage": evil, "reason": evil, "log": f"logs/{evil}"}
     row = PATIENT | {"flags": evil, "progression_reason": evil}
-    pages = (
+    for page in (
         patient(lesions, sessions, row, problems=[problem], links={evil: evil}),
         cohort(pd.DataFrame([row | {"participant_id": evil}]), sessions, lesions, [problem], pages={evil: evil}),
-    )
-    for page in pages:
-        Outline(page)
-        assert page.count("<script>") == 1, "only the page's own"
-        assert "alert(&quot;x&quot;)" in page
+    ):
+        require_escaped(page)
+
+
+@pytest.mark.parametrize("where", ["label of a patient", "name of a file", "reason", "caption", "setting"])
+def test_text_of_a_dataset_is_escaped_on_each_page(where):
+    evil = '<script>alert("x")</script>'
+    if where == "label of a patient":
+        require_escaped(patient(name=evil))
+        require_escaped(cohort(pd.DataFrame([PATIENT | {"participant_id": evil}])))
+    elif where == "name of a file":
+        require_escaped(patient(links={evil: "a.tsv"}))
+        require_escaped(cohort(links={evil: "a.tsv"}))
+    elif where == "reason":
+        require_escaped(patient(problems=[FAILED | {"reason": evil}]))
+        require_escaped(cohort(problems=[FAILED | {"reason": evil}]))
+    elif where == "caption":
+        require_escaped(patient(captions={"measure": captions.parse_caption(evil)}))
+        require_escaped(cohort(captions={"measure": captions.parse_caption(evil)}))
+    else:
+        require_escaped(cohort(settings=evil))
+
+
+def require_escaped(page):
+    Outline(page)
+    assert page.count("<script>") == 1, "only the page's own"
+    assert "alert(&#34;x&#34;)" in page
+
+
+def test_a_template_that_shows_what_is_not_given_is_an_error():
+    with pytest.raises(jinja2.UndefinedError, match="participant"):
+        environment.render("patient.html.j2")
+
+
+def test_the_wheel_has_every_file_of_the_library(tmp_path):
+    for name in ("scripts", "pyproject.toml", "README.md", "LICENSE"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    build = "from setuptools import build_meta; build_meta.build_wheel('.')"
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    library = ROOT / "scripts" / "mettrail"
+    files = {p.relative_to(library.parent).as_posix() for p in library.rglob("*") if p.is_file() and p.suffix != ".pyc"}
+    assert "mettrail/report/templates/patient.html.j2" in files
+    assert files <= packed
+
+
+def test_a_truth_that_is_text_is_refused():
+    assert [cells.truth_of({"a": value}, "a") for value in (True, False, None, pd.NA)] == [True, False, None, None]
+    with pytest.raises(TypeError, match="read_table"):
+        cells.truth_of({"a": "false"}, "a")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +231,7 @@ def test_odd_patients_get_a_page_that_says_why(case, expected):
         row = PATIENT | {"progressed": False, "best_response": "NE"}
     elif case == "not evaluable":
         sessions = sessions.assign(evaluable=False, ne_reason="no_contrast", response_overall_final="NE")
-        lesions = lesions.assign(status="not_evaluable", ld_mm=np.nan, vol_wl_ml=None)
+        lesions = lesions.assign(status="not_evaluable", ld_mm=None, vol_wl_ml=None)
     else:
         row = {}
     outline = Outline(patient(lesions, sessions, row))
@@ -192,7 +244,7 @@ def test_the_tables_own_types_and_empty_tables_give_pages_too():
     Outline(patient(empty["lesions"], empty["sessions"], {}))
     outline = Outline(cohort(empty["patients"], empty["sessions"], empty["lesions"], pages={}))
     assert "No patient was found" in outline.text
-    outline = Outline(patient(typed(lesion_table(), "lesions"), typed(session_table(), "sessions")))
+    outline = Outline(patient())
     assert not re.search(r"\bnan\b|<NA>|\bNone\b|\bNaN\b", outline.text)
     row = schema.make_table([dict.fromkeys(schema.columns("patients")) | {"participant_id": "sub-A"}], "patients")
     assert "n/a" in Outline(patient(row=row.iloc[0])).text
@@ -200,13 +252,7 @@ def test_the_tables_own_types_and_empty_tables_give_pages_too():
     assert "L003" in outline.text
 
 
-def typed(table, kind):
-    """The same rows with all columns, as the tables stage has them in memory."""
-    full = table.reindex(columns=schema.columns(kind)).astype(object)
-    return schema.make_table(full.replace({"true": True, "false": False, "n/a": None}), kind)
-
-
-def test_a_failed_session_is_on_the_page_with_its_log_even_if_no_table_has_it():
+def test_a_failed_session_is_on_the_page_with_its_log_without_a_row():
     sessions = session_table().query("session_id != 'ses-03'")
     lesions = lesion_table().query("session_id != 'ses-03'")
     outline = Outline(patient(lesions, sessions, problems=[FAILED, FAILED | {"sub": "B", "ses": "77"}]))
@@ -223,14 +269,14 @@ def test_the_cohorts_page_lists_patients_sessions_and_what_failed():
     assert {"sub-A.html", "sub-A.html#ses-05", "logs/register/sub-A_ses-03.log", "tables/lesions.csv"} <= set(
         outline.addresses
     )
-    for words in ("registration failed", "pr: 0.3", "3f9a", pages.LIMITS):
+    for words in ("registration failed", "pr: 0.3", "3f9a", "not a clinical response call"):
         assert words in outline.text
-    seen = session_table().query("evaluable == 'true'")
+    seen = session_table().loc[lambda table: table["evaluable"]]
     assert "Nothing was excluded, nothing failed, every session is evaluable." in Outline(cohort(sessions=seen)).text
-    assert sum(a.startswith("https://doi.org/") for a in outline.addresses) == len(pages.REFERENCES)
+    assert sum(a.startswith("https://doi.org/10.") for a in outline.addresses) == 9
 
 
-def test_what_wants_a_look_comes_with_its_reason_once():
+def test_what_requires_review_comes_with_its_reason_once():
     text = Outline(patient()).text
     look = text[text.index("What to review first") : text.index("Course")]
     assert "targets grew, a new lesion" in look
@@ -246,11 +292,11 @@ def test_a_response_that_changed_with_later_sessions_is_pointed_out():
     assert "ses-02 was PD when it was read, is SD with what came later" in text
 
 
-def test_pictures_are_inside_the_page_with_words_for_those_who_do_not_see_them(tmp_path):
+def test_pictures_are_inside_the_page_and_have_alternative_text(tmp_path):
     names = [tmp_path / f"sub-A_ses-01_{kind}.png" for kind in ("lesions", "brain", "registration")]
     for name in names:
         name.write_bytes(b"\x89PNG")
-    pictures = {"sessions": pages.group_pictures(names), "trajectories": tmp_path / "gone.svg"}
+    pictures = {"sessions": parts.group_pictures(names), "trajectories": tmp_path / "absent.svg"}
     outline = Outline(patient(pictures=pictures))
     assert len(outline.images) == 3
     assert all(i["src"].startswith("data:image/png;base64,") and i["alt"] for i in outline.images)
@@ -261,33 +307,38 @@ def test_pictures_are_inside_the_page_with_words_for_those_who_do_not_see_them(t
 
 def test_pictures_are_told_apart_by_their_names_not_by_their_order():
     paths = ["f/sub-A_ses-02_brain.png", "f/sub-A_ses-01_lesions.png", "f/sub-A_ses-01_brain.png"]
-    assert pages.group_pictures(paths) == {
+    assert parts.group_pictures(paths) == {
         "ses-02": {"brain": Path(paths[0])},
         "ses-01": {"lesions": Path(paths[1]), "brain": Path(paths[2])},
     }
     with pytest.raises(InputError):
-        pages.group_pictures(["f/whatever.png"])
+        parts.group_pictures(["f/whatever.png"])
 
 
 def test_every_stage_has_a_caption_that_names_settings_that_exist():
     import yaml
 
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
-    captions = pages.read_captions(ROOT / "workflow" / "report", config)
-    assert set(captions) == set(pages.STAGES)
-    for text in captions.values():
-        assert "{{" not in text
-        assert "**Signs of failure:**" in text
-    assert str(config["register"]["dice_fail"]) in captions["register"]
+    found = captions.read_captions(ROOT / "workflow" / "report", config)
+    assert set(found) == set(captions.STAGES)
+    for caption in found.values():
+        assert captions.Run("Signs of failure:", "strong") in [paragraph[0] for paragraph in caption]
+    assert str(config["register"]["dice_fail"]) in "".join(run.text for run in found["register"][1])
 
 
 def test_a_caption_of_a_setting_that_does_not_exist_is_refused(tmp_path):
     (tmp_path / "strip.rst").write_text("Below {{ snakemake.config.strip.nothing }}.")
-    with pytest.raises(InputError, match=r"strip\.nothing"):
-        pages.read_captions(tmp_path, {"strip": {}})
+    with pytest.raises(InputError, match=r"(?s)strip\.rst.*nothing"):
+        captions.read_captions(tmp_path, {"strip": {}})
 
 
-def review(page):
+@pytest.mark.parametrize("text", ["A list:\n\n- one", "An *emphasis*.", "Never ``closed.", ".. raw:: html\n\n   <b>"])
+def test_a_caption_that_a_page_could_not_show_is_refused(text):
+    with pytest.raises(InputError):
+        captions.parse_caption(text)
+
+
+def to_review(page):
     text = Outline(page).text
     return text[text.index("What to review first") : text.index("Course")]
 
@@ -296,7 +347,7 @@ def test_lesions_that_may_be_others_are_listed_before_all_else():
     lesions = lesion_table()
     lesions.loc[lesions["track_id"] == "L002", "flags"] = "thick_slice;coalesced"
     lesions.loc[(lesions["track_id"] == "L003") & (lesions["session_id"] == "ses-02"), "flags"] = "weak_match"
-    look = review(patient(lesions))
+    look = to_review(patient(lesions))
     first = min(look.index(words) for words in ("match_score below", "one with another lesion"))
     assert first < look.index("PD targets grew") < look.index("new lesion, equivocal")
     work = Outline(cohort(lesions=lesions)).text
@@ -307,19 +358,20 @@ def test_lesions_that_may_be_others_are_listed_before_all_else():
 def test_lesions_of_which_the_same_is_to_be_said_share_a_line():
     lesions = lesion_table()
     more = lesions.query("track_id == 'L005'").assign(track_id="L006")
-    look = review(patient(pd.concat([lesions, more])))
+    look = to_review(patient(pd.concat([lesions, more])))
     assert "ses-05 L005 L006 new lesion, equivocal" in look
 
 
-@pytest.mark.parametrize("flag", pages.SESSION_REVIEW)
+@pytest.mark.parametrize("flag", review.SESSION_REVIEW)
 def test_remarks_on_a_session_that_require_review_are_listed(flag):
     sessions = session_table()
     sessions.loc[3, "flags"] = f"no_dates;{flag}"
-    assert f"ses-04 {schema.column('sessions', 'flags').levels[flag]}" in review(patient(sessions=sessions))
+    meaning = schema.data_dictionary("sessions")["flags"]["LevelsOfEachPart"][flag]
+    assert f"ses-04 {meaning}" in to_review(patient(sessions=sessions))
 
 
 def unconfirmed(sessions):
-    return sessions.assign(confirmed=["n/a", "n/a", "n/a", "false", "false", "n/a"])
+    return sessions.assign(confirmed=[None, None, None, False, False, None])
 
 
 def test_a_response_that_is_not_confirmed_says_so_wherever_it_stands():
@@ -337,7 +389,7 @@ def test_a_response_that_is_not_confirmed_says_so_wherever_it_stands():
 def test_a_response_after_progression_does_not_count_as_unconfirmed():
     sessions = session_table()
     sessions.loc[[3, 4], "response_overall_final"] = ["PD", "PR"]
-    assert pages._not_lasting(unconfirmed(sessions).to_dict("records")) == ""
+    assert review.unconfirmed_responses(unconfirmed(sessions).to_dict("records")) == ""
 
 
 def test_a_confirmed_response_that_goes_on_says_so():
@@ -363,17 +415,17 @@ def test_every_session_that_is_not_evaluable_is_among_what_failed(reason):
     assert f"ses-03 not evaluable {reason.replace('_', ' ')}" in text
 
 
-def test_the_other_lesions_of_a_session_wait_in_a_fold(tmp_path):
+def test_the_remaining_lesions_of_a_session_wait_in_a_fold(tmp_path):
     paths = [tmp_path / f"sub-A_ses-01_{kind}.png" for kind in ("lesions", "more")]
     for path in paths:
         path.write_bytes(b"\x89PNG")
-    pictures = {"sessions": pages.group_pictures(paths)}
+    pictures = {"sessions": parts.group_pictures(paths)}
     assert len(Outline(patient(pictures=pictures)).images) == 1, "four lesions are all on the first picture"
     one = lesion_table().query("track_id == 'L001'")
     lesions = pd.concat([one.assign(track_id=f"L{n:03d}") for n in range(1, 15)])
     outline = Outline(patient(lesions, pictures=pictures))
     assert len(outline.images) == 2
-    assert "5 other lesions" in outline.text
+    assert "5 remaining lesions" in outline.text
 
 
 def test_place_uncertainty_and_growth_of_lesions_are_shown():
@@ -420,7 +472,7 @@ def test_the_incidence_of_local_failure_has_a_section_where_there_is_one(tmp_pat
     picture = tmp_path / "incidence.svg"
     picture.write_text("<svg/>")
     outline = Outline(cohort(pictures={"incidence": picture}))
-    assert pages.INCIDENCE in outline.text
+    assert "Death is a competing event" in outline.text
     assert any("local failure" in image["alt"] for image in outline.images)
     assert "Treated lesions" not in Outline(cohort()).text
 
@@ -442,5 +494,5 @@ def test_a_residual_shift_is_named_with_the_registration():
 def test_a_lesion_that_grew_as_progression_does_is_to_be_reviewed():
     lesions = lesion_table()
     lesions.loc[(lesions["track_id"] == "L003") & (lesions["session_id"] == "ses-04"), "lesion_response"] = "PD"
-    assert "ses-04 L003 grew, +52 % from its smallest" in review(patient(lesions.assign(ld_change_nadir_pct=52.3)))
-    assert "grew," not in review(patient()).replace("targets grew,", "")
+    assert "ses-04 L003 grew, +52 % from its smallest" in to_review(patient(lesions.assign(ld_change_nadir_pct=52.3)))
+    assert "grew," not in to_review(patient()).replace("targets grew,", "")

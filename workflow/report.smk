@@ -1,5 +1,8 @@
+TEMPLATES = str(ROOT / "scripts" / "mettrail" / "report" / "templates")
+
+
 rule report_session:
-    """Pictures of one session: lesions with their numbers, the brain mask, the last visit laid over this one."""
+    """Pictures of one session: lesions with their numbers, the brain mask, the registration of the prior session."""
     input:
         image=rules.debias.output.image,
         mask=rules.strip.output.mask,
@@ -63,7 +66,7 @@ rule report_patient:
         settings=settings.without_places(config),
         config_hash=settings.config_hash(config),
         captions=CAPTIONS,
-        source=source_digest("report_patient.py", CAPTIONS),
+        source=source_digest("report_patient.py", CAPTIONS, TEMPLATES),
     script:
         "../scripts/report_patient.py"
 
@@ -104,6 +107,6 @@ rule report:
         settings=settings.without_places(config),
         config_hash=settings.config_hash(config),
         captions=CAPTIONS,
-        source=source_digest("report.py", CAPTIONS),
+        source=source_digest("report.py", CAPTIONS, TEMPLATES),
     script:
         "../scripts/report.py"

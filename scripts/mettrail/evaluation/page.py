@@ -116,8 +116,8 @@ def _what(written, methods, labels, settings):
         *[f"- **{name}**: `{folder}`" for name, folder in methods.items()],
         "",
         "Mean ± standard deviation over scans, unless said otherwise; – where there is no value. A scan in which "
-        "neither the labels nor a method have anything is left out of that method's means, but for those of false "
-        "lesions. Lesions are 26-connected. nDSC is normalised to "
+        "neither the labels nor a method have anything is excluded from that method's means, except those of "
+        "false lesions. Lesions are 26-connected. nDSC is normalised to "
         + ("the brain mask" if settings.get("masks") else "the whole image (no brain masks given)")
         + f" and a mean share of lesion of {metrics.MEAN_FRACTION:g}.",
         "",
@@ -152,7 +152,7 @@ def _segmentation(scores, names, reference, settings, rules):
     for subset, title in SUBSETS.items():
         text.append(f"### {title}\n")
         if subset == "known" and not _has_priors(settings):
-            text.append("Not known: last visit's labels were not given (`--priors` or `--aligned`).\n")
+            text.append("Not scored: the prior session's labels were not given (`--priors` or `--aligned`).\n")
             continue
         rows = [
             [label, name, scores.mean(name, subset, tissue, "all", "dsc")[0]]
@@ -219,7 +219,7 @@ def _diameters(scores, names):
 def _vanished(scores, names, scans, settings):
     title = "## Lesions that have vanished\n"
     if not _has_priors(settings):
-        return title + "\nNot counted: last visit's labels were not given (`--priors` or `--aligned`).\n"
+        return title + "\nNot counted: the prior session's labels were not given (`--priors` or `--aligned`).\n"
     rows = []
     for name in names:
         mine = scans[(scans["method"] == name) & (scans["tissue"] == "whole")]
@@ -229,7 +229,8 @@ def _vanished(scores, names, scans, settings):
         false = int(mine["n_false_vanished"].sum())
         rows.append([name, int(mine["n_vanished"].notna().sum()), vanished, left, share, false, show(per_scan)])
     text = (
-        "\nLesions of the last visit where the labels of this one hold nothing, and false lesions predicted there.\n\n"
+        "\nLesions of the prior session where the labels of this one hold nothing, and false lesions predicted there."
+        "\n\n"
     )
     header = ["method", "follow-ups", "vanished", "still predicted", "share", "false lesions", "per scan"]
     return title + text + table(header, rows, text=1)
@@ -250,7 +251,7 @@ def _brats(scores, names):
     ]
     return (
         "## BraTS-METS 2023\n\nAs table 2 of Sadegheih and Merhof 2024, by the rules of the challenge of 2023: "
-        "what is missed or made up is 374 mm away.\n\n"
+        "a missed lesion and a false positive count as 374 mm.\n\n"
         + table(["region", "method", "scans", *(title for title, _ in scores_of.values())], rows, text=2)
     )
 

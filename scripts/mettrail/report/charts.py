@@ -31,9 +31,6 @@ from mettrail.report.figures import (
     RESPONSE_COLOURS,
     RESPONSE_NAMES,
     TRACK_COLOURS,
-    cell_number,
-    cell_text,
-    cell_truth,
     is_unconfirmed,
     label_number,
     pr_continues,
@@ -41,6 +38,7 @@ from mettrail.report.figures import (
     track_marker,
 )
 from mettrail.response import criteria
+from mettrail.schema.cells import number_of, text_of, truth_of, words_of
 
 
 def draw_trajectories(
@@ -79,7 +77,7 @@ def draw_trajectories(
         marks = _treatment_marks(treatments) if dated else []
         span = [*days.values(), *(m[0] for m in marks)]
         span = (min(span, default=0), max(span, default=1))
-        lanes = _lanes(marks, span)
+        lanes = assign_lanes(marks, span)
         keyed = tracks if len(tracks) > max_labels else []
         # Inches from the top: head, treatments, three panels and what stands between them, key of the lesions.
         strip, key = 0.27 * (max(lanes, default=-1) + 1), 0.21 * -(-len(keyed) // _KEY_COLUMNS) + 0.2 * bool(keyed)
@@ -146,21 +144,21 @@ def response_lines(session_rows: pd.DataFrame, *, rano: Mapping) -> pd.DataFrame
     """
     lines, days, seen = [], [], []
     for _, row in session_rows.iterrows():
-        if cell_text(row.get("session_role")) != "followup":
+        if text_of(row, "session_role") != "followup":
             continue
         after_cr = criteria.has_confirmed_cr(days, seen, confirm_days=rano["confirm_days"])
-        days.append(cell_number(row.get("days_from_t0")))
-        seen.append(cell_text(row.get("response_imaging_prospective")))
+        days.append(number_of(row, "days_from_t0"))
+        seen.append(text_of(row, "response_imaging_prospective"))
         total, nadir, grown = (
-            cell_number(row.get(c)) for c in ("sum_ld_final_mm", "nadir_sum_ld_mm", "max_lesion_increase_mm")
+            number_of(row, c) for c in ("sum_ld_final_mm", "nadir_sum_ld_mm", "max_lesion_increase_mm")
         )
         if not np.isfinite([total, nadir]).all():
             continue
-        compared, scale = _compared(total, nadir, cell_number(row.get("sum_ld_change_nadir_pct")))
+        compared, scale = _compared(total, nadir, number_of(row, "sum_ld_change_nadir_pct"))
         absolute = nadir if rano["abs_rule"] == "sum" else compared - grown
         threshold = np.max([(1 + rano["pd"]) * nadir, absolute + rano["pd_abs_mm"]]) * scale
-        reference = cell_number(row.get("ref_sum_ld_mm"))
-        pr_scale = _compared(total, reference, cell_number(row.get("sum_ld_change_baseline_pct")))[1]
+        reference = number_of(row, "ref_sum_ld_mm")
+        pr_scale = _compared(total, reference, number_of(row, "sum_ld_change_baseline_pct"))[1]
         lines.append(
             {
                 "session_id": str(row["session_id"]),
@@ -205,7 +203,7 @@ def draw_cohort(
     """
     with mpl.rc_context(CHART_STYLE):
         rows = patient_rows.copy()
-        rows["_change"] = [cell_number(v) for v in rows.get("best_change_ld_pct", pd.Series(np.nan, rows.index))]
+        rows["_change"] = _numbers(rows, "best_change_ld_pct")
         rows = rows.sort_values("_change", ascending=True, na_position="last", kind="stable")
         each = 0.27 if len(rows) <= 40 else 0.19 if len(rows) <= 100 else 0.13
         height = max(len(rows), 3) * each + 1.35
@@ -271,11 +269,19 @@ def draw_froc(curves: pd.DataFrame, path: str | Path) -> None:
 # ---------------------------------------------------------------------------------------------------- charts
 
 
+def _numbers(table: pd.DataFrame, name: str) -> list[float]:
+    return [number_of(row, name) for _, row in table.iterrows()]
+
+
+def _texts(table: pd.DataFrame, name: str) -> list[str]:
+    return [text_of(row, name) for _, row in table.iterrows()]
+
+
 def _session_days(session_rows: pd.DataFrame) -> tuple[dict[str, float], bool]:
     """Return where each session lies on the time axis, and whether that is days or only their order."""
     if session_rows.empty:
         return {}, True
-    days = [cell_number(v) for v in session_rows.get("days_from_t0", pd.Series(np.nan, session_rows.index))]
+    days = _numbers(session_rows, "days_from_t0")
     names = [str(s) for s in session_rows["session_id"]]
     if not np.isfinite(days).all():
         return {n: float(i) for i, n in enumerate(names)}, False
@@ -289,8 +295,8 @@ def _tracks_in_order(lesion_rows: pd.DataFrame) -> list[str]:
 
     def prominence(item):
         track, rows = item
-        size = np.nanmax([0.0, *(cell_number(v) for v in rows["ld_mm"])])
-        return ("target" not in set(rows["role"].map(cell_text)), -size, str(track))
+        size = np.nanmax([0.0, *_numbers(rows, "ld_mm")])
+        return ("target" not in _texts(rows, "role"), -size, str(track))
 
     return [str(t) for t, _ in sorted(lesion_rows.groupby("track_id", sort=True), key=prominence)]
 
@@ -302,13 +308,13 @@ def _draw_tracks(axes, lesion_rows, column, days, ordered, tracks, named) -> lis
         rows = lesion_rows[lesion_rows["track_id"] == track]
         by_session = {str(r["session_id"]): r for _, r in rows.iterrows()}
         colour = track_colour(track)
-        role = {cell_text(r.get("role")) for r in by_session.values()}
+        role = {text_of(r, "role") for r in by_session.values()}
         dashed = not role & {"target"}
         style = {"color": colour, "lw": 1.7 if not dashed else 1.2, "zorder": 3}
         points, joined = [], False
         for name in (s for s in ordered if s in by_session):
             row = by_session[name]
-            value, kind = cell_number(row.get(column)), cell_text(row.get("status"))
+            value, kind = number_of(row, column), text_of(row, "status")
             if kind == "merged":
                 if joined:
                     continue
@@ -317,12 +323,12 @@ def _draw_tracks(axes, lesion_rows, column, days, ordered, tracks, named) -> lis
                 if points and np.isfinite(owner):
                     axes.plot([points[-1][0], days[name]], [points[-1][1], owner], ls=":", **{**style, "lw": 1.1})
                     axes.plot(days[name], owner, marker="x", ms=6, mew=1.4, color=colour, zorder=5)
-                    note = f"{track} joins {cell_text(row.get('merged_into'))}"
+                    note = f"{track} joins {text_of(row, 'merged_into')}"
                     where = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 7}
                     axes.annotate(note, (days[name], owner), color=colour, zorder=6, **where)
                 continue
             # Most likely it was there and not seen: the line goes on over the gap.
-            missed = cell_text(row.get("ld_source")) == "probable_miss"
+            missed = text_of(row, "ld_source") == "probable_miss"
             if np.isfinite(value) and not missed:
                 points.append((days[name], value, kind, row, ordered.index(name)))
         for one, two in pairwise(points):
@@ -343,7 +349,7 @@ def _draw_tracks(axes, lesion_rows, column, days, ordered, tracks, named) -> lis
                 clip_on=False,
                 zorder=4,
             )
-            if cell_text(row.get("event")) == "new":
+            if text_of(row, "event") == "new":
                 axes.plot(x, y, marker="*", ms=12, mfc=colour, mec=PAPER, mew=0.7, ls="", clip_on=False, zorder=5)
         if points and track in named and not joined:
             ends.append((points[-1], track, colour))
@@ -354,12 +360,11 @@ def _owner_value(lesion_rows, row, column) -> float:
     owner = lesion_rows[
         (lesion_rows["track_id"] == row.get("merged_into")) & (lesion_rows["session_id"] == row["session_id"])
     ]
-    return cell_number(owner.iloc[0].get(column)) if len(owner) else np.nan
+    return number_of(owner.iloc[0], column) if len(owner) else np.nan
 
 
 def _limit_values(axes, lesion_rows, column) -> None:
-    values = [cell_number(v) for v in lesion_rows.get(column, [])]
-    top = np.nanmax([0.0, *values])
+    top = np.nanmax([0.0, *_numbers(lesion_rows, column)])
     if column == "vol_wl_ml":
         top = max(top, 0.02)
         axes.set_ylim(0, (np.cbrt(top) * 1.08) ** 3)
@@ -410,9 +415,9 @@ def _treatment_marks(treatments: pd.DataFrame) -> list[tuple[float, str]]:
     marks = []
     for (day, _), rows in treatments.groupby(["treatment_day", "treatment_id"], sort=True):
         first = rows.iloc[0]
-        tracks = [t for t in rows["track_id"].map(cell_text) if t]
-        dose, fractions = cell_number(first.get("dose_gy")), cell_number(first.get("fractions"))
-        what = cell_text(first.get("treatment_type"))
+        tracks = [t for t in _texts(rows, "track_id") if t]
+        dose, fractions = number_of(first, "dose_gy"), number_of(first, "fractions")
+        what = text_of(first, "treatment_type")
         words = what.upper() if what in ("srs", "fsrt", "wbrt") else what.replace("_", " ")
         if np.isfinite(dose):
             words += f" {dose:g} Gy" + (f"/{fractions:.0f}" if np.isfinite(fractions) else "")
@@ -422,7 +427,7 @@ def _treatment_marks(treatments: pd.DataFrame) -> list[tuple[float, str]]:
     return marks
 
 
-def _lanes(marks: list[tuple[float, str]], span: tuple[float, float]) -> list[int]:
+def assign_lanes(marks: list[tuple[float, str]], span: tuple[float, float]) -> list[int]:
     """Give each mark the first line on which its words lie on no others."""
     width, free, lanes = max(span[1] - span[0], 1), [], []
     for day, words in marks:
@@ -474,10 +479,10 @@ def _draw_sum(axes, session_rows, days, rano) -> None:
     )
     names = [str(s) for s in session_rows.get("session_id", [])]
     rows = [r for _, r in session_rows.iterrows()]
-    measured = [(days[n], cell_number(r.get("sum_ld_final_mm"))) for n, r in zip(names, rows, strict=True)]
+    measured = [(days[n], number_of(r, "sum_ld_final_mm")) for n, r in zip(names, rows, strict=True)]
     measured = [(x, y) for x, y in measured if np.isfinite(y)]
     lines = response_lines(session_rows, rano=rano)
-    starts = [days[n] for n, r in zip(names, rows, strict=True) if cell_text(r.get("session_role")) == "baseline"]
+    starts = [days[n] for n, r in zip(names, rows, strict=True) if text_of(r, "session_role") == "baseline"]
     notes = []
     if len(lines):
         x = [days[n] for n in lines["session_id"]]
@@ -511,14 +516,14 @@ def _draw_sum(axes, session_rows, days, rano) -> None:
 
 def _pd_words(rows, rano) -> str:
     """Say when the sum is PD: the absolute growth is of the sum, or of one lesion."""
-    several = max((cell_number(r.get("n_targets")) for r in rows), default=0) > 1
+    several = max((number_of(r, "n_targets") for r in rows), default=0) > 1
     of = "\nin one target" if several and rano["abs_rule"] != "sum" else ""
     return f"PD: +{100 * rano['pd']:g} % of\nnadir and +{rano['pd_abs_mm']:g} mm{of}"
 
 
 def _draw_response(axes, row, x: float) -> None:
     """Write a session's response above the panel, hollow where it is not confirmed, and what it does not say itself."""
-    response = cell_text(row.get("response_overall_final"))
+    response = text_of(row, "response_overall_final")
     if response not in RESPONSE_COLOURS:
         return
     colour, ink = RESPONSE_COLOURS[response]
@@ -535,7 +540,7 @@ def _draw_response(axes, row, x: float) -> None:
         zorder=6,
         **style,
     )
-    reasons = [r for r in cell_text(row.get("pd_reason")).split(";") if r]
+    reasons = words_of(row, "pd_reason")
     words = {"nontarget": "non-target", "clinical": "clinical"}
     if reasons and "target" not in reasons:
         note = ", ".join(words.get(r, r) for r in reasons)
@@ -552,7 +557,7 @@ def _session_axis(axes, session_rows, days, dated: bool, span: tuple[float, floa
     width = max(span[1] - span[0], 1)
     axes.set_xlim(span[0] - 0.03 * width, span[1] + 0.03 * width)
     for _, row in session_rows.iterrows():
-        if cell_truth(row.get("evaluable")) is False:
+        if truth_of(row, "evaluable") is False:
             x = days[str(row["session_id"])]
             half = 0.012 * width
             axes.axvspan(x - half, x + half, color=BAND, lw=0, zorder=0)
@@ -598,7 +603,7 @@ def _trajectory_key(fig: Figure, height: float, unconfirmed: bool) -> None:
 def _draw_waterfall(axes, rows, y, pr_fraction, pd_fraction) -> None:
     axes.set_title("Best change of the sum, %", loc="left", fontsize=9.5, color=INK, pad=6)
     for n, (_, row) in zip(y, rows.iterrows(), strict=True):
-        change, best = row["_change"], cell_text(row.get("best_response"))
+        change, best = row["_change"], text_of(row, "best_response")
         if not np.isfinite(change):
             axes.text(2, n, "n/a", fontsize=7, va="center", color=MUTED)
             continue
@@ -640,14 +645,14 @@ def _draw_swimmer(axes, rows, session_rows, names, y) -> None:
             _draw_fate(axes, rows.iloc[n], n, max(spots))
         axes.plot([min(spots), max(spots)], [n, n], color=GRID, lw=5, solid_capstyle="round", zorder=1)
         for (_, row), x in zip(own.iterrows(), spots, strict=True):
-            response = cell_text(row.get("response_overall_final"))
-            kind = cell_text(row.get("session_role"))
+            response = text_of(row, "response_overall_final")
+            kind = text_of(row, "session_role")
             if kind not in ("baseline", "prebaseline"):
-                kind = response if cell_truth(row.get("evaluable")) is not False and response else "NE"
+                kind = response if truth_of(row, "evaluable") is not False and response else "NE"
             axes.plot(x, n, zorder=3, **_session_marker(kind, hollow=is_unconfirmed(row)))
-            if cell_text(row.get("new_lesion")) in ("definite", "equivocal"):
+            if text_of(row, "new_lesion") in ("definite", "equivocal"):
                 axes.plot(x, n, marker="*", ms=4, color=PAPER, mew=0, ls="", zorder=4)
-        progression = cell_number(rows.iloc[n].get("progression_day"))
+        progression = number_of(rows.iloc[n], "progression_day")
         if dated and np.isfinite(progression):
             axes.plot([progression] * 2, [n - 0.42, n + 0.42], color=RESPONSE_COLOURS["PD"][0], lw=1.3, zorder=2)
     axes.set_xlabel("days from t0 (order of sessions where no dates are known)", color=MUTED, fontsize=8.5)
@@ -659,7 +664,7 @@ def _draw_swimmer(axes, rows, session_rows, names, y) -> None:
 
 def _draw_fate(axes, patient, y: float, last_session: float) -> None:
     """Draw how long the patient was known to live after the last session, and death."""
-    death, contact = (cell_number(patient.get(c)) for c in ("death_day", "last_contact_day"))
+    death, contact = (number_of(patient, c) for c in ("death_day", "last_contact_day"))
     end = death if np.isfinite(death) else contact
     if end > last_session:
         axes.plot([last_session, end], [y, y], color=MUTED, lw=1, zorder=1)
@@ -700,17 +705,17 @@ def _response_key(fig: Figure, height: float, patient_rows, session_rows) -> Non
     axes = fig.add_axes((0.115, 1 - 0.36 / height, 0.875, 0.28 / height))
     axes.set_axis_off()
     axes.set_ylim(-1, 1)
-    seen = {cell_text(v) for v in session_rows.get("response_overall_final", [])}
+    seen = set(_texts(session_rows, "response_overall_final"))
     kinds = ["baseline", *(r for r in RESPONSE_COLOURS if r in seen or r in ("CR", "PR", "SD", "PD", "NE"))]
     items = [(RESPONSE_NAMES.get(kind, kind), _session_marker(kind)) for kind in kinds]
     if any(is_unconfirmed(r) for _, r in session_rows.iterrows()):
         items.append(("not confirmed", _session_marker("PR", hollow=True)))
-    if any(cell_number(v) > -np.inf for v in patient_rows.get("progression_day", [])):
+    if np.isfinite(_numbers(patient_rows, "progression_day")).any():
         items.append(("progression dated", {"marker": "|", "ms": 10, "mew": 1.3, "color": RESPONSE_COLOURS["PD"][0]}))
-    if {cell_text(v) for v in session_rows.get("new_lesion", [])} & {"definite", "equivocal"}:
+    if set(_texts(session_rows, "new_lesion")) & {"definite", "equivocal"}:
         items.append(("new lesion", {"marker": "*", "ms": 6, "mfc": PAPER, "mec": MUTED, "mew": 0.7, "ls": ""}))
     for name, column in (("death", "death_day"), ("last contact", "last_contact_day")):
-        if any(np.isfinite(cell_number(v)) for v in patient_rows.get(column, [])):
+        if np.isfinite(_numbers(patient_rows, column)).any():
             items.append((name, _FATE[name]))
     x = 0.0
     for name, style in items:

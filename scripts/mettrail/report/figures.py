@@ -1,6 +1,6 @@
-"""What all pictures share: colours, marks, the reading of cells. Nothing is computed here.
+"""What all pictures share: colours, marks, which lesions come first.
 
-A track has one colour and one mark for life, on every picture and in every table: no two of 64 share both.
+A lesion keeps its colour and its mark on every picture and in every table: no two of 64 share both.
 """
 
 from __future__ import annotations
@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from mettrail.schema.cells import flags_of, number_of, text_of, truth_of
 
 # Bright enough on black scans, dark enough on paper. Any two differ by at least 12 (CIEDE2000) also with red, green or
 # blue blindness (Machado et al. 2009), and by 17 from the colours of PD and CR. More than eight would not.
@@ -29,7 +32,7 @@ RESPONSE_COLOURS = {
     "NE": ("#c3c8cf", "#23272e"),
 }
 RESPONSE_NAMES = {"NON_CR_NON_PD": "non-CR/non-PD"}
-# Remarks on a lesion that make its picture come before those of others; the most doubtful first.
+# Remarks on a lesion that make its picture come before those of others; the least certain first.
 REVIEW_FLAGS = (
     *("weak_match", "coalesced", "nontarget_review", "probable_miss", "merged_across_roles"),
     *("treatment_effect_possible", "fov_edge"),
@@ -95,58 +98,28 @@ def _track_index(track_id: str) -> int:
     return int(number.group()) - 1 if number else zlib.crc32(str(track_id).encode())
 
 
-def is_unconfirmed(session: Mapping) -> bool:
+def is_unconfirmed(session: Mapping[str, Any]) -> bool:
     """Tell whether a session's overall response is a CR or PR that did not last long enough to count."""
-    return (
-        cell_text(session.get("response_overall_final")) in ("CR", "PR")
-        and cell_truth(session.get("confirmed")) is False
-    )
+    return text_of(session, "response_overall_final") in ("CR", "PR") and truth_of(session, "confirmed") is False
 
 
-def pr_continues(session: Mapping) -> bool:
+def pr_continues(session: Mapping[str, Any]) -> bool:
     """Tell whether a session is SD after a confirmed PR, which goes on until PD."""
-    final, continued = (cell_text(session.get(f"response_overall_{name}")) for name in ("final", "continued"))
-    return final == "SD" and continued == "PR"
+    return text_of(session, "response_overall_final") == "SD" and text_of(session, "response_overall_continued") == "PR"
 
 
-# ---------------------------------------------------------------------------------------------------- cells of tables
-
-
-def cell_number(value) -> float:
-    """Read a cell as a number; n/a, empty and missing are NaN."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
-
-
-def cell_text(value) -> str:
-    """Read a cell as text; n/a, empty and missing are empty."""
-    if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA:
-        return ""
-    text = str(value)
-    return "" if text in ("n/a", "nan", "<NA>") else text
-
-
-def cell_truth(value) -> bool | None:
-    """Read a cell as true or false; None where it is neither."""
-    return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(
-        cell_text(value).lower()
-    )
-
-
-def label_number(track_id) -> int:
+def label_number(track_id: object) -> int:
     """Return the number in the ID of a track, -1 without one."""
     number = re.search(r"\d+", str(track_id))
     return int(number.group()) if number else -1
 
 
-def row_label(row) -> str:
+def row_label(row: Mapping[str, Any]) -> str:
     """Lesion of a row; the small tables beside label maps call it ``name``."""
     return str(row["track_id"] if "track_id" in row else row["name"])
 
 
-def track_label(row, number: int) -> str:
+def track_label(row: Mapping[str, Any] | None, number: int) -> str:
     """Name the track of a row, or of a label without one."""
     return row_label(row) if row is not None else f"L{number:03d}"
 
@@ -155,40 +128,37 @@ def find_smallest_before(earlier_rows: pd.DataFrame) -> dict[str, float]:
     """Return each track's smallest longest diameter in earlier sessions, mm, where it was present."""
     smallest: dict[str, float] = {}
     for _, row in earlier_rows.iterrows():
-        size = cell_number(row.get("ld_mm"))
-        if cell_text(row.get("status")) == "present" and np.isfinite(size):
+        size = number_of(row, "ld_mm")
+        if text_of(row, "status") == "present" and np.isfinite(size):
             name = row_label(row)
             smallest[name] = min(size, smallest.get(name, np.inf))
     return smallest
 
 
-def growth_since_smallest_mm(row, smallest: dict[str, float]) -> float:
+def growth_since_smallest_mm(row: Mapping[str, Any], smallest: dict[str, float]) -> float:
     """Return by how much a lesion has grown from its smallest before, mm."""
-    return cell_number(row.get("ld_mm")) - smallest.get(row_label(row), np.nan)
+    return number_of(row, "ld_mm") - smallest.get(row_label(row), np.nan)
 
 
-def review_flags_of(row) -> list[str]:
+def review_flags_of(row: Mapping[str, Any]) -> list[str]:
     """Return the remarks on a lesion that require review."""
-    given = cell_text(row.get("flags")).split(";")
+    given = flags_of(row)
     return [flag for flag in REVIEW_FLAGS if flag in given]
 
 
-def prominence_of(row, count: int, number: int, smallest: dict[str, float]):
+def prominence_of(
+    row: Mapping[str, Any] | None, count: int, number: int, smallest: dict[str, float]
+) -> tuple[int, float, int, int]:
     """Order of drawing: new, grown, with a remark, targets, others; the largest first."""
     if row is None:
         return (4, 0.0, -int(count), number)
-    size = cell_number(row.get("ld_mm"))
+    size = number_of(row, "ld_mm")
     grown = growth_since_smallest_mm(row, smallest) >= _GROWN * smallest.get(row_label(row), np.inf)
     first = (
-        cell_text(row.get("event")) in ("new", "reappeared"),
+        text_of(row, "event") in ("new", "reappeared"),
         grown,
-        bool(review_flags_of(row)) or cell_text(row.get("confidence")) == "candidate",
-        cell_text(row.get("role")) == "target",
+        bool(review_flags_of(row)) or text_of(row, "confidence") == "candidate",
+        text_of(row, "role") == "target",
     )
     rank = first.index(True) if any(first) else len(first)
     return (rank, -(size if np.isfinite(size) else 0.0), -int(count), number)
-
-
-def plural_of(number: int, word: str) -> str:
-    """Write a number and its noun."""
-    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -5,7 +5,7 @@ They are in radiological convention (the patient's right is on the left of the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,18 +27,17 @@ from mettrail.report.figures import (
     PIXELS_PER_INCH,
     SCREEN,
     TRACK_COLOURS,
-    cell_number,
-    cell_text,
     find_smallest_before,
     growth_since_smallest_mm,
     label_number,
-    plural_of,
     prominence_of,
     review_flags_of,
     row_label,
     track_colour,
     track_label,
 )
+from mettrail.report.text import plural_of, show_volume
+from mettrail.schema.cells import number_of, text_of
 from mettrail.tracking.axial import ENDPOINTS
 
 _ZOOM_MIN_MM = 36
@@ -67,7 +66,7 @@ def draw_session(
     reference : Image
         The scan the lesions were measured on, its own grid.
     lesions : Image
-        One number per lesion, for life, on the same grid; 0 is background.
+        Persistent lesion IDs on the same grid; 0 is background.
     tissue : Image
         Tissue labels on the same grid: edema and necrosis are outlined, too.
     brain : Image or None
@@ -75,7 +74,7 @@ def draw_session(
     path, more_path : path
         PNG to write: the first `n_first` lesions, large; all others, small. Without others the second one says so.
     lesion_rows : DataFrame
-        This session's lesions; columns of the lesion table, those that are missing are left out. May be empty.
+        This session's lesions; columns of the lesion table; what it lacks is not shown. May be empty.
     earlier_rows : DataFrame
         The same of all earlier sessions: what a lesion has grown from. May be empty.
     title : str
@@ -89,32 +88,47 @@ def draw_session(
     """
     require_same_grid(reference, lesions)
     require_same_grid(reference, tissue)
-    view = _View.of(reference)
-    inside = None if brain is None else view.turn(_mask_on(brain, reference))
+    view = View.of(reference)
+    inside = None if brain is None else view.turn(mask_on(brain, reference))
     rows = {label_number(row_label(r)): r for _, r in lesion_rows.iterrows()}
     labels = view.turn(lesions.data)
     smallest = find_smallest_before(earlier_rows)
     scene = _Scene(view, labels, view.turn(tissue.data), inside, _window(view.data, inside), rows, smallest)
-    numbers, counts = np.unique(labels[labels > 0], return_counts=True)
-    count_of = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
-    order = sorted(count_of, key=lambda n: prominence_of(rows.get(n), count_of[n], n, smallest))
+    order = drawing_order(labels, rows, smallest)
     shown, others = order[:n_first], order[n_first:]
     notes = [] if shown else ["no lesion outlined in this session"]
     if others:
         notes.append(f"{plural_of(len(others), 'more lesion')} on the next picture")
-    absent = [row_label(r) for r in rows.values() if cell_text(r.get("status")) == "absent"]
+    absent = [row_label(r) for r in rows.values() if text_of(r, "status") == "absent"]
     if absent:
         notes.append(f"no longer detected: {', '.join(absent[:12])}{' …' if len(absent) > 12 else ''}")
     _draw_sheet(scene, shown, path, title=title, notes=notes, columns=3, cell=2.15)
     notes = [] if others else ["all lesions are on the first picture"]
-    _draw_sheet(scene, others, more_path, title=f"{title}, other lesions", notes=notes, columns=4, cell=1.55)
+    _draw_sheet(scene, others, more_path, title=f"{title}, remaining lesions", notes=notes, columns=4, cell=1.55)
+
+
+def drawing_order(labels: np.ndarray, rows: Mapping[int, pd.Series], smallest: dict[str, float]) -> list[int]:
+    """Return the numbers of all lesions in the order in which they are drawn, see `figures.prominence_of`.
+
+    Parameters
+    ----------
+    labels : (X, Y, Z) array of int
+        One number per lesion; 0 is background.
+    rows : mapping of int to Series
+        Row of the lesion table, by number.
+    smallest : dict of str to float
+        Smallest longest diameter before, mm, by lesion (`figures.find_smallest_before`).
+    """
+    numbers, counts = np.unique(labels[labels > 0], return_counts=True)
+    count_of = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    return sorted(count_of, key=lambda n: prominence_of(rows.get(n), count_of[n], n, smallest))
 
 
 @dataclass(frozen=True)
 class _Scene:
     """What the pictures of a session are drawn from, turned for the screen."""
 
-    view: _View
+    view: View
     labels: np.ndarray
     tissue: np.ndarray
     inside: np.ndarray | None
@@ -142,7 +156,7 @@ def _draw_sheet(scene: _Scene, shown, path, *, title: str, notes: Sequence[str],
         line, column = divmod(order, columns)
         x, top = gap + column * (2 * cell + gap), size[1] - head - line * (cell + text)
         row = scene.rows.get(number)
-        k = _slice_of(row, scene.labels == number, view)
+        k = slice_of(row, scene.labels == number, view)
         whole = fig.add_axes(_box(x, top - text - cell, cell, cell, size))
         near = fig.add_axes(_box(x + cell, top - text - cell, cell, cell, size))
         box = _near(scene.labels[:, :, k] == number, view.spacing_mm[:2])
@@ -221,7 +235,7 @@ def draw_brain_mask(reference: Image, mask: Image, path: str | Path, *, title: s
     title : str
     """
     require_same_grid(reference, mask)
-    view = _View.of(reference)
+    view = View.of(reference)
     inside = view.turn(mask.data) > 0
     window = _window(view.data, None)
     fig, panels = _plane_strip(view, inside, title, rows=1, slices=(0.38, 0.64))
@@ -244,7 +258,7 @@ def draw_registration(fixed: Image, moved: Image | None, path: str | Path, *, ti
         PNG to write.
     title : str
     """
-    view = _View.of(fixed)
+    view = View.of(fixed)
     if moved is None:
         inside = view.data > _window(view.data, None)[0]
         fig, panels = _plane_strip(view, inside, f"{title}: no earlier scan to lay on it", rows=1, slices=(0.45, 0.62))
@@ -272,7 +286,7 @@ def draw_registration(fixed: Image, moved: Image | None, path: str | Path, *, ti
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """A scan turned for the screen: axis 0 from the patient's right to left, 1 front to back, 2 feet to head.
 
     Axes are only reordered and reversed, never resampled, so that outlines lie on the voxels that were measured.
@@ -285,7 +299,8 @@ class _View:
     reversed_: tuple[bool, bool, bool]
 
     @classmethod
-    def of(cls, image: Image) -> _View:
+    def of(cls, image: Image) -> View:
+        """Turn a scan."""
         axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
         k = int(np.argmax(np.abs(axes[2])))
         i, j = sorted((a for a in range(3) if a != k), key=lambda a: -abs(axes[0, a]))
@@ -311,7 +326,8 @@ class _View:
         return np.where(self.reversed_, last - voxel, voxel) * np.array(self.spacing_mm)
 
 
-def _mask_on(mask: Image, reference: Image) -> np.ndarray:
+def mask_on(mask: Image, reference: Image) -> np.ndarray:
+    """Return a mask of any grid on the grid of a scan."""
     if mask.grid.matches(reference.grid):
         return mask.data > 0
     return resample(mask.like(mask.data.astype(np.uint8)), reference.grid, order=0).data > 0
@@ -375,7 +391,7 @@ def _outline(axes, mask: np.ndarray, spacing_mm, colour: str, width: float, *, d
     drawn.set_path_effects(_casing(width + 1.1))
 
 
-def _frame(view: _View, inside: np.ndarray | None) -> tuple[float, float, float, float]:
+def _frame(view: View, inside: np.ndarray | None) -> tuple[float, float, float, float]:
     """Square around the brain, or around the whole scan, in screen mm."""
     nx, ny = view.data.shape[:2]
     low, high = np.zeros(2), np.array([nx - 1, ny - 1], float)
@@ -417,12 +433,10 @@ def _scale_bar(axes, box: tuple[float, float, float, float]) -> None:
     axes.text(x + 5, y - 0.02 * height, "10 mm", **style)
 
 
-def _draw_chord(axes, row, view: _View) -> None:
+def _draw_chord(axes, row, view: View) -> None:
     """Draw the longest diameter where the table knows its ends."""
     ends = (
-        np.reshape([cell_number(row.get(name)) for name in ENDPOINTS], (2, 3))
-        if row is not None
-        else np.full((2, 3), np.nan)
+        np.reshape([number_of(row, name) for name in ENDPOINTS], (2, 3)) if row is not None else np.full((2, 3), np.nan)
     )
     if not np.isfinite(ends).all():
         return
@@ -431,9 +445,9 @@ def _draw_chord(axes, row, view: _View) -> None:
     axes.plot([x0, x1], [y0, y1], path_effects=_casing(3), **style)
 
 
-def _slice_of(row, mask: np.ndarray, view: _View) -> int:
+def slice_of(row, mask: np.ndarray, view: View) -> int:
     """Axial slice of the longest diameter, or the fullest one where the table does not say."""
-    index = cell_number(row.get("ld_slice")) if row is not None else np.nan
+    index = number_of(row, "ld_slice") if row is not None else np.nan
     if np.isfinite(index) and 0 <= index < mask.shape[2] and mask[:, :, view.axial(int(index))].any():
         return view.axial(int(index))
     return int(np.argmax(mask.sum(axis=(0, 1))))
@@ -453,29 +467,26 @@ def _lesion_caption(row, number: int, smallest: dict[str, float]) -> tuple[str, 
     name = track_label(row, number)
     if row is None:
         return name, "not in the table"
-    facts = []
-    if np.isfinite(cell_number(row.get("ld_mm"))):
-        facts.append(f"{cell_number(row.get('ld_mm')):.1f} mm")
-    volume = cell_number(row.get("vol_wl_ml", cell_number(row.get("vol_wl_mm3")) / 1000))
+    facts, size = [], number_of(row, "ld_mm")
+    if np.isfinite(size):
+        facts.append(f"{size:.1f} mm")
+    # Tables between stages have mm3, final ones mL.
+    volume = number_of(row, "vol_wl_ml") if "vol_wl_ml" in row else number_of(row, "vol_wl_mm3") / 1000
     if np.isfinite(volume):
-        facts.append(_volume_text(volume))
+        facts.append(show_volume(volume))
     growth = growth_since_smallest_mm(row, smallest)
     if growth >= 0.05:
         facts.append(f"+{growth:.1f} mm from its smallest")
-    facts.append(cell_text(row.get("role")).replace("nontarget", "non-target").replace("candidate", ""))
-    if cell_text(row.get("event")) not in ("", "persist", "baseline", cell_text(row.get("role"))):
-        facts.append(cell_text(row.get("event")).replace("_", " "))
-    if cell_text(row.get("confidence")) == "candidate":
-        facts.append("candidate, please check")
+    facts.append(text_of(row, "role").replace("nontarget", "non-target").replace("candidate", ""))
+    if text_of(row, "event") not in ("", "persist", "baseline", text_of(row, "role")):
+        facts.append(text_of(row, "event").replace("_", " "))
+    if text_of(row, "confidence") == "candidate":
+        facts.append("candidate, requires review")
     facts += [flag.replace("_", " ") for flag in review_flags_of(row)]
     return name, " · ".join(f for f in facts if f)
 
 
-def _volume_text(ml: float) -> str:
-    return f"{ml:.2f} mL" if ml >= 0.1 else f"{ml * 1000:.0f} mm³"
-
-
-def _plane_strip(view: _View, inside: np.ndarray, title: str, *, rows: int, slices: tuple[float, float]):
+def _plane_strip(view: View, inside: np.ndarray, title: str, *, rows: int, slices: tuple[float, float]):
     """Lay out slices in three planes, all at one scale; return the figure and per row (axes, plane, slice)."""
     bounds = []
     for axis in range(3):

@@ -18,7 +18,8 @@ from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.reasons import Reason
 from mettrail.response import rano
-from mettrail.tracking import comparison, components, evidence, lesions, matching
+from mettrail.tracking import comparison, components, lesions, matching
+from mettrail.tracking.evidence import Evidence
 
 AS_THEY_ARE = "as they are"
 BLOCKS = ("instances", "measure", "match", "rano", "volume")
@@ -47,7 +48,7 @@ class Visit:
     row: Mapping
     tissue: Image
     brain: Image
-    evidence: evidence.Evidence
+    evidence: Evidence
     quality: Mapping
     world: np.ndarray
     brain_quality: Mapping | None = None
@@ -70,7 +71,7 @@ def read_visits(rows: Sequence[Mapping], *, labels, masks, brains, pieces, evide
     ):
         tissue = images.read_labels(label, images.TISSUE_LABELS)
         brain = images.resample(images.read_labels(mask), tissue.grid, order=0)
-        known = evidence.Evidence(images.read_labels(piece).data, schema.read_tsv(table))
+        known = Evidence(images.read_labels(piece).data, schema.read_tsv(table))
         quality, judged = sidecars.read_json(quality), sidecars.read_json(judged)
         visits.append(Visit(row, tissue, brain, known, quality, transforms.read_affine(affine), judged))
     return visits

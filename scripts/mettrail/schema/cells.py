@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mettrail.schema import MISSING
@@ -27,9 +28,33 @@ def number_of(row: Row, name: str) -> float:
     return float(value_of(row, name, math.nan))
 
 
+def text_of(row: Row, name: str) -> str:
+    """Return a text of a row; empty where it is missing."""
+    return str(value_of(row, name, ""))
+
+
+def truth_of(row: Row, name: str) -> bool | None:
+    """Return whether a row says yes; None where it is missing.
+
+    Raises
+    ------
+    TypeError
+        The cell is not a boolean: the text ``false`` would pass for true.
+    """
+    value = value_of(row, name)
+    if not (value is None or isinstance(value, bool | np.bool_)):
+        raise TypeError(f"{name} is {value!r}, not a boolean: read the table with schema.read_table")
+    return None if value is None else bool(value)
+
+
+def words_of(row: Row, name: str) -> list[str]:
+    """Return the words of a cell that joins several by ``;``."""
+    return [word for word in text_of(row, name).split(";") if word]
+
+
 def flags_of(row: Row) -> list[str]:
     """Return the flags of a row."""
-    return [flag for flag in str(value_of(row, "flags", "")).split(";") if flag]
+    return words_of(row, "flags")
 
 
 def join_words(words: Iterable[str]) -> str | None:

@@ -10,7 +10,8 @@ import torch
 from mettrail import brain, images, segmentation
 from mettrail.errors import GridMismatchError, InputError, ModelError
 from mettrail.images import Grid, Image
-from mettrail.segmentation import architectures, cases, choice, fusion, models, prediction
+from mettrail.segmentation import architectures, choice, fusion, models, prediction
+from mettrail.training import cases
 
 NETWORK = {
     "features": [4, 8], "convs_encoder": [1, 1], "convs_decoder": [1], "patch": [16, 16, 16], "batch": 2

@@ -13,7 +13,8 @@ import pytest
 import torch
 from mettrail import segmentation
 from mettrail.errors import ModelError
-from mettrail.segmentation import architectures, cases, models
+from mettrail.segmentation import architectures, models
+from mettrail.training import cases
 from safetensors.torch import load_file, save_file
 
 PLANS, DATASET, DESCRIPTION = "plans.json", "dataset.json", "mettrail.json"

@@ -14,8 +14,8 @@ import yaml
 from mettrail import segmentation
 from mettrail.errors import InputError
 from mettrail.images import write_image, write_labels
-from mettrail.segmentation import cases, models, prediction, priors
-from mettrail.training import backgrounds, synthesis, training, validation
+from mettrail.segmentation import models, prediction
+from mettrail.training import backgrounds, cases, priors, synthesis, training, validation
 from mettrail.training.losses import EachLesionLoss
 from mettrail.training.trainer import MettrailTrainer, Reused, StripAnew, ThickSlices, draw_mask
 from scipy import ndimage

@@ -29,9 +29,9 @@ import pandas as pd
 import yaml
 from mettrail import images, segmentation, transforms
 from mettrail.registration import visits
-from mettrail.segmentation import cases, fusion, prediction
+from mettrail.segmentation import fusion, prediction
 from mettrail.segmentation.models import POST_CONTRAST, PRIOR, TASKS
-from mettrail.training import backgrounds, validation
+from mettrail.training import backgrounds, cases, validation
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mettrail.segmentation.contract import PLANS, refusal, settle_plans
+from mettrail.segmentation.model_folder import PLANS, refusal, settle_plans
 
 # Of 32 bits each, 4 GB: ten times the largest network that nnU-Net plans.
 MOST_WEIGHTS = 10**9

@@ -59,9 +59,9 @@ from pathlib import Path
 import numpy as np
 
 from mettrail.errors import ModelError
-from mettrail.segmentation import contract
+from mettrail.segmentation import model_folder
 from mettrail.segmentation.architectures import build_from_plans
-from mettrail.segmentation.contract import DATASET, PLANS
+from mettrail.segmentation.model_folder import DATASET, PLANS
 
 DESCRIPTION = "mettrail.json"
 LOG = "training.log"
@@ -139,15 +139,15 @@ def read_model(folder: str | Path) -> Model:
     """
     folder = Path(folder)
     description = read_description(folder)
-    content = {name: contract.read_file(folder, name, advice=COPY) for name in (DATASET, PLANS)}
+    content = {name: model_folder.read_file(folder, name, advice=COPY) for name in (DATASET, PLANS)}
     weights = _find_weights(folder)
     _check_hashes(folder, description["sha256"], content, weights)
-    dataset = contract.parse(folder / DATASET, content[DATASET], contract.DATASET_SCHEMA, advice=COPY)
-    dataset = {key: dataset[key] for key in contract.DATASET_SCHEMA["properties"] if key in dataset}
+    dataset = model_folder.parse(folder / DATASET, content[DATASET], model_folder.DATASET_SCHEMA, advice=COPY)
+    dataset = {key: dataset[key] for key in model_folder.DATASET_SCHEMA["properties"] if key in dataset}
     _check_channels(folder, description, dataset)
-    plans = contract.settle_plans(
+    plans = model_folder.settle_plans(
         folder / PLANS,
-        contract.parse(folder / PLANS, content[PLANS], contract.PLANS_SCHEMA, advice=COPY),
+        model_folder.parse(folder / PLANS, content[PLANS], model_folder.PLANS_SCHEMA, advice=COPY),
         description["configuration"],
         channels=len(description["channels"]),
     )
@@ -191,8 +191,8 @@ def read_description(folder: str | Path) -> dict:
             reason="no_model",
         )
     advice = "Write one beside dataset.json; models.py shows it."
-    content = contract.read_file(folder, DESCRIPTION, advice=advice)
-    description = contract.parse(folder / DESCRIPTION, content, contract.DESCRIPTION_SCHEMA, advice=advice)
+    content = model_folder.read_file(folder, DESCRIPTION, advice=advice)
+    description = model_folder.parse(folder / DESCRIPTION, content, model_folder.DESCRIPTION_SCHEMA, advice=advice)
     _check_description(folder / DESCRIPTION, description)
     return description
 
@@ -267,7 +267,7 @@ def read_weights(model: Model) -> list[dict]:
             else:
                 network.load_state_dict(read_checkpoint(path))
         except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError) as err:
-            raise contract.refusal(
+            raise model_folder.refusal(
                 path,
                 f"weights that do not fit plans.json ({str(err).splitlines()[0]})",
                 "weights of the network that plans.json describes",
@@ -276,7 +276,7 @@ def read_weights(model: Model) -> list[dict]:
             ) from err
         states.append({key: value.detach().clone() for key, value in network.state_dict().items()})
         if not all(torch.isfinite(value).all() for value in states[-1].values()):
-            raise contract.refusal(
+            raise model_folder.refusal(
                 path,
                 "weights that are not all finite numbers",
                 "weights of a training that converged",
@@ -327,10 +327,10 @@ def write_model(
         (fresh / name).parent.mkdir(parents=True)
         each = copy.deepcopy(each).cpu()
         save_model(each.half() if half else each, fresh / name)
-        hashes[name] = contract.digest((fresh / name).read_bytes())
+        hashes[name] = model_folder.digest((fresh / name).read_bytes())
     for name, content in ((DATASET, dataset), (PLANS, plans)):
         (fresh / name).write_text(_as_json(content), encoding="utf-8")
-        hashes[name] = contract.digest((fresh / name).read_bytes())
+        hashes[name] = model_folder.digest((fresh / name).read_bytes())
     (fresh / DESCRIPTION).write_text(_as_json({**description, "sha256": hashes}))
     (fresh / "README.md").write_text(card)
     if log:
@@ -381,7 +381,7 @@ def read_checkpoint(path: Path) -> dict:
     except Exception as err:  # whatever a broken or hostile file makes torch raise
         refused = "weights_only" in str(err).lower() or "weightsunpickler" in str(err).lower()
         what = "a checkpoint that holds more than numbers" if refused else "no checkpoint of nnU-Net"
-        raise contract.refusal(
+        raise model_folder.refusal(
             path,
             f"{what} ({type(err).__name__}: {(str(err).splitlines() or [''])[0]})",
             "network weights and nnU-Net's own log",
@@ -417,8 +417,8 @@ def _check_description(path: Path, description: dict) -> None:
             f"optional_channels {optional} of {', '.join(description['channels'])}",
             "some of the images among its channels, and not all of them",
         )
-    if description["tile"] and math.prod(description["tile"]) > contract.LARGEST_TILE_VOX:
-        refuse(f"tile {description['tile']}", f"at most {contract.LARGEST_TILE_VOX:,} voxels")
+    if description["tile"] and math.prod(description["tile"]) > model_folder.LARGEST_TILE_VOX:
+        refuse(f"tile {description['tile']}", f"at most {model_folder.LARGEST_TILE_VOX:,} voxels")
     if not np.allclose(description["spacing_mm"], 1.0):
         refuse(f"spacing_mm {description['spacing_mm']}", "[1, 1, 1]: images are given at 1 mm")
     if not 0 < float(description["threshold"]) < 1:
@@ -462,7 +462,7 @@ def _check_plans(folder: Path, description: dict, plans: dict) -> None:
     channels, configuration = description["channels"], plans["configurations"][description["configuration"]]
     tile = description["tile"] or configuration["patch_size"]
     if any(axis >= len(tile) for axis in description["mirror_axes"]):
-        raise contract.refusal(
+        raise model_folder.refusal(
             folder / DESCRIPTION, f"mirror_axes {description['mirror_axes']}", f"axes of a tile {tile}", "Correct it."
         )
     schemes = configuration["normalization_schemes"]
@@ -497,7 +497,7 @@ def _find_weights(folder: Path) -> tuple[Path, ...]:
     found = []
     for fold in sorted(folder.glob("fold_*")):
         present = [fold / name for name in WEIGHTS if (fold / name).exists() or (fold / name).is_symlink()]
-        found += [contract.require_inside(folder, path, advice=COPY) for path in present[:1]]
+        found += [model_folder.require_inside(folder, path, advice=COPY) for path in present[:1]]
     if not found:
         raise ModelError(
             folder,
@@ -511,7 +511,7 @@ def _find_weights(folder: Path) -> tuple[Path, ...]:
 
 def _check_hashes(folder: Path, hashes: dict[str, str], content: dict[str, bytes], weights: tuple[Path, ...]) -> None:
     """Refuse a folder whose files are not those, all of those and no others, that its mettrail.json was written for."""
-    found = {name: contract.digest(each) for name, each in content.items()}
+    found = {name: model_folder.digest(each) for name, each in content.items()}
     for path in weights:
         with path.open("rb") as file:
             found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,6 @@ from scipy import ndimage
 
 from mettrail.devices import choose_device, has_bfloat16
 from mettrail.errors import InputError
-from mettrail.segmentation.cases import from_nnunet, to_nnunet
 from mettrail.segmentation.models import PRIOR, Model, build_network, read_weights, require_channels
 
 # A piece this near to the prior (at 1 mm) is at a known lesion.
@@ -123,6 +122,16 @@ def predict_probabilities(
     known = arrays[model.channels.index(PRIOR)] > 0 if PRIOR in model.channels else None
     probabilities[box] = settle(within, threshold=model.threshold, confidence=model.confidence, known=known)
     return probabilities
+
+
+def to_nnunet(array: np.ndarray) -> np.ndarray:
+    """Turn (X, Y, Z) into (Z, Y, X), the order of nnU-Net's readers: models trained on NIfTI files fit as they are."""
+    return np.ascontiguousarray(array.transpose(2, 1, 0))
+
+
+def from_nnunet(array: np.ndarray) -> np.ndarray:
+    """Turn (..., Z, Y, X) back into (..., X, Y, Z)."""
+    return array.transpose(*range(array.ndim - 3), -1, -2, -3)
 
 
 def settle(

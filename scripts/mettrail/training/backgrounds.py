@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from mettrail.errors import InputError
 from mettrail.images import ENHANCING, NECROSIS, read_image, read_labels, read_mask, require_same_grid, resample
-from mettrail.segmentation.cases import Visit
 from mettrail.segmentation.models import POST_CONTRAST
+from mettrail.training.cases import Visit
 from mettrail.training.synthesis import simulate_visits
 
 # Lesions are painted at least so far from those that a head has of its own.

@@ -25,8 +25,8 @@ import numpy as np
 from mettrail.devices import choose_device
 from mettrail.errors import InputError
 from mettrail.segmentation.architectures import build_from_plans
-from mettrail.segmentation.cases import CONFIGURATION
 from mettrail.segmentation.models import PRIOR, Model, read_checkpoint, write_model
+from mettrail.training.cases import CONFIGURATION
 from mettrail.training.dataset import TASKS
 
 PLANS = "mettrailPlans"

@@ -28,8 +28,8 @@ from mettrail.images import (
     write_image,
     write_labels,
 )
-from mettrail.segmentation.cases import LABELS
 from mettrail.segmentation.models import IMAGES
+from mettrail.training.cases import LABELS
 from mettrail.training.folds import make_splits
 
 WHOLE = {"background": 0, "lesion": 1}

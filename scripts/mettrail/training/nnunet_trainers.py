@@ -22,10 +22,10 @@ from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from scipy import ndimage
 
-from mettrail.segmentation.priors import make_prior
 from mettrail.training.base_trainer import BaseTrainer, FirstChannels, NearestPrior
 from mettrail.training.dataset import lesion_labels
 from mettrail.training.losses import JointVSSLoss, count_tiles
+from mettrail.training.priors import make_prior
 
 TOUCHING = np.ones((3, 3, 3), bool)
 # These treat a prior as they should: labels are not its business, and it is mirrored with the images.

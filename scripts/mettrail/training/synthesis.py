@@ -15,8 +15,8 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from scipy import ndimage
 
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
-from mettrail.segmentation.cases import distance_mm
-from mettrail.segmentation.priors import grow_and_shrink
+from mettrail.training.cases import distance_mm
+from mettrail.training.priors import grow_and_shrink
 
 # nnU-Net marks what is outside the brain with -1.
 OUTSIDE = -1

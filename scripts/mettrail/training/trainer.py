@@ -33,8 +33,8 @@ from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerTopkLoss import 
 
 from mettrail.devices import has_bfloat16
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
-from mettrail.segmentation.cases import read_surface, smooth_noise, thicken
 from mettrail.training.base_trainer import BaseTrainer, FirstChannels, NearestPrior
+from mettrail.training.cases import read_surface, smooth_noise, thicken
 from mettrail.training.losses import EachLesionLoss, WithEachLesion
 from mettrail.training.synthesis import SynthesiseLesions
 

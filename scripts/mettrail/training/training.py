@@ -25,7 +25,6 @@ import numpy as np
 
 from mettrail.devices import choose_device
 from mettrail.errors import InputError
-from mettrail.segmentation import cases
 from mettrail.segmentation.architectures import build_from_plans
 from mettrail.segmentation.models import (
     LOG,
@@ -35,7 +34,7 @@ from mettrail.segmentation.models import (
     read_weights,
     write_model,
 )
-from mettrail.training import validation
+from mettrail.training import cases, validation
 from mettrail.training.backgrounds import Painted, find_backgrounds, make_visits, prepare
 from mettrail.training.crossvalidation import point_nnunet_at
 

@@ -246,7 +246,7 @@ def check(path: Path, read, schema: dict, *, where: str = "") -> dict:
     if error is not None:
         at = ".".join([*([where] if where else []), *map(str, error.absolute_path)])
         found = f"{at}: {error.message}".removeprefix(": ")
-        raise refusal(path, found, "what mettrail/segmentation/contract.py describes", "Get the model again.")
+        raise refusal(path, found, "what mettrail/segmentation/model_folder.py describes", "Get the model again.")
     return read
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from scipy import ndimage
 
 from mettrail.segmentation.models import POST_CONTRAST, PRIOR
-from mettrail.segmentation.priors import make_prior
+from mettrail.segmentation.prediction import to_nnunet
+from mettrail.training.priors import make_prior
 
 CHANNELS = {"detection": (POST_CONTRAST,), "resegmentation": (POST_CONTRAST, PRIOR)}
 LABELS = {"background": 0, "enhancing": 1, "edema": 2, "necrosis": 3}
@@ -350,16 +351,6 @@ def patch_locations(
         found = [take(numbered == n, per_lesion) for n in range(1, count + 1)]
         places["prior"] = np.concatenate(found) if found else np.zeros((0, 3), int)
     return {key: np.insert(value, 0, 0, axis=1) for key, value in places.items()}
-
-
-def to_nnunet(array: np.ndarray) -> np.ndarray:
-    """Turn (X, Y, Z) into (Z, Y, X), the order of nnU-Net's readers: models trained on NIfTI files fit as they are."""
-    return np.ascontiguousarray(array.transpose(2, 1, 0))
-
-
-def from_nnunet(array: np.ndarray) -> np.ndarray:
-    """Turn (..., Z, Y, X) back into (..., X, Y, Z)."""
-    return array.transpose(*range(array.ndim - 3), -1, -2, -3)
 
 
 def _save_arrays(path: Path, case: dict, other: dict) -> None:

@@ -408,7 +408,7 @@ def test_a_tampered_model_is_refused_and_runs_nothing(folder, monkeypatch, what)
         for place in ("torch.load", "safetensors.torch.load_model"):
             monkeypatch.setattr(place, lambda *_, **__: read.append("weights"))
     with pytest.raises(ModelError) as caught:
-        models.read_weights(segmentation.read_model(folder))
+        segmentation.read_model(folder).read_weights()
     assert caught.value.what == str(folder / named)
     assert not read
     assert len(str(caught.value)) < 3000
@@ -435,7 +435,7 @@ def test_there_are_more_than_forty_of_them():
 )  # fmt: skip
 def test_what_nnunet_writes_is_read(folder, act):
     act(folder)
-    (weights,) = models.read_weights(segmentation.read_model(folder))
+    (weights,) = segmentation.read_model(folder).read_weights()
     assert weights
 
 

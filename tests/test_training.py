@@ -42,7 +42,7 @@ def make_toy_visits(seed):
             ball = sum((a - c) ** 2 for a, c in zip((x, y, z), centre)) <= (3 + visit) ** 2
             tissue[ball], instances[ball] = 1, number
         image = 100 * brain + 120 * (tissue > 0) + rng.normal(0, 5, SHAPE)
-        visits.append(cases.Visit(image.astype(np.float32), brain, tissue, instances))
+        visits.append(cases.LabelledScan(image.astype(np.float32), brain, tissue, instances))
     return visits
 
 

@@ -16,7 +16,7 @@ from scipy import ndimage
 from mettrail.errors import InputError
 from mettrail.images import ENHANCING, NECROSIS, read_image, read_labels, read_mask, require_same_grid, resample
 from mettrail.segmentation.model_folder import POST_CONTRAST
-from mettrail.training.cases import Visit
+from mettrail.training.cases import LabelledScan
 from mettrail.training.synthesis import simulate_visits
 
 # Lesions are painted at least so far from those that a head has of its own.
@@ -158,7 +158,7 @@ def find_backgrounds(
     return found
 
 
-def make_visits(key: Key) -> list[Visit]:
+def make_visits(key: Key) -> list[LabelledScan]:
     """Simulate two visits from a seed, or read a real one, or paint two into a real one.
 
     Parameters
@@ -172,11 +172,11 @@ def make_visits(key: Key) -> list[Visit]:
     return _simulate(key, lesions=True)
 
 
-def _simulate(seed: int, *, lesions: bool) -> list[Visit]:
+def _simulate(seed: int, *, lesions: bool) -> list[LabelledScan]:
     from mettrail import phantom
 
     return [
-        Visit(
+        LabelledScan(
             np.asarray(session.images[POST_CONTRAST].data, np.float32),
             np.asarray(session.brain.data) > 0,
             *_tissue_and_lesions(np.asarray(session.tissue.data), np.asarray(session.instances.data)),
@@ -186,7 +186,7 @@ def _simulate(seed: int, *, lesions: bool) -> list[Visit]:
 
 
 @lru_cache(maxsize=2)
-def _read(background: Background) -> Visit:
+def _read(background: Background) -> LabelledScan:
     head, mask = read_image(background.image), read_mask(background.mask)
     require_same_grid(head, mask)
     tissue = np.zeros(head.data.shape, np.uint8)
@@ -196,10 +196,10 @@ def _read(background: Background) -> Visit:
         filled = np.stack([ndimage.binary_fill_holes(manual[..., k] > 0) for k in range(manual.shape[2])], -1)
         tissue = np.where(filled & (manual == 0), NECROSIS, manual).astype(np.uint8)
     instances, _ = ndimage.label(np.isin(tissue, (ENHANCING, NECROSIS)), np.ones((3, 3, 3)))
-    return Visit(head.data.astype(np.float32), mask.data > 0, *_tissue_and_lesions(tissue, instances))
+    return LabelledScan(head.data.astype(np.float32), mask.data > 0, *_tissue_and_lesions(tissue, instances))
 
 
-def _paint(key: Painted) -> list[Visit]:
+def _paint(key: Painted) -> list[LabelledScan]:
     """Paint lesions well apart from the tumour that the head has of its own, which stays as it is.
 
     That tumour is one lesion however many components it was segmented in: a dozen voxels of one thick slice, met again
@@ -214,7 +214,7 @@ def _paint(key: Painted) -> list[Visit]:
     own = np.where(head.instances > 0, most + 1, 0).astype(np.uint8)
     return [
         # Mass effect may have pressed one nearer.
-        Visit(image, head.brain, np.maximum(tissue * apart, head.tissue), np.maximum(instances * apart, own))
+        LabelledScan(image, head.brain, np.maximum(tissue * apart, head.tissue), np.maximum(instances * apart, own))
         for image, tissue, instances in painted
     ]
 

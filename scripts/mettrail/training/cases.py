@@ -114,7 +114,7 @@ def make_plans(
 
 
 @dataclass(frozen=True)
-class Visit:
+class LabelledScan:
     """One session as training sees it, before an imperfect pipeline has been at it.
 
     Parameters
@@ -184,7 +184,7 @@ class CasePlan:
     folder: Path
     validation_folder: Path
     plans: dict[str, Any]
-    make_visits: Callable[[Any], list[Visit]]
+    make_visits: Callable[[Any], list[LabelledScan]]
     imperfections: Imperfections
     priors: PriorSettings
     locations_per_lesion: int
@@ -241,7 +241,7 @@ def write_cases(names: Sequence[tuple[str, object]], plan: CasePlan) -> None:
             _write_case(plan.folder / f"{name}{letter}", this, prior, plan=plan, rng=rng)
 
 
-def perturb(visits: list[Visit], *, rng: np.random.Generator, imperfections: Imperfections) -> list[Case]:
+def perturb(visits: list[LabelledScan], *, rng: np.random.Generator, imperfections: Imperfections) -> list[Case]:
     """Turn visits into what networks see: stripped by an imperfect mask, bias left over, maybe thick slices."""
     given = imperfections
     box = _box(np.logical_or.reduce([visit.brain for visit in visits]), margin=MARGIN_VOX)

@@ -307,26 +307,12 @@ def gather_model(
         for name in chosen
         for fold in range(folds)
     ]
-    configuration = plans["configurations"][CONFIGURATION]
-    patients = {case.split("_")[0] for case in dataset["dataset"]}
     description = {
         "task": kind.name,
-        "input": "brain",
         "channels": [*channels, *([PRIOR] if kind.has_prior else [])],
         "optional_channels": list(settings["optional"]),
-        "configuration": CONFIGURATION,
-        "spacing_mm": [1.0, 1.0, 1.0],
-        "normalisation": configuration["normalization_schemes"],
-        # nnU-Net's augmentation mirrors along all axes.
-        "mirror_axes": [0, 1, 2],
-        "tile": None,
-        # nnU-Net's own decision, by the likeliest label: no other threshold was looked for.
-        "threshold": 0.5,
-        "confidence": 0.0,
-        "trained_on": f"{dataset['numTraining']} sessions of {len(patients)} patients, with manual segmentations",
-        "trained_with": f"nnU-Net {importlib.metadata.version('nnunetv2')}, {folds} folds by patient of "
-        f"{settings['epochs']} epochs of {settings['steps']} x {configuration['batch_size']} patches; "
-        f"{' and '.join(chosen)}",
+        **_describe_networks(plans["configurations"][CONFIGURATION]),
+        **_describe_training(dataset, plans["configurations"][CONFIGURATION], chosen, folds=folds, settings=settings),
         "cross_validation": {
             "sessions": sum(len(split["val"]) for split in splits[:folds]),
             "mean_dice": {name: round(value, 4) for name, value in dice.items()},
@@ -339,6 +325,40 @@ def gather_model(
     return write_model(
         folder / "model", networks, plans=plans, dataset=small, description=description, card=card, half=False
     )
+
+
+def _describe_networks(configuration: dict[str, Any]) -> dict[str, Any]:
+    """Return what mettrail.json says of all networks that nnU-Net has planned."""
+    return {
+        "input": "brain",
+        "configuration": CONFIGURATION,
+        "spacing_mm": [1.0, 1.0, 1.0],
+        "normalisation": configuration["normalization_schemes"],
+        # nnU-Net's augmentation mirrors along all axes.
+        "mirror_axes": [0, 1, 2],
+        "tile": None,
+        # nnU-Net's own decision, by the likeliest label: no other threshold was looked for.
+        "threshold": 0.5,
+        "confidence": 0.0,
+    }
+
+
+def _describe_training(
+    dataset: dict[str, Any],
+    configuration: dict[str, Any],
+    trainers: Sequence[str],
+    *,
+    folds: int,
+    settings: dict[str, Any],
+) -> dict[str, str]:
+    """Return what mettrail.json says of how the networks were made."""
+    patients = {case.split("_")[0] for case in dataset["dataset"]}
+    return {
+        "trained_on": f"{dataset['numTraining']} sessions of {len(patients)} patients, with manual segmentations",
+        "trained_with": f"nnU-Net {importlib.metadata.version('nnunetv2')}, {folds} folds by patient of "
+        f"{settings['epochs']} epochs of {settings['steps']} x {configuration['batch_size']} patches; "
+        f"{' and '.join(trainers)}",
+    }
 
 
 def _read_network(

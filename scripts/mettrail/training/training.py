@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mettrail.training.trainer import MettrailTrainer
 
 LICENCE = "Apache-2.0"
-VisitMaker = Callable[[Any], list[cases.Visit]]
+VisitMaker = Callable[[Any], list[cases.LabelledScan]]
 
 
 def train_all(

@@ -159,6 +159,33 @@ def test_a_folder_that_breaks_the_contract_is_refused_by_name(tmp_path, what):
     assert "to do:" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "found", "expected"),
+    [
+        ({"threshold": 50}, "threshold: 50", "a probability between 0 and 1"),
+        ({"task": "magic"}, "task: 'magic'", "one of detection, resegmentation"),
+        ({"channels": ["t1c"]}, "channels.0: 't1c'", "one of ce-gadolinium_T1w, T1w, T2w, FLAIR, prior"),
+        ({"channels": []}, "channels: []", "some of ce-gadolinium_T1w, T1w, T2w, FLAIR, prior, each once"),
+        ({"spacing_mm": [1, 1, 2]}, "spacing_mm.2: 2", "1: images are given at 1 mm"),
+        ({"confidence": 1}, "confidence: 1", "a score below 1"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place_and_what_was_expected(tmp_path, change, found, expected):
+    write_tiny_model(tmp_path / "m")
+    edit(tmp_path / "m", "mettrail.json", lambda d: d.update(change))
+    with pytest.raises(ModelError) as caught:
+        segmentation.read_model(tmp_path / "m")
+    assert caught.value.found == found
+    assert caught.value.expected.startswith(expected)
+    assert caught.value.advice.startswith("Correct it")
+
+
+def test_the_default_tile_is_the_patch_of_the_plans(tmp_path):
+    assert write_tiny_model(tmp_path / "default").tile == (16, 16, 16)
+    model = write_tiny_model(tmp_path / "wide", tile=[32, 16, 24])
+    assert model.tile == segmentation.read_model(tmp_path / "wide").tile == (32, 16, 24)
+
+
 def test_a_normalised_prior_is_refused(tmp_path):
     folder = tmp_path / "m"
     write_tiny_model(folder, "resegmentation")

@@ -420,6 +420,7 @@ def check(path: Path, read: object, schema: _Schema, *, where: str = "", advice:
     expected = "what mettrail/segmentation/model_folder.py describes"
     if error.validator == "required":
         found = f"{at}: no {', '.join(key for key in error.schema['required'] if key not in error.instance)}"
+        expected = f"the keys {', '.join(error.schema['required'])}"
     elif "description" in error.schema:
         found, expected = f"{at}: {error.instance!r}", error.schema["description"]
     else:

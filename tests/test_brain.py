@@ -354,7 +354,7 @@ def bright_net(tmp_path_factory):
     """A folder as HD-BET's release unpacks to, whose network calls brain what is brighter than the mean."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("HD_BET")
-    from mettrail.segmentation import cases
+    from mettrail.training import cases
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     folder = tmp_path_factory.mktemp("release_2.0.0")

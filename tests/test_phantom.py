@@ -225,7 +225,7 @@ def test_without_such_facts_the_tables_have_no_columns_for_them(cohort):
     )
 
 
-def test_a_piece_of_brain_is_an_extracted_brain_that_moves_with_the_patient(tmp_path):
+def test_a_part_of_brain_is_an_extracted_brain_that_moves_with_the_patient(tmp_path):
     lesion = {"id": 1, "where": FRONTAL, "diameters_mm": [9, 9]}
     settings = {"extent": "piece", "crop": {"around": FRONTAL, "size_mm": [52, 48, 44]}, "motion_deg": 8}
     first, second = simulate([lesion], 2, **settings)

@@ -8,7 +8,7 @@ from conftest import ROOT
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.response import sensitivity
-from mettrail.segmentation import evidence_of_people
+from mettrail.segmentation import manual_evidence
 from mettrail.tracking.evidence import Evidence
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -25,7 +25,7 @@ def visit(number, *balls, days=None):
     row |= {"days": str(60 * (number - 1) if days is None else days), "contrast": "n/a", "image_quality": "n/a"}
     row |= dict.fromkeys(sensitivity.cohort.CLINICAL, "n/a")
     grid = Image(tissue, np.eye(4))
-    evidence = Evidence(*(each.data if isinstance(each, Image) else each for each in evidence_of_people(grid)))
+    evidence = Evidence(*(each.data if isinstance(each, Image) else each for each in manual_evidence(grid)))
     brain = Image(np.ones(SHAPE, bool), np.eye(4))
     return sensitivity.Visit(row, grid, brain, evidence, {"status": "ok"}, np.eye(4))
 

@@ -17,7 +17,7 @@ if sys.version_info[:2] not in ((3, 11), (3, 12)):
 from mettrail import cohort as cohorts
 from mettrail import drawn, jobs, provenance, results, settings
 from mettrail.errors import InputError
-from mettrail.segmentation import choice, fusion, models, prediction
+from mettrail.segmentation import choice, fusion, model_folder, prediction
 from mettrail.training import dataset as datasets
 
 # A dry run writes nothing. Jobs read what the main process has left, and write nothing but their outputs.
@@ -379,7 +379,7 @@ def source_digest(script, *data):
 
 
 # Once per folder, not once per session.
-describe_model = functools.cache(models.read_description)
+describe_model = functools.cache(model_folder.read_description)
 list_model = functools.cache(settings.list_model_files)
 
 

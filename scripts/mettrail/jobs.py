@@ -20,10 +20,13 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, TextIO
+
+import wurlitzer
 
 from mettrail.errors import InputError
 from mettrail.files import write_whole
@@ -125,7 +128,7 @@ def complete_positions(*lists: Sequence[str | Path]) -> list[int]:
 
 @contextlib.contextmanager
 def job(
-    snakemake,
+    snakemake: Any,
     *,
     skippable: Sequence[str] = (),
     failable: Sequence[str] = (),
@@ -187,7 +190,7 @@ def job(
         print(f"done in {time.time() - start:.1f} s")
 
 
-def read_failures(out: str | Path) -> list[dict]:
+def read_failures(out: str | Path) -> list[dict[str, Any]]:
     """Return the jobs that failed or were skipped in this run or the last one.
 
     Returns
@@ -206,7 +209,7 @@ def read_failures(out: str | Path) -> list[dict]:
     return found
 
 
-def describe_failures(failures: list[dict]) -> list[str]:
+def describe_failures(failures: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say for people what failed, why, and where to read on."""
     lines = []
     for failure in failures:
@@ -254,8 +257,8 @@ class _Record:
         """Keep a failure, and declare it in the outputs."""
         # From the results folder on: it may be moved, or be spelt otherwise next time.
         there = [os.path.relpath(output, self.log_path.parents[2]) for output in self.outputs if declare]
-        kept = {"sub": self.unit.get("sub"), "outputs": there, "tries": tries}
-        kept["failures"] = [asdict(why)] if own else []
+        failures = [asdict(why)] if own else []
+        kept = {"sub": self.unit.get("sub"), "outputs": there, "tries": tries, "failures": failures}
         write_whole(self.path, json.dumps(kept, indent=1))
         for output in self.outputs if declare else []:
             write_whole(output, _MAGIC + json.dumps(asdict(why)).encode())
@@ -291,7 +294,7 @@ def _records(out: str | Path) -> Path:
     return Path(out) / "logs" / "failures"
 
 
-def _missing(inputs, skippable, failable) -> NoResult | None:
+def _missing(inputs: Any, skippable: Sequence[str], failable: Sequence[str]) -> NoResult | None:
     """Return why an input that the job cannot do without is missing: failures first."""
     found = []
     for name, value in inputs.items():
@@ -371,8 +374,8 @@ def _die_with(parent: int) -> None:
 def _stage(outputs: dict[str, str]) -> dict[str, str]:
     """Make the folders to write into, one beside each output; those of a killed attempt go."""
     staged = {}
-    for name, path in outputs.items():
-        path = Path(path)
+    for name, output in outputs.items():
+        path = Path(output)
         _remove_leftovers(path)
         folder = path.parent / f"{_STAGED}-{path.name}-{os.getpid()}"
         folder.mkdir(parents=True)
@@ -386,7 +389,7 @@ def _remove_leftovers(output: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _publish(staged) -> None:
+def _publish(staged: Iterable[str]) -> None:
     """Move everything that was written to where it belongs, sidecars first and the output last."""
     for path in map(Path, staged):
         if not path.exists():
@@ -398,28 +401,21 @@ def _publish(staged) -> None:
         path.parent.rmdir()
 
 
-def _remove_staged(staged) -> None:
+def _remove_staged(staged: Iterable[str]) -> None:
     for path in _only_staged(staged):
         shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def _only_staged(paths) -> list[Path]:
+def _only_staged(paths: Iterable[str]) -> list[Path]:
     return [Path(path) for path in paths if Path(path).parent.name.startswith(_STAGED)]
 
 
 @contextlib.contextmanager
-def _everything_to(log) -> Iterator[None]:
-    """Redirect at the level of file descriptors: the tools' own C++ speaks past Python's sys.stdout."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    try:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-            yield
-    finally:
-        log.flush()
-        for descriptor, copy in zip((1, 2), kept):
-            os.dup2(copy, descriptor)
-            os.close(copy)
+def _everything_to(log: TextIO) -> Iterator[None]:
+    """Redirect what Python prints, and what C++ libraries and programs print past it."""
+    with (
+        wurlitzer.pipes(stdout=log, stderr=wurlitzer.STDOUT),
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        yield

@@ -192,9 +192,10 @@ def _value_of(config: dict[str, Any], name: str) -> Any:
 def _explain(error: ValidationError) -> InputError:
     where = ".".join(map(str, error.absolute_path))
     rule: Any = error.schema
+    given: Any = error.instance
     if error.validator == "additionalProperties":
         known = list(rule.get("properties", ()))
-        unknown = sorted(map(str, set(error.instance) - set(known)))[0]
+        unknown = sorted(map(str, set(given) - set(known)))[0]
         near = difflib.get_close_matches(unknown, known, 1)
         return InputError(
             f"config: {'.'.join(filter(None, [where, unknown]))}",
@@ -204,7 +205,7 @@ def _explain(error: ValidationError) -> InputError:
             reason=Reason.UNKNOWN_SETTING,
         )
     if error.validator == "required":
-        missing = sorted(set(rule["required"]) - set(error.instance))[0]
+        missing = sorted(set(rule["required"]) - set(given))[0]
         return InputError(
             f"config: {'.'.join(filter(None, [where, missing]))}",
             found="nothing",

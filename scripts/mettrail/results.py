@@ -19,7 +19,7 @@ from mettrail.errors import InputError
 from mettrail.files import write_whole
 from mettrail.reasons import Reason
 
-# Folders of a dataset that are read back as scans by nobody: results may lie in them.
+# Folders of a dataset that are never read as scans: results may lie in them.
 _BESIDE_THE_SCANS = ("derivatives", "sourcedata", "code")
 # The files whose locks this process holds.
 _held: list[TextIO] = []
@@ -133,7 +133,7 @@ def leave(out: str | Path) -> None:
     path = Path(out) / "logs" / "lock.json"
     path.unlink(missing_ok=True)
     for folder in (path.parent, Path(out)):
-        with contextlib.suppress(OSError):  # not empty: somebody else's
+        with contextlib.suppress(OSError):  # not empty: it holds other files
             folder.rmdir()
 
 
@@ -146,7 +146,7 @@ def _describe_owner(path: Path) -> str:
 
 
 def _remove_dead_locks(out: Path) -> int:
-    """Remove Snakemake's locks on these results: whoever is alive and writes them would hold ours."""
+    """Remove Snakemake's locks on these results: a run that is alive and writes them would hold ours."""
     removed = 0
     for path in Path(".snakemake", "locks").glob("*.lock"):
         names = path.read_text().splitlines()
@@ -185,7 +185,7 @@ def expire_unknown(out: str | Path, facts: object, *, write: bool = True) -> Non
         for path in [*old, *out.glob("tables/*"), *out.glob("*.html")] if write else []:
             os.utime(path, (0, 0))
         print(
-            f"{out}: these results were made from another folder, or Snakemake's memory of them (.snakemake) is gone, "
+            f"{out}: these results were made from another folder, or Snakemake's memory of them (.snakemake) is lost, "
             "and settings, code or data were others then: all are made again.",
             file=sys.stderr,
         )
@@ -235,7 +235,7 @@ def _write_state(out: Path, state: Mapping[str, Any]) -> None:
 def remove_pages_of_others(out: str | Path, participants: Iterable[str]) -> list[dict[str, Any]]:
     """Remove pages and pictures of patients that are no longer in the dataset, and list whose results remain.
 
-    Results themselves are not deleted here: a misspelt folder would cost days.
+    Results are not deleted: a misspelt folder would cost days of computing.
 
     Returns
     -------
@@ -246,7 +246,7 @@ def remove_pages_of_others(out: str | Path, participants: Iterable[str]) -> list
     for path in [*out.glob("sub-*.html"), *out.glob("figures/sub-*")]:
         if path.name.split("_")[0].split(".")[0] not in known:
             path.unlink()
-    gone = sorted(path.name for path in out.glob("sub-*") if path.is_dir() and path.name not in known)
+    absent = sorted(path.name for path in out.glob("sub-*") if path.is_dir() and path.name not in known)
     return [
         {
             "sub": name,
@@ -257,5 +257,5 @@ def remove_pages_of_others(out: str | Path, participants: Iterable[str]) -> list
             "the scans back.",
             "log": "",
         }
-        for name in gone
+        for name in absent
     ]

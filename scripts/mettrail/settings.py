@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import ValidationError
 
-# What says where things lie, or asks for more, and changes nothing of what is done to them.
+# Settings that say where things lie, or ask for more: no number depends on them.
 PLACES = ("bids", "out", "threads", "train", "sensitivity")
-# What says where more is given; Snakemake sees what lies there.
+# Settings that name further inputs; Snakemake sees the files there.
 GIVEN = ("index", "overrides", "frozen")
 # Settings of which the first may not lie above the second: [low, high], or two by their names.
 RANGES = (
@@ -42,7 +42,7 @@ ORDERED = (
     ("instances.keep_vox", "instances.birth_vox"),
     ("rano.perp_min_mm", "rano.ld_min_mm"),
 )
-# Snakemake takes braces in the names of what it makes for wildcards.
+# Snakemake takes braces in the names of outputs for wildcards.
 MADE = ("out", "strip.hd_bet_weights")
 
 

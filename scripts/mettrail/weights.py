@@ -25,7 +25,7 @@ def fetch_weights(name: str, registry_path: str | Path, to: str | Path) -> Path:
 
     It is checked against the first of these that there is: the registry's SHA-256; the lock file of an earlier
     download; the MD5 that the publisher's record states now. With none of these a first download is taken as it is,
-    with a warning. A file that is there already (carried to a machine without a network, say) is checked the same way
+    with a warning. A file that is there already (copied to a machine without a network, say) is checked the same way
     and not fetched.
 
     Parameters

@@ -115,7 +115,7 @@ def _check_file(check: _Check) -> Fault:
                     f"{on_grid_of} and {path}",
                     found=f"{grid} and {mask.grid}, or the same voxels at different places",
                     expected="one voxel grid",
-                    advice="Resample the mask onto the scan with nearest neighbour before giving it.",
+                    advice="Resample the segmentation onto the scan with nearest neighbour.",
                     reason=Reason.GRID_MISMATCH,
                 )
     except InputError as err:

@@ -90,7 +90,7 @@ def load_cohort(bids: Path, out: Path, *, keep: bool = True, **settings: Any) ->
         The dataset, and the results folder where the index is kept: ``cohort.tsv`` and ``not_used.tsv`` to be read by
         people, and ``logs/index`` for the next time.
     keep : bool
-        Write these; False writes nothing at all.
+        Write these; False writes nothing.
     **settings
         `Asked`.
 
@@ -117,7 +117,7 @@ def _keep(out: Path, state: str, found: Cohort) -> None:
     kept: dict[str, Any] = {"format": FORMAT, "state": state, "columns": names, "sessions": rows}
     kept |= {"participants": found.participants, "not_used": found.not_used, "treatments": found.treatments}
     write_whole(_place(out), json.dumps(kept))
-    # For people to read; somebody may have taken them away.
+    # For people to read; they may have been removed since.
     write_whole(Path(out) / "cohort.tsv", as_tsv([names, *rows]))
     write_whole(
         Path(out) / "not_used.tsv", as_tsv([NOT_USED, *([item[key] for key in NOT_USED] for item in found.not_used)])
@@ -137,7 +137,7 @@ def read_cohort(out: Path) -> Cohort:
         raise InputError(
             _place(out),
             found="no index of the dataset, or a damaged one",
-            expected="what the main process has left there",
+            expected="the index that the main process has written there",
             advice="Start snakemake again; it makes a new one.",
         )
     return kept[1]

@@ -18,7 +18,7 @@ from mettrail.reasons import Reason
 # Formats of other programs; named in the message, never read.
 ENDINGS = (*SCAN_ENDINGS, ".nrrd", ".mha", ".mgz", ".img")
 SUFFIXES = ("dseg", "mask")
-LAYOUT = "sub-X/ses-Y/anat/sub-X_ses-Y_dseg.nii.gz (or _mask.nii.gz; anat/ may be left out)"
+LAYOUT = "sub-X/ses-Y/anat/sub-X_ses-Y_dseg.nii.gz (or _mask.nii.gz; anat/ is optional)"
 _PLACE = re.compile(r"sub-(?P<sub>[^/]+)/(?:ses-(?P<ses>[^/]+)/)?(?:anat/)?(?P<name>[^/]+)")
 
 

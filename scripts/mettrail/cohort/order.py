@@ -149,7 +149,7 @@ def order_table(table: pd.DataFrame, participants: Mapping[str, Row]) -> pd.Data
 
 
 def _flag_undated(sub: str, sessions: list[Row], participant: Row) -> None:
-    """Flag the sessions of a patient who has no time axis: one undated session makes the order of all a guess."""
+    """Flag the sessions of a patient who has no time axis: one undated session makes the order of all uncertain."""
     undated = [f"ses-{row['ses']}" for row in sessions if (row["usable"], row["time"]) == ("true", MISSING)]
     found = f"no acq_time for {', '.join(undated)}" if undated else "dates for some visits and days for others"
     why = (

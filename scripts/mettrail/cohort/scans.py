@@ -1,4 +1,4 @@
-"""Which scan is whose: the walk over a dataset's folders, and what file names say.
+"""The scans of a dataset: its folders are searched, and file names are read.
 
 Not by pybids: it takes the first match of a pattern anywhere in the absolute path for the subject, never compares the
 folder with the file name (two patients become one), drops what follows an unknown character in a label, stops at

@@ -22,7 +22,7 @@ Problem = dict[str, Any]
 Warned = tuple[Reason, str]
 
 IDENTITY = ["sub", "ses"]
-# Columns of sub-*_sessions.tsv that later stages read; carried along where they exist.
+# Columns of sub-*_sessions.tsv that later stages read; kept where they exist.
 CLINICAL = [
     "image_quality",
     "contrast",
@@ -80,7 +80,7 @@ def exclude(row: Row, reason: Reason, detail: str) -> None:
 
 
 def empty(sequences: list[str]) -> Cohort:
-    """Return a cohort of nobody."""
+    """Return a cohort without patients."""
     return Cohort(make_sessions([], columns(sequences)), {}, [])
 
 

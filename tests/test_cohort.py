@@ -103,7 +103,7 @@ def test_a_bad_extra_sequence_is_left_out_and_the_visit_stays(tmp_path):
     write_scan(bids / "sub-A/ses-1/anat/sub-A_ses-1_FLAIR.nii.gz", np.zeros((3, 4, 5), np.float32))
     table = index(bids, tmp_path / "out")
     assert table.loc[("A", "1"), ["usable", "FLAIR", "flags"]].tolist() == ["true", "n/a", "FLAIR_empty_scan;no_dates"]
-    assert "FLAIR is left out: " in table.loc[("A", "1"), "detail"]
+    assert "FLAIR is not used: " in table.loc[("A", "1"), "detail"]
     assert "sub-A_ses-1_FLAIR.nii.gz" in table.loc[("A", "1"), "detail"]
 
 

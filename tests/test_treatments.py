@@ -52,8 +52,8 @@ def said(found):
     return [f"{item['what']}: {item['detail']}" for item in found.not_used]
 
 
-def doubts(found):
-    return " ".join(sentence for _, sentence in found.doubts)
+def warnings(found):
+    return " ".join(sentence for _, sentence in found.warnings)
 
 
 def detail(found, sub="01"):
@@ -106,7 +106,7 @@ GOOD = ["t1", "srs", "2021-01-11", "n/a", "01", "L001", "20", "1"]
 def test_a_bad_row_is_not_used_is_named_and_takes_nothing_with_it(tmp_path, column, text, expected):
     row = dict(zip(HEADER.split("\t"), [*GOOD, "n/a"])) | {"treatment_id": "t2", column: text}
     found = read(tmp_path, GOOD, list(row.values()))
-    assert ([row["treatment_id"] for row in found.rows], found.doubts) == (["t1"], [])
+    assert ([row["treatment_id"] for row in found.rows], found.warnings) == (["t1"], [])
     (what,) = said(found)
     assert what.startswith(f"{FILE}, line 3, column {column}: found ")
     assert expected in what
@@ -125,7 +125,7 @@ def test_text_for_a_dose_costs_the_cell_and_not_the_treatment(tmp_path, column, 
     found = read(tmp_path, list((dict(zip(HEADER.split("\t"), [*GOOD, "n/a"])) | {column: text}).values()))
     (row,) = found.rows
     assert (row[column], row["target"], found.not_used) == ("n/a", "L001", [])
-    assert doubts(found) == f"{FILE}, line 2: found {column} '{text}', expected {expected}; the cell is not used."
+    assert warnings(found) == f"{FILE}, line 2: found {column} '{text}', expected {expected}; the cell is not used."
 
 
 def test_a_point_without_the_session_it_was_taken_in_is_not_used(tmp_path):
@@ -173,7 +173,7 @@ def test_a_patient_whose_treatments_cannot_be_read_keeps_all_sessions(bids, tmp_
 def test_a_table_of_treatments_by_another_name_is_said(tmp_path, name):
     (tmp_path / "sub-01").mkdir()
     (tmp_path / "sub-01" / name).write_text(HEADER + "\n")
-    assert f"sub-01/{name} is not read; expected sub-01_treatments.tsv" in doubts(read(tmp_path))
+    assert f"sub-01/{name} is not read; expected sub-01_treatments.tsv" in warnings(read(tmp_path))
 
 
 def test_visits_without_dates_leave_no_place_for_a_treatment(tmp_path):
@@ -191,7 +191,7 @@ def test_a_date_is_of_no_use_where_the_visits_have_days(tmp_path):
 def test_a_day_that_is_not_that_of_the_date_is_said_and_taken(tmp_path):
     found = read(tmp_path, ["t1", "srs", "2021-01-11", "12", "01", "L001"])
     assert found.rows[0]["day"] == "12"
-    assert f"{FILE}, line 2: found day 12, but 2021-01-11 is day 10" in doubts(found)
+    assert f"{FILE}, line 2: found day 12, but 2021-01-11 is day 10" in warnings(found)
 
 
 def test_local_treatment_without_a_table_of_treatments_asks_for_one(bids, tmp_path):
@@ -206,8 +206,8 @@ def test_local_treatment_without_a_table_of_treatments_asks_for_one(bids, tmp_pa
     [("srs", True), ("surgery", True), ("chemo;srs", True), ("chemo;wbrt", False), ("immunotherapy", False)],
 )
 def test_only_treatments_of_single_lesions_need_their_table(tmp_path, kind, asks):
-    assert bool(read(tmp_path, treatment_type=kind).doubts) == asks
-    assert read(tmp_path, GOOD, treatment_type=kind).doubts == []
+    assert bool(read(tmp_path, treatment_type=kind).warnings) == asks
+    assert read(tmp_path, GOOD, treatment_type=kind).warnings == []
 
 
 # --- the start of treatment ----------------------------------------------------------------------------------------
@@ -405,7 +405,7 @@ def test_problems_survive_their_file(tmp_path, finder):
     cohort.write_problems(problems, path)
     assert cohort.read_problems([path]) == [problem | {"ses": None, "log": ""} for problem in problems]
     lines = cohort.describe_found([path, tmp_path / "none.tsv"])
-    assert [line.split(":")[0] for line in lines] == ["NOT USED sub-01", "DOUBT sub-01"]
+    assert [line.split(":")[0] for line in lines] == ["NOT USED sub-01", "WARNING sub-01"]
     cohort.write_problems([], path)
     assert cohort.read_problems([path]) == []
     assert points.NEAREST_MM == 5

@@ -50,7 +50,7 @@ def project_digest(root: Path) -> str:
 
 @cache
 def _read_code(text: str) -> tuple[str, frozenset[str]]:
-    """Return a module's code without what does not count, and the names it imports."""
+    """Return a module's code without docstrings and layout, and the names it imports."""
     tree = ast.parse(text)
     names = []
     for node in ast.walk(tree):

@@ -209,7 +209,7 @@ class Reason(StrEnum):
         "The order of sessions is known, the days are not, so no response can be confirmed.",
         "Give every session an acq_time, or days_from_baseline.")
     SAME_DATE = ("same_date", _WARNING,
-        "Another session has the same date, so the order of the two is a guess.",
+        "Another session has the same date, so the order of the two is uncertain.",
         "Correct acq_time, or exclude one of them.")
     DATE_GAP = ("date_gap", _WARNING,
         "Decades lie between dates of one patient, so days of treatment are not used.",
@@ -241,7 +241,7 @@ class Reason(StrEnum):
     WRONG_ORDER = ("wrong_order", _REFUSED, "A lower limit lies above its upper limit.", "Swap them.")
     NOT_TEXT = ("not_text", _REFUSED, "A text was read as a number or a date.", "Put it in quotes.")
     BAD_PLACE = ("bad_place", _REFUSED,
-        "The results would overwrite what is given, or be read back as scans.",
+        "The results would overwrite inputs, or be read back as scans.",
         "Name another folder: `out=FOLDER`.")
     BAD_CAPTION = ("bad_caption", _REFUSED, "A caption names a setting that does not exist.", "Correct the caption.")
     NO_GPU = ("no_gpu", _REFUSED, "A GPU is asked for, and there is none.", "Set the device to `auto`.")
@@ -328,7 +328,7 @@ class Reason(StrEnum):
         "Put all sessions of a patient on one side.")
     TOO_FEW_PATIENTS = ("too_few_patients", _REFUSED, "There are fewer patients than folds.",
         "Add patients, or ask for fewer folds.")
-    NO_BACKGROUNDS = ("no_backgrounds", _REFUSED, "The head scans that lesions are drawn into are not there.",
+    NO_BACKGROUNDS = ("no_backgrounds", _REFUSED, "The head scans that lesions are simulated in are not there.",
         "See `resources/training/README.md`.")
     PATIENTS_DIFFER = ("patients_differ", _REFUSED, "Two methods were scored on different patients.",
         "Score both on the same scans.")

@@ -81,7 +81,7 @@ def assess_patient(
     of = sorted(sessions.to_dict("records"), key=lambda s: float(value_of(s, "order", 0)))
     course = make_course(lesions, of, decided, comparisons=comparisons, rano=rano)
     require_known(
-        decided, sessions=course.ids, tracks=course.tracks, born=course.born.tolist(), source=overrides_source
+        decided, sessions=course.ids, tracks=course.tracks, first_seen=course.born.tolist(), source=overrides_source
     )
     treatment_day = number_of(participant, "treatment_start_day")
     baseline, baseline_flag = criteria.choose_baseline(

@@ -19,6 +19,9 @@ def load(bids, out, **changes):
         "labels_folder": "",
         "labels_sessions": [],
         "labels_scheme": "mettrail",
+        "participants": [],
+        "sessions": [],
+        "exclude": [],
         "edits": "",
     }
     return cohort.load_cohort(bids, out, **(settings | changes))

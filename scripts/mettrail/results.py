@@ -113,6 +113,19 @@ def lock(out: str | Path) -> str | None:
     return None
 
 
+def owner(out: str | Path) -> str:
+    """Return who is writing to the results folder, and since when; nothing where nobody is."""
+    path = Path(out) / "logs" / "lock.json"
+    with contextlib.suppress(FileNotFoundError), path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _describe_owner(path)
+        except OSError:  # a file system without locks: nobody can tell
+            return ""
+    return ""
+
+
 def unlock() -> None:
     """Give the folder back: nothing was killed."""
     while _held:

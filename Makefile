@@ -7,18 +7,17 @@ DEMO := demo
 RESPONSES := demo-responses
 export PYTHONNOUSERSITE := 1
 
-.PHONY: demo demo-responses test test-demo lint setup
+.PHONY: demo demo-responses test test-demo lint docs setup
 
 demo: setup
-	@test -d $(DEMO)/bids || $(BIN)/python scripts/phantom.py --spec config/phantom_demo.yaml --seed 1 --out $(DEMO)/bids
-	$(BIN)/snakemake --cores all --configfile config/demo.yaml
+	@test -d $(DEMO)/bids || $(BIN)/mettrail phantom --spec demo --seed 1 --out $(DEMO)/bids
+	$(BIN)/mettrail run $(DEMO)/bids $(DEMO)/out --settings config/demo.yaml
 	@$(BIN)/python scripts/show_tables.py $(DEMO)/out
 
 # Every kind of response once, true masks given.
 demo-responses: setup
-	@test -d $(RESPONSES)/bids || $(BIN)/python scripts/phantom.py --spec config/phantom_responses.yaml --seed 1 \
-		--out $(RESPONSES)/bids
-	$(BIN)/snakemake --cores all --configfile config/responses.yaml
+	@test -d $(RESPONSES)/bids || $(BIN)/mettrail phantom --spec responses --seed 1 --out $(RESPONSES)/bids
+	$(BIN)/mettrail run $(RESPONSES)/bids $(RESPONSES)/out --settings config/responses.yaml
 	@$(BIN)/python scripts/show_tables.py $(RESPONSES)/out
 
 test: setup
@@ -33,8 +32,16 @@ lint: setup
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
 
+docs: setup
+	$(BIN)/mkdocs build --strict
+
+# The pins of a run once more, where conda can read them.
+envs/python.yaml: requirements.txt
+	sed -i '/^      - /d' $@
+	sed -n 's/^[A-Za-z].*/      - &/p' requirements.txt >> $@
+
 setup: $(READY)
 
-$(READY): requirements.txt pyproject.toml scripts/setup.sh
+$(READY): requirements.txt requirements-dev.txt pyproject.toml scripts/setup.sh
 	@bash scripts/setup.sh $(VENV)
 	@touch $@

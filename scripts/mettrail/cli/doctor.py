@@ -119,7 +119,9 @@ def _networks(root: Path) -> Iterator[Finding]:
             try:
                 models.read_description(folder)
                 weights = list(folder.glob("fold_*/*.safetensors"))
-                yield Finding(f"model {task}", str(folder.absolute()) if weights else f"{folder}: no weights", ok=bool(weights))
+                yield Finding(
+                    f"model {task}", str(folder.absolute()) if weights else f"{folder}: no weights", ok=bool(weights)
+                )
             except InputError as err:
                 yield Finding(f"model {task}", " ".join(str(err).split()), ok=False)
     # Not imported, which takes seconds: deepbet keeps its weights beside its package.

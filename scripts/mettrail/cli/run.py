@@ -136,7 +136,7 @@ def snakemake_command(arguments: argparse.Namespace, *, settings_file: Path) -> 
     return [str(part) for part in command]
 
 
-# --------------------------------------------------------------------------------------------------------- while it runs
+# -------------------------------------------------------------------------------------------------------- while it runs
 
 
 def watch(command: list[str], *, log: Path, console: Console) -> tuple[Progress, int]:
@@ -145,9 +145,7 @@ def watch(command: list[str], *, log: Path, console: Console) -> tuple[Progress,
     environment = os.environ | {"METTRAIL_EVENTS": str(theirs)}
     progress = Progress()
     with log.open("wb") as output, open_view(console) as view:
-        process = subprocess.Popen(
-            command, env=environment, pass_fds=[theirs], stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, env=environment, pass_fds=[theirs], stdout=output, stderr=subprocess.STDOUT)
         os.close(theirs)
         # From the keyboard it gets the signal itself, and ends its jobs in order; we wait for it.
         before = signal.signal(signal.SIGINT, lambda *_: None), signal.signal(signal.SIGTERM, _pass_on(process))
@@ -199,7 +197,9 @@ def describe_end(progress: Progress, status: int, *, made: list[Path], log: Path
         lines = [f"Done: {done}."]
     lines += [f"  {path}" for path in made if path.exists()]
     if progress.problems:
-        lines += [f"  {len(progress.problems)} remarks on the data: sessions left out, doubts, files not used (index.html)"]
+        lines += [
+            f"  {len(progress.problems)} remarks on the data: sessions left out, doubts, files not used (index.html)"
+        ]
     lines += failures[: progresses.SHOWN]
     if len(failures) > progresses.SHOWN:
         lines += [f"… and {len(failures) - progresses.SHOWN} more failures (index.html)"]
@@ -223,4 +223,6 @@ def describe_plan(progress: Progress, status: int) -> list[str]:
         f"  {', '.join(f'{rule} {count}' for rule, count in rules.items())}",
         *(f"  {name}  {count} jobs" for name, count in list(patients.items())[:NAMED]),
     ]
-    return [*lines, *([f"  … and {len(patients) - NAMED} more"] if len(patients) > NAMED else []), "Nothing was written."]
+    if len(patients) > NAMED:
+        lines += [f"  … and {len(patients) - NAMED} more"]
+    return [*lines, "Nothing was written."]

@@ -62,7 +62,8 @@ def test_what_is_imported_is_declared_and_nothing_else():
 
 def test_every_declared_package_is_pinned_within_its_range():
     pinned = {name_of(line): line.split("==")[1] for line in [*pins("requirements.txt"), *pins("requirements-dev.txt")]}
-    for requirement in [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]:
+    extras = [requirement for listed in PROJECT["optional-dependencies"].values() for requirement in listed]
+    for requirement in [*PROJECT["dependencies"], *extras]:
         assert Requirement(requirement).specifier.contains(pinned[name_of(requirement)]), requirement
 
 

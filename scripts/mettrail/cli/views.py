@@ -11,7 +11,7 @@ from rich.text import Text
 from mettrail.cli.progress import COHORT, Patient, Progress, describe_left, draw_bar
 
 # Plain lines say how far the run is so often, in percent.
-STEP = 10
+STEP = 5
 # So many patients are named one by one in plain lines.
 NAMED = 20
 # Lines of the screen that are not patients: how many more there are, how far all is, the prompt.
@@ -78,7 +78,7 @@ def choose_patients(patients: list[Patient], *, room: int) -> list[Patient]:
 
 
 class Lines:
-    """No terminal: a line for each patient that is complete and for each tenth of all jobs."""
+    """No terminal: a line for each patient that is complete and for each twentieth of all jobs."""
 
     def __init__(self, console: Console):
         self._console = console

@@ -9,16 +9,20 @@ export PYTHONNOUSERSITE := 1
 
 .PHONY: demo demo-responses test test-demo lint docs setup
 
-demo: setup
-	@test -d $(DEMO)/bids || $(BIN)/mettrail phantom --spec demo --seed 1 --out $(DEMO)/bids
+demo: setup $(DEMO)/bids
 	$(BIN)/mettrail run $(DEMO)/bids $(DEMO)/out --settings config/demo.yaml
 	@$(BIN)/python scripts/show_tables.py $(DEMO)/out
 
 # Every kind of response once, true masks given.
-demo-responses: setup
-	@test -d $(RESPONSES)/bids || $(BIN)/mettrail phantom --spec responses --seed 1 --out $(RESPONSES)/bids
+demo-responses: setup $(RESPONSES)/bids
 	$(BIN)/mettrail run $(RESPONSES)/bids $(RESPONSES)/out --settings config/responses.yaml
 	@$(BIN)/python scripts/show_tables.py $(RESPONSES)/out
+
+$(DEMO)/bids: | $(READY)
+	$(BIN)/mettrail phantom --spec demo --seed 1 --out $@
+
+$(RESPONSES)/bids: | $(READY)
+	$(BIN)/mettrail phantom --spec responses --seed 1 --out $@
 
 test: setup
 	$(BIN)/python -m pytest -n logical --dist loadfile -m "not demo"
@@ -27,7 +31,8 @@ test: setup
 test-demo: setup
 	$(BIN)/python -m pytest -m demo
 
-lint: setup
+# Snakemake needs a dataset to look at the rules.
+lint: setup $(DEMO)/bids
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile config/demo.yaml

@@ -828,3 +828,9 @@ def test_doubts_about_patients_that_are_not_taken_are_not_said(tmp_path):
     assert index(bids, tmp_path / "all").loc[("B", "1"), "flags"] == "no_dates;bad_cell"
     chosen = index(bids, tmp_path / "out", participants=["A"])
     assert chosen["flags"].to_dict() == {("A", "1"): "no_dates"}
+
+
+def test_a_session_without_a_folder_goes_with_its_patient(tmp_path):
+    rows = {"1": {"acq_time": "2020-01-01"}, "2": {"acq_time": "2020-02-01"}}
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}, "B": {"1": [CE]}}, {"A": rows})
+    assert list(index(bids, tmp_path / "out", participants=["A"]).index) == [("A", "1"), ("A", "2")]

@@ -414,7 +414,7 @@ def test_the_end_names_what_was_made_and_how_many_remarks_there_are(tmp_path):
     assert lines == [
         "Done: 61 of 61 jobs in 1 min.",
         f"  {tmp_path}/index.html",
-        "  7 remarks on the data: sessions left out, doubts, files not used (index.html)",
+        "  7 remarks on the data: excluded sessions, warnings, files not used (index.html)",
     ]
 
 

@@ -241,7 +241,7 @@ def _write_state(out: Path, state: dict) -> None:
 
 
 def remove_pages_of_others(out: str | Path, participants: list[str]) -> list[dict]:
-    """Remove pages and pictures of patients that are no longer in the dataset, and list whose results remain.
+    """Remove pages and pictures of patients that are not part of the run, and list whose results remain.
 
     Results themselves are not deleted here: a misspelt folder would cost days.
 
@@ -261,8 +261,8 @@ def remove_pages_of_others(out: str | Path, participants: list[str]) -> list[dic
             "ses": None,
             "stage": "doubt",
             "reason": "not_in_dataset",
-            "detail": f"{out}/{name} holds results of a patient who is no longer in the dataset. Delete it, or bring "
-            "the scans back.",
+            "detail": f"{out}/{name} holds results of a patient who is not part of this run: no longer in the dataset, "
+            "or not chosen (index). Delete it, or bring the scans back.",
             "log": "",
         }
         for name in gone

@@ -23,7 +23,7 @@ from mettrail.cli.progress import COHORT, Progress, describe_seconds
 from mettrail.cli.views import NAMED, open_view
 from mettrail.errors import InputError
 
-# Of a run whose output nobody gives: what Snakemake says goes here, and the settings it had.
+# In OUT/logs: what Snakemake says, and the settings of the run.
 LOG, SETTINGS = "snakemake.log", "settings.yaml"
 # How often the display is brought up to date when nothing happens.
 _TICK_S = 1.0
@@ -79,15 +79,14 @@ def run(arguments: argparse.Namespace, snakemake_options: list[str]) -> int:
         command = snakemake_command(arguments, settings_file=folder / SETTINGS)
         command += ["--directory", str(kept if kept.is_dir() else folder)]
         progress, status = watch([*command, *snakemake_options], log=folder / LOG, console=console)
-        text = (folder / LOG).read_text(encoding="utf-8", errors="replace")
+        unexplained = status and not (progress.failures or progress.errors)
+        said = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip() if unexplained else ""
     if arguments.dry_run:
         lines = describe_plan(progress, status)
     else:
         made = [out / name for name in MAKES[arguments.command]]
         lines = describe_end(progress, status, made=made, log=kept / LOG, seconds=time.monotonic() - start)
-    if status and not (progress.failures or progress.errors):
-        lines += text.strip().splitlines()[-2 * progresses.SHOWN :]
-    print("\n".join(lines), flush=True)
+    print("\n".join([*lines, *said.splitlines()[-2 * progresses.SHOWN :]]), flush=True)
     return status
 
 
@@ -198,7 +197,7 @@ def describe_end(progress: Progress, status: int, *, made: list[Path], log: Path
     lines += [f"  {path}" for path in made if path.exists()]
     if progress.problems:
         lines += [
-            f"  {len(progress.problems)} remarks on the data: sessions left out, doubts, files not used (index.html)"
+            f"  {len(progress.problems)} remarks on the data: excluded sessions, warnings, files not used (index.html)"
         ]
     lines += failures[: progresses.SHOWN]
     if len(failures) > progresses.SHOWN:

@@ -36,16 +36,16 @@ def choose(
     known = {sub: set(labels) or {"1"} for sub, labels in known.items()}
     wanted = {_patient(name, known, "index.participants") for name in participants} or set(known)
     visits = {sub: known[sub] for sub in wanted}
-    taken = {(sub, ses) for sub, labels in visits.items() for ses in labels}
-    if sessions:
-        taken &= choose_sessions(sessions, visits, setting="index.sessions")
-    for name in exclude:
-        if "ses-" in name:
-            taken -= choose_sessions([name], known, setting="index.exclude")
-        else:
-            left_out = _patient(name, known, "index.exclude")
-            taken = {(sub, ses) for sub, ses in taken if sub != left_out}
-    if known and not taken:
+    named = choose_sessions(sessions, visits, setting="index.sessions")
+    not_visits = {name for name in exclude if "ses-" in name}
+    excluded = choose_sessions(sorted(not_visits), known, setting="index.exclude")
+    wanted -= {_patient(name, known, "index.exclude") for name in exclude if name not in not_visits}
+
+    def takes(sub: str, ses: str) -> bool:
+        # Sessions without a folder, of which only a table knows, go with their patient.
+        return sub in wanted and (not sessions or (sub, ses) in named) and (sub, ses) not in excluded
+
+    if known and not any(takes(sub, ses) for sub, labels in visits.items() for ses in labels):
         raise InputError(
             "config: index",
             found="no session that is left to take",
@@ -53,8 +53,7 @@ def choose(
             advice="Correct participants, sessions and exclude: together they leave nobody.",
             reason="nobody_left",
         )
-    everyone = not (participants or sessions or exclude)
-    return lambda sub, ses: everyone or (sub, ses) in taken
+    return takes
 
 
 def _patient(name: str, known: Mapping[str, Collection[str]], setting: str) -> str:

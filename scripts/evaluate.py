@@ -15,7 +15,9 @@ from mettrail.evaluation.metrics import RULES, Rules
 from mettrail.evaluation.scoring import evaluate, read_pairs
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "mettrail evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("methods", nargs="+", metavar="NAME=FOLDER", help="predictions of a method")
     parser.add_argument("--labels", type=Path, required=True, help="the same, drawn by people")
     parser.add_argument("--out", type=Path, required=True, help="folder of the tables")

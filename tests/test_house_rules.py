@@ -19,7 +19,7 @@ STAGES = ["debias", "strip", "align", "register", "propagate", "segment", "measu
 # From the ground up: a room imports from rooms below it, never from its own floor or above.
 FLOORS = (
     ("reasons",),
-    ("errors", "files", "provenance", "sidecars"),
+    ("errors", "files", "project", "provenance", "sidecars"),
     ("devices", "images", "jobs", "results", "schema", "weights"),
     ("bias", "drawn", "transforms"),
     ("points", "registration", "settings"),
@@ -28,6 +28,7 @@ FLOORS = (
     ("report",),
     ("evaluation",),
     ("training",),
+    ("cli",),
 )
 
 
@@ -139,10 +140,11 @@ def test_every_setting_is_explained():
     assert list(settings_without_a_description(schema)) == []
 
 
-def test_pins_are_exact_and_say_nothing_of_a_build():
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_pins_are_exact_and_say_nothing_of_a_build(name):
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and line[0] != "#"]
     assert all(re.fullmatch(r"[\w.\[\]-]+==[\w.]+", line) for line in lines)
-    assert "torch==2.13.0" in lines
+    assert ("torch==2.13.0" in lines) == (name == "requirements.txt")
     assert not [line for line in lines if line.startswith(("nvidia", "torchvision"))]
 
 

@@ -100,6 +100,8 @@ def test_a_failure_stands_in_for_the_output_and_says_why(tmp_path):
     assert Path(why.log).read_text().rstrip().endswith("to do:    z")
     (failure,) = jobs.read_failures(tmp_path / "out")
     assert (failure["sub"], failure["ses"], failure["stage"], failure["reason"]) == ("sub-A", "2", "strip", "not_3d")
+    assert jobs.read_failure(why.log) == why
+    assert jobs.read_failure(why.log.replace("strip", "align")) is None
     assert "FAILED strip of sub-A_ses-2: a.nii.gz found: x" in jobs.describe_failures([failure])[0]
 
 
@@ -124,6 +126,7 @@ def test_what_was_skipped_is_no_failure_and_only_needed_inputs_count(tmp_path):
     assert run(tmp_path, "raise jobs.Skip('no prior')") == 0
     assert jobs.explain(mask_of(tmp_path)).skipped
     assert [f["stage"] for f in jobs.read_failures(tmp_path / "out")] == ["doubt"]
+    assert jobs.read_failure(jobs.explain(mask_of(tmp_path)).log) is None
     assert jobs.describe_failures(jobs.read_failures(tmp_path / "out")) == []
     work = "assert jobs.given(snakemake.input['mask']) is None\nPath(output.page).touch()"
     run(

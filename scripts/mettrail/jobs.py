@@ -209,6 +209,14 @@ def read_failures(out: str | Path) -> list[dict[str, Any]]:
     return found
 
 
+def read_failure(log_path: str | Path) -> NoResult | None:
+    """Return why the job that writes this log failed, as far as is known: the job itself may have ended well."""
+    path = _Record(Path(log_path), []).path
+    kept = json.loads(path.read_text())["failures"] if path.exists() else []
+    found = [NoResult(**each) for each in kept]
+    return next((each for each in found if not each.skipped), None)
+
+
 def describe_failures(failures: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what failed, why, and where to read on, as lines to print."""
     lines = []

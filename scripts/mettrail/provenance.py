@@ -42,8 +42,9 @@ def source_digest(script: Path, *, data: Iterable[Path] = ()) -> str:
 
 
 def project_digest(root: Path) -> str:
-    """Return a digest of all code that makes results: rules, scripts, library."""
-    code = [_read_code(path.read_text(encoding="utf-8"))[0] for path in sorted((root / "scripts").rglob("*.py"))]
+    """Return a digest of all code that makes results: rules, scripts, library (which may be installed elsewhere)."""
+    files = [*sorted((root / "scripts").glob("*.py")), *sorted(LIBRARY.rglob("*.py"))]
+    code = [_read_code(path.read_text(encoding="utf-8"))[0] for path in files]
     rules = [path.read_text() for path in [root / "Snakefile", *sorted((root / "workflow").glob("*.smk"))]]
     return hashlib.sha256("".join(code + rules).encode()).hexdigest()[:16]
 

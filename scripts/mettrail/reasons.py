@@ -237,6 +237,15 @@ class Reason(StrEnum):
     BAD_INPUT = ("bad_input", _REFUSED,
         "A file or setting is not what it has to be.", "Do what the message says.")
     BAD_SETTING = ("bad_setting", _REFUSED, "A setting has an impossible value.", "Correct it in the configuration.")
+    BAD_SETTINGS = ("bad_settings", _REFUSED,
+        "A file of settings cannot be read, or holds no settings.",
+        "Correct it; `mettrail init` writes one with every setting.")
+    UNKNOWN_LABEL = ("unknown_label", _REFUSED,
+        "A patient or session that was asked for is not in the dataset.",
+        "Give labels as they stand in the names of the folders.")
+    NOBODY_LEFT = ("nobody_left", _REFUSED,
+        "No session is left of those that were chosen.",
+        "Correct `participants`, `sessions` and `exclude` of the block `index`.")
     UNKNOWN_SETTING = ("unknown_setting", _REFUSED, "A setting does not exist.", "Correct its name.")
     WRONG_ORDER = ("wrong_order", _REFUSED, "A lower limit lies above its upper limit.", "Swap them.")
     NOT_TEXT = ("not_text", _REFUSED, "A text was read as a number or a date.", "Put it in quotes.")

@@ -117,6 +117,19 @@ def lock(out: str | Path) -> str | None:
     return None
 
 
+def owner(out: str | Path) -> str:
+    """Return who is writing to the results folder, and since when; nothing where nobody is."""
+    path = Path(out) / "logs" / "lock.json"
+    with contextlib.suppress(FileNotFoundError), path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _describe_owner(path)
+        except OSError:  # a file system without locks: nobody can tell
+            return ""
+    return ""
+
+
 def unlock() -> None:
     """Release the results folder: nothing was killed."""
     while _held:
@@ -233,7 +246,7 @@ def _write_state(out: Path, state: Mapping[str, Any]) -> None:
 
 
 def remove_pages_of_others(out: str | Path, participants: Iterable[str]) -> list[dict[str, Any]]:
-    """Remove pages and pictures of patients that are no longer in the dataset, and list whose results remain.
+    """Remove pages and pictures of patients that are not part of the run, and list whose results remain.
 
     Results are not deleted: a misspelt folder would cost days of computing.
 
@@ -253,8 +266,8 @@ def remove_pages_of_others(out: str | Path, participants: Iterable[str]) -> list
             "ses": None,
             "stage": "doubt",
             "reason": Reason.NOT_IN_DATASET.value,
-            "detail": f"{out}/{name} holds results of a patient who is no longer in the dataset. Delete it, or bring "
-            "the scans back.",
+            "detail": f"{out}/{name} holds results of a patient who is not part of this run: no longer in the dataset, "
+            "or not chosen (index). Delete it, or bring the scans back.",
             "log": "",
         }
         for name in absent

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -91,6 +91,76 @@ def _to_number(text: str) -> int | float | str:
         with contextlib.suppress(ValueError):
             return kind(text)
     return text
+
+
+def read_settings(
+    defaults: Path, files: Iterable[str | Path], schema_path: Path, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the settings as shipped, with files of what differs merged over them in order, and then what was given.
+
+    Parameters
+    ----------
+    defaults : Path
+        ``config/config.yaml``.
+    files : paths
+    schema_path : Path
+    given : dict
+        ``bids``, ``out`` and what else the command line says.
+
+    Raises
+    ------
+    InputError
+        Names the file and the setting.
+    """
+    config = merge(yaml.safe_load(Path(defaults).read_text(encoding="utf-8")), given)
+    for path in files:
+        config = merge(config, _read_file(Path(path)))
+        try:
+            read_numbers(config, schema_path)
+            check_config(merge(config, given), schema_path)
+        except InputError as err:
+            raise InputError(
+                f"{path}: {err.what.removeprefix('config: ')}",
+                found=err.found,
+                expected=err.expected,
+                advice=err.advice,
+                reason=err.reason,
+            ) from err
+    config = merge(config, given)
+    check_config(config, schema_path)
+    return config
+
+
+def merge(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with others over them, key by key, as Snakemake does it."""
+    merged = dict(config)
+    for key, value in other.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Return what a file of settings says."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        raise InputError(
+            path,
+            found=" ".join(str(err).split()),
+            expected="a YAML file of settings",
+            advice="Correct it; `mettrail init` writes one with every setting.",
+            reason=Reason.BAD_SETTINGS,
+        ) from err
+    if not isinstance(found or {}, dict):
+        raise InputError(
+            path,
+            found=f"{type(found).__name__}, no settings",
+            expected="`name: value` in each line",
+            advice="Correct it; `mettrail init` writes one with every setting.",
+            reason=Reason.BAD_SETTINGS,
+        )
+    return found or {}
 
 
 def check_config(config: dict[str, Any], schema_path: Path) -> None:
@@ -242,7 +312,7 @@ def index_settings(config: dict[str, Any]) -> dict[str, Any]:
         "labels_folder": config["labels"]["folder"],
         "labels_sessions": config["labels"]["sessions"],
         "labels_scheme": config["labels"]["scheme"],
-        "edits": config["index"]["edits"],
+        **config["index"],
     }
 
 
@@ -267,6 +337,34 @@ def model_folders(config: dict[str, Any], root: Path) -> dict[str, list[Path]]:
         folders = [Path(folder) for folder in ([listed] if isinstance(listed, str) else listed)]
         found[task] = [folder if folder.is_absolute() or folder.exists() else root / folder for folder in folders]
     return found
+
+
+def without_working_folder(config: dict, root: Path) -> dict:
+    """Return settings that mean the same wherever they are read: with whole paths.
+
+    Parameters
+    ----------
+    config : dict
+    root : Path
+        The project's own folder: what lies there is found from everywhere and stays as it is.
+    """
+
+    def whole(path: str) -> str:
+        return str(Path(path).absolute()) if path else path
+
+    def found(path: str) -> str:
+        return path if (root / path).exists() else whole(path)
+
+    def all_found(paths):
+        return found(paths) if isinstance(paths, str) else [found(path) for path in paths]
+
+    changed = {name: whole(config[name]) for name in ("bids", "out", "overrides", "frozen")}
+    changed["index"] = {"edits": whole(config["index"]["edits"])}
+    changed["labels"] = {"folder": whole(config["labels"]["folder"])}
+    weights = config["strip"]["hd_bet_weights"]
+    changed["strip"] = {"hd_bet_weights": whole(weights) if Path(weights).exists() else weights}
+    changed["segment"] = {"models": {task: all_found(each) for task, each in config["segment"]["models"].items()}}
+    return merge(config, changed)
 
 
 def list_model_files(folder: Path) -> list[str]:

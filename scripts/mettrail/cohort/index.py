@@ -20,6 +20,7 @@ from mettrail import provenance
 from mettrail.cohort import masks as mask_files
 from mettrail.cohort import scans as scan_files
 from mettrail.cohort.check import check_files
+from mettrail.cohort.chosen import choose
 from mettrail.cohort.earlier import read_edits
 from mettrail.cohort.order import add_warnings, find_axis, order_table, read_time, rows_of
 from mettrail.cohort.people import People, SessionInfo, complete_participants, read_people, read_session_info
@@ -64,6 +65,8 @@ class Asked:
         Folder with manual segmentations, and the sessions to take (``01``, ``sub-A_ses-01``); empty: all.
     labels_scheme : str or mapping
         What the numbers in them mean, see `drawn.read_scheme`.
+    participants, sessions, exclude : list of str
+        Which of the dataset to take, see `chosen.choose`.
     edits : str
         TSV with columns sub, ses, column, value: corrections by people, which take precedence.
     """
@@ -73,6 +76,9 @@ class Asked:
     labels_folder: str
     labels_sessions: list[str]
     labels_scheme: str | Mapping[Any, Any]
+    participants: list[str]
+    sessions: list[str]
+    exclude: list[str]
     edits: str
 
     @property
@@ -198,7 +204,7 @@ def _require_folder(bids: Path) -> None:
             bids or "config: bids",
             found="no such folder" if str(bids) else "no folder given",
             expected="a BIDS dataset",
-            advice="Give it on the command line: --config bids=FOLDER out=FOLDER",
+            advice="Name the dataset's folder: mettrail run FOLDER OUT, or snakemake --config bids=FOLDER out=OUT",
         )
 
 
@@ -223,19 +229,9 @@ def index_cohort(bids: Path, listing: Listing, asked: Asked, *, memory: Path, ke
     read_scheme(asked.labels_scheme)
     roles = asked.roles
     sequences, names = roles[1:], columns(roles[1:])
-    found = scan_files.find_scans(bids, listing.bids, roles)
+    found = _find_scans(bids, listing, roles)
     patients = sorted(found.sessions)
-    # A dataset may have no patient yet; a folder that is no dataset is a mistake.
-    if not patients and (found.not_used or not (bids / "dataset_description.json").exists()):
-        elsewhere = found.not_used[0]["what"] if found.not_used else ""
-        raise InputError(
-            bids,
-            found=f"no sub-* folder, but {elsewhere}"
-            if elsewhere
-            else "no sub-* folder and no dataset_description.json",
-            expected="a BIDS dataset (sub-*/ses-*/anat/*_T1w.nii.gz)",
-            advice="Point bids= at the folder that holds the participants' folders.",
-        )
+    takes = choose(found.sessions, participants=asked.participants, sessions=asked.sessions, exclude=asked.exclude)
     people = read_people(bids, patients)
     rows: list[Row] = []
     for sub in patients:
@@ -246,14 +242,16 @@ def index_cohort(bids: Path, listing: Listing, asked: Asked, *, memory: Path, ke
     # Files that a reader names are opened like all others; everything else a reader says comes last.
     files, changes = ("reference", *sequences, "labels"), read_edits(Path(asked.edits)) if asked.edits else []
     _require_sessions(rows, changes, asked.edits)
+    rows, changes = ([each for each in listed if takes(each["sub"], each["ses"])] for listed in (rows, changes))
     _apply_edits(rows, [change for change in changes if change["column"] in files], asked.edits)
     check_files(bids, rows, sequences, scheme=asked.labels_scheme, memory=memory, keep=keep)
     _apply_edits(rows, [change for change in changes if change["column"] not in files], asked.edits)
     timed = make_sessions(rows, [*names, "time"])
     treatments = _treat(bids, timed, people)
     table = order_table(timed, people.rows)
+    taken = set(timed["sub"])
     for warnings in (people.warnings, {sub: given.warnings for sub, given in treatments.items()}):
-        table = add_warnings(table, warnings)
+        table = add_warnings(table, {sub: said for sub, said in warnings.items() if sub in taken})
     table = table[names].astype("str")
     named = table[table["sub"].str.fullmatch(scan_files.LABEL.pattern).astype(bool)]
     return Cohort(
@@ -262,6 +260,42 @@ def index_cohort(bids: Path, listing: Listing, asked: Asked, *, memory: Path, ke
         [*not_used, *(item for given in treatments.values() for item in given.not_used)],
         {sub: given.rows for sub, given in treatments.items() if given.rows},
     )
+
+
+def check_dataset(bids: Path, **settings: Any) -> None:
+    """Refuse a folder that is no dataset, and labels that it does not have, without opening a scan.
+
+    Parameters
+    ----------
+    bids : Path
+    **settings
+        `Asked`.
+
+    Raises
+    ------
+    InputError
+    """
+    bids = Path(bids)
+    _require_folder(bids)
+    asked = Asked(**settings)
+    found = _find_scans(bids, list_files(bids, labels_folder=""), asked.roles)
+    choose(found.sessions, participants=asked.participants, sessions=asked.sessions, exclude=asked.exclude)
+
+
+def _find_scans(bids: Path, listing: Listing, roles: list[str]) -> scan_files.Found:
+    """Return the scans of a dataset; it may hold nobody yet, but a folder that is no dataset is a mistake."""
+    found = scan_files.find_scans(bids, listing.bids, roles)
+    if not found.sessions and (found.not_used or not (bids / "dataset_description.json").exists()):
+        elsewhere = found.not_used[0]["what"] if found.not_used else ""
+        raise InputError(
+            bids,
+            found=f"no sub-* folder, but {elsewhere}"
+            if elsewhere
+            else "no sub-* folder and no dataset_description.json",
+            expected="a BIDS dataset (sub-*/ses-*/anat/*_T1w.nii.gz)",
+            advice="Name the folder that holds the participants' folders.",
+        )
+    return found
 
 
 def _treat(bids: Path, table: pd.DataFrame, people: People) -> dict[str, Treatments]:

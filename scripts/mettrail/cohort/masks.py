@@ -7,7 +7,7 @@ ignored in silence the networks run instead, and nobody notices.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from mettrail.cohort.scans import LABEL, SCAN_ENDINGS, Entry, read_name, walk
@@ -128,8 +128,10 @@ def _read_place(path: str) -> tuple[str, str | None] | str:
     return place["sub"], ses
 
 
-def choose_sessions(entries: list[str], sessions: dict[str, list[str]]) -> set[tuple[str, str]]:
-    """Return the sessions that ``labels.sessions`` names: ``01``, ``ses-01`` or ``sub-A_ses-01``.
+def choose_sessions(
+    entries: list[str], sessions: Mapping[str, Collection[str]], *, setting: str = "labels.sessions"
+) -> set[tuple[str, str]]:
+    """Return the sessions that a setting names: ``01``, ``ses-01`` or ``sub-A_ses-01``.
 
     YAML reads 01 as the number 1: where no session is called so, leading zeros do not count.
 
@@ -150,7 +152,7 @@ def choose_sessions(entries: list[str], sessions: dict[str, list[str]]) -> set[t
         if len(labels) != 1:
             known = sorted({f"ses-{label}" for _, label in of}) or sorted(f"sub-{who}" for who in sessions)
             raise InputError(
-                f"config: labels.sessions, {entry!r}",
+                f"config: {setting}, {entry!r}",
                 found=f"more than one label: {', '.join(labels)}" if labels else "no session of that name",
                 expected=f"one of {', '.join(known[:20])}{', …' if len(known) > 20 else ''}, or sub-X_ses-Y",
                 advice='Put labels in quotes ("01"), as they stand in the names of the folders.',

@@ -134,11 +134,11 @@ def _three(numbers: Sequence[int] | np.ndarray) -> tuple[int, int, int]:
 
 def reorient(data: np.ndarray, affine: np.ndarray, orientation: str) -> tuple[np.ndarray, np.ndarray]:
     """Write the same content in another order of axes, e.g. "LPS" or "PSR"."""
-    start = orientations.io_orientation(affine)  # type: ignore[no-untyped-call]
-    end = orientations.axcodes2ornt(orientation)  # type: ignore[no-untyped-call]
-    turn = orientations.ornt_transform(start, end)  # type: ignore[no-untyped-call]
-    moved = np.ascontiguousarray(orientations.apply_orientation(data, turn))  # type: ignore[no-untyped-call]
-    return moved, affine @ orientations.inv_ornt_aff(turn, data.shape)  # type: ignore[no-untyped-call]
+    start = orientations.io_orientation(affine)
+    end = orientations.axcodes2ornt(orientation)
+    turn = orientations.ornt_transform(start, end)
+    moved = np.ascontiguousarray(orientations.apply_orientation(data, turn))
+    return moved, affine @ orientations.inv_ornt_aff(turn, data.shape)
 
 
 def brightness(

@@ -45,7 +45,7 @@ _SCORE_GROUPS = {
 } | _DIAMETERS
 EVALUATION_SCANS = (
     _METHOD, PARTICIPANT, SESSION, _TISSUE, _FIRST, _KNOWN_ONLY,
-    boolean("empty", "Neither labels nor prediction have any: excluded from all means but those of false positive lesions."),
+    boolean("empty", "Neither labels nor prediction have any: excluded from means, except of false positive lesions."),
     floating("truth_mm3", "Volume of the labels.", "mm^3"),
     floating("predicted_mm3", "Volume of the prediction.", "mm^3"),
     floating("dsc", "Dice similarity coefficient; 1 where both are empty.", "1"),
@@ -72,11 +72,11 @@ EVALUATION_SCANS = (
     floating("lesionwise_hd95_mm", "Lesion-wise HD95 of BraTS-METS 2023.", "mm"),
     floating(
         "lesionwise_dsc_2026",
-        "Lesion-wise Dice of BraTS-METS 2026, over true lesions from 27 mm^3 (--brats-large-mm3) and all false positives; "
-        "n/a without such a true lesion.",
+        "Lesion-wise Dice of BraTS-METS 2026, over true lesions from 27 mm^3 (--brats-large-mm3) and all false "
+        "positives; n/a without such a true lesion.",
         "1",
     ),
-    floating("lesionwise_nsd_2026", "Normalised surface Dice of the same lesions; tolerance: the shortest voxel edge.", "1"),
+    floating("lesionwise_nsd_2026", "Normalised surface Dice of the same; tolerance: the shortest voxel edge.", "1"),
     floating(
         "small_f1_2026",
         "F1 score of smaller true lesions, found from a Dice of 0.2 (--brats-min-dice), with all false positives; n/a "
@@ -130,8 +130,8 @@ EVALUATION_FROC = (
     integer("n_false", "False positive lesions: predicted ones that share no voxel with a true one."),
     floating("sensitivity", "n_found over n_lesions.", "1"),
     floating("false_per_scan", "n_false over n_scans.", ""),
-    boolean("merging", "Whether it is below the threshold with the most false positive lesions: from there on predicted lesions "
-                     "merge, and the row is not part of the curve."),
+    boolean("merging", "Whether it is below the threshold with the most false positive lesions: from there on "
+                     "predicted lesions merge, and the row is not part of the curve."),
 )  # fmt: skip
 EVALUATION_SUMMARY = (
     _METHOD, _SUBSET, _TISSUE,

@@ -7,8 +7,21 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from mettrail.settings import measure_settings
 
 ROOT = Path(__file__).parents[1]
+
+
+def shipped_config():
+    """All of config/config.yaml. Tests load settings and never copy them, so that a changed one is tested as it is."""
+    return yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+
+
+def settings_of(block):
+    """One block of it; ``measure`` with the sizes of lesions, as the pipeline hands it on."""
+    config = shipped_config()
+    return measure_settings(config) if block == "measure" else config[block]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import settings_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mettrail.errors import GridMismatchError, InputError
@@ -15,10 +16,7 @@ from mettrail.tracking.lesions import INSTANCE_COLUMNS, measure_instances
 from scipy import ndimage
 from scipy.spatial.distance import pdist
 
-SIZES = {"keep_mm3": 2, "keep_vox": 2, "birth_mm3": 10, "birth_vox": 3}
-FIND = {"connectivity": 26, "mode": "satellite", "merge_gap_mm": 2, "merge_small_mm3": 10, "merge_small_frac": 0.10}
-FIND |= SIZES
-MEASURE = {"chord_gap_vox": 1.5, "edema_max_mm": 20} | SIZES
+FIND, MEASURE = settings_of("instances"), settings_of("measure")
 
 
 def scaled(*spacing):
@@ -634,14 +632,14 @@ def test_chords_that_are_not_looked_at_closely_leave_the_lesion_for_too_long(see
     gap = 1.5 * spacing.max()
     points = chords.edge_midpoints(mask) / 2
     start, end = points[rng.integers(len(points), size=(2, 3000))]
-    rejected = chords._leaves_for_long(mask, start, end, spacing, gap)
-    assert (chords._longest_gap(mask, start[rejected], end[rejected], spacing) > gap).all()
+    rejected = chords.leaves_for_long(mask, start, end, spacing, gap)
+    assert (chords.longest_gap(mask, start[rejected], end[rejected], spacing) > gap).all()
     assert rejected.any()
 
 
 def test_pairs_are_numbered_as_distances_are():
     points = np.random.default_rng(0).random((7, 2))
-    first, second = chords._pair_of(np.arange(21), 7)
+    first, second = chords.pair_of(np.arange(21), 7)
     np.testing.assert_allclose(np.linalg.norm(points[first] - points[second], axis=1), pdist(points))
 
 

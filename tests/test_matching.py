@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import settings_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mettrail import schema
@@ -34,10 +35,8 @@ from mettrail.tracking.registry import (
     write_registry,
 )
 
-SIZES = {"keep_mm3": 2, "keep_vox": 2, "birth_mm3": 10, "birth_vox": 3}
-FIND = {"connectivity": 26, "mode": "satellite", "merge_gap_mm": 2, "merge_small_mm3": 10, "merge_small_frac": 0.10}
-BIRTH = {"birth_mm3": 10, "birth_vox": 3}
-MATCH = {"gap_mm": 3, "vol_ratio_max": 8, "dilate_mm": 2, "frac": 0.5, "miss_max_sessions": 1, "miss_ld_frac": 0.5}
+FIND, MEASURE, MATCH = settings_of("instances"), settings_of("measure"), settings_of("match")
+MERGE_POLICY = MATCH.pop("merge_policy")  # for `match_visit` alone
 SHAPE = (64, 32, 28)
 AFFINE = np.array([[1.0, 0, 0, -31], [0, 1, 0, 12], [0, 0, 1, 47], [0, 0, 0, 1]])
 GRID = Grid(SHAPE, AFFINE)
@@ -60,14 +59,7 @@ def fused(*lesions):
 
 
 def measured(instances):
-    return measure_instances(
-        instances,
-        (instances > 0).astype(np.uint8),
-        affine=AFFINE,
-        chord_gap_vox=1.5,
-        edema_max_mm=20,
-        **SIZES,
-    )
+    return measure_instances(instances, (instances > 0).astype(np.uint8), affine=AFFINE, **MEASURE)
 
 
 class Patient:
@@ -432,12 +424,12 @@ def test_numbers_of_another_patient_are_not_kept():
         Patient().visit(spheres((30, 8)), frozen=[earlier.registries[-1] | {"participant_id": "sub-B"}])
 
 
-CUT = BIRTH | {"world": np.eye(4), "crack_mm": MATCH["dilate_mm"]}
+CUT = {name: FIND[name] for name in ("birth_mm3", "birth_vox")} | {"world": np.eye(4), "crack_mm": MATCH["dilate_mm"]}
 
 
 def whole(instances):
     """Instances as the lesion finder gives them: connected, numbered by size."""
-    return find_instances((instances > 0).astype(np.uint8), affine=AFFINE, **FIND | SIZES)
+    return find_instances((instances > 0).astype(np.uint8), affine=AFFINE, **FIND)
 
 
 def test_lesions_that_have_fused_can_be_cut_where_they_were():
@@ -532,8 +524,8 @@ def test_a_field_that_registration_has_left_aside_is_put_back():
         table, totals = measured(instances.data)
         session = {"participant_id": "sub-A", "session_id": f"ses-{n}", "evaluable": True, **totals}
         rows, _, instances, registry = match_visit(
-            instances, table, registry, session=session, grid=GRID, world=np.eye(4), merge_policy="watershed",
-            measure={"chord_gap_vox": 1.5, "edema_max_mm": 20} | SIZES, read_scan=lambda: None, **MATCH,
+            instances, table, registry, session=session, grid=GRID, world=np.eye(4), merge_policy=MERGE_POLICY,
+            measure=MEASURE, read_scan=lambda: None, **MATCH,
         )  # fmt: skip
         order = np.argsort(rows["cx_mm"].to_numpy())
         names.append(rows["track_id"].to_numpy()[order].tolist())
@@ -833,8 +825,8 @@ def test_edema_and_counts_of_what_no_track_has_taken_up_are_the_visits():
     tissue = (spheres((12, 8)) > 0).astype(np.uint8)
     tissue[40:42, 15:17, 13:15] = 1  # 8 mm3
     tissue[44, 15, 13] = 2
-    instances = find_instances(tissue, affine=AFFINE, **FIND | SIZES)
-    table, totals = measure_instances(instances, tissue, affine=AFFINE, chord_gap_vox=1.5, edema_max_mm=20, **SIZES)
+    instances = find_instances(tissue, affine=AFFINE, **FIND)
+    table, totals = measure_instances(instances, tissue, affine=AFFINE, **MEASURE)
     assert (totals["n_subthreshold"], totals["edema_unassigned_mm3"]) == (1, 0)
     session = {"participant_id": "sub-A", "session_id": "ses-01", "evaluable": True, **totals}
     _, registry = match_lesions(Image(instances, AFFINE), table, None, session=session, **MATCH)

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from assessing import RANO, VOLUME
 from mettrail import schema
 from mettrail.response import outcomes, treatments
-from test_rano import RANO, VOLUME
 
 
 def ball(diameter):

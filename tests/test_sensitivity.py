@@ -3,15 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from conftest import ROOT
+from conftest import shipped_config
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.response import sensitivity
 from mettrail.segmentation import evidence_of_people
 from mettrail.tracking.evidence import Evidence
 
-CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+CONFIG = shipped_config()
 SHAPE = (40, 40, 40)
 
 
@@ -49,7 +48,7 @@ def test_only_the_setting_that_decides_changes_a_response():
     }  # fmt: skip
     assert table["n_tracks_total"].tolist() == [2, 2, 1, 2, 2]
     assert table.loc[("match.gap_mm", "5"), "changes"] == "sub-A ses-2 PD to SD"
-    assert table.loc[("match.gap_mm", "5"), "default"] == "3"
+    assert table.loc[("match.gap_mm", "5"), "default"] == str(CONFIG["match"]["gap_mm"])
     assert table.loc[("match.gap_mm", "5"), "n_patients_progression_changed"] == 1
 
 
@@ -84,7 +83,7 @@ def test_a_setting_that_does_not_exist_is_named():
 
 def test_the_settings_given_are_left_as_they_are():
     variants = sensitivity.variants(CONFIG, {"match.gap_mm": [1]})
-    assert CONFIG["match"]["gap_mm"] == variants[0][2]["match"]["gap_mm"] == 3
+    assert CONFIG == variants[0][2] == shipped_config()
     assert variants[1][2]["match"]["gap_mm"] == 1
 
 

@@ -5,6 +5,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
+from assessing import RANO, VOLUME, cell
 from conftest import write_bids
 from mettrail import cohort, points, schema
 from mettrail.cohort.order import Axis
@@ -16,7 +17,6 @@ from mettrail.points import Finder, Place, nearest_lesion, read_point
 from mettrail.response import assessment, treatments
 from mettrail.schema import tsv
 from test_cohort import CE, dated, load
-from test_rano import RANO, VOLUME, cell
 
 FILE = "sub-01/sub-01_treatments.tsv"
 HEADER = "treatment_id\ttype\tdate\tday\tsession_id\ttarget\tdose_gy\tfractions\tisodose_pct"

@@ -290,7 +290,7 @@ def check_rules(patient, found: Found) -> list[str]:
 def case_of(patient, found: Found) -> response.Case:
     """What the library's matching says of a patient, as the oracle takes it."""
     order = {session.session_id: s for s, session in enumerate(patient.sessions)}
-    lesions = {number: [None] * len(order) for number in sorted({int(name[1:]) for name in found.tracks["track_id"]})}
+    cells_of = {number: [None] * len(order) for number in sorted({int(name[1:]) for name in found.tracks["track_id"]})}
     for row in found.tracks.to_dict("records"):
         cell = response.Cell(row["status"])
         if row["status"] == "present":
@@ -304,7 +304,7 @@ def case_of(patient, found: Found) -> response.Case:
             )  # fmt: skip
         elif row["status"] == "merged":
             cell = response.Cell("merged", merged_into=int(row["merged_into"][1:]))
-        lesions[int(row["track_id"][1:])][order[row["session_id"]]] = cell
+        cells_of[int(row["track_id"][1:])][order[row["session_id"]]] = cell
     visits = [
         response.Visit(
             session.day, session.evaluable, session.session_id, session.dexamethasone_equiv_mg_per_day,
@@ -321,7 +321,7 @@ def case_of(patient, found: Found) -> response.Case:
     }
     told = patient.participant
     return response.Case(
-        visits, lesions, told["treatment_start_day"], told["immunotherapy_start_day"], told["treatment_type"],
+        visits, cells_of, told["treatment_start_day"], told["immunotherapy_start_day"], told["treatment_type"],
         comparisons,
     )  # fmt: skip
 

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from mettrail.settings import measure_settings
+from mettrail import cohort
+from mettrail.settings import index_settings, measure_settings
 
 ROOT = Path(__file__).parents[1]
+CE = "ce-gadolinium_T1w"
 
 
 def shipped_config():
@@ -76,3 +78,13 @@ def write_bids(folder, tree, sessions=None):
         if rows:
             pd.DataFrame(rows).to_csv(folder / f"sub-{sub}" / f"sub-{sub}_sessions.tsv", sep="\t", index=False)
     return folder
+
+
+def dated(**days):
+    """Rows for `write_bids`: ``_01="03-15"`` is session 01 on 15 March 2021."""
+    return {ses[1:]: {"acq_time": f"2021-{day}T10:00:00"} for ses, day in days.items()}
+
+
+def load_dataset(bids, out, **changes):
+    """The cohort of a dataset, indexed with the settings that are shipped but for `changes`."""
+    return cohort.load_cohort(bids, out, **(index_settings(shipped_config()) | changes))

@@ -353,7 +353,7 @@ def test_a_threshold_is_chosen_on_other_scans(tmp_path, with_maps):
     assert f"- ours: 0.6 ({val / 'ours'}: mean of 2 scans)" in (tmp_path / "out/evaluation.md").read_text()
 
 
-def test_a_threshold_that_is_given_counts_from_its_value_on_inside_the_mask():
+def test_a_given_threshold_counts_from_its_value_on_inside_the_mask():
     truth = tissue(ONE, OTHER)
     brain = np.ones(SHAPE, bool)
     brain[16:] = False
@@ -500,7 +500,7 @@ def test_a_method_that_lacks_a_session_is_refused(tmp_path):
         scoring.score_methods({"ours": ours}, labels)
 
 
-def test_a_prediction_without_labels_is_refused_unless_it_is_to_be_left_out(tmp_path):
+def test_a_prediction_without_labels_is_refused_unless_it_is_excluded(tmp_path):
     ours = write(tmp_path / "ours", TRUTH)
     labels = write(tmp_path / "l", {key: data for key, data in TRUTH.items() if key[0] != "B"})
     with pytest.raises(InputError, match="without labels: sub-B_ses-1"):

@@ -493,15 +493,18 @@ def stretch(shape, *boxes):
 BIG = np.s_[2:12, 2:12, 2:7]  # 500 mm3
 
 
-def test_a_small_fragment_beside_a_lesion_is_part_of_it():
-    assert find(stretch((24, 14, 10), BIG, np.s_[13:16, 2:12, 3:4])).max() == 1  # 30 mm3, 1 mm apart
+def test_a_fragment_up_to_a_share_of_a_lesion_joins_it_if_so_set():
+    fragment = stretch((24, 14, 10), BIG, np.s_[13:16, 2:12, 3:4])  # 30 mm3, 1 mm apart
+    assert find(fragment, merge_small_frac=0).max() == 2
+    assert find(fragment, merge_small_frac=0.1).max() == 1
 
 
 def test_two_lesions_side_by_side_are_two():
-    assert find(stretch((24, 14, 10), BIG, np.s_[13:18, 2:10, 2:7])).max() == 2  # 200 mm3, 1 mm apart
+    beside = stretch((24, 14, 10), BIG, np.s_[13:18, 2:10, 2:7])  # 200 mm3, 1 mm apart
+    assert find(beside, merge_small_frac=0.1).max() == 2
 
 
-def test_a_crumb_two_mm_from_a_lesion_is_part_of_it_and_three_mm_from_it_not():
+def test_a_satellite_two_mm_away_is_part_of_a_lesion_three_mm_away_not():
     assert find(stretch((24, 14, 10), BIG, np.s_[14:16, 2:4, 3:5])).max() == 1
     assert find(stretch((24, 14, 10), BIG, np.s_[15:17, 2:4, 3:5])).max() == 2
     assert find(stretch((24, 14, 10), BIG, np.s_[14:16, 2:4, 3:5]), scaled(1.1, 1, 1)).max() == 2
@@ -608,7 +611,7 @@ def test_edema_is_no_lesion():
     assert find(block(5, 5, 5) * 2).max() == 0
 
 
-def test_every_voxel_of_a_lesion_is_one_that_was_labelled_and_numbers_fall_with_size():
+def test_lesions_are_labelled_voxels_numbered_by_falling_size():
     tissue = random_lesions(8)
     instances = find(tissue)
     assert np.isin(tissue[instances > 0], (1, 3)).all()
@@ -624,7 +627,7 @@ def test_settings_that_cannot_be_are_refused(wrong):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_chords_that_are_not_looked_at_closely_leave_the_lesion_for_too_long(seed):
+def test_chords_rejected_by_the_quick_check_leave_the_lesion_too_long(seed):
     rng = np.random.default_rng(seed)
     field = ndimage.gaussian_filter(rng.standard_normal((40, 34)), rng.uniform(0.7, 2.5))
     mask = field > np.quantile(field, rng.uniform(0.3, 0.8))
@@ -791,7 +794,7 @@ def test_doubt_between_two_lesions_is_the_nearer_ones():
     assert (table["ld_probability_high_mm"] < 14).all()
 
 
-def test_doubt_that_is_not_connected_with_a_lesion_or_far_away_is_not_its_edge():
+def test_uncertain_voxels_apart_from_a_lesion_or_far_are_not_its_edge():
     whole = doubtful_ball(4, centre=(10, 12, 12), softness=0.1)
     instances = (whole >= 0.5).astype(np.int32)
     alone = measure_all(instances, instances=instances, evidence=networks(instances, whole))[0].iloc[0]

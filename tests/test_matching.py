@@ -280,7 +280,7 @@ def test_a_speck_beside_a_place_is_not_what_was_there():
     assert events(rows) == {"L001": "absent", "L002": "new"}
 
 
-def test_new_lesions_are_numbered_by_size_and_appending_a_visit_renumbers_nothing(tmp_path):
+def test_new_lesions_get_ids_by_size_and_a_later_visit_changes_none(tmp_path):
     two = spheres((10, 8), (25, 9))
     four = spheres((10, 8), (25, 9), (40, 5), (55, 9))
 
@@ -339,7 +339,7 @@ def bars(*spans):
 
 
 @pytest.mark.parametrize(
-    ("start", "settings", "event"),
+    ("start", "changed", "event"),
     [
         (28, {}, "split"),  # 4 of 8 mm within 2 mm of where the lesion was
         (29, {}, "new"),
@@ -347,15 +347,15 @@ def bars(*spans):
         (28, {"dilate_mm": 1}, "new"),
     ],
 )
-def test_a_piece_has_half_of_its_volume_where_the_lesion_was_or_within_2_mm(start, settings, event):
+def test_a_component_has_half_its_volume_in_or_2_mm_from_the_lesion(start, changed, event):
     patient = Patient()
     patient.visit(bars((20, 29)))
-    rows = patient.visit(bars((20, 23), (start, start + 7)), **settings)
+    rows = patient.visit(bars((20, 23), (start, start + 7)), **changed)
     assert (events(rows)["L001"] if event == "split" else events(rows).get("L002")) == event
 
 
 @pytest.mark.parametrize(
-    ("stop", "settings", "event"),
+    ("stop", "changed", "event"),
     [
         (31, {}, "merged_into"),  # 4 of 8 mm of the last mask within 2 mm of the lesion that has grown
         (30, {}, "absent"),
@@ -363,10 +363,10 @@ def test_a_piece_has_half_of_its_volume_where_the_lesion_was_or_within_2_mm(star
         (31, {"dilate_mm": 1}, "absent"),
     ],
 )
-def test_a_lesion_is_merged_where_another_has_taken_half_of_it_or_come_within_2_mm(stop, settings, event):
+def test_a_lesion_is_merged_where_another_has_half_of_it_or_is_2_mm_off(stop, changed, event):
     patient = Patient()
     patient.visit(bars((10, 19), (30, 37)))
-    assert events(patient.visit(bars((10, stop)), **settings))["L002"] == event
+    assert events(patient.visit(bars((10, stop)), **changed))["L002"] == event
 
 
 def test_a_track_long_gone_cannot_merge_any_more():
@@ -394,7 +394,7 @@ def test_numbers_of_an_earlier_run_can_be_kept():
     assert [t["index"] for t in later.registries[-1]["tracks"]] == [2, 3, 4]
 
 
-def test_a_scan_that_turns_up_late_takes_the_numbers_that_later_visits_gave():
+def test_a_scan_that_arrives_late_takes_the_ids_of_later_visits():
     earlier = Patient()
     earlier.visits(spheres((12, 9), (30, 8)), spheres((12, 9), (30, 8), (50, 10)))
     later = Patient()
@@ -633,7 +633,7 @@ def test_a_lesion_outside_the_reference_grid_keeps_a_voxel_at_its_edge():
 
 
 @pytest.mark.parametrize("numbers", [(1, 2), (2, 1)])
-def test_lesions_outside_the_reference_grid_take_voxels_by_size_and_not_by_number(numbers):
+def test_lesions_outside_the_reference_grid_take_voxels_by_size(numbers):
     grid = Grid((12, 12, 12), np.eye(4))
     far = np.eye(4)
     far[0, 3] = -40
@@ -647,7 +647,7 @@ def test_lesions_outside_the_reference_grid_take_voxels_by_size_and_not_by_numbe
 
 
 @pytest.mark.parametrize("flips", [(0,), (1, 2), (0, 1, 2)])
-def test_the_order_in_which_voxels_are_stored_changes_nothing_in_the_reference_space(flips):
+def test_voxel_storage_order_changes_nothing_in_the_reference_space(flips):
     # Half-millimetre voxels on a millimetre grid: every second one lies half way.
     affine = scale_at(0.5, (-7, 3, 1))
     instances = spheres(((20, 15, 13), 9), ((44, 14, 12), 7))

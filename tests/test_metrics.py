@@ -223,7 +223,7 @@ def test_nothing_found_where_nothing_is_is_perfect_and_flagged():
 # --- Lesions by overlap --------------------------------------------------------------------------------------------
 
 
-def test_two_pieces_of_one_lesion_are_both_found_and_the_rate_counts_the_lesion_once():
+def test_two_components_of_one_lesion_are_found_and_count_it_once():
     truth = blocks(((5, 5, 5), (8, 4, 4)))
     counts = Lesions.of(blocks(((5, 5, 5), (4, 4, 4)), ((10, 5, 5), (3, 4, 4))), truth).count()
     assert (counts.found, counts.false, counts.missed, counts.n_truth) == (2, 0, 0, 1)
@@ -321,7 +321,7 @@ def test_false_lesions_where_a_lesion_has_vanished_are_counted():
     assert metrics.count_changes(prior, blocks(), blocks()) == metrics.Changes(0, 0, 0, 0)
 
 
-def test_a_lesion_that_reaches_from_a_true_one_into_a_vanished_one_is_not_false():
+def test_a_lesion_from_a_true_into_a_vanished_one_is_no_false_positive():
     prior, truth = blocks(((5, 5, 5), 4), ((13, 5, 5), 4)), blocks(((5, 5, 5), 4))
     both = blocks(((5, 5, 5), (12, 4, 4)))
     assert metrics.count_changes(both, truth, prior) == metrics.Changes(new=0, vanished=1, left=0, false=0)

@@ -473,7 +473,7 @@ def stored_as(codes, array, affine):
 
 @given(patients(), st.data())
 @settings(STEADY, max_examples=18)
-def test_the_order_in_which_scans_store_voxels_changes_no_event_and_no_size(patient, data):
+def test_voxel_storage_order_changes_no_event_and_no_size(patient, data):
     turned = []
     for visit in patient.visits:
         tissue, affine = stored_as(data.draw(st.sampled_from(CODES), label="codes"), visit.tissue, visit.affine)
@@ -547,7 +547,7 @@ def test_a_session_more_changes_no_earlier_cell_but_those_that_are_marked(patien
 
 @given(patients(min_visits=2, late=True))
 @settings(STEADY, max_examples=20)
-def test_a_later_session_that_becomes_the_baseline_changes_what_counts_from_it_and_nothing_else(patient):
+def test_a_later_baseline_changes_only_what_is_counted_from_it(patient):
     course = follow(patient)
     full = course.assess()
     for n in range(1, len(patient.visits)):

@@ -58,7 +58,7 @@ def test_a_size_from_which_lesions_are_born_is_measured_anew():
     assert table["n_tracks_total"].tolist() == [2, 1]
 
 
-def test_a_readers_decision_on_a_lesion_that_is_not_there_with_a_variant_is_left_alone():
+def test_a_decision_on_a_lesion_that_a_variant_lacks_is_ignored():
     visits = [visit(1, ((20, 20, 20), 12)), visit(2, ((20, 20, 20), 12), ((8, 8, 8), 3))]
     decided = pd.DataFrame([{"session_id": None, "track_id": "L002", "field": "exclude", "value": "true"}])
     table = vary(visits, {"instances.birth_mm3": [30]}, overrides=decided)
@@ -87,7 +87,7 @@ def test_the_settings_given_are_left_as_they_are():
     assert variants[1][2]["match"]["gap_mm"] == 1
 
 
-def test_every_setting_of_the_shipped_grid_exists_and_each_value_is_another_one():
+def test_every_setting_of_the_shipped_grid_exists_and_differs():
     for name, value, changed in sensitivity.variants(CONFIG, CONFIG["sensitivity"]["values"])[1:]:
         block, key = name.split(".")
         assert changed[block][key] == value != CONFIG[block][key]

@@ -28,6 +28,8 @@ from sklearn.metrics import auc, roc_curve
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid
 
+# How many neighbours of a voxel are connected to it.
+Connectivity = Literal[6, 18, 26]
 # Mean share of a scan that is lesion, in Raina et al.'s reference code.
 MEAN_FRACTION = 0.001
 MIN_IOU = 0.25
@@ -38,8 +40,6 @@ PANOPTIC_MIN_IOU = 0.5
 LESION_GROUPS = ("1-3", "4-10", ">10")
 # Hundredths, and finer where networks are almost certain.
 FROC_THRESHOLDS = (1.0, 0.999, 0.998, 0.995, *(n / 100 for n in range(99, 0, -1)), 0.005, 0.002, 0.001)
-# How many neighbours of a voxel are connected to it.
-Connectivity = Literal[6, 18, 26]
 FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 
 

@@ -12,7 +12,7 @@ from mettrail import images, phantom
 from mettrail.brain import find_brain
 from mettrail.cohort import read_participants
 from mettrail.errors import InputError
-from mettrail.evaluation import scoring
+from mettrail.evaluation import inputs
 from scipy.spatial.distance import pdist
 
 ROOT = Path(__file__).parents[1]
@@ -163,7 +163,7 @@ def cohort(tmp_path_factory):
 
 def test_the_truth_is_laid_out_as_the_evaluation_reads_it(cohort):
     truth, instances = (cohort / "derivatives" / name for name in ("truth", "truth-instances"))
-    visits = list(scoring.read_visits(scoring.find_maps(truth), masks=instances, bids=cohort))
+    visits = list(inputs.read_sessions(inputs.find_maps(truth), masks=instances, bids=cohort))
     assert [visit.first for visit in visits] == [True, *[False] * (len(visits) - 1)]
     assert all(visit.brain.any() for visit in visits)
     assert any(np.isin(visit.truth.data, (1, 3)).any() for visit in visits)

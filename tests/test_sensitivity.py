@@ -3,15 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from conftest import ROOT
+from conftest import shipped_config
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.response import sensitivity
 from mettrail.segmentation import manual_evidence
 from mettrail.tracking.evidence import Evidence
 
-CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+CONFIG = shipped_config()
 SHAPE = (40, 40, 40)
 
 
@@ -49,7 +48,7 @@ def test_only_the_setting_that_decides_changes_a_response():
     }  # fmt: skip
     assert table["n_tracks_total"].tolist() == [2, 2, 1, 2, 2]
     assert table.loc[("match.gap_mm", "5"), "changes"] == "sub-A ses-2 PD to SD"
-    assert table.loc[("match.gap_mm", "5"), "default"] == "3"
+    assert table.loc[("match.gap_mm", "5"), "default"] == str(CONFIG["match"]["gap_mm"])
     assert table.loc[("match.gap_mm", "5"), "n_patients_progression_changed"] == 1
 
 
@@ -59,7 +58,7 @@ def test_a_size_from_which_lesions_are_born_is_measured_anew():
     assert table["n_tracks_total"].tolist() == [2, 1]
 
 
-def test_a_readers_decision_on_a_lesion_that_is_not_there_with_a_variant_is_left_alone():
+def test_a_decision_on_a_lesion_that_a_variant_lacks_is_ignored():
     visits = [visit(1, ((20, 20, 20), 12)), visit(2, ((20, 20, 20), 12), ((8, 8, 8), 3))]
     decided = pd.DataFrame([{"session_id": None, "track_id": "L002", "field": "exclude", "value": "true"}])
     table = vary(visits, {"instances.birth_mm3": [30]}, overrides=decided)
@@ -84,11 +83,11 @@ def test_a_setting_that_does_not_exist_is_named():
 
 def test_the_settings_given_are_left_as_they_are():
     variants = sensitivity.variants(CONFIG, {"match.gap_mm": [1]})
-    assert CONFIG["match"]["gap_mm"] == variants[0][2]["match"]["gap_mm"] == 3
+    assert CONFIG == variants[0][2] == shipped_config()
     assert variants[1][2]["match"]["gap_mm"] == 1
 
 
-def test_every_setting_of_the_shipped_grid_exists_and_each_value_is_another_one():
+def test_every_setting_of_the_shipped_grid_exists_and_differs():
     for name, value, changed in sensitivity.variants(CONFIG, CONFIG["sensitivity"]["values"])[1:]:
         block, key = name.split(".")
         assert changed[block][key] == value != CONFIG[block][key]

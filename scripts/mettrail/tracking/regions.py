@@ -50,7 +50,7 @@ def register_atlas(brain: Image, mask: Image, *, threads: int) -> tuple[np.ndarr
     quality : dict
         ``brain_dice`` and ``stretch``, smallest and largest; ``status`` is ok, or fail where one of them cannot be.
     """
-    template, template_brain = _load_template()
+    template, template_brain = load_template()
     small, small_mask = _coarser(brain), _coarser(Image(mask.data.astype(np.float32), mask.affine))
     small_mask = small_mask.like(small_mask.data > 0.5)
     affine = registration.register(
@@ -141,7 +141,7 @@ def _coarser(image: Image) -> Image:
 
 
 @lru_cache(maxsize=1)
-def _load_template() -> tuple[Image, Image]:
+def load_template() -> tuple[Image, Image]:
     """Return the ICBM 152 2009a symmetric T1w brain and its mask on the working grid, from the nilearn package."""
     # Not through nilearn.datasets, which takes two seconds to import; the file is part of the package.
     folder = importlib.resources.files("nilearn")

@@ -4,8 +4,10 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -254,6 +256,29 @@ def test_a_run_of_snakemake_is_followed_through_the_plugin(tmp_path):
     assert "FAILED make of sub-b" in screen.getvalue()
     assert "noise" in (tmp_path / "log.txt").read_text()
     assert "rule make:" in (tmp_path / "log.txt").read_text(), "Snakemake's own output is all there"
+
+
+def test_a_run_that_is_stopped_ends_its_jobs_and_has_no_failures(tmp_path):
+    (tmp_path / "Snakefile").write_text(TINY.replace("test {wildcards.sub} != b", "touch started; sleep 100"))
+    code = """
+import sys
+from pathlib import Path
+from mettrail.cli import run
+from rich.console import Console
+call = [sys.executable, "-m", "snakemake", "--cores", "1", "--logger", "mettrail"]
+seen, status = run.watch(call, log=Path("log.txt"), console=Console())
+print(*run.describe_end(seen, status, made=[], log=Path("log.txt"), seconds=1), sep="\\n")
+raise SystemExit(status)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+                               process_group=0)  # fmt: skip
+    while not (tmp_path / "started").exists() and process.poll() is None:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.splitlines()[-2] == "Stopped: 0 of 4 jobs in 1 s. The same command goes on."
+    assert "FAILED" not in said
 
 
 def test_an_error_before_any_job_is_shown(tmp_path):

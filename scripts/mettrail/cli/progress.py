@@ -73,6 +73,8 @@ class Progress:
         self._seconds: dict[str, float] = defaultdict(float)
         # Jobs by rule; of a dry run all there are.
         self.started: Counter[str] = Counter()
+        # By the user: jobs that end with it have not failed.
+        self.stopped = False
         self.patients: dict[str, Patient] = {}
         self.failures: dict[int, str] = {}
         self.problems: list[str] = []
@@ -147,6 +149,8 @@ class Progress:
         return self._fail(event["job"], job)
 
     def _fail(self, number: int, job: _Job) -> list[str]:
+        if self.stopped:
+            return []
         why = self._explain(job.log) if job.log else None
         self._patient(job.patient).failed += 1
         self.failures[number] = shorten(

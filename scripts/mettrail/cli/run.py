@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -146,8 +146,14 @@ def watch(command: list[str], *, log: Path, console: Console) -> tuple[Progress,
     with log.open("wb") as output, open_view(console) as view:
         process = subprocess.Popen(command, env=environment, pass_fds=[theirs], stdout=output, stderr=subprocess.STDOUT)
         os.close(theirs)
-        # From the keyboard it gets the signal itself, and ends its jobs in order; we wait for it.
-        before = signal.signal(signal.SIGINT, lambda *_: None), signal.signal(signal.SIGTERM, _pass_on(process))
+
+        def stop(number: int, _: object) -> None:
+            progress.stopped = True
+            # From the keyboard it gets the signal itself. Either way it ends its jobs in order, and we wait for it.
+            if number != signal.SIGINT:
+                process.send_signal(number)
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             for event in read_events(events):
                 for line in progress.take(event) if event else []:
@@ -156,13 +162,9 @@ def watch(command: list[str], *, log: Path, console: Console) -> tuple[Progress,
             status = process.wait()
         finally:
             os.close(events)
-            signal.signal(signal.SIGINT, before[0])
-            signal.signal(signal.SIGTERM, before[1])
+            for number, handler in before.items():
+                signal.signal(number, handler)
     return progress, status if status >= 0 else 128 - status
-
-
-def _pass_on(process: subprocess.Popen) -> Callable:
-    return lambda number, _: process.send_signal(number)
 
 
 def read_events(number: int) -> Iterator[dict | None]:
@@ -186,6 +188,8 @@ def describe_end(progress: Progress, status: int, *, made: list[Path], log: Path
     """Say in some lines how a run went, where its results are, and what went wrong."""
     failures = list(progress.failures.values())
     done = f"{progress.done} of {progress.total} jobs in {describe_seconds(seconds)}"
+    if progress.stopped:
+        return [f"Stopped: {done}. The same command goes on.", f"  all that Snakemake said: {log}"]
     if failures:
         lines = [f"{len(failures)} failed, {done}; what does not depend on them is finished. The same command goes on."]
     elif status:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mettrail import cohort, schema
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, canonical_grid
 from mettrail.response import rano
+from mettrail.response.rules import Rules
 from mettrail.tracking import matching, reference
 from mettrail.tracking.lesions import ENDPOINTS, find_instances, measure_instances
 from scipy import ndimage
@@ -275,7 +276,7 @@ class Course:
         known = set(rows["track_id"])
         overrides = [row for row in self.patient.overrides if row["track_id"] in known]
         return rano.assess_patient(
-            rows, sessions, self.patient.participant, rano=self.patient.rano, volume=CONFIG["volume"],
+            rows, sessions, self.patient.participant, rules=Rules.of(rano=self.patient.rano, volume=CONFIG["volume"]),
             overrides=pd.DataFrame(overrides) if overrides else None,
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.response import sensitivity
 from mettrail.segmentation import evidence_of_people
+from mettrail.tracking.follow import SegmentedVisit
 from mettrail.tracking.lesions import Evidence
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -27,7 +28,7 @@ def visit(number, *balls, days=None):
     grid = Image(tissue, np.eye(4))
     evidence = Evidence(*(each.data if isinstance(each, Image) else each for each in evidence_of_people(grid)))
     brain = Image(np.ones(SHAPE, bool), np.eye(4))
-    return sensitivity.Visit(row, grid, brain, evidence, {"status": "ok"}, np.eye(4))
+    return SegmentedVisit(row, grid, brain, evidence, {"status": "ok"}, np.eye(4))
 
 
 def vary(visits, values, **more):

@@ -16,7 +16,7 @@ from mettrail.points import Finder, Place, nearest_lesion, read_point
 from mettrail.response import assessment, treatments
 from mettrail.schema import tsv
 from test_cohort import CE, dated, load
-from test_rano import RANO, VOLUME, cell
+from test_rano import cell, rules_with
 
 FILE = "sub-01/sub-01_treatments.tsv"
 HEADER = "treatment_id\ttype\tdate\tday\tsession_id\ttarget\tdose_gy\tfractions\tisodose_pct"
@@ -423,11 +423,16 @@ def test_a_patient_is_assessed_with_treatments_given_by_points(finder, tmp_path)
         [("2", "13;6;7", "ld_mm", "11")], columns=["session_id", "track_id", "field", "value"], index=[2]
     )
     found = assessment.assess(
-        pd.DataFrame(rows), sessions, {"participant_id": "sub-1", "treatment_start_day": "5", "death_day": "300"},
-        given=[row("5;6;7", day="5"), row("10.5;6;7", day="5", line=3), row("L009", day="5", line=4),
-               row("L003", day="126", name="t2", kind="fsrt", line=5)],
-        maps=finder.maps | {"ses-2": finder.maps["ses-1"]}, comparisons=pd.DataFrame(), overrides=reader,
-        overrides_source="x.tsv", frozen=None, rano=RANO, volume=VOLUME,
+        assessment.Matched(
+            pd.DataFrame(rows), sessions, pd.DataFrame(), finder.maps | {"ses-2": finder.maps["ses-1"]}
+        ),
+        assessment.Said(
+            {"participant_id": "sub-1", "treatment_start_day": "5", "death_day": "300"},
+            [row("5;6;7", day="5"), row("10.5;6;7", day="5", line=3), row("L009", day="5", line=4),
+             row("L003", day="126", name="t2", kind="fsrt", line=5)],
+            reader, "x.tsv", frozen=None,
+        ),
+        rules=rules_with(),
     )  # fmt: skip
     followed = found.treated.set_index(["treatment_id", "track_id"])
     assert followed["local_failure_day"].fillna(-1).to_dict() == {

@@ -339,7 +339,7 @@ def match_visit(
     session: Mapping,
     grid: Grid,
     world: np.ndarray,
-    read_scan: Callable[[], tuple[Image, Image, Evidence]],
+    read_scan: Callable[[], tuple[Image, Image, Evidence | None]],
     measure: Mapping,
     merge_policy: str,
     frozen: Sequence[dict] = (),

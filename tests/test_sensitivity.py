@@ -1,5 +1,7 @@
 """Settings changed one at a time: what changes is counted, and nothing else changes."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -93,6 +95,33 @@ def test_every_setting_of_the_shipped_grid_exists_and_each_value_is_another_one(
     for name, value, changed in sensitivity.variants(CONFIG, CONFIG["sensitivity"]["values"])[1:]:
         block, key = name.split(".")
         assert changed[block][key] == value != CONFIG[block][key]
+
+
+# Settings after the segmentation that a publication fixes, and which.
+RANO_BM = "Lin et al., Lancet Oncol 2015"
+RECIST = "Eisenhauer et al., Eur J Cancer 2009"
+PUBLISHED = {
+    "rano.max_targets": RANO_BM, "rano.ld_min_mm": RANO_BM, "rano.perp_min_mm": RANO_BM, "rano.slices_min": RANO_BM,
+    "rano.baseline_window_days": RANO_BM, "rano.pr": RANO_BM, "rano.pd": RANO_BM, "rano.pd_abs_mm": RANO_BM,
+    "rano.confirm": RANO_BM, "rano.confirm_days": RANO_BM, "rano.small_lesions": RANO_BM, "rano.abs_rule": RANO_BM,
+    "rano.tsm_mode": RECIST, "rano.irano": "Okada et al., Lancet Oncol 2015",
+    # As strict as the diameters of RANO-BM, of a sphere.
+    "volume.pr": RANO_BM, "volume.pd": RANO_BM, "volume.pd_abs_esd_mm": RANO_BM,
+}  # fmt: skip
+
+
+def test_every_setting_after_the_segmentation_is_published_or_varied():
+    there = {f"{block}.{key}" for block in sensitivity.BLOCKS for key in CONFIG[block]}
+    assert there - set(PUBLISHED) == set(CONFIG["sensitivity"]["values"])
+    assert set(PUBLISHED) <= there
+
+
+def test_a_number_that_no_publication_fixes_is_a_setting_and_no_constant():
+    constant = re.compile(r"(?:^#.*\n)*^[A-Z][A-Z0-9_, ]* = .*", re.MULTILINE)
+    files = sorted((ROOT / "scripts" / "mettrail" / "response").rglob("*.py"))
+    found = [said for path in files for said in constant.findall(path.read_text())]
+    assert any("iRANO" in said for said in found)
+    assert not [said for said in found if re.search(r"\bours\b", said)]
 
 
 def test_a_patient_without_a_usable_visit_has_rows_all_the_same():

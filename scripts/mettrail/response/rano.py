@@ -14,15 +14,15 @@ import math
 import pandas as pd
 
 from mettrail import schema
-from mettrail.cohort.overrides import Overrides, read_overrides, require_at_baseline, require_known
+from mettrail.cohort.overrides import read_overrides, require_at_baseline, require_known
 from mettrail.response import criteria
 from mettrail.response.clinic import read_clinic
-from mettrail.response.course import Course, Row, carry_by_targets, make_course
+from mettrail.response.course import Row, carry_by_targets, make_course
 from mettrail.response.judging import judge_patient
 from mettrail.response.patient import Baseline, Patient
 from mettrail.response.rows import make_lesion_rows, make_patient_row, make_session_rows
 from mettrail.response.rules import Rules
-from mettrail.response.targets import find_measurable, find_targets, keep_targets, parts_of_targets, seen_at
+from mettrail.response.targets import find_measurable, seen_at, settle_targets
 from mettrail.schema.cells import number_of, value_of
 
 
@@ -87,20 +87,16 @@ def assess_patient(
         treatment_day=treatment_day,
         baseline_window_days=rules.baseline_window_days,
     )
-    baseline = None
+    baseline, t0, t0_source = None, math.nan, None
     if session is not None:
-        require_at_baseline(
-            decided, seen=seen_at(course, session), baseline=course.ids[session], max_targets=rules.max_targets,
-            source=overrides_source,
-        )  # fmt: skip
-        targets, lost = _settle_targets(course, session, measurable, decided, rules, frozen)
+        seen, name = seen_at(course, session), course.ids[session]
+        require_at_baseline(decided, seen=seen, baseline=name, max_targets=rules.max_targets, source=overrides_source)
+        targets, lost = settle_targets(course, session, measurable, decided, rules, frozen)
         carry_by_targets(course, targets, session)
         baseline = Baseline(session, flag, targets, lost)
-    t0, t0_source = math.nan, None
+        t0, t0_source = float(course.days[session]), "baseline"
     if not math.isnan(treatment_day) and flag != "assumed":
         t0, t0_source = treatment_day, "treatment"
-    elif session is not None:
-        t0, t0_source = float(course.days[session]), "baseline"
     patient = Patient(
         name=participant["participant_id"],
         sessions=[*in_order],
@@ -113,26 +109,15 @@ def assess_patient(
         t0=t0,
         t0_source=t0_source,
     )
+    return _make_tables(patient)
+
+
+def _make_tables(patient: Patient) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     responses = judge_patient(patient)
-    session_rows = make_session_rows(patient, responses)
+    lesion_rows, session_rows = make_lesion_rows(patient, responses), make_session_rows(patient, responses)
     patient_row = make_patient_row(patient, responses, session_rows)
     return (
-        schema.make_table(make_lesion_rows(patient, responses), "lesions"),
+        schema.make_table(lesion_rows, "lesions"),
         schema.make_table(session_rows, "sessions"),
         schema.make_table([patient_row], "patients"),
     )
-
-
-def _settle_targets(
-    course: Course,
-    baseline: int,
-    measurable: list[dict[str, bool]],
-    decided: Overrides,
-    rules: Rules,
-    frozen: pd.DataFrame | None,
-) -> tuple[list[str], bool]:
-    """Targets, with all that is one with them at baseline, and whether one of an earlier run is lost."""
-    targets, lost = keep_targets(course, baseline, frozen, decided)
-    if targets is None:
-        targets = find_targets(course, baseline, measurable, decided, rules)
-    return targets + parts_of_targets(course, baseline, targets, decided), lost

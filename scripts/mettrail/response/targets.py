@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -48,8 +48,23 @@ def seen_at(course: Course, t: int) -> set[str]:
     }
 
 
+def settle_targets(
+    course: Course,
+    baseline: int,
+    measurable: Sequence[Mapping[str, bool]],
+    overrides: Overrides,
+    rules: Rules,
+    frozen: pd.DataFrame | None,
+) -> tuple[list[str], bool]:
+    """Targets, with all that is one with them at baseline, and whether one of an earlier run is lost."""
+    targets, lost = keep_targets(course, baseline, frozen, overrides)
+    if targets is None:
+        targets = find_targets(course, baseline, measurable, overrides, rules)
+    return targets + parts_of_targets(course, baseline, targets, overrides), lost
+
+
 def find_targets(
-    course: Course, baseline: int, measurable: Sequence[dict[str, bool]], overrides: Overrides, rules: Rules
+    course: Course, baseline: int, measurable: Sequence[Mapping[str, bool]], overrides: Overrides, rules: Rules
 ) -> list[str]:
     """Targets: those a reader names, and the largest measurable lesions up to the number there may be."""
     named = [track for track in course.tracks if overrides.roles.get(track) == "target"]

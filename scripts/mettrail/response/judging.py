@@ -49,7 +49,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Judged:
-    """Targets and non-targets at a session by one size; `reappeared`: see `criteria.doubt_unconfirmed_cr`."""
+    """Targets and non-targets at a session by one size; `reappeared`: see `criteria.revise_unconfirmed_cr`."""
 
     target: Response
     nontarget: Response
@@ -164,7 +164,7 @@ def _follow_images(readings: Sequence[Reading], size: Size, rules: Rules) -> lis
         [each.nontarget for each in judged],
         confirm_days=rules.confirm_days,
     )
-    return criteria.doubt_unconfirmed_cr(images, [each.reappeared for each in judged])
+    return criteria.revise_unconfirmed_cr(images, [each.reappeared for each in judged])
 
 
 def _reasons(reading: Reading, image: Response, response: Response) -> list[str]:
@@ -232,7 +232,7 @@ def _read_session(known: Known, t: int, before: Sequence[Reading], after_cr: Map
         new_before=new_before,
         sure=sure,
         new_growth_mm=_new_growth(known, t, sure, before),
-        doubt_days=_doubt_days(clinic, rules, effect=effect),
+        wait_days=_wait_days(clinic, rules, effect=effect),
     )
     if not evaluable:
         unknown = Judged("NE" if known.targets else NA, "NE" if known.nontargets else NA)
@@ -243,7 +243,7 @@ def _read_session(known: Known, t: int, before: Sequence[Reading], after_cr: Map
     nontargets, source, review = _judge_nontargets(
         known, t, against, {size: response for size, (response, _) in targets.items()}, after_cr, new
     )
-    # Whether what was there at baseline is there, and casts doubt on a complete response before.
+    # What was there at baseline and is there now calls a complete response before into question.
     there = "present" in course.state[t, known.targets + known.nontargets]
     by_size = {
         size: Judged(response, nontargets[size], bool(there and not after_cr[size]), sums)
@@ -273,8 +273,8 @@ def _new_growth(known: Known, t: int, sure: frozenset[int], before: Sequence[Rea
     return growth
 
 
-def _doubt_days(clinic: Clinic, rules: Rules, *, effect: bool) -> float:
-    """Days until a progression of this session can be confirmed; 0 where it is not in doubt."""
+def _wait_days(clinic: Clinic, rules: Rules, *, effect: bool) -> float:
+    """Days that a progression of this session waits to be confirmed; 0 where it does not."""
     early = 0 < clinic.days_of_immunotherapy <= criteria.IRANO_DAYS
     if rules.irano and early and clinic.clinical != "worse":
         return criteria.IRANO_CONFIRM_DAYS

@@ -80,7 +80,7 @@ def follow_treatments(
     Returns
     -------
     DataFrame
-        Table ``treated_lesions``: one row per lesion and treatment. A lesion that a reader left out has none.
+        Table ``treated_lesions``: one row per lesion and treatment. A lesion that a reader excluded has none.
     """
     focal = treatments[treatments["track_id"].notna() & treatments["treatment_type"].isin(FOCAL)]
     days = _round(focal["treatment_day"] - t0)
@@ -167,7 +167,7 @@ def incidence(treated_lesions: pd.DataFrame, patients: pd.DataFrame) -> pd.DataF
     Parameters
     ----------
     treated_lesions : DataFrame
-        Table ``treated_lesions``; rows that cannot fail (not seen before treatment) are left out.
+        Table ``treated_lesions``; rows that cannot fail (not seen before treatment) are excluded.
     patients : DataFrame
         Table ``patients``: lesions of these alone count.
 

@@ -14,8 +14,8 @@ from mettrail.response.criteria.combined import follow_overall, imaging_response
 from mettrail.response.criteria.confirmation import (
     confirm_responses,
     continue_response,
-    doubt_unconfirmed_cr,
     has_confirmed_cr,
+    revise_unconfirmed_cr,
 )
 from mettrail.response.criteria.measurability import is_measurable
 from mettrail.response.criteria.new_lesions import follow_new_lesion, is_definite
@@ -77,7 +77,6 @@ __all__ = [
     "confirm_responses",
     "continue_response",
     "diameter_in_sum",
-    "doubt_unconfirmed_cr",
     "edema_has_grown",
     "find_nadir",
     "find_smallest",
@@ -96,6 +95,7 @@ __all__ = [
     "nontarget_response",
     "overall_response",
     "performance_status",
+    "revise_unconfirmed_cr",
     "steroid_status",
     "target_response",
     "velocity_group",

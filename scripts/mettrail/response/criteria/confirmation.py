@@ -53,7 +53,7 @@ def continue_response(
     return shown
 
 
-def doubt_unconfirmed_cr(responses: Sequence[Response], reappeared: Sequence[bool]) -> list[Response]:
+def revise_unconfirmed_cr(responses: Sequence[Response], reappeared: Sequence[bool]) -> list[Response]:
     """Read a complete response as what follows it, where a lesion reappeared before it was confirmed.
 
     The lesion was most likely there all the time: PR at both sessions (RECIST 1.1; answers to questions on it). Growth

@@ -32,8 +32,8 @@ class SessionFacts:
         Definite new lesions present.
     new_growth_mm : dict of int to float
         Position of an earlier session to the growth of the definite new lesions since.
-    doubt_days : float
-        Days until any progression here can be confirmed; 0 where growth is not in doubt.
+    wait_days : float
+        Days that any progression here waits to be confirmed; 0 where growth is progression at once.
     """
 
     day: float
@@ -44,7 +44,7 @@ class SessionFacts:
     new_before: bool
     sure: frozenset[int]
     new_growth_mm: Mapping[int, float]
-    doubt_days: float
+    wait_days: float
 
 
 def follow_unconfirmed(
@@ -56,7 +56,7 @@ def follow_unconfirmed(
 ) -> list[Response]:
     """Confirm or clear progressions that have to wait for a later session, as known at the last.
 
-    Under immunotherapy, new lesions alone are uPD; so is any progression that is in doubt (`doubt_days`). The next
+    Under immunotherapy, new lesions alone are uPD; so is any progression that has to wait (`wait_days`). The next
     evaluable session late enough confirms it, dated back, by further new lesions, 5 mm of growth of the new ones, PD of
     targets or of non-targets, or clinical worsening; otherwise it is cleared (RANO-BM; iRECIST, Seymour et al. 2017,
     for the 5 mm). Cleared lesions no longer count as new, though CR is not to be had beside them; cleared growth no
@@ -79,7 +79,7 @@ def follow_unconfirmed(
     confirmed: set[int] = set()
     pseudo: set[int] = set()  # sessions whose growth was cleared
     waiting: list[int] = []
-    progressed = False  # growth that was confirmed once is not doubted again
+    progressed = False  # growth that was confirmed once does not wait again
 
     def read(t: int) -> Response:
         now, target, nontarget = sessions[t], targets[t], nontargets[t]
@@ -93,7 +93,7 @@ def follow_unconfirmed(
         image = imaging_response(
             target, nontarget, new, immunotherapy=now.immunotherapy and not real, new_before=now.new_before
         )
-        return "uPD" if image == "PD" and now.doubt_days and not (real or progressed) else image
+        return "uPD" if image == "PD" and now.wait_days and not (real or progressed) else image
 
     for t, now in enumerate(sessions):
         if not now.evaluable:
@@ -101,13 +101,13 @@ def follow_unconfirmed(
             continue
         responses.append(read(t))
         first = sessions[waiting[0]] if waiting else now
-        if waiting and at_least(now.day - first.day, first.doubt_days or confirm_days):
+        if waiting and at_least(now.day - first.day, first.wait_days or confirm_days):
             further = now.sure - first.sure - cleared
             growth = now.new_growth_mm.get(waiting[0], 0.0)
             grown = at_least(growth, IRECIST_NEW_GROWTH_MM)
             if further or grown or "PD" in (targets[t], nontargets[t]) or now.worse:
                 confirmed |= first.sure | now.sure
-                progressed = progressed or bool(first.doubt_days)
+                progressed = progressed or bool(first.wait_days)
             else:
                 cleared |= first.sure
                 pseudo |= set(waiting)

@@ -16,15 +16,17 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from conftest import settings_of, shipped_config
+from conftest import shipped_config
 from mettrail import cohort
 from mettrail.images import Grid, Image, canonical_grid
 from mettrail.response import rano
-from mettrail.tracking import comparison, components, lesions, matching
+from mettrail.response.rules import Rules
+from mettrail.tracking.follow import SegmentedVisit, follow_patient
 from oracle import cases, diameters, fields, patients, response
 from scipy.optimize import linear_sum_assignment
 
 CONFIG = shipped_config()
+RULES = Rules.of(rano=CONFIG["rano"], volume=CONFIG["volume"])
 EVENTS = {"new": "new", "absent": "gone", "split": "split", "reappeared": "back"}
 # Every cell of a session that follows from the criteria.
 RESPONSES = (
@@ -70,42 +72,22 @@ def follow(patient: patients.Patient, tissues=None) -> Found:
     sub = patient.participant["participant_id"].removeprefix("sub-")
     first = patient.sessions[0]
     grid = canonical_grid(Grid(first.tissue.shape, first.affine))
-    rows, tracks, registries, maps, visits, compared = [], [], [], [], [], []
+    visits = []
     for number, session in enumerate(patient.sessions):
         tissue = Image(session.tissue if tissues is None else tissues[number], session.affine)
+        brain = Image(np.ones(tissue.data.shape, bool), tissue.affine)
         row = _cohort_row(sub, number, session)
-        measure = settings_of("measure")
-        instances = components.find_instances(tissue.data, affine=tissue.affine, **CONFIG["instances"])
-        table, totals = lesions.measure_instances(instances, tissue.data, affine=tissue.affine, **measure)
-        facts = matching.describe_session(
-            row, totals=totals, quality={"status": "ok"}, reference=CONFIG["reference"],
-            reference_session=first.session_id,
-        )  # fmt: skip
-        mine, matches, instances, registry = matching.match_visit(
-            Image(instances, tissue.affine), table, registries[-1] if registries else None, session=facts, grid=grid,
-            world=session.to_session, measure=measure,
-            read_scan=lambda tissue=tissue: (tissue, Image(np.ones(tissue.data.shape, bool), tissue.affine), None),
-            **CONFIG["match"],
-        )  # fmt: skip
-        maps.append(matching.relabel_tracks(instances.data, matches))
-        if facts["evaluable"]:
-            labels = Image(maps[-1], tissue.affine)
-            visits.append(comparison.Visit.of(mine, lambda labels=labels: labels, registry, session.to_session))
-            compared.append(comparison.compare_visits(visits[-1], visits[:-1], measure=measure))
-        rows.append(row)
-        tracks.append(mine)
-        registries.append(registry)
-    tracks = pd.concat([t for t in tracks if len(t)] or tracks[:1], ignore_index=True)
-    comparisons = pd.concat(compared, ignore_index=True)
+        visits.append(SegmentedVisit(row, tissue, brain, None, {"status": "ok"}, session.to_session))
+    followed = follow_patient(visits, config=CONFIG, grid=grid, reference_session=first.session_id)
     found = rano.assess_patient(
-        tracks,
-        cohort.describe_sessions(rows, registries),
+        followed.lesions,
+        cohort.describe_sessions([visit.row for visit in visits], followed.registries),
         {name: "n/a" if value is None else value for name, value in patient.participant.items()},
-        rano=CONFIG["rano"],
-        volume=CONFIG["volume"],
-        comparisons=comparisons,
+        rules=RULES,
+        comparisons=followed.compared,
     )
-    return Found(found[0], found[1], found[2].iloc[0], maps, tracks, comparisons)
+    maps = [labels.data for labels in followed.maps]
+    return Found(found[0], found[1], found[2].iloc[0], maps, followed.lesions, followed.compared)
 
 
 def _cohort_row(sub, number, session):
@@ -365,7 +347,7 @@ def assess_history(history: cases.History) -> Found:
         tracks,
         pd.DataFrame(sessions).astype({"days": "Float64", "evaluable": "boolean", "order": "Int64"}),
         {name: "n/a" if value is None else value for name, value in participant.items()},
-        rano=CONFIG["rano"], volume=CONFIG["volume"],
+        rules=RULES,
         overrides=pd.DataFrame(overrides) if overrides else None,
         comparisons=comparisons,
     )  # fmt: skip

@@ -5,9 +5,15 @@ import math
 import pandas as pd
 from conftest import settings_of
 from mettrail.response import course, rano
+from mettrail.response.rules import Rules
 
 RANO, VOLUME = settings_of("rano"), settings_of("volume")
 NE = "not_evaluable"
+
+
+def rules_with(*, volume=VOLUME, **settings):
+    """The settings as they are, but for some of ``rano``."""
+    return Rules.of(rano=RANO | settings, volume=volume)
 
 
 def cell(session, track, given):
@@ -66,7 +72,7 @@ def assess(
         ]
     )
     lesion_rows, session_rows, patient = rano.assess_patient(
-        lesions, sessions, {"participant_id": "sub-1"} | dict(participant), rano=RANO | settings, volume=volume,
+        lesions, sessions, {"participant_id": "sub-1"} | dict(participant), rules=rules_with(volume=volume, **settings),
         overrides=None if overrides is None else pd.DataFrame(overrides),
         comparisons=None if comparisons is None else pd.DataFrame(comparisons), frozen=frozen,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from mettrail.bias import correct_bias, foreground
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image, canonical_grid, read_image, read_mask, resample
 from mettrail.response import rano
+from mettrail.response.rules import Rules
 from mettrail.tracking import matching
 from scipy import ndimage
 
@@ -273,7 +274,8 @@ def test_what_is_known_of_the_mask_reaches_the_table_of_sessions(flags):
     _, sessions = _session(BAD, flags=flags)
     who = {"participant_id": "sub-A", "treatment_start_day": "n/a"}
     settings = yaml.safe_load((Path(__file__).parents[1] / "config" / "config.yaml").read_text())
-    _, table, _ = rano.assess_patient(pd.DataFrame(), sessions, who, rano=settings["rano"], volume=settings["volume"])
+    rules = Rules.of(rano=settings["rano"], volume=settings["volume"])
+    _, table, _ = rano.assess_patient(pd.DataFrame(), sessions, who, rules=rules)
     row = table.iloc[0]
     assert [row[name] for name in schema.BRAIN] == ["deepbet", 3184.2, 0.19, 2613.0, 0.7]
     assert (row["evaluable"], row["ne_reason"]) == (False, "brain_mask")

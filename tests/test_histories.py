@@ -16,6 +16,7 @@ import yaml
 from agreement import follow, shared_voxels
 from conftest import ROOT, settings_of
 from mettrail.response import assessment, course
+from mettrail.response.rules import Rules
 from mettrail.tracking import chords, lesions
 from oracle import patients
 
@@ -216,10 +217,10 @@ def assess(history: History) -> assessment.Assessment:
         for t in history.treatments
     ]
     return assessment.assess(
-        _lesion_rows(history), _session_rows(history), participant, given=given, maps={}, comparisons=None,
-        overrides=pd.DataFrame(overrides) if overrides else None, overrides_source=history.name, frozen=None,
-        **{name: settings_of(name) | history.settings.get(name, {}) for name in ("rano", "volume")},
-    )  # fmt: skip
+        assessment.Matched(_lesion_rows(history), _session_rows(history), comparisons=None, maps={}),
+        assessment.Said(participant, given, pd.DataFrame(overrides) if overrides else None, history.name, frozen=None),
+        rules=Rules.of(**{name: settings_of(name) | history.settings.get(name, {}) for name in ("rano", "volume")}),
+    )
 
 
 def _session_rows(history):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from assessing import RANO, VOLUME
+from assessing import VOLUME, rules_with
 from mettrail import schema
 from mettrail.response import outcomes, treatments
 
@@ -50,7 +50,7 @@ def follow(
     columns = ["session_id", "earlier_session_id", "track_id", "ld_now_mm", "ld_then_mm", "vol_now_ml", "vol_then_ml"]
     comparisons = None if pairs is None else pd.DataFrame(pairs, columns=columns)
     found = outcomes.follow_treatments(
-        treated, lesions, sessions, dict(participant), t0=0, rano=RANO, volume=volume, comparisons=comparisons
+        treated, lesions, sessions, dict(participant), t0=0, rules=rules_with(volume=volume), comparisons=comparisons
     )
     return found, treated, lesions, sessions
 

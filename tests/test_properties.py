@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mettrail import cohort, schema
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, canonical_grid
 from mettrail.response import rano
+from mettrail.response.rules import Rules
 from mettrail.tracking import matching, reference
 from mettrail.tracking.axial import ENDPOINTS
 from mettrail.tracking.components import find_instances
@@ -272,7 +273,8 @@ class Course:
         known = set(rows["track_id"])
         overrides = [row for row in self.patient.overrides if row["track_id"] in known]
         return rano.assess_patient(
-            rows, sessions, self.patient.participant, rano=self.patient.rano, volume=settings_of("volume"),
+            rows, sessions, self.patient.participant,
+            rules=Rules.of(rano=self.patient.rano, volume=settings_of("volume")),
             overrides=pd.DataFrame(overrides) if overrides else None,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from assessing import NE, RANO, VOLUME, assess, cell, last
+from assessing import NE, RANO, VOLUME, assess, cell, last, rules_with
 from mettrail import schema
 from mettrail.errors import InputError
 from mettrail.response import criteria, rano
@@ -54,8 +54,7 @@ def test_the_baseline_is_the_last_evaluable_session_in_the_four_weeks(days, eval
     ],
 )
 def test_measurable_is_10_mm_by_5_mm_on_two_slices(ld, perp, slices, more, measurable):
-    rules = {name: RANO[name] for name in ("ld_min_mm", "perp_min_mm", "slices_min")}
-    assert criteria.is_measurable(ld_mm=ld, perp_mm=perp, n_slices=slices, **more, **rules) == measurable
+    assert criteria.is_measurable(ld_mm=ld, perp_mm=perp, n_slices=slices, **more, rules=rules_with()) == measurable
 
 
 def candidates(*sizes, hard=()):
@@ -119,10 +118,9 @@ def test_a_target_of_an_earlier_run_that_is_not_found_any_more_is_flagged():
     [(5.0, 1.5, True), (4.9, 1.5, False), (5.0, 1.51, False), (5.0, math.nan, False), (10.0, 3.0, True)],
 )
 def test_five_mm_are_enough_on_thin_slices_where_that_is_wanted(ld, spacing, measurable):
-    rules = {name: RANO[name] for name in ("ld_min_mm", "perp_min_mm", "slices_min")}
     lesion = {"ld_mm": ld, "perp_mm": 5.0, "n_slices": 2, "slice_spacing_mm": spacing}
-    assert criteria.is_measurable(**lesion, **rules, small_lesions=True) == measurable
-    assert criteria.is_measurable(**lesion, **rules) == (ld >= 10)
+    assert criteria.is_measurable(**lesion, rules=rules_with(small_lesions=True)) == measurable
+    assert criteria.is_measurable(**lesion, rules=rules_with()) == (ld >= 10)
 
 
 @pytest.mark.parametrize(
@@ -460,7 +458,7 @@ def test_edema_alone_never_progresses():
 def test_a_new_lesion_is_definite_from_5_mm_unless_a_thick_slice_hid_it(ld, slices, box, spacing, before, definite):
     assert definite == criteria.is_definite(
         ld_mm=ld, n_slices=slices, bbox_voxels=box, slice_spacing_mm=spacing, prior_slice_spacing_mm=before,
-        new_definite_mm=RANO["new_definite_mm"],
+        rules=rules_with(),
     )  # fmt: skip
 
 
@@ -486,8 +484,9 @@ def test_a_new_lesion_is_definite_from_5_mm_unless_a_thick_slice_hid_it(ld, slic
 def test_an_uncertain_new_lesion_is_confirmed_or_rejected_by_what_follows(seen, definite, status):
     words = {"d": "definite", "e": "equivocal", "c": "confirmed", "r": "rejected", ".": None}
     found = criteria.follow_new_lesion(
-        [{"y": True, "d": True, "n": False, "-": None, ".": False}[s] for s in seen], [d == "y" for d in definite]
-    )
+        [{"y": True, "d": True, "n": False, "-": None, ".": False}[s] for s in seen], [d == "y" for d in definite],
+        confirm_sessions=RANO["new_confirm_sessions"],
+    )  # fmt: skip
     assert found == [words[s] for s in status]
 
 
@@ -721,7 +720,7 @@ def test_overall_response(imaging, steroids, clinical, overall):
     ],
 )
 def test_steroids_against_the_baseline_dose(dose, baseline, status):
-    assert criteria.steroid_status(dose, baseline, physiologic_dex_mg=0.75) == status
+    assert criteria.steroid_status(dose, baseline, physiologic_dex_mg=0.75, increase_ratio=1.1) == status
 
 
 @pytest.mark.parametrize(
@@ -1756,10 +1755,8 @@ def test_neither_the_order_of_rows_nor_other_columns_matter():
         [{"session_id": f"ses-{t}", "order": t, "days": 50.0 * t, "evaluable": True, "scanner": "x"} for t in range(3)]
     )
     who = {"participant_id": "sub-1"}
-    straight = rano.assess_patient(lesions, sessions, who, rano=RANO, volume=VOLUME)
-    shuffled = rano.assess_patient(
-        lesions.sample(frac=1, random_state=1), sessions[::-1], who, rano=RANO, volume=VOLUME
-    )
+    straight = rano.assess_patient(lesions, sessions, who, rules=rules_with())
+    shuffled = rano.assess_patient(lesions.sample(frac=1, random_state=1), sessions[::-1], who, rules=rules_with())
     for one, other in zip(straight, shuffled, strict=True):
         pd.testing.assert_frame_equal(one, other)
 
@@ -1854,7 +1851,7 @@ def test_a_column_that_decides_must_be_there(column):
     with pytest.raises(InputError, match=f"lacking: {column}"):
         rano.assess_patient(
             pd.DataFrame([cell("ses-0", "L001", 9)]).drop(columns=column), sessions, {"participant_id": "sub-1"},
-            rano=RANO, volume=VOLUME,
+            rules=rules_with(),
         )  # fmt: skip
 
 
@@ -1864,7 +1861,7 @@ def test_a_row_that_is_lacking_at_an_evaluable_session_is_refused():
     )
     with pytest.raises(InputError, match="L001 at ses-1"):
         rano.assess_patient(
-            pd.DataFrame([cell("ses-0", "L001", 9)]), sessions, {"participant_id": "sub-1"}, rano=RANO, volume=VOLUME
+            pd.DataFrame([cell("ses-0", "L001", 9)]), sessions, {"participant_id": "sub-1"}, rules=rules_with()
         )
 
 
@@ -1872,7 +1869,7 @@ def test_rows_of_a_session_that_is_not_there_are_refused():
     sessions = pd.DataFrame([{"session_id": "ses-0", "order": 1, "days": 0.0, "evaluable": True}])
     with pytest.raises(InputError, match="ses-7"):
         rano.assess_patient(
-            pd.DataFrame([cell("ses-7", "L001", 9)]), sessions, {"participant_id": "sub-1"}, rano=RANO, volume=VOLUME
+            pd.DataFrame([cell("ses-7", "L001", 9)]), sessions, {"participant_id": "sub-1"}, rules=rules_with()
         )
 
 

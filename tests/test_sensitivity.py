@@ -1,14 +1,17 @@
 """Settings changed one at a time: what changes is counted, and nothing else changes."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import shipped_config
+from conftest import ROOT, shipped_config
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.response import sensitivity
 from mettrail.segmentation import manual_evidence
 from mettrail.tracking.evidence import Evidence
+from mettrail.tracking.follow import SegmentedVisit
 
 CONFIG = shipped_config()
 SHAPE = (40, 40, 40)
@@ -26,7 +29,7 @@ def visit(number, *balls, days=None):
     grid = Image(tissue, np.eye(4))
     evidence = Evidence(*(each.data if isinstance(each, Image) else each for each in manual_evidence(grid)))
     brain = Image(np.ones(SHAPE, bool), np.eye(4))
-    return sensitivity.Visit(row, grid, brain, evidence, {"status": "ok"}, np.eye(4))
+    return SegmentedVisit(row, grid, brain, evidence, {"status": "ok"}, np.eye(4))
 
 
 def vary(visits, values, **more):
@@ -91,6 +94,33 @@ def test_every_setting_of_the_shipped_grid_exists_and_differs():
     for name, value, changed in sensitivity.variants(CONFIG, CONFIG["sensitivity"]["values"])[1:]:
         block, key = name.split(".")
         assert changed[block][key] == value != CONFIG[block][key]
+
+
+# Settings after the segmentation that a publication fixes, and which.
+RANO_BM = "Lin et al., Lancet Oncol 2015"
+RECIST = "Eisenhauer et al., Eur J Cancer 2009"
+PUBLISHED = {
+    "rano.max_targets": RANO_BM, "rano.ld_min_mm": RANO_BM, "rano.perp_min_mm": RANO_BM, "rano.slices_min": RANO_BM,
+    "rano.baseline_window_days": RANO_BM, "rano.pr": RANO_BM, "rano.pd": RANO_BM, "rano.pd_abs_mm": RANO_BM,
+    "rano.confirm": RANO_BM, "rano.confirm_days": RANO_BM, "rano.small_lesions": RANO_BM, "rano.abs_rule": RANO_BM,
+    "rano.tsm_mode": RECIST, "rano.irano": "Okada et al., Lancet Oncol 2015",
+    # As strict as the diameters of RANO-BM, of a sphere.
+    "volume.pr": RANO_BM, "volume.pd": RANO_BM, "volume.pd_abs_esd_mm": RANO_BM,
+}  # fmt: skip
+
+
+def test_every_setting_after_the_segmentation_is_published_or_varied():
+    there = {f"{block}.{key}" for block in sensitivity.BLOCKS for key in CONFIG[block]}
+    assert there - set(PUBLISHED) == set(CONFIG["sensitivity"]["values"])
+    assert set(PUBLISHED) <= there
+
+
+def test_a_number_that_no_publication_fixes_is_a_setting_and_no_constant():
+    constant = re.compile(r"(?:^#.*\n)*^[A-Z][A-Z0-9_, ]* = .*", re.MULTILINE)
+    files = sorted((ROOT / "scripts" / "mettrail" / "response").rglob("*.py"))
+    found = [said for path in files for said in constant.findall(path.read_text())]
+    assert any("iRANO" in said for said in found)
+    assert not [said for said in found if re.search(r"\bours\b", said)]
 
 
 def test_a_patient_without_a_usable_visit_has_rows_all_the_same():

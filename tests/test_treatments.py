@@ -5,7 +5,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
-from assessing import RANO, VOLUME, cell
+from assessing import cell, rules_with
 from conftest import CE, dated, load_dataset, write_bids
 from mettrail import cohort, points, schema
 from mettrail.cohort.order import Axis
@@ -422,11 +422,16 @@ def test_a_patient_is_assessed_with_treatments_given_by_points(finder, tmp_path)
         [("2", "13;6;7", "ld_mm", "11")], columns=["session_id", "track_id", "field", "value"], index=[2]
     )
     found = assessment.assess(
-        pd.DataFrame(rows), sessions, {"participant_id": "sub-1", "treatment_start_day": "5", "death_day": "300"},
-        given=[row("5;6;7", day="5"), row("10.5;6;7", day="5", line=3), row("L009", day="5", line=4),
-               row("L003", day="126", name="t2", kind="fsrt", line=5)],
-        maps=finder.maps | {"ses-2": finder.maps["ses-1"]}, comparisons=pd.DataFrame(), overrides=reader,
-        overrides_source="x.tsv", frozen=None, rano=RANO, volume=VOLUME,
+        assessment.Matched(
+            pd.DataFrame(rows), sessions, pd.DataFrame(), finder.maps | {"ses-2": finder.maps["ses-1"]}
+        ),
+        assessment.Said(
+            {"participant_id": "sub-1", "treatment_start_day": "5", "death_day": "300"},
+            [row("5;6;7", day="5"), row("10.5;6;7", day="5", line=3), row("L009", day="5", line=4),
+             row("L003", day="126", name="t2", kind="fsrt", line=5)],
+            reader, "x.tsv", frozen=None,
+        ),
+        rules=rules_with(),
     )  # fmt: skip
     followed = found.treated.set_index(["treatment_id", "track_id"])
     assert followed["local_failure_day"].fillna(-1).to_dict() == {

@@ -111,16 +111,16 @@ def _machine(folder: Path) -> Iterator[Finding]:
 def _networks(root: Path) -> Iterator[Finding]:
     from mettrail import settings
     from mettrail.errors import InputError
-    from mettrail.segmentation import models
+    from mettrail.segmentation import model_folder
 
     shipped = yaml.safe_load((root / "config" / "config.yaml").read_text(encoding="utf-8"))
     for task, folders in settings.model_folders(shipped, root).items():
         for folder in folders:
             try:
-                models.read_description(folder)
-                weights = list(folder.glob("fold_*/*.safetensors"))
+                model_folder.read_description(folder)
+                complete = any(folder.glob("fold_*/*.safetensors"))
                 yield Finding(
-                    f"model {task}", str(folder.absolute()) if weights else f"{folder}: no weights", ok=bool(weights)
+                    f"model {task}", str(folder.absolute()) if complete else f"{folder}: no weights", ok=complete
                 )
             except InputError as err:
                 yield Finding(f"model {task}", " ".join(str(err).split()), ok=False)

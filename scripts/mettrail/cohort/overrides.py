@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
@@ -43,11 +43,13 @@ class Overrides:
     diameters_mm: Mapping[tuple[str, str], float] = field(default_factory=dict)
     too_small: frozenset[tuple[str, str]] = frozenset()
     nontarget_pd: Mapping[str, bool] = field(default_factory=dict)
-    new_status: Mapping[str, str] = field(default_factory=dict)
+    new_status: Mapping[str, NewStatus] = field(default_factory=dict)
     irradiated_day: Mapping[str, float] = field(default_factory=dict)
     resected_day: Mapping[str, float] = field(default_factory=dict)
 
 
+# Status of a new lesion.
+NewStatus: TypeAlias = Literal["definite", "equivocal", "confirmed", "rejected"]
 _NEW_STATUSES = ("definite", "equivocal", "confirmed", "rejected")
 _ROLES = ("target", "nontarget", "excluded")
 _YES_OR_NO = "true or false"

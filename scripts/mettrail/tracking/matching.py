@@ -284,7 +284,7 @@ def match_visit(
     session: Mapping[str, Any],
     grid: Grid,
     world: np.ndarray,
-    read_scan: Callable[[], tuple[Image, Image, Evidence]],
+    read_scan: Callable[[], tuple[Image, Image, Evidence | None]],
     measure: Mapping[str, Any],
     merge_policy: str,
     frozen: Sequence[Registry] = (),

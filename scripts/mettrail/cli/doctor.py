@@ -127,7 +127,9 @@ def _networks(root: Path) -> Iterator[Finding]:
     # Not imported, which takes seconds: deepbet keeps its weights beside its package.
     spec = find_spec("deepbet")
     weights = Path(spec.origin).parents[1] / "data" / "models" / "model.pt" if spec and spec.origin else None
-    there = weights is not None and weights.exists()
-    yield Finding("deepbet weights", str(weights.parent) if there else "missing: pip install deepbet again", ok=there)
+    there = bool(weights and weights.exists())
+    yield Finding(
+        "deepbet weights", str(weights and weights.parent) if there else "missing: pip install deepbet again", ok=there
+    )
     hd_bet = root / shipped["strip"]["hd_bet_weights"]
     yield Finding("HD-BET weights", str(hd_bet) if hd_bet.exists() else "not fetched; for strip.method: hd-bet alone")

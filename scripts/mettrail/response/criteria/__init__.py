@@ -7,6 +7,7 @@ settles. Published numbers are constants here; all others are settings (`mettrai
 Sizes are compared unrounded (`tolerance`). ``NaN`` is not evaluable, ``0`` is absent.
 """
 
+from mettrail.cohort.overrides import NewStatus
 from mettrail.response.criteria.baseline import choose_baseline, choose_targets
 from mettrail.response.criteria.best_response import best_response
 from mettrail.response.criteria.clinical import performance_status, steroid_status
@@ -46,7 +47,6 @@ from mettrail.response.criteria.words import (
     NA,
     Clinical,
     NewLesions,
-    NewStatus,
     Response,
     Role,
     Source,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mettrail.cohort.overrides import NewStatus
 from mettrail.response.criteria.measurability import SLICES_ACROSS
 from mettrail.response.criteria.tolerance import TOLERANCE, at_least
-from mettrail.response.criteria.words import NewStatus
 from mettrail.response.rules import Rules
 
 PROJECTIONS = 2  # RANO-BM: a new lesion is visible in at least two projections

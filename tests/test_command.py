@@ -104,8 +104,9 @@ def test_settings_mean_the_same_in_every_folder(bids, tmp_path, monkeypatch):
         "labels: {folder: masks}\nindex: {edits: edits.tsv}\n"
         "segment: {models: {detection: [own_model, resources/models/detection]}}\n"
     )
-    config = run.read_config(cli.make_parser().parse_args(["run", "bids", "out", "--settings", "s.yaml"]))
-    assert config["bids"] == str(bids)
+    parser = cli.make_parser()
+    config = run.read_config(parser.parse_args(["run", "bids", "own_model/../out/", "--settings", "s.yaml"]))
+    assert (config["bids"], config["out"]) == (str(bids), f"{tmp_path}/out")
     assert config["labels"]["folder"] == f"{tmp_path}/masks"
     assert config["index"]["edits"] == f"{tmp_path}/edits.tsv"
     # What the project brings keeps its name: it is found from everywhere, and its hash is the same for everybody.

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from datetime import date
@@ -339,6 +340,12 @@ def model_folders(config: dict[str, Any], root: Path) -> dict[str, list[Path]]:
     return found
 
 
+def whole_path(path: str) -> str:
+    """Return the one spelling of a path that counts for Snakemake's memory; nothing stays nothing."""
+    # Links stay as they are: other nodes of a cluster may know a folder by this name alone.
+    return os.path.abspath(path) if path else path  # noqa: PTH100
+
+
 def without_working_folder(config: dict, root: Path) -> dict:
     """Return settings that mean the same wherever they are read: with whole paths.
 
@@ -349,20 +356,17 @@ def without_working_folder(config: dict, root: Path) -> dict:
         The project's own folder: what lies there is found from everywhere and stays as it is.
     """
 
-    def whole(path: str) -> str:
-        return str(Path(path).absolute()) if path else path
-
     def found(path: str) -> str:
-        return path if (root / path).exists() else whole(path)
+        return path if (root / path).exists() else whole_path(path)
 
     def all_found(paths):
         return found(paths) if isinstance(paths, str) else [found(path) for path in paths]
 
-    changed = {name: whole(config[name]) for name in ("bids", "out", "overrides", "frozen")}
-    changed["index"] = {"edits": whole(config["index"]["edits"])}
-    changed["labels"] = {"folder": whole(config["labels"]["folder"])}
+    changed = {name: whole_path(config[name]) for name in ("bids", "out", "overrides", "frozen")}
+    changed["index"] = {"edits": whole_path(config["index"]["edits"])}
+    changed["labels"] = {"folder": whole_path(config["labels"]["folder"])}
     weights = config["strip"]["hd_bet_weights"]
-    changed["strip"] = {"hd_bet_weights": whole(weights) if Path(weights).exists() else weights}
+    changed["strip"] = {"hd_bet_weights": whole_path(weights) if Path(weights).exists() else weights}
     changed["segment"] = {"models": {task: all_found(each) for task, each in config["segment"]["models"].items()}}
     return merge(config, changed)
 

@@ -103,7 +103,7 @@ def read_config(arguments: argparse.Namespace) -> dict:
     """
     root = project.root()
     schema = root / "workflow" / "schemas" / "config.yaml"
-    given = {"bids": str(Path(arguments.bids).absolute()), "out": str(Path(arguments.out).absolute())}
+    given = {"bids": settings.whole_path(arguments.bids), "out": settings.whole_path(arguments.out)}
     chosen = {
         "participants": arguments.participant_label,
         "sessions": arguments.session_label,

@@ -14,16 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from mettrail import images, schema
 from mettrail.cohort import order_sessions
 from mettrail.errors import InputError
 from mettrail.evaluation import metrics, page
 from mettrail.evaluation.metrics import Rules
+from mettrail.geometry import bounding_box, sphere_diameter_mm
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
 from mettrail.report import charts
-from mettrail.tracking.lesions import equivalent_diameter_mm
 
 # What is scored, and the labels it is made of.
 TISSUES = {
@@ -348,8 +347,7 @@ def score_scan(prediction: Image, visit: Visit, rules: Rules = metrics.RULES) ->
 
 
 def _box_of(mask):
-    boxes = ndimage.find_objects(mask.astype(np.uint8))
-    return boxes[0] if boxes else (slice(0, 1),) * 3
+    return bounding_box(mask) if mask.any() else (slice(0, 1),) * 3
 
 
 def score_lesions(prediction: Image, visit: Visit) -> list[dict]:
@@ -362,7 +360,7 @@ def score_lesions(prediction: Image, visit: Visit) -> list[dict]:
     rows = []
     for number, voxels in enumerate(lesions.compare_each()):
         volume = float(lesions.true_voxels[number] * visit.truth.voxel_volume_mm3)
-        diameter = equivalent_diameter_mm(volume)
+        diameter = sphere_diameter_mm(volume)
         rows.append(
             {
                 "lesion": number + 1,

@@ -13,6 +13,7 @@ from scipy import ndimage
 from skimage.graph import MCP_Geometric
 
 from mettrail.errors import InputError
+from mettrail.geometry import sphere_diameter_mm
 from mettrail.phantom import fields, head
 from mettrail.phantom.anatomy import Anatomy
 from mettrail.phantom.fields import ramp, stream
@@ -248,7 +249,7 @@ def place(lesions: list[dict], anatomy: Anatomy, *, seed: int, gap_mm: float) ->
 
 
 def _largest_mm(lesion: dict) -> float:
-    sizes = lesion["diameters_mm"] or [2.3 * (3 * v / (4 * np.pi)) ** (1 / 3) for v in lesion["volumes_mm3"]]
+    sizes = lesion["diameters_mm"] or [1.15 * sphere_diameter_mm(v) for v in lesion["volumes_mm3"]]
     largest = max(sizes)
     return 2 * largest + lesion["splits"]["gap_mm"] if lesion["splits"] else largest
 

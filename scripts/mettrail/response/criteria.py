@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mettrail.tracking.lesions import equivalent_diameter_mm
+from mettrail.geometry import sphere_diameter_mm
 
 NA = "n/a"  # nothing to judge: no targets, no other lesions
 TOLERANCE = 1e-6
@@ -197,7 +197,7 @@ def least_growth(volume: Mapping) -> tuple[float, Callable[[float], float]]:
         From a volume, mL, to that unit.
     """
     if volume["abs_rule"] == "diameter":
-        return volume["pd_abs_esd_mm"], lambda ml: equivalent_diameter_mm(1000 * ml)
+        return volume["pd_abs_esd_mm"], lambda ml: sphere_diameter_mm(1000 * ml)
     return volume["pd_abs_ml"], float
 
 

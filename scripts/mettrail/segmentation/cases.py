@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from mettrail.geometry import bounding_box, label_components
 from mettrail.segmentation.models import POST_CONTRAST, PRIOR
 from mettrail.segmentation.priors import make_prior
 
@@ -197,7 +198,7 @@ def perturb(
         ``image`` float32 (0 outside the mask), ``mask`` bool, ``tissue`` and ``instances`` uint8; ``head``, the image
         before it was stripped, and ``beyond``, mm beyond the brain's surface, negative within. (X, Y, Z), 1 mm.
     """
-    box = _box(np.logical_or.reduce([visit.brain for visit in visits]), margin=MARGIN_VOX)
+    box = bounding_box(np.logical_or.reduce([visit.brain for visit in visits]), margin_vox=MARGIN_VOX)
     sessions = []
     for visit in visits:
         image = visit.image[box].astype(np.float32)
@@ -346,7 +347,7 @@ def patch_locations(
     near = ndimage.binary_dilation(seg > 0, iterations=3)
     places["bright"] = take(inside & ~near & (data[0] > level), 10 * per_lesion)
     if len(data) > 1:
-        numbered, count = ndimage.label(data[1] > 0)
+        numbered, count = label_components(data[1] > 0, connectivity=6)
         found = [take(numbered == n, per_lesion) for n in range(1, count + 1)]
         places["prior"] = np.concatenate(found) if found else np.zeros((0, 3), int)
     return {key: np.insert(value, 0, 0, axis=1) for key, value in places.items()}
@@ -368,11 +369,6 @@ def _save_arrays(path: Path, case: dict, other: dict) -> None:
     kept = {key: value for key, value in case.items() if key not in ("head", "beyond")}
     np.savez_compressed(partial, previous=other["instances"], **kept)
     partial.replace(path)
-
-
-def _box(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, mask.shape))
 
 
 def thicken(image: np.ndarray, *, axis: int, thick_mm: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-BALL = ndimage.generate_binary_structure(3, 1)
+from mettrail.geometry import NEIGHBOURS
 
 
 def make_prior(
@@ -60,8 +60,8 @@ def make_prior(
             continue
         lesion = np.pad(lesion, 2)
         if rng.random() < resize_prob:
-            larger = ndimage.binary_dilation(lesion, BALL)
-            smaller = ndimage.binary_erosion(lesion, BALL)
+            larger = ndimage.binary_dilation(lesion, NEIGHBOURS[6])
+            smaller = ndimage.binary_erosion(lesion, NEIGHBOURS[6])
             lesion = larger if rng.random() < 0.5 or not smaller.any() else smaller
         _stamp(prior, lesion, box, 2, np.rint(rng.normal(0, shift_mm, 3)).astype(int))
     for box, lesion in _lesions(current):
@@ -104,8 +104,8 @@ def grow_and_shrink(
         Not eroded where nothing would be left.
     """
     dilate, erode = (int(rng.integers(low, high + 1)) for low, high in (dilate_vox, erode_vox))
-    changed = ndimage.binary_dilation(lesion, BALL, dilate) if dilate else lesion
-    eroded = ndimage.binary_erosion(changed, BALL, erode) if erode else changed
+    changed = ndimage.binary_dilation(lesion, NEIGHBOURS[6], dilate) if dilate else lesion
+    eroded = ndimage.binary_erosion(changed, NEIGHBOURS[6], erode) if erode else changed
     return eroded if eroded.any() else changed
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from mettrail.errors import InputError
+from mettrail.geometry import label_components
 from mettrail.images import ENHANCING, NECROSIS, read_image, read_labels, read_mask, require_same_grid, resample
 from mettrail.reasons import Reason
 from mettrail.segmentation.cases import Visit
@@ -191,7 +192,7 @@ def _read(background: Background) -> Visit:
         # What a ring encloses, slice by slice, belongs to the lesion.
         filled = np.stack([ndimage.binary_fill_holes(drawn[..., k] > 0) for k in range(drawn.shape[2])], -1)
         tissue = np.where(filled & (drawn == 0), NECROSIS, drawn).astype(np.uint8)
-    instances, _ = ndimage.label(np.isin(tissue, (ENHANCING, NECROSIS)), np.ones((3, 3, 3)))
+    instances, _ = label_components(np.isin(tissue, (ENHANCING, NECROSIS)))
     return Visit(head.data.astype(np.float32), mask.data > 0, *_tissue_and_lesions(tissue, instances))
 
 

@@ -6,15 +6,15 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-import cc3d
 import numpy as np
 from scipy import ndimage
 
 from mettrail.evaluation.metrics import MIN_IOU
+from mettrail.geometry import decide_labels, label_components, sphere_diameter_mm, whole_lesion
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
 from mettrail.segmentation.fusion import fuse
 from mettrail.segmentation.models import PRIOR, Model
-from mettrail.segmentation.prediction import TILE_STEP, TOUCHING, predict_probabilities, settle, weigh_voxels
+from mettrail.segmentation.prediction import TILE_STEP, predict_probabilities, settle, weigh_voxels
 
 # A predicted piece smaller than this would not start a track.
 FALSE_MM3 = 10
@@ -52,11 +52,8 @@ def find_owners(instances: np.ndarray) -> np.ndarray:
 
 
 def call_lesions(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels (0 to 3) and numbered pieces of lesions of settled (X, Y, Z, 4) probabilities."""
-    whole = probabilities[..., ENHANCING] + probabilities[..., NECROSIS] >= 0.5
-    lesion = np.where(probabilities[..., ENHANCING] >= probabilities[..., NECROSIS], ENHANCING, NECROSIS)
-    labels = np.where(whole, lesion, np.where(probabilities[..., EDEMA] > probabilities[..., 0], EDEMA, 0))
-    return labels, ndimage.label(whole, TOUCHING)[0]
+    """Return labels (0 to 3) and numbered components of lesions of settled (X, Y, Z, 4) probabilities."""
+    return decide_labels(probabilities), label_components(whole_lesion(probabilities) >= 0.5)[0]
 
 
 def score(
@@ -95,7 +92,7 @@ def score(
         matched = np.flatnonzero(common / (sizes + volume - common) > MIN_IOU)
         hit.update(matched)
         predicted = int((belongs & (owners == number)).sum()) if matched.size else 0
-        lesions.append(((6 * volume / np.pi) ** (1 / 3), volume, predicted))
+        lesions.append((sphere_diameter_mm(volume), volume, predicted))
     false = [n for n in range(1, len(sizes)) if sizes[n] >= FALSE_MM3 and n not in hit]
     overlap = [
         (2 * ((labels == n) & (tissue == n)).sum(), (labels == n).sum() + (tissue == n).sum())
@@ -195,7 +192,7 @@ def _score_at_all(
     Convictions are weighed once per threshold. Most voxels are nothing to anybody and left out.
     """
     owners = find_owners(instances)
-    whole = probabilities[..., ENHANCING] + probabilities[..., NECROSIS]
+    whole = whole_lesion(probabilities)
     for threshold in THRESHOLDS:
         labels, pieces = call_lesions(settle(probabilities, threshold=threshold, confidence=0))
         # Nothing is called with more conviction than certainty: every piece is dropped.
@@ -206,7 +203,7 @@ def _score_at_all(
         for confidence in CONFIDENCES:
             kept = (pieces > 0) & (conviction >= confidence)
             # What is left of a piece may have come apart.
-            numbers = cc3d.connected_components(kept, connectivity=26)
+            numbers, _ = label_components(kept)
             called = np.where((kept | (pieces == 0))[matter], there, gone), numbers[matter]
             yield (threshold, confidence), score(*called, *truth, owners=owners[matter])
 

@@ -157,7 +157,7 @@ def response_lines(session_rows: pd.DataFrame, *, rano: Mapping) -> pd.DataFrame
         compared, scale = _compared(total, nadir, number_of(row, "sum_ld_change_nadir_pct"))
         absolute = nadir if rano["abs_rule"] == "sum" else compared - grown
         threshold = np.max([(1 + rano["pd"]) * nadir, absolute + rano["pd_abs_mm"]]) * scale
-        reference = number_of(row, "ref_sum_ld_mm")
+        reference = number_of(row, "reference_sum_ld_mm")
         pr_scale = _compared(total, reference, number_of(row, "sum_ld_change_baseline_pct"))[1]
         lines.append(
             {
@@ -328,7 +328,7 @@ def _draw_tracks(axes, lesion_rows, column, days, ordered, tracks, named) -> lis
                     axes.annotate(note, (days[name], owner), color=colour, zorder=6, **where)
                 continue
             # Most likely it was there and not seen: the line goes on over the gap.
-            missed = text_of(row, "ld_source") == "probable_miss"
+            missed = text_of(row, "ld_source") == "probable_missed_detection"
             if np.isfinite(value) and not missed:
                 points.append((days[name], value, kind, row, ordered.index(name)))
         for one, two in pairwise(points):

@@ -480,7 +480,7 @@ def _lesion_caption(row, number: int, smallest: dict[str, float]) -> tuple[str, 
     facts.append(text_of(row, "role").replace("nontarget", "non-target").replace("candidate", ""))
     if text_of(row, "event") not in ("", "persist", "baseline", text_of(row, "role")):
         facts.append(text_of(row, "event").replace("_", " "))
-    if text_of(row, "confidence") == "candidate":
+    if text_of(row, "certainty") == "candidate":
         facts.append("candidate, requires review")
     facts += [flag.replace("_", " ") for flag in review_flags_of(row)]
     return name, " · ".join(f for f in facts if f)

@@ -198,9 +198,9 @@ def _no_registry(path: str | Path, found: str) -> InputError:
     )
 
 
-def component_labels(fragments: object) -> list[int]:
-    """Return the labels in a cell of `fragments`, the one that carries the track first."""
-    return [int(label) for label in as_text(fragments).split(";") if label]
+def component_labels(cell: object) -> list[int]:
+    """Return the labels in a cell of `components`, the one that carries the track first."""
+    return [int(label) for label in as_text(cell).split(";") if label]
 
 
 def as_text(value: object) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from mettrail import brain, images, segmentation
+from mettrail import brain, geometry, images, segmentation
 from mettrail.errors import GridMismatchError, InputError, ModelError
 from mettrail.images import Grid, Image
 from mettrail.segmentation import architectures, choice, fusion, models, prediction
@@ -384,18 +384,18 @@ def test_probabilities_sum_to_one_and_lie_within_the_mask(tmp_path):
     mask = np.zeros(SHAPE, bool)
     mask[6:15, 5:19, 8:20] = True
     image = scan()
-    within = images.grow_mask(Image(mask, np.eye(4)), grow_mm=3)
-    p = predict(model, {"ce-gadolinium_T1w": image}, within=within.data)
+    within = geometry.grow_mask(mask, spacing_mm=(1, 1, 1), grow_mm=3)
+    p = predict(model, {"ce-gadolinium_T1w": image}, within=within)
     assert p.shape == (*SHAPE, 4)
     assert p.dtype == np.float32
     assert np.allclose(p.sum(-1), 1, atol=1e-4)
-    far = ~within.data | (image == 0)
+    far = ~within | (image == 0)
     assert (p[far][:, 0] == 1).all()
     assert (p[mask][:, 0] < 1).any()
     # What align leaves of the image is what the network sees, to the last voxel.
     aligned = brain.apply_mask(Image(image, np.eye(4)), Image(mask, np.eye(4)), grow_mm=3).data
     assert (p[aligned != 0][:, 0] < 1).all()
-    assert np.array_equal(predict(model, {"ce-gadolinium_T1w": aligned}, within=within.data), p)
+    assert np.array_equal(predict(model, {"ce-gadolinium_T1w": aligned}, within=within), p)
 
 
 def test_the_order_of_channels_does_not_matter_but_their_names_do(tmp_path):

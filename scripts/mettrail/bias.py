@@ -1,4 +1,4 @@
-"""Take the slow intensity drift of the coil out of a head scan (stage: debias)."""
+"""Correct the bias field of a head scan, the slow drift of intensity that coils leave (stage: debias)."""
 
 from __future__ import annotations
 

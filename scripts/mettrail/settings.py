@@ -320,8 +320,9 @@ def index_settings(config: dict[str, Any]) -> dict[str, Any]:
 def rigid_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of registration without those of the warp: changing these reruns no rigid registration."""
     kept = dict(config["register"])
-    for engine in ("greedy", "ants"):
-        kept[engine] = {key: value if key == "linear_iterations" else None for key, value in kept[engine].items()}
+    for engine, block in kept.items():
+        if isinstance(block, dict):
+            kept[engine] = {key: value if key == "linear_iterations" else None for key, value in block.items()}
     return kept
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from mettrail import images, segmentation, transforms
+from mettrail import geometry, images, segmentation, transforms
 from mettrail.registration import visits
 from mettrail.segmentation import fusion, prediction
 from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR, TASKS
@@ -192,8 +192,9 @@ def score_real(root, models):
         for background in backgrounds.find_backgrounds(Path(root), **given):
             (head,) = backgrounds.make_visits(background)
             channels = {POST_CONTRAST: head.image}
-            within = images.grow_mask(images.read_mask(background.mask), grow_mm=CONFIG["strip"]["grow_mm"])
-            p = prediction.predict_probabilities(model, channels, within=within.data, device="auto", threads=THREADS)
+            brain = images.read_mask(background.mask)
+            within = geometry.grow_mask(brain.data, spacing_mm=brain.spacing_mm, grow_mm=CONFIG["strip"]["grow_mm"])
+            p = prediction.predict_probabilities(model, channels, within=within, device="auto", threads=THREADS)
             _, pieces = validation.call_lesions(p)
             true = head.instances > 0
             sizes = np.bincount(pieces.ravel())

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import cc3d
 import numpy as np
 import surface_distance
 from numpy.typing import ArrayLike
@@ -26,6 +25,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import auc, roc_curve
 
 from mettrail.errors import GridMismatchError, InputError
+from mettrail.geometry import NEIGHBOURS, bounding_box, find_surface, label_components
 from mettrail.images import Grid
 from mettrail.reasons import Reason
 
@@ -36,7 +36,7 @@ MEAN_FRACTION = 0.001
 MIN_IOU = 0.25
 # BraTS-METS: one dilation, lesions up to 2 mm3 are excluded, a false positive or missed lesion is so far away.
 BRATS_MIN_MM3, BRATS_FAR_MM = 2.0, 374.0
-BRATS_DILATION = ndimage.generate_binary_structure(3, 2)
+BRATS_DILATION = NEIGHBOURS[18]
 PANOPTIC_MIN_IOU = 0.5
 LESION_GROUPS = ("1-3", "4-10", ">10")
 # Hundredths, and finer where networks are almost certain.
@@ -188,7 +188,7 @@ class Lesions:
     def of(cls, prediction: np.ndarray, truth: np.ndarray, *, connectivity: Connectivity = 26) -> Lesions:
         """Find the lesions of two (X, Y, Z) bool masks; connectivity is 6, 18 or 26."""
         prediction, truth = _masks(prediction, truth)
-        predicted, true = (_components(mask, connectivity) for mask in (prediction, truth))
+        predicted, true = (label_components(mask, connectivity=connectivity)[0] for mask in (prediction, truth))
         shape = int(predicted.max(initial=0)) + 1, int(true.max(initial=0)) + 1
         some = prediction | truth
         pairs = predicted[some].astype(np.int64) * shape[1] + true[some]
@@ -275,7 +275,7 @@ def hausdorff95(prediction: np.ndarray, truth: np.ndarray, *, spacing_mm: Sequen
     prediction, truth = _masks(prediction, truth)
     if not prediction.any() or not truth.any():
         return 0.0 if prediction.any() == truth.any() else math.inf
-    box = ndimage.find_objects((prediction | truth).astype(np.uint8))[0]
+    box = bounding_box(prediction | truth)
     distances = surface_distance.compute_surface_distances(truth[box], prediction[box], spacing_mm)
     return float(surface_distance.compute_robust_hausdorff(distances, 95))
 
@@ -307,8 +307,8 @@ def score_lesionwise(prediction: np.ndarray, truth: np.ndarray, *, affine: np.nd
     # Room for one dilation on every side.
     prediction, truth = np.pad(prediction, 1), np.pad(truth, 1)
     grown = ndimage.binary_dilation(truth, BRATS_DILATION)
-    groups = np.where(truth, cc3d.connected_components(grown, connectivity=26), 0)
-    predicted = cc3d.connected_components(prediction, connectivity=26)
+    groups = np.where(truth, label_components(grown)[0], 0)
+    predicted, _ = label_components(prediction)
     places = ndimage.find_objects(predicted)
     touched: set[int] = set()
     dices, distances, found, missed = [], [], 0, 0
@@ -350,7 +350,7 @@ def normalised_surface_dice(prediction: np.ndarray, truth: np.ndarray, *, spacin
         Neither empty.
     spacing_mm : (3,) float
     """
-    surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in _masks(prediction, truth)]
+    surfaces = [find_surface(mask) for mask in _masks(prediction, truth)]
     distances = [ndimage.distance_transform_edt(~surface, sampling=spacing_mm) for surface in surfaces]
     shares = [distances[1][surfaces[0]], distances[0][surfaces[1]]]
     return float(np.mean([(share <= min(spacing_mm)).mean() for share in shares]))
@@ -530,7 +530,7 @@ def count_free_response(
         a lesion, and one that touches a small true lesion is not false.
     """
     prediction, truth = np.asarray(probability), np.asarray(truth, bool)
-    lesions = _components(truth, 26)[truth]
+    lesions = label_components(truth)[0][truth]
     highest = np.zeros(lesions.max(initial=0) + 1, prediction.dtype)
     np.maximum.at(highest, lesions, prediction[truth])
     highest = highest[1:][np.bincount(lesions)[1:] >= min_voxels]
@@ -538,14 +538,14 @@ def count_free_response(
     false = np.zeros(len(thresholds), int)
     rising = np.argsort(thresholds)
     # What is connected above a threshold is so above a lower one: all happens inside the components of the lowest.
-    widest = _components(prediction >= thresholds[rising[0]], 26)
+    widest, _ = label_components(prediction >= thresholds[rising[0]])
     for number, box in enumerate(ndimage.find_objects(widest), start=1):
         inside, true = np.where(widest[box] == number, prediction[box], 0), truth[box]
         for place in rising:
             above = inside >= thresholds[place]
             if not above.any():
                 break
-            components = _components(above, 26)
+            components, _ = label_components(above)
             voxels = np.bincount(components[above])
             voxels[components[above & true]] = 0
             false[place] += (voxels >= max(min_voxels, 1)).sum()
@@ -647,12 +647,6 @@ def size_effect(volume_mm3: ArrayLike, score: ArrayLike) -> tuple[float, float]:
         return math.nan, math.nan
     result = stats.spearmanr(volumes, scores)
     return float(result.statistic), float(result.pvalue)
-
-
-def _components(mask: np.ndarray, connectivity: Connectivity) -> np.ndarray:
-    # cc3d 4.1.1 fails where components fill an array of a few voxels as tightly as they can: one plane more is enough.
-    numbers: np.ndarray = cc3d.connected_components(np.pad(mask, ((0, 1),) * 3), connectivity=connectivity)
-    return numbers[:-1, :-1, :-1]
 
 
 def _masks(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

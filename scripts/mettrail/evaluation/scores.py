@@ -8,20 +8,19 @@ shows what `page` names.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from scipy import ndimage
 
 from mettrail import images
 from mettrail.evaluation import metrics
 from mettrail.evaluation.inputs import TISSUES, WHOLE, LabelledSession
 from mettrail.evaluation.metrics import Rules
+from mettrail.geometry import bounding_box, sphere_diameter_mm
 from mettrail.images import Grid, Image
-from mettrail.tracking.lesions import equivalent_diameter_mm
 
 FALSE_MIN_MM3 = 10.0
 BANDS_MM = {"<3 mm": 0.0, "3-5 mm": 3.0, "5-10 mm": 5.0, ">10 mm": 10.0}
@@ -191,8 +190,7 @@ def _count(pair: MaskPair) -> dict[str, Any]:
 
 
 def _box_of(mask: np.ndarray) -> tuple[slice, ...]:
-    boxes: Iterable[tuple[slice, ...]] = ndimage.find_objects(mask.astype(np.uint8))
-    return next(iter(boxes), (slice(0, 1),) * 3)
+    return bounding_box(mask) if mask.any() else (slice(0, 1),) * 3
 
 
 def score_lesions(prediction: Image, session: LabelledSession) -> list[dict[str, Any]]:
@@ -204,7 +202,7 @@ def score_lesions(prediction: Image, session: LabelledSession) -> list[dict[str,
     rows = []
     for number, voxels in enumerate(lesions.compare_each()):
         volume = float(lesions.true_voxels[number] * session.truth.voxel_volume_mm3)
-        diameter = equivalent_diameter_mm(volume)
+        diameter = sphere_diameter_mm(volume)
         rows.append(
             {
                 "lesion": number + 1,

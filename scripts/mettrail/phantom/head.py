@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-from mettrail import images
 from mettrail.phantom import fields
 from mettrail.phantom.fields import ramp
+from mettrail.template import read_template
 
 # Corner and size of the grid heads are drawn on (mm, RAS): larger than the template's, for face and ears.
 ORIGIN = np.array([-102.0, -128.0, -78.0])
@@ -150,14 +148,8 @@ def load_head() -> Head:
 
 def _template() -> list[np.ndarray]:
     """Template T1 and tissue probabilities on the larger grid; the lowest slice is repeated downwards."""
-    # The files are nilearn's; importing it would take longer than all that is done with them here.
-    package = find_spec("nilearn")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("nilearn, which ships the template, is not installed")
-    folder = Path(package.origin).parent / "datasets" / "data"
     out = []
-    for name in ("t1", "gm", "wm"):
-        image = images.read_image(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")
+    for image in (read_template("t1"), read_template("gm"), read_template("wm")):
         shift = np.round(ORIGIN - image.affine[:3, 3]).astype(int)
         index = [np.arange(n) + s for n, s in zip(SHAPE, shift)]
         index[2] = np.maximum(index[2], 1)

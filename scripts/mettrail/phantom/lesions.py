@@ -15,6 +15,7 @@ from scipy import ndimage
 from skimage.graph import MCP_Geometric
 
 from mettrail.errors import InputError
+from mettrail.geometry import sphere_diameter_mm
 from mettrail.phantom import fields, head
 from mettrail.phantom.anatomy import Anatomy
 from mettrail.phantom.fields import Waves, ramp, stream
@@ -260,7 +261,7 @@ def place(lesions: list[dict[str, Any]], anatomy: Anatomy, *, seed: int, gap_mm:
 
 
 def _largest_mm(lesion: dict[str, Any]) -> float:
-    sizes = lesion["diameters_mm"] or [2.3 * (3 * v / (4 * np.pi)) ** (1 / 3) for v in lesion["volumes_mm3"]]
+    sizes = lesion["diameters_mm"] or [1.15 * sphere_diameter_mm(v) for v in lesion["volumes_mm3"]]
     largest = float(max(sizes))
     return 2 * largest + float(lesion["splits"]["gap_mm"]) if lesion["splits"] else largest
 

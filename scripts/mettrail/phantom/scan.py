@@ -9,9 +9,9 @@ import numpy as np
 from nibabel import orientations
 from numpy.typing import ArrayLike
 from scipy import ndimage
-from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from mettrail.geometry import find_peak, nearest_labels
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid
 from mettrail.phantom import fields, head, lesions
 from mettrail.phantom.anatomy import LATTICE_ORIGIN, STEP_MM, Anatomy
@@ -394,7 +394,7 @@ def draw_truth(
         # A lesion too small for any voxel keeps the one it fills most.
         mine = owner == number
         if not (inside & mine).any():
-            inside.ravel()[np.where(mine, whole, -1).argmax()] = True
+            inside[find_peak(whole, among=mine)] = True
     tissue[inside] = np.where(core >= 0.5 * np.maximum(whole, 1e-6), NECROSIS, ENHANCING)[inside]
     instances = np.where(inside, owner, 0).astype(np.uint8)
     brain = draw_brain(sampling)
@@ -414,13 +414,8 @@ def measure_truth(tissue: np.ndarray, instances: np.ndarray, affine: np.ndarray)
         out[n]["vol_ed_mm3"] = 0.0
     swollen = np.argwhere(tissue == EDEMA)
     if len(swollen) and numbers:
-        index = np.argwhere(instances > 0)
-        owner = instances[tuple(index.T)]
-        tree = cKDTree(move_points(affine, index))
-        found = tree.query(move_points(affine, swollen), distance_upper_bound=EDEMA_MAX_MM)
-        distance, nearest = (np.asarray(each) for each in found)
-        near = np.isfinite(distance)
-        counts = np.bincount(owner[nearest[near]], minlength=256)
+        owner, _ = nearest_labels(move_points(affine, swollen), instances, affine=affine, within_mm=EDEMA_MAX_MM)
+        counts = np.bincount(owner, minlength=256)
         for n in numbers:
             out[n]["vol_ed_mm3"] = float(counts[n] * volume)
     return out

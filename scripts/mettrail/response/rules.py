@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from mettrail.tracking.lesions import equivalent_diameter_mm
+from mettrail.geometry import sphere_diameter_mm
 
 Size: TypeAlias = Literal["ld", "volume"]
 SIZES: tuple[Size, ...] = ("ld", "volume")
@@ -108,4 +108,4 @@ def _limits_of_volume(volume: Mapping[str, Any]) -> Limits:
 
 def _sphere_mm(volume_ml: float) -> float:
     """Diameter of the sphere of a volume."""
-    return equivalent_diameter_mm(1000 * volume_ml)
+    return sphere_diameter_mm(1000 * volume_ml)

@@ -35,12 +35,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from mettrail.errors import InputError
+from mettrail.geometry import NEIGHBOURS, decide_labels, find_peak, label_components, nearest_labels, whole_lesion
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, require_same_grid
 from mettrail.reasons import Reason
-from mettrail.segmentation.prediction import TOUCHING, recentre
+from mettrail.segmentation.prediction import recentre
 
 # Beyond this from any lesion there is no edema to measure.
 EDEMA_REACH_MM = 20.0
@@ -158,8 +158,8 @@ def fuse(detection: Image, resegmentation: Image | None, prior: Image | None, *,
     if not prior_mask.any():
         return detection
     spacing = spatial[0].spacing_mm
-    detected, _ = ndimage.label(_whole(detection.data) >= 0.5, TOUCHING)
-    resegmented, _ = ndimage.label(_whole(resegmentation.data) >= 0.5, TOUCHING)
+    detected, _ = label_components(whole_lesion(detection.data) >= 0.5)
+    resegmented, _ = label_components(whole_lesion(resegmentation.data) >= 0.5)
 
     seen_before = _touched(resegmented, _grow(prior_mask, touch_mm, spacing))
     same = _touched(detected, seen_before)
@@ -199,11 +199,11 @@ def add_candidates(fused: Image, detection: Image | None, sensitive: Image | Non
         readings.append(detection.like(recentre(detection.data, threshold=level)))
     for reading in readings:
         _require_classes(reading)
-        components, _ = ndimage.label(_whole(reading.data) >= 0.5, TOUCHING)
-        there = ndimage.binary_dilation(_whole(fused.data) >= 0.5, TOUCHING)
+        components, _ = label_components(whole_lesion(reading.data) >= 0.5)
+        there = ndimage.binary_dilation(whole_lesion(fused.data) >= 0.5, NEIGHBOURS[26])
         alone = (components > 0) & ~_touched(components, there)
         # With the voxels around them, by which their edge is found on the scan's grid.
-        taken = ndimage.binary_dilation(alone, TOUCHING)
+        taken = ndimage.binary_dilation(alone, NEIGHBOURS[26])
         fused = fused.like(np.where(taken[..., None], reading.data, fused.data).astype(np.float32))
     return fused
 
@@ -211,9 +211,8 @@ def add_candidates(fused: Image, detection: Image | None, sensitive: Image | Non
 def decide_on_grid(probabilities: Image, grid: Grid) -> tuple[Image, Image]:
     """Resample class probabilities linearly to a scan's own grid and decide there.
 
-    A voxel is lesion where enhancing and necrosis together reach 0.5, and then the likelier of the two; otherwise edema
-    where that is likelier than background. Where the scan's voxels are thicker than the probabilities', a voxel is the
-    mean over its extent. A lesion that would lose its last voxel keeps the one at its peak.
+    Labels are those of `geometry.decide_labels`. Where the scan's voxels are thicker than the probabilities', a voxel
+    is the mean over its extent. A lesion that would lose its last voxel keeps the one at its peak.
 
     Parameters
     ----------
@@ -237,13 +236,13 @@ def decide_on_grid(probabilities: Image, grid: Grid) -> tuple[Image, Image]:
     _require_classes(probabilities)
     data = probabilities.data
     labels, whole = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, np.float32)
-    noticeable = ndimage.binary_dilation(1 - data[..., 0] > NOTICEABLE, TOUCHING)
+    noticeable = ndimage.binary_dilation(1 - data[..., 0] > NOTICEABLE, NEIGHBOURS[26])
     to_grid = np.linalg.inv(grid.affine) @ probabilities.affine
-    components, _ = ndimage.label(noticeable, TOUCHING)
+    components, _ = label_components(noticeable)
     for box in _merge(_box_on_grid(b, to_grid, grid.shape) for b in ndimage.find_objects(components)):
         sampled = _sample(data, probabilities.affine, grid, box)
-        labels[box] = np.maximum(labels[box], _decide(sampled))
-        whole[box] = np.maximum(whole[box], _whole(sampled))
+        labels[box] = np.maximum(labels[box], decide_labels(sampled))
+        whole[box] = np.maximum(whole[box], whole_lesion(sampled))
     return Image(_rescue(labels, data, to_grid), grid.affine), Image(whole, grid.affine)
 
 
@@ -272,8 +271,8 @@ def gather_evidence(
         One row per component: ``index``, ``name``, ``mean_probability`` (over its voxels of 1 mm, of whole lesion, the
         higher of both networks'; their thresholds are 0.5), ``seen_by`` and ``confidence``.
     """
-    wholes = {name: _whole(image.data) for name, image in networks.items() if image is not None}
-    found, count = ndimage.label(_whole(fused.data) >= 0.5, TOUCHING)
+    wholes = {name: whole_lesion(image.data) for name, image in networks.items() if image is not None}
+    found, count = label_components(whole_lesion(fused.data) >= 0.5)
     numbers = np.arange(1, count + 1)
     table = pd.DataFrame({"index": numbers, "name": [f"P{n:03d}" for n in numbers]})
     if not wholes:
@@ -301,25 +300,16 @@ def manual_evidence(labels: Image) -> tuple[Image, pd.DataFrame]:
 def _nearest_component(labels: Image, components: Image) -> Image:
     """Give each lesion voxel of a grid the number of the component nearest to it, mm."""
     out = np.zeros(labels.data.shape, np.uint16)
-    here, there = np.argwhere(np.isin(labels.data, (ENHANCING, NECROSIS))), np.argwhere(components.data)
-    if len(here) and len(there):
-        points = [index @ of.affine[:3, :3].T + of.affine[:3, 3] for index, of in ((here, labels), (there, components))]
-        nearest = cKDTree(points[1]).query(points[0])[1]
-        out[tuple(here.T)] = components.data[tuple(there[nearest].T)]
+    here = np.argwhere(np.isin(labels.data, (ENHANCING, NECROSIS)))
+    points = here @ labels.affine[:3, :3].T + labels.affine[:3, 3]
+    out[tuple(here.T)] = nearest_labels(points, components.data, affine=components.affine)[0]
     return Image(out, labels.affine)
-
-
-def _decide(p: np.ndarray) -> np.ndarray:
-    """Turn (..., 4) probabilities into labels."""
-    lesion = np.where(p[..., ENHANCING] >= p[..., NECROSIS], ENHANCING, NECROSIS)
-    rest = np.where(p[..., EDEMA] > p[..., 0], EDEMA, 0)
-    return np.where(_whole(p) >= 0.5, lesion, rest).astype(np.uint8)
 
 
 def _rescue(labels: np.ndarray, data: np.ndarray, to_grid: np.ndarray) -> np.ndarray:
     """Give every lesion without a voxel on the grid the voxel its peak lies in."""
-    whole = _whole(data)
-    lesions, _ = ndimage.label(whole >= 0.5, TOUCHING)
+    whole = whole_lesion(data)
+    lesions, _ = label_components(whole >= 0.5)
     for number, box in enumerate(ndimage.find_objects(lesions), start=1):
         index = np.argwhere(lesions[box] == number) + [s.start for s in box]
         there = np.rint(index @ to_grid[:3, :3].T + to_grid[:3, 3]).astype(int)
@@ -327,8 +317,7 @@ def _rescue(labels: np.ndarray, data: np.ndarray, to_grid: np.ndarray) -> np.nda
         found = labels[tuple(there[inside].T)]
         if not inside.any() or np.isin(found, (ENHANCING, NECROSIS)).any():
             continue
-        strength = np.where(inside, whole[tuple(index.T)], -1)
-        peak = int(strength.argmax())
+        (peak,) = find_peak(whole[tuple(index.T)], among=inside)
         p = data[tuple(index[peak])]
         labels[tuple(there[peak])] = ENHANCING if p[ENHANCING] >= p[NECROSIS] else NECROSIS
     return labels
@@ -377,11 +366,6 @@ def _merge(boxes: Iterable[tuple[slice, ...] | None]) -> list[tuple[slice, ...]]
         if not any(all(k.start <= s.start and s.stop <= k.stop for k, s in zip(other, box)) for other in kept):
             kept.append(box)
     return kept
-
-
-def _whole(data: np.ndarray) -> np.ndarray:
-    whole: np.ndarray = data[..., ENHANCING] + data[..., NECROSIS]
-    return whole
 
 
 def _touched(components: np.ndarray, region: np.ndarray) -> np.ndarray:

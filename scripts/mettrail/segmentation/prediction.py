@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from mettrail.devices import choose_device, has_bfloat16
 from mettrail.errors import InputError
+from mettrail.geometry import bounding_box, label_components, whole_lesion
 from mettrail.reasons import Reason
 from mettrail.segmentation.model_folder import PRIOR
 from mettrail.segmentation.models import Model
@@ -21,13 +22,13 @@ from mettrail.segmentation.models import Model
 if TYPE_CHECKING:
     import torch
 
-# A component this near to the prior (at 1 mm) is at a lesion of the prior visit.
+# What so many steps across faces of voxels lead to from the prior is at a lesion of the prior visit: across corners, less
+# far than a distance in mm (`segment.fusion.touch_mm`). The models' thresholds were chosen with it.
 AT_PRIOR_VOX = 3
 # Where a component is scored again, beside the model's own threshold.
 SCORE_LEVELS = (0.5, 0.7, 0.85)
 # Of a larger component the most certain 1 mL is scored: what only resembles a lesion seldom is as large and as certain.
 SCORED_VOX = 1000
-TOUCHING = np.ones((3, 3, 3), bool)
 # Distance between neighbouring tiles as a share of the tile: with 0.75, lesions at tiles' edges were lost.
 TILE_STEP = 0.5
 
@@ -51,7 +52,7 @@ def predict_probabilities(
         input ``brain``), ``prior`` as a binary mask (label 1 or 3 of the prior visit). More than the model
         needs is no harm; zeros stand for an optional channel that is missing.
     within : (X, Y, Z) bool, optional
-        The brain mask, grown as it was for the images (`images.grow_mask`): beyond it everything is background.
+        The brain mask, grown as it was for the images (`geometry.grow_mask`): beyond it everything is background.
         Wherever an image is not 0 when omitted.
     device : str
         ``cpu``, ``cuda`` or ``auto`` (cuda where there is one).
@@ -91,7 +92,7 @@ def predict_probabilities(
         seen &= within
     if not seen.any():
         return probabilities
-    box = ndimage.find_objects(seen.astype(np.uint8))[0]
+    box = bounding_box(seen)
     seen = seen[box]
     arrays = [np.where(seen, a[box], 0) for a in arrays]
     # Holes are dark tissue that happens to be exactly 0.
@@ -145,7 +146,7 @@ def apply_threshold(
     -------
     (X, Y, Z, 4) float32
     """
-    whole = probabilities[..., 1] + probabilities[..., 3]
+    whole = whole_lesion(probabilities)
     if min_component_score > 0:
         scores = score_components(whole, threshold=threshold, prior_mask=prior_mask)
         rejected = (whole >= threshold) & (scores < min_component_score)
@@ -191,7 +192,7 @@ def score_components(whole: np.ndarray, *, threshold: float, prior_mask: np.ndar
     """
     scores = np.zeros(whole.shape, np.float32)
     for level in (threshold, *(level for level in SCORE_LEVELS if level > threshold)):
-        components, count = ndimage.label(whole >= level, TOUCHING)
+        components, count = label_components(whole >= level)
         if count == 0:
             break
         numbers = np.arange(1, count + 1)
@@ -226,7 +227,7 @@ def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:
     """
     if threshold == 0.5:
         return probabilities
-    whole = probabilities[..., 1] + probabilities[..., 3]
+    whole = whole_lesion(probabilities)
     rest = 1 - whole
     shifted = whole * (1 - threshold) / np.maximum(whole * (1 - threshold) + rest * threshold, 1e-12)
     out = np.empty_like(probabilities)

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from mettrail.errors import InputError
+from mettrail.geometry import label_components
 from mettrail.images import ENHANCING, NECROSIS, read_image, read_labels, read_mask, require_same_grid, resample
 from mettrail.reasons import Reason
 from mettrail.segmentation.model_folder import POST_CONTRAST
@@ -196,7 +197,7 @@ def _read(background: Background) -> LabelledScan:
         # What a ring encloses, slice by slice, belongs to the lesion.
         filled = np.stack([ndimage.binary_fill_holes(manual[..., k] > 0) for k in range(manual.shape[2])], -1)
         tissue = np.where(filled & (manual == 0), NECROSIS, manual).astype(np.uint8)
-    instances, _ = ndimage.label(np.isin(tissue, (ENHANCING, NECROSIS)), np.ones((3, 3, 3)))
+    instances, _ = label_components(np.isin(tissue, (ENHANCING, NECROSIS)))
     return LabelledScan(head.data.astype(np.float32), mask.data > 0, *_tissue_and_lesions(tissue, instances))
 
 

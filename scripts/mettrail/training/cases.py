@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from mettrail.geometry import bounding_box, label_components
 from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR
 from mettrail.segmentation.prediction import to_nnunet
 from mettrail.training.priors import PriorSettings, make_prior
@@ -244,7 +245,7 @@ def write_cases(names: Sequence[tuple[str, object]], plan: CasePlan) -> None:
 def perturb(visits: list[LabelledScan], *, rng: np.random.Generator, imperfections: Imperfections) -> list[Case]:
     """Turn visits into what networks see: stripped by an imperfect mask, bias left over, maybe thick slices."""
     given = imperfections
-    box = _box(np.logical_or.reduce([visit.brain for visit in visits]), margin=MARGIN_VOX)
+    box = bounding_box(np.logical_or.reduce([visit.brain for visit in visits]), margin_vox=MARGIN_VOX)
     sessions = []
     for visit in visits:
         image = visit.image[box].astype(np.float32)
@@ -383,7 +384,7 @@ def patch_locations(
     near = ndimage.binary_dilation(seg > 0, iterations=3)
     places["bright"] = take(inside & ~near & (data[0] > level), 10 * per_lesion)
     if len(data) > 1:
-        numbered, count = ndimage.label(data[1] > 0)
+        numbered, count = label_components(data[1] > 0, connectivity=6)
         found = [take(numbered == n, per_lesion) for n in range(1, count + 1)]
         places["prior"] = np.concatenate(found) if found else np.zeros((0, 3), int)
     return {key: np.insert(value, 0, 0, axis=1) for key, value in places.items()}
@@ -395,11 +396,6 @@ def _save_arrays(path: Path, case: Case, other: Case, prior: np.ndarray) -> None
     kept = {name: getattr(case, name) for name in ("image", "mask", "tissue", "instances")}
     np.savez_compressed(partial, previous=other.instances, prior=prior, **kept)
     partial.replace(path)
-
-
-def _box(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, mask.shape))
 
 
 def thicken(image: np.ndarray, *, axis: int, thick_mm: float) -> np.ndarray:

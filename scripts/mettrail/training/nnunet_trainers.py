@@ -21,15 +21,14 @@ from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
-from scipy import ndimage
 
+from mettrail.geometry import label_components
 from mettrail.training.base_trainer import BaseTrainer, Batch, FirstChannels, NearestPrior
 from mettrail.training.dataset import lesion_labels
 from mettrail.training.losses import JointVSSLoss, count_tiles
 from mettrail.training.priors import PriorSettings, make_prior
 from mettrail.training.settings import FoldSettings
 
-TOUCHING = np.ones((3, 3, 3), bool)
 # These treat a prior as they should: labels are not its business, and it is mirrored with the images.
 HARMLESS = (MirrorTransform, MaskImageTransform, RemoveLabelTansform, DownsampleSegForDSTransform)
 
@@ -52,8 +51,8 @@ class WorsePriors(BasicTransform):  # type: ignore[misc]
     def apply(self, data_dict: Batch, **_: object) -> Batch:
         """Make the prior from lesions numbered before and now."""
         image, seg = data_dict["image"], data_dict["segmentation"][0].numpy()
-        previous = ndimage.label(image[-1].numpy() > 0, TOUCHING)[0]
-        current = ndimage.label(np.isin(seg, self.labels), TOUCHING)[0]
+        previous = label_components(image[-1].numpy() > 0)[0]
+        current = label_components(np.isin(seg, self.labels))[0]
         # nnU-Net seeds numpy's global generator in its workers: what is drawn here follows from that.
         rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
         prior = make_prior(previous, current, seg >= 0, rng=rng, settings=self.settings)

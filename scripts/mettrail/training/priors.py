@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-BALL = ndimage.generate_binary_structure(3, 1)
+from mettrail.geometry import NEIGHBOURS
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def make_prior(
             continue
         lesion = np.pad(lesion, 2)
         if rng.random() < settings.resize_prob:
-            larger = ndimage.binary_dilation(lesion, BALL)
-            smaller = ndimage.binary_erosion(lesion, BALL)
+            larger = ndimage.binary_dilation(lesion, NEIGHBOURS[6])
+            smaller = ndimage.binary_erosion(lesion, NEIGHBOURS[6])
             lesion = larger if rng.random() < 0.5 or not smaller.any() else smaller
         _stamp(prior, lesion, box, 2, np.rint(rng.normal(0, settings.shift_mm, 3)).astype(int))
     for box, lesion in _lesions(current):
@@ -135,8 +135,8 @@ def grow_and_shrink(
         Not eroded where nothing would be left.
     """
     dilate, erode = (int(rng.integers(low, high + 1)) for low, high in (dilate_vox, erode_vox))
-    changed: np.ndarray = ndimage.binary_dilation(lesion, BALL, dilate) if dilate else lesion
-    eroded: np.ndarray = ndimage.binary_erosion(changed, BALL, erode) if erode else changed
+    changed: np.ndarray = ndimage.binary_dilation(lesion, NEIGHBOURS[6], dilate) if dilate else lesion
+    eroded: np.ndarray = ndimage.binary_erosion(changed, NEIGHBOURS[6], erode) if erode else changed
     return eroded if eroded.any() else changed
 
 

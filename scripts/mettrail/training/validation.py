@@ -7,18 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cc3d
 import numpy as np
 from scipy import ndimage
 
 from mettrail.evaluation.metrics import MIN_IOU
+from mettrail.geometry import decide_labels, label_components, sphere_diameter_mm, whole_lesion
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
 from mettrail.segmentation.fusion import fuse
 from mettrail.segmentation.model_folder import PRIOR
 from mettrail.segmentation.models import Model
 from mettrail.segmentation.prediction import (
     TILE_STEP,
-    TOUCHING,
     apply_threshold,
     predict_probabilities,
     score_components,
@@ -65,10 +64,7 @@ def find_owners(instances: np.ndarray) -> np.ndarray:
 
 def call_lesions(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return labels (0 to 3) and numbered components of lesions of what `apply_threshold` returns."""
-    whole = probabilities[..., ENHANCING] + probabilities[..., NECROSIS] >= 0.5
-    lesion = np.where(probabilities[..., ENHANCING] >= probabilities[..., NECROSIS], ENHANCING, NECROSIS)
-    labels = np.where(whole, lesion, np.where(probabilities[..., EDEMA] > probabilities[..., 0], EDEMA, 0))
-    return labels, ndimage.label(whole, TOUCHING)[0]
+    return decide_labels(probabilities), label_components(whole_lesion(probabilities) >= 0.5)[0]
 
 
 def score(
@@ -107,7 +103,7 @@ def score(
         matched = np.flatnonzero(common / (sizes + volume - common) > MIN_IOU)
         hit.update(matched)
         predicted = int((belongs & (owners == number)).sum()) if matched.size else 0
-        lesions.append(((6 * volume / np.pi) ** (1 / 3), volume, predicted))
+        lesions.append((sphere_diameter_mm(volume), volume, predicted))
     false = [n for n in range(1, len(sizes)) if sizes[n] >= FALSE_MM3 and n not in hit]
     overlap = [
         (2 * ((labels == n) & (tissue == n)).sum(), (labels == n).sum() + (tissue == n).sum())
@@ -221,7 +217,7 @@ def score_at_all(
     (threshold, least component score), score
     """
     owners = find_owners(instances)
-    whole = probabilities[..., ENHANCING] + probabilities[..., NECROSIS]
+    whole = whole_lesion(probabilities)
     for threshold in THRESHOLDS:
         labels, components = call_lesions(apply_threshold(probabilities, threshold=threshold, min_component_score=0))
         # No score is above 1: every component is rejected.
@@ -232,7 +228,7 @@ def score_at_all(
         for least in MIN_COMPONENT_SCORES:
             kept = (components > 0) & (scores >= least)
             # What is left of a component may have come apart.
-            numbers = cc3d.connected_components(kept, connectivity=26)
+            numbers, _ = label_components(kept)
             called = np.where((kept | (components == 0))[matter], there, absent), numbers[matter]
             yield (threshold, least), score(*called, *truth, owners=owners[matter])
 

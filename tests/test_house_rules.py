@@ -31,6 +31,11 @@ FLOORS = (
     ("training",),
     ("cli",),
 )
+# Functions that read or write images and transforms.
+OPENERS = re.compile(
+    r"(nib|nibabel)\.(\w+\.)*(load|save|from_filename|to_filename|from_bytes|from_stream)$"
+    r"|(sitk|SimpleITK)\.(Read|Write|Image(File|Series)(Reader|Writer))|ants\.(image|transform)_(read|write)$"
+)
 
 
 def imports(path):
@@ -54,12 +59,20 @@ def test_the_library_knows_nothing_of_snakemake(path):
     assert not [name for name in imports(path) if name.split(".")[0] == "snakemake"]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(LIBRARY)))
-def test_only_one_module_opens_nifti(path):
-    if path.name != "images.py":
-        assert not re.search(
-            r"\bnib\.(load|save)\(|sitk\.(ReadImage|WriteImage)\(|ants\.image_(read|write)\(", path.read_text()
-        )
+def opens_scans(path):
+    """Names of other libraries by which a module reads or writes images and transforms."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and OPENERS.match(name := ast.unparse(node)):
+            yield name
+        # Imported one by one, such functions would have no library's name.
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("nibabel", "SimpleITK", "ants"):
+            yield node.module
+
+
+@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS], ids=lambda p: str(p.relative_to(ROOT / "scripts")))
+def test_scans_are_opened_in_one_module_and_transforms_in_another(path):
+    allowed = {LIBRARY / "images.py": ("nib",), LIBRARY / "transforms.py": ("sitk",)}.get(path, ())
+    assert not [name for name in opens_scans(path) if not name.startswith(allowed)]
 
 
 def rooms_imported(path):

@@ -28,7 +28,7 @@ Shape = tuple[int, int, int]
 
 ENHANCING, EDEMA, NECROSIS = 1, 2, 3
 TISSUE_LABELS = (0, ENHANCING, EDEMA, NECROSIS)
-# Two programs write one grid with other last digits (a spacing of 1.00001 beside 1); nobody draws this finely.
+# Two programs write one grid with other last digits (a spacing of 1.00001 beside 1); no segmentation is this fine.
 GRID_TOLERANCE_VOX = 0.05
 # Angles between array axes and their sheared counterparts that resampling would silently distort.
 MAX_SHEAR = 1e-3
@@ -359,7 +359,7 @@ def resample(
 def _read(path: str | Path, dtype: npt.DTypeLike | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read the voxels of one 3-D volume to the end of the file, and settle on one affine.
 
-    To the end, because gzip's checksum stands there: whoever stops at the last voxel takes flipped bits for tissue.
+    To the end, because gzip's checksum is there: to stop at the last voxel would be to take flipped bits for tissue.
     The header is taken as it was written: nibabel, when it opens a file, turns a voxel size of 0 into 1 mm, silently.
     """
     with _opened(path) as stream:
@@ -384,7 +384,7 @@ def _opened(path: str | Path) -> Iterator[gzip.GzipFile | BufferedReader]:
     """Open a file for reading, unpacked; whatever is wrong with it becomes one kind of error."""
     try:
         if Path(path).exists() and not Path(path).is_file():
-            raise OSError("no file to read from")  # whoever opens a pipe waits for ever
+            raise OSError("no file to read from")  # opening a pipe would wait forever
         with gzip.open(path, "rb") if _is_gzip(path) else Path(path).open("rb") as stream:
             yield stream
     except InputError:

@@ -114,10 +114,12 @@ def register_with(fixed, moving, *, engine="greedy", **changed):
     return registration.register(fixed, moving, settings=settings, **given)
 
 
-class EngineContract:
-    """What an engine must do; a class of tests names the engine."""
+class TestEveryEngine:
+    """What an engine must do."""
 
-    engine = ""
+    @pytest.fixture(autouse=True, params=registration.ENGINES)
+    def choose_engine(self, request):
+        self.engine = request.param
 
     def register(self, fixed, fixed_mask, moving, moving_mask, **changed):
         return register_with(
@@ -186,7 +188,7 @@ class EngineContract:
     def test_one_thread_and_one_seed_give_one_answer(self):
         *pair, _ = make_pair(make_matrix((4, -5, 6)), warped=True)
         less = {"linear_iterations": [5, 0], "iterations": [5, 0]}
-        few = {name: SETTINGS[name] | less for name in ("greedy", "ants")}
+        few = {name: SETTINGS[name] | less for name in registration.ENGINES}
         start = make_matrix((5, -4, 6))
         one, two = (self.register(*pair, stage="deformable", initial=start, **few) for _ in range(2))
         assert np.array_equal(one.affine, two.affine)
@@ -196,14 +198,6 @@ class EngineContract:
         fixed, fixed_mask, moving, _, truth = make_pair(make_matrix((6, -9, 10)))
         found = self.register(fixed, None, moving, None, stage="rigid")
         assert errors_mm(found, truth, fixed_mask).max() < 0.7
-
-
-class TestGreedy(EngineContract):
-    engine = "greedy"
-
-
-class TestAnts(EngineContract):
-    engine = "ants"
 
 
 def test_the_settings_have_a_block_for_every_engine_with_what_it_takes():

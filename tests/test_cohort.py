@@ -201,7 +201,7 @@ def test_a_missing_date_is_said_once_and_nothing_is_lost(tmp_path):
     table = index(bids, tmp_path / "out")
     assert table["usable"].tolist() == ["true"] * 3
     problems = cohort.list_problems(table.reset_index().to_dict("records"))
-    assert [(p["ses"], p["stage"], p["reason"]) for p in problems] == [("1", "doubt", "no_dates")]
+    assert [(p["ses"], p["stage"], p["reason"]) for p in problems] == [("1", "warning", "no_dates")]
     assert "sub-A_sessions.tsv: no acq_time for ses-2; expected acq_time" in problems[0]["detail"]
 
 

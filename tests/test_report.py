@@ -410,8 +410,8 @@ def test_every_session_that_is_not_evaluable_is_among_what_failed(reason):
     text = Outline(cohort(sessions=sessions, problems=[known])).text
     failed = text[text.index("What was excluded") : text.index("Response of each patient")]
     assert failed.count("sub-A ses-03") == 1, "what has failed is listed once"
-    doubted = FAILED | {"stage": "doubt"}
-    text = Outline(cohort(sessions=sessions, problems=[doubted])).text
+    warned = FAILED | {"stage": "warning"}
+    text = Outline(cohort(sessions=sessions, problems=[warned])).text
     assert f"ses-03 not evaluable {reason.replace('_', ' ')}" in text
 
 

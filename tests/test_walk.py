@@ -33,7 +33,7 @@ def cohort(tmp_path_factory):
         add_visit(folder, "G", str(visit), *plum(40 + visit, [((8, 4, 2), diameter)], shift=(visit, 0, -1)))
     done = run(folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "LEFT OUT sub-D_ses-2: not_3d" in done.stderr
+    assert "EXCLUDED sub-D_ses-2: not_3d" in done.stderr
     return folder
 
 

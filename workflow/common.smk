@@ -467,7 +467,7 @@ if workflow.is_main_process and not OWNER and not FETCHES:
 
 
 def say_problems():
-    """Say what is left out, doubtful, or given and not used."""
+    """Print what is excluded, has a warning, or was given and is not used."""
     for line in cohorts.describe_problems(COHORT.to_dict("records"), FOUND.not_used):
         print(line, file=sys.stderr)
 

@@ -193,7 +193,7 @@ def read_failures(out: str | Path) -> list[dict]:
     Returns
     -------
     list of dict
-        ``sub`` (``sub-A``, empty for the cohort), ``ses`` (``1`` or None), ``stage`` (``doubt`` where the job was
+        ``sub`` (``sub-A``, empty for the cohort), ``ses`` (``1`` or None), ``stage`` (``warning`` where the job was
         skipped), ``reason``, ``detail``, ``log``.
     """
     found = []
@@ -202,7 +202,7 @@ def read_failures(out: str | Path) -> list[dict]:
             skipped = each.pop("skipped")
             found.append(each | {"sub": f"sub-{each['sub']}" if each["sub"] else ""})
             if skipped:
-                found[-1]["stage"] = "doubt"
+                found[-1]["stage"] = "warning"
     return found
 
 
@@ -210,7 +210,7 @@ def describe_failures(failures: list[dict]) -> list[str]:
     """Say for people what failed, why, and where to read on."""
     lines = []
     for failure in failures:
-        if failure["stage"] == "doubt":
+        if failure["stage"] == "warning":
             continue
         unit = "_".join(filter(None, [failure["sub"], failure["ses"] and f"ses-{failure['ses']}"])) or "the cohort"
         lines.append(f"FAILED {failure['stage']} of {unit}: {failure['detail']}\n  log: {failure['log']}")

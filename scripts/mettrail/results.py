@@ -247,7 +247,7 @@ def remove_pages_of_others(out: str | Path, participants: list[str]) -> list[dic
         {
             "sub": name,
             "ses": None,
-            "stage": "doubt",
+            "stage": "warning",
             "reason": Reason.NOT_IN_DATASET.value,
             "detail": f"{out}/{name} holds results of a patient who is no longer in the dataset. Delete it, or bring "
             "the scans back.",

@@ -160,7 +160,8 @@ def describe_sessions(rows: list[dict], registries: list[dict]) -> pd.DataFrame:
 def describe_problems(rows: list[dict], not_used: Iterable[dict] = ()) -> list[str]:
     """Return `list_problems`, and what was given and is not used, as lines to print."""
     lines = [
-        f"{'DOUBT' if p['stage'] == 'doubt' else 'LEFT OUT'} {p['sub']}_ses-{p['ses']}: {p['reason']}: {p['detail']}"
+        f"{'WARNING' if p['stage'] == 'warning' else 'EXCLUDED'} {p['sub']}_ses-{p['ses']}: "
+        f"{p['reason']}: {p['detail']}"
         for p in list_problems(rows)
     ]
     return lines + [f"NOT USED {p['detail']}" for p in list_not_used(not_used)]
@@ -189,14 +190,13 @@ def list_not_used(not_used: Iterable[dict]) -> list[dict]:
 def list_problems(rows: list[dict]) -> list[dict]:
     """Return why sessions of the cohort table could not be used, or what about them is doubtful.
 
-    Each has sub, ses, stage, reason, detail, log. The stage is ``doubt`` and the reason the flags of a session that is
-    used although something is amiss.
+    Each has sub, ses, stage, reason, detail, log. A warning has the stage ``warning``, and the session's flags as reason.
     """
     problems = []
     for row in rows:
         if row["usable"] == "true" and row["detail"] != "n/a":
             problems.append(
-                {"sub": f"sub-{row['sub']}", "ses": row["ses"], "stage": "doubt", "reason": row["flags"],
+                {"sub": f"sub-{row['sub']}", "ses": row["ses"], "stage": "warning", "reason": row["flags"],
                  "detail": row["detail"], "log": ""}
             )  # fmt: skip
         if row["usable"] != "true":
@@ -218,7 +218,7 @@ def list_problems(rows: list[dict]) -> list[dict]:
 def write_problems(problems: Iterable[Mapping], path: str | Path) -> None:
     """Write what turns out of a patient's tables only in the course of a run.
 
-    Each problem has sub (``sub-A``), stage (``not used`` or ``doubt``), reason and detail.
+    Each problem has sub (``sub-A``), stage (``not used`` or ``warning``), reason and detail.
     """
     schema.write_tsv(pd.DataFrame(list(problems), columns=PROBLEM), Path(path))
 

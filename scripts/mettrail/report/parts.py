@@ -22,7 +22,7 @@ from mettrail.schema import Column
 from mettrail.schema.cells import text_of, truth_of, words_of
 
 # Stages of a problem that did not stop a session.
-NO_FAILURE = ("doubt", "not used")
+NO_FAILURE = ("warning", "not used")
 # The style sheet draws Matplotlib's markers under these names.
 _MARKS = {
     **{"o": "disc", "s": "square", "^": "up", "D": "diamond"},
@@ -223,7 +223,7 @@ def make_flags(kind: str, row: Record) -> list[Flag]:
 def make_problem(problem: Record) -> Problem:
     """Show a problem; its reason only where that says more than where it stopped."""
     stage, reason, session = text_of(problem, "stage"), text_of(problem, "reason"), plain_label(text_of(problem, "ses"))
-    used = stage == "doubt"
+    used = stage == "warning"
     if used:
         reason = ", ".join(map(plain_words, reason.split(";")))
     else:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from mettrail import schema
 from mettrail.report.parts import (
     Cell,
     Row,
@@ -18,7 +19,6 @@ from mettrail.report.parts import (
 )
 from mettrail.report.text import (
     Record,
-    column_of,
     meaning_of,
     plain_words,
     show,
@@ -117,7 +117,7 @@ def make_matrix(lesions: Sequence[Record], sessions: Sequence[Record]) -> Matrix
         change = show("lesions", "ld_change_baseline_pct", last)
         cells = [_lesion_cell(found[name]) if name in found else None for name in names]
         rows.append(LesionRow(make_track(track), show_role(last), cells, "–" if change == "n/a" else change))
-    meaning = column_of("lesions", "ld_change_baseline_pct").description
+    meaning = schema.column("lesions", "ld_change_baseline_pct").description
     return Matrix([(name, days.get(name, "")) for name in names], meaning, rows, filtered=len(rows) > 12)
 
 

@@ -118,8 +118,8 @@ def growth_since_smallest_mm(row: Record, smallest: dict[str, float]) -> float:
 
 def review_flags_of(row: Record) -> list[str]:
     """Return the remarks on a lesion that require review."""
-    given = flags_of(row)
-    return [flag for flag in REVIEW_FLAGS if flag in given]
+    flags = flags_of(row)
+    return [flag for flag in REVIEW_FLAGS if flag in flags]
 
 
 def prominence_of(

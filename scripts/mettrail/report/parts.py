@@ -128,7 +128,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Problem:
-    """What did not go well, of a session or of a patient; `used` where the session is used all the same."""
+    """A failure, an exclusion or a warning of a session or a patient; `used`: a warning, the session is used."""
 
     subject: str
     stage: str

@@ -9,17 +9,20 @@ export PYTHONNOUSERSITE := 1
 
 .PHONY: demo demo-responses test test-demo lint docs setup
 
-demo: setup
-	@test -d $(DEMO)/bids || $(BIN)/python scripts/phantom.py --spec config/phantom_demo.yaml --seed 1 --out $(DEMO)/bids
-	$(BIN)/snakemake --cores all --configfile config/demo.yaml
+demo: setup $(DEMO)/bids
+	$(BIN)/mettrail run $(DEMO)/bids $(DEMO)/out --settings config/demo.yaml
 	@$(BIN)/python scripts/show_tables.py $(DEMO)/out
 
 # Every kind of response once, true masks given.
-demo-responses: setup
-	@test -d $(RESPONSES)/bids || $(BIN)/python scripts/phantom.py --spec config/phantom_responses.yaml --seed 1 \
-		--out $(RESPONSES)/bids
-	$(BIN)/snakemake --cores all --configfile config/responses.yaml
+demo-responses: setup $(RESPONSES)/bids
+	$(BIN)/mettrail run $(RESPONSES)/bids $(RESPONSES)/out --settings config/responses.yaml
 	@$(BIN)/python scripts/show_tables.py $(RESPONSES)/out
+
+$(DEMO)/bids: | $(READY)
+	$(BIN)/mettrail phantom --spec demo --seed 1 --out $@
+
+$(RESPONSES)/bids: | $(READY)
+	$(BIN)/mettrail phantom --spec responses --seed 1 --out $@
 
 test: setup
 	$(BIN)/python -m pytest -n logical --dist loadfile -m "not demo"
@@ -28,7 +31,8 @@ test: setup
 test-demo: setup
 	$(BIN)/python -m pytest -m demo
 
-lint: setup
+# Snakemake needs a dataset to look at the rules.
+lint: setup $(DEMO)/bids
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
@@ -38,8 +42,13 @@ docs: setup
 	$(BIN)/python -m pip --disable-pip-version-check -q install --no-deps -r docs/requirements.txt
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+# The pins of a run once more, where conda can read them.
+envs/python.yaml: requirements.txt
+	sed -i '/^      - /d' $@
+	sed -n 's/^[A-Za-z].*/      - &/p' requirements.txt >> $@
+
 setup: $(READY)
 
-$(READY): requirements.txt pyproject.toml scripts/setup.sh
+$(READY): requirements.txt requirements-dev.txt pyproject.toml scripts/setup.sh
 	@bash scripts/setup.sh $(VENV)
 	@touch $@

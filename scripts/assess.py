@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mettrail import cohort, images, jobs, schema
-from mettrail.response import assessment
+from mettrail.response import assessment, rules
 from mettrail.schema import tsv
 from mettrail.tracking import regions, registry
 
@@ -26,19 +26,22 @@ with jobs.job(snakemake, failable=(*FILES, *PLACE)) as output:
         registry.require_settings(registries, snakemake.params.matching_hash)
         any_done = bool(registries)
         return assessment.assess(
-            schema.read_tsvs(files["tables"]),
-            cohort.describe_sessions(rows, registries),
-            snakemake.params.participant,
-            given=snakemake.params.treatments if any_done else [],
-            maps=assessment.read_maps(registries, files["labels"], files["names"]),
-            comparisons=schema.read_tsvs(files["comparisons"]),
+            assessment.Matched(
+                schema.read_tsvs(files["tables"]),
+                cohort.describe_sessions(rows, registries),
+                schema.read_tsvs(files["comparisons"]),
+                assessment.read_maps(registries, files["labels"], files["names"]),
+            ),
+            assessment.Said(
+                snakemake.params.participant,
+                snakemake.params.treatments if any_done else [],
+                tsv.read_frame(overrides) if overrides and any_done else None,
+                overrides or "",
+                schema.read_table(frozen, "lesions") if frozen and any_done else None,
+            ),
+            rules=rules.Rules.of(rano=snakemake.params.rano, volume=snakemake.params.volume),
             region_affine=regions.read_region_affine(*place) if place else None,
             atlas=images.read_labels(snakemake.input.atlas),
-            overrides=tsv.read_frame(overrides) if overrides and any_done else None,
-            overrides_source=overrides or "",
-            frozen=schema.read_table(frozen, "lesions") if frozen and any_done else None,
-            rano=snakemake.params.rano,
-            volume=snakemake.params.volume,
             config_hash=snakemake.params.config_hash,
         )
 

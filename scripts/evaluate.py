@@ -12,20 +12,24 @@ from pathlib import Path
 
 from mettrail.errors import InputError
 from mettrail.evaluation.metrics import RULES, Rules
-from mettrail.evaluation.scoring import evaluate, read_pairs
+from mettrail.evaluation.scoring import Settings, evaluate, read_pairs
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "mettrail evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("methods", nargs="+", metavar="NAME=FOLDER", help="predictions of a method")
-    parser.add_argument("--labels", type=Path, required=True, help="the same, drawn by people")
+    parser.add_argument("--labels", type=Path, required=True, help="the same: manual segmentations")
     parser.add_argument("--out", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--reference", help="method that the others are tested against; the last if omitted")
-    parser.add_argument("--labelled-only", action="store_true", help="leave predictions without labels out")
-    parser.add_argument("--bids", type=Path, help="dataset whose sub-*/sub-*_sessions.tsv say when the visits were")
+    parser.add_argument("--labelled-only", action="store_true", help="exclude predictions without labels")
+    parser.add_argument("--bids", type=Path, help="dataset whose sub-*/sub-*_sessions.tsv say when the sessions were")
     parser.add_argument("--masks", type=Path, help="*brain_mask.nii.gz: the domain of nDSC and of probabilities")
     prior = parser.add_mutually_exclusive_group()
-    prior.add_argument("--priors", type=Path, help="*_desc-prior_dseg.nii.gz: last visit's labels in each one's space")
-    prior.add_argument("--aligned", action="store_true", help="all visits of a patient are in one space already")
+    prior.add_argument(
+        "--priors", type=Path, help="*_desc-prior_dseg.nii.gz: the prior session's labels in each one's space"
+    )
+    prior.add_argument("--aligned", action="store_true", help="all sessions of a patient are in one space already")
     parser.add_argument("--probabilities", metavar="DESC", help="of several *_probseg.nii.gz of a session, which desc-")
     parser.add_argument(
         "--threshold-from",
@@ -52,6 +56,8 @@ if __name__ == "__main__":
         methods = read_pairs(arguments.pop("methods"), example="nnunet=derivatives/nnunet")
         thresholds = read_pairs(arguments.pop("threshold_from"), example="nnunet=0.5")
         folders = dict(zip(methods, map(Path, methods.values()), strict=True))
-        evaluate(folders, thresholds=thresholds, rules=rules, **arguments)
+        labels, out, reference = (arguments.pop(name) for name in ("labels", "out", "reference"))
+        settings = Settings(thresholds=thresholds, rules=rules, **arguments)
+        evaluate(folders, labels, out, reference=reference, settings=settings)
     except InputError as error:
         sys.exit(str(error))

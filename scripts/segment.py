@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mettrail import images, jobs, segmentation
+from mettrail import geometry, images, jobs, segmentation
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with jobs.job(snakemake) as output:
     model = segmentation.read_model(Path(snakemake.input.model[0]).parent)
-    within = images.grow_mask(images.read_mask(snakemake.input.mask), grow_mm=snakemake.params.grow_mm)
+    mask = images.read_mask(snakemake.input.mask)
+    within = geometry.grow_mask(mask.data, spacing_mm=mask.spacing_mm, grow_mm=snakemake.params.grow_mm)
     channels = segmentation.read_channels(
         model,
         reference=(snakemake.params.reference, snakemake.input.reference),
@@ -18,6 +19,6 @@ with jobs.job(snakemake) as output:
         prior=snakemake.input.get("prior"),
     )
     probabilities = segmentation.predict_probabilities(
-        model, channels, within=within.data, device=snakemake.params.device, threads=snakemake.threads
+        model, channels, within=within, device=snakemake.params.device, threads=snakemake.threads
     )
-    images.write_probabilities(output.probabilities, probabilities, within.affine)
+    images.write_probabilities(output.probabilities, probabilities, mask.affine)

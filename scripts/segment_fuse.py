@@ -12,21 +12,21 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
     if snakemake.input.get("given"):
         labels = drawn.read_drawn(snakemake.input.given, snakemake.params.scheme)
         images.require_same_grid(raw, labels)
-        pieces, evidence = segmentation.evidence_of_people(labels)
-        whole = labels.like(pieces.data > 0)
+        components, evidence = segmentation.manual_evidence(labels)
+        whole = labels.like(components.data > 0)
     else:
         detection = images.read_probabilities(snakemake.input.detection) if snakemake.input.get("detection") else None
-        known, prior = (jobs.given(snakemake.input.get(name)) for name in ("known", "prior"))
-        known = images.read_probabilities(known) if known else None
+        resegmentation, prior = (jobs.given(snakemake.input.get(name)) for name in ("known", "prior"))
+        resegmentation = images.read_probabilities(resegmentation) if resegmentation else None
         prior = images.read_labels(prior) if prior else None
-        fused = segmentation.apply_rule(detection, known, prior, **snakemake.params.fusion)
+        fused = segmentation.apply_rule(detection, resegmentation, prior, **snakemake.params.fusion)
         sensitive = images.read_probabilities(snakemake.input.sensitive) if snakemake.input.get("sensitive") else None
         fused = segmentation.add_candidates(fused, detection, sensitive, level=snakemake.params.candidate_level)
         labels, whole = segmentation.decide_on_grid(fused, raw.grid)
-        networks = {"detection": detection, "resegmentation": known}
-        pieces, evidence = segmentation.gather_evidence(labels, fused, networks, limits=snakemake.params.confidence)
+        networks = {"detection": detection, "resegmentation": resegmentation}
+        components, evidence = segmentation.gather_evidence(labels, fused, networks, limits=snakemake.params.confidence)
     images.write_labels(output.labels, labels.data, raw.affine)
-    images.write_labels(output.pieces, pieces.data, raw.affine)
+    images.write_labels(output.pieces, components.data, raw.affine)
     images.write_probabilities(output.probabilities, whole.data, raw.affine)
     schema.write_tsv(evidence, output.evidence)
     facts = {"Manual": bool(snakemake.input.get("given")), "ShowsEdema": snakemake.params.shows_edema}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mettrail import cohort, images, jobs, schema, sidecars
 from mettrail.response import sensitivity
 from mettrail.schema import tsv
+from mettrail.tracking import follow
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -20,7 +21,7 @@ with jobs.job(snakemake, failable=(*FILES, "reference")) as output:
     files = {name: [paths[n] for n in whole] for name, paths in files.items()}
     space = sidecars.read_json(files["qualities"][-1])["reference_session"] if whole else "n/a"
     responses = sensitivity.vary_patient(
-        sensitivity.read_visits(rows, **files),
+        follow.read_visits(rows, **files),
         rows,
         snakemake.params.participant,
         config=snakemake.params.config,

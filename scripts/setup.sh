@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the project's own Python environment from the pinned requirements.
+# Make the project's own Python environment from the pinned requirements: those of a run, and those of developers.
 set -euo pipefail
 venv=${1:-.venv}
 
@@ -25,6 +25,6 @@ pip="$venv/bin/python -m pip --disable-pip-version-check -q"
 # torch first and with what its own build needs (the CUDA build brings its libraries, the CPU build none); then all the
 # rest exactly as pinned, without resolving, so that nothing replaces torch or brings a torchvision that does not fit it.
 $pip install -c requirements.txt torch==2.13.0
-$pip install --no-deps -r requirements.txt
+$pip install --no-deps -r requirements.txt -r requirements-dev.txt
 $pip install --no-deps --no-build-isolation -e . 2>/dev/null || $pip install --no-deps -e .
 "$venv/bin/python" -c 'import mettrail, snakemake, torch; print("ready: torch", torch.__version__, "· CUDA" if torch.cuda.is_available() else "· CPU")'

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 with jobs.job(snakemake) as output:
     head = images.read_image(snakemake.input.image)
-    mask, quality = brain.extract_brain(head, threads=snakemake.threads, **snakemake.params.settings)
+    settings = brain.Settings(**snakemake.params.settings)
+    mask, quality = brain.extract_brain(head, settings, threads=snakemake.threads)
     images.write_labels(output.mask, mask.data, mask.affine)
     sidecars.write_json(quality, output.quality)

@@ -1,4 +1,4 @@
-"""Rule train_dataset: sessions with masks drawn by people as nnU-Net's raw data."""
+"""Rule train_dataset: sessions with manual segmentations as nnU-Net's raw data."""
 
 from typing import TYPE_CHECKING
 

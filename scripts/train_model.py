@@ -1,4 +1,4 @@
-"""Rule train_model: the networks that did best on sessions not seen, as a model folder."""
+"""Rule train_model: the networks that did best in cross-validation, as a model folder."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

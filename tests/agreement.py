@@ -16,16 +16,17 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-import yaml
-from conftest import ROOT
-from mettrail import cohort, settings
+from conftest import shipped_config
+from mettrail import cohort
 from mettrail.images import Grid, Image, canonical_grid
 from mettrail.response import rano
-from mettrail.tracking import comparison, components, lesions, matching
+from mettrail.response.rules import Rules
+from mettrail.tracking.follow import SegmentedVisit, follow_patient
 from oracle import cases, diameters, fields, patients, response
 from scipy.optimize import linear_sum_assignment
 
-CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+CONFIG = shipped_config()
+RULES = Rules.of(rano=CONFIG["rano"], volume=CONFIG["volume"])
 EVENTS = {"new": "new", "absent": "gone", "split": "split", "reappeared": "back"}
 # Every cell of a session that follows from the criteria.
 RESPONSES = (
@@ -71,42 +72,22 @@ def follow(patient: patients.Patient, tissues=None) -> Found:
     sub = patient.participant["participant_id"].removeprefix("sub-")
     first = patient.sessions[0]
     grid = canonical_grid(Grid(first.tissue.shape, first.affine))
-    rows, tracks, registries, maps, visits, compared = [], [], [], [], [], []
+    visits = []
     for number, session in enumerate(patient.sessions):
         tissue = Image(session.tissue if tissues is None else tissues[number], session.affine)
+        brain = Image(np.ones(tissue.data.shape, bool), tissue.affine)
         row = _cohort_row(sub, number, session)
-        measure = settings.measure_settings(CONFIG)
-        instances = components.find_instances(tissue.data, affine=tissue.affine, **CONFIG["instances"])
-        table, totals = lesions.measure_instances(instances, tissue.data, affine=tissue.affine, **measure)
-        facts = matching.describe_session(
-            row, totals=totals, quality={"status": "ok"}, reference=CONFIG["reference"],
-            reference_session=first.session_id,
-        )  # fmt: skip
-        mine, matches, instances, registry = matching.match_visit(
-            Image(instances, tissue.affine), table, registries[-1] if registries else None, session=facts, grid=grid,
-            world=session.to_session, measure=measure,
-            read_scan=lambda tissue=tissue: (tissue, Image(np.ones(tissue.data.shape, bool), tissue.affine), None),
-            **CONFIG["match"],
-        )  # fmt: skip
-        maps.append(matching.relabel_tracks(instances.data, matches))
-        if facts["evaluable"]:
-            labels = Image(maps[-1], tissue.affine)
-            visits.append(comparison.Visit.of(mine, lambda labels=labels: labels, registry, session.to_session))
-            compared.append(comparison.compare_visits(visits[-1], visits[:-1], measure=measure))
-        rows.append(row)
-        tracks.append(mine)
-        registries.append(registry)
-    tracks = pd.concat([t for t in tracks if len(t)] or tracks[:1], ignore_index=True)
-    comparisons = pd.concat(compared, ignore_index=True)
+        visits.append(SegmentedVisit(row, tissue, brain, None, {"status": "ok"}, session.to_session))
+    followed = follow_patient(visits, config=CONFIG, grid=grid, reference_session=first.session_id)
     found = rano.assess_patient(
-        tracks,
-        cohort.describe_sessions(rows, registries),
+        followed.lesions,
+        cohort.describe_sessions([visit.row for visit in visits], followed.registries),
         {name: "n/a" if value is None else value for name, value in patient.participant.items()},
-        rano=CONFIG["rano"],
-        volume=CONFIG["volume"],
-        comparisons=comparisons,
+        rules=RULES,
+        comparisons=followed.compared,
     )
-    return Found(found[0], found[1], found[2].iloc[0], maps, tracks, comparisons)
+    maps = [labels.data for labels in followed.maps]
+    return Found(found[0], found[1], found[2].iloc[0], maps, followed.lesions, followed.compared)
 
 
 def _cohort_row(sub, number, session):
@@ -199,7 +180,7 @@ def compare(patient, found: Found, score: Score, *, exact: bool) -> None:
     names = [session.session_id for session in patient.sessions]
     true_cells = {(row["session_id"], row["lesion"]): row for row in patient.lesions}
     cells = {(row["session_id"], row["track_id"]): row for row in found.lesions.to_dict("records")}
-    shared = _shared_voxels(patient, found)
+    shared = shared_voxels(patient, found)
 
     # Identity: lesions and tracks one to one, as many common sessions as can be had.
     present = {key for key, row in true_cells.items() if row["status"] == "present"}
@@ -291,7 +272,7 @@ def check_rules(patient, found: Found) -> list[str]:
 def case_of(patient, found: Found) -> response.Case:
     """What the library's matching says of a patient, as the oracle takes it."""
     order = {session.session_id: s for s, session in enumerate(patient.sessions)}
-    lesions = {number: [None] * len(order) for number in sorted({int(name[1:]) for name in found.tracks["track_id"]})}
+    cells_of = {number: [None] * len(order) for number in sorted({int(name[1:]) for name in found.tracks["track_id"]})}
     for row in found.tracks.to_dict("records"):
         cell = response.Cell(row["status"])
         if row["status"] == "present":
@@ -305,7 +286,7 @@ def case_of(patient, found: Found) -> response.Case:
             )  # fmt: skip
         elif row["status"] == "merged":
             cell = response.Cell("merged", merged_into=int(row["merged_into"][1:]))
-        lesions[int(row["track_id"][1:])][order[row["session_id"]]] = cell
+        cells_of[int(row["track_id"][1:])][order[row["session_id"]]] = cell
     visits = [
         response.Visit(
             session.day, session.evaluable, session.session_id, session.dexamethasone_equiv_mg_per_day,
@@ -322,7 +303,7 @@ def case_of(patient, found: Found) -> response.Case:
     }
     told = patient.participant
     return response.Case(
-        visits, lesions, told["treatment_start_day"], told["immunotherapy_start_day"], told["treatment_type"],
+        visits, cells_of, told["treatment_start_day"], told["immunotherapy_start_day"], told["treatment_type"],
         comparisons,
     )  # fmt: skip
 
@@ -366,7 +347,7 @@ def assess_history(history: cases.History) -> Found:
         tracks,
         pd.DataFrame(sessions).astype({"days": "Float64", "evaluable": "boolean", "order": "Int64"}),
         {name: "n/a" if value is None else value for name, value in participant.items()},
-        rano=CONFIG["rano"], volume=CONFIG["volume"],
+        rules=RULES,
         overrides=pd.DataFrame(overrides) if overrides else None,
         comparisons=comparisons,
     )  # fmt: skip
@@ -461,7 +442,7 @@ def track_field(drawn: fields.Field, found: Found, score: Score) -> None:
     who, names = drawn.participant["participant_id"], [session.session_id for session in drawn.sessions]
     cells = {(row["session_id"], row["track_id"]): row for row in found.lesions.to_dict("records")}
     asked = {(t, n) for n, own in truth.states.items() for t, state in enumerate(own) if state == "present"}
-    track_at = {(t, n): track for t, n, track in _shared_voxels(drawn, found)}
+    track_at = {(t, n): track for t, n, track in shared_voxels(drawn, found)}
     there = {key: track for key, track in track_at.items() if key in asked}
     tracks = sorted({track for _, track in cells})
     common = np.zeros((len(drawn.lesions) + 1, len(tracks)))
@@ -525,7 +506,7 @@ def judge_stable(found: Found) -> tuple[list[str], Counter]:
     return wrong, flags
 
 
-def _shared_voxels(patient, found):
+def shared_voxels(patient, found):
     """Session, true lesion and the track that has most of its voxels there."""
     out = []
     for t, (session, tracks) in enumerate(zip(patient.sessions, found.maps, strict=True)):

@@ -7,8 +7,23 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from mettrail import cohort
+from mettrail.settings import index_settings, measure_settings
 
 ROOT = Path(__file__).parents[1]
+CE = "ce-gadolinium_T1w"
+
+
+def shipped_config():
+    """All of config/config.yaml. Tests load settings and never copy them, so that a changed one is tested as it is."""
+    return yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+
+
+def settings_of(block):
+    """One block of it; ``measure`` with the sizes of lesions, as the pipeline hands it on."""
+    config = shipped_config()
+    return measure_settings(config) if block == "measure" else config[block]
 
 
 @pytest.fixture
@@ -63,3 +78,13 @@ def write_bids(folder, tree, sessions=None):
         if rows:
             pd.DataFrame(rows).to_csv(folder / f"sub-{sub}" / f"sub-{sub}_sessions.tsv", sep="\t", index=False)
     return folder
+
+
+def dated(**days):
+    """Rows for `write_bids`: ``_01="03-15"`` is session 01 on 15 March 2021."""
+    return {ses[1:]: {"acq_time": f"2021-{day}T10:00:00"} for ses, day in days.items()}
+
+
+def load_dataset(bids, out, **changes):
+    """The cohort of a dataset, indexed with the settings that are shipped but for `changes`."""
+    return cohort.load_cohort(bids, out, **(index_settings(shipped_config()) | changes))

@@ -12,6 +12,8 @@ from mettrail.bias import correct_bias, foreground
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image, canonical_grid, read_image, read_mask, resample
 from mettrail.response import rano
+from mettrail.response.rules import Rules
+from mettrail.template import load_template
 from mettrail.tracking import matching
 from scipy import ndimage
 
@@ -19,6 +21,12 @@ from scipy import ndimage
 RUN = {"hd_bet_weights": "", "device": "cpu", "threads": 2}
 LIMITS = {"volume_warn_ml": [900, 2000], "volume_fail_ml": [700, 2200], "fit_warn": 0.8, "fit_fail": 0.7}
 SETTINGS = RUN | LIMITS
+
+
+def extract_with(head, **settings):
+    """Extract a brain with all settings by name, as the config file has them."""
+    threads = settings.pop("threads")
+    return brain.extract_brain(head, brain.Settings(**settings), threads=threads)
 
 
 def _ball(shape, centre, radius):
@@ -33,7 +41,7 @@ def _dice(a, b):
 @pytest.fixture(scope="module")
 def atlas_head():
     """The atlas in a drawn head with skull, scalp and neck, tilted, smaller, and off centre; its true brain."""
-    t1w, inside = brain._load_atlas(1.0)
+    t1w, inside = load_template(1.0)
     away = ndimage.distance_transform_edt(~inside.data)
     data = np.where(inside.data, t1w.data / t1w.data.max() * 700, 0)
     x, y, z = (g.astype(np.float32) for g in np.indices(data.shape))
@@ -98,7 +106,7 @@ def methods(monkeypatch):
         monkeypatch.setattr(brain, "find_brain", lambda head, name, **_: drawn[name])
         monkeypatch.setattr(brain, "atlas_fit", lambda head, mask: fits[int(mask.data.sum()) // 1000])
         head = Image(np.ones((100, 100, 400), np.float32), np.eye(4), "scan.nii.gz")
-        mask, quality = brain.extract_brain(head, method=method, **RUN, **limits)
+        mask, quality = extract_with(head, method=method, **RUN, **limits)
         json.dumps(quality, allow_nan=False)
         assert mask.data.sum() / 1000 == quality["volume_ml"]
         return quality
@@ -167,9 +175,9 @@ def test_a_scan_in_which_no_method_sees_a_brain_is_an_error(methods):
 
 @pytest.mark.parametrize("method", ["deepbet", "atlas", "hd-bet"])
 def test_a_brain_extracted_already_is_recognised_and_taken_as_it_is(monkeypatch, method):
-    t1w, inside = brain._load_atlas(1.0)
+    t1w, inside = load_template(1.0)
     monkeypatch.setattr(brain, "find_brain", None)
-    mask, quality = brain.extract_brain(t1w, method=method, **SETTINGS)
+    mask, quality = extract_with(t1w, method=method, **SETTINGS)
     assert np.array_equal(mask.data, inside.data)
     assert (quality["method"], quality["flags"], quality["status"]) == ("nonzero", ["brain_stripped"], "warn")
     assert quality["fit"] > 0.99
@@ -180,7 +188,7 @@ def test_a_head_without_background_is_not_taken_for_an_extracted_brain(atlas_hea
     head, truth = atlas_head
     monkeypatch.setattr(brain, "find_brain", lambda head, name, **_: head.like(truth))
     head = head.like(np.where(head.data > 60, head.data, 0))
-    _, quality = brain.extract_brain(head, method="deepbet", **SETTINGS)
+    _, quality = extract_with(head, method="deepbet", **SETTINGS)
     assert quality["method"] == "deepbet"
     assert "brain_stripped" not in quality["flags"]
 
@@ -273,7 +281,8 @@ def test_what_is_known_of_the_mask_reaches_the_table_of_sessions(flags):
     _, sessions = _session(BAD, flags=flags)
     who = {"participant_id": "sub-A", "treatment_start_day": "n/a"}
     settings = yaml.safe_load((Path(__file__).parents[1] / "config" / "config.yaml").read_text())
-    _, table, _ = rano.assess_patient(pd.DataFrame(), sessions, who, rano=settings["rano"], volume=settings["volume"])
+    rules = Rules.of(rano=settings["rano"], volume=settings["volume"])
+    _, table, _ = rano.assess_patient(pd.DataFrame(), sessions, who, rules=rules)
     row = table.iloc[0]
     assert [row[name] for name in schema.BRAIN] == ["deepbet", 3184.2, 0.19, 2613.0, 0.7]
     assert (row["evaluable"], row["ne_reason"]) == (False, "brain_mask")
@@ -284,14 +293,14 @@ def test_what_is_known_of_the_mask_reaches_the_table_of_sessions(flags):
 @pytest.mark.parametrize("radius", [40, 85])
 def test_a_volume_no_brain_has_is_flagged(radius):
     scan = Image(_ball((180, 180, 180), (90, 90, 90), radius) * 500.0, np.eye(4))
-    _, quality = brain.extract_brain(scan, method="nonzero", **SETTINGS)
+    _, quality = extract_with(scan, method="nonzero", **SETTINGS)
     assert quality["flags"] == ["brain_volume"]
     assert quality["status"] == "fail"
 
 
 def test_volume_is_counted_in_millilitres_not_voxels():
     scan = Image(_ball((60, 60, 60), (30, 30, 30), 20) * 500.0, np.diag([2.0, 3.0, 4.0, 1.0]))
-    _, quality = brain.extract_brain(scan, method="nonzero", **SETTINGS)
+    _, quality = extract_with(scan, method="nonzero", **SETTINGS)
     assert quality["volume_ml"] == pytest.approx((scan.data > 0).sum() * 24 / 1000, abs=0.1)
 
 
@@ -300,7 +309,7 @@ def test_an_extracted_brain_is_taken_with_its_holes_filled_and_crumbs_left_out()
     data = full * 400.0
     data[38:43, 44:47, 33:36] = 0
     data[3:5, 3:5, 3:5] = 100
-    mask, quality = brain.extract_brain(Image(data, np.eye(4)), method="nonzero", **SETTINGS)
+    mask, quality = extract_with(Image(data, np.eye(4)), method="nonzero", **SETTINGS)
     assert np.array_equal(mask.data, full)
     assert quality["method"] == "nonzero"
 
@@ -313,7 +322,7 @@ def test_a_head_is_not_taken_for_an_extracted_brain(how):
     else:
         data[10:50, 10:50, :30] = 500
     with pytest.raises(InputError, match="a head, not a brain") as caught:
-        brain.extract_brain(Image(data, np.eye(4), "scan.nii.gz"), method="nonzero", **SETTINGS)
+        extract_with(Image(data, np.eye(4), "scan.nii.gz"), method="nonzero", **SETTINGS)
     assert caught.value.reason == "not_extracted"
 
 
@@ -321,13 +330,13 @@ def test_a_head_is_not_taken_for_an_extracted_brain(how):
 def test_a_scan_without_a_brain_is_an_error(method):
     data = np.zeros((40, 40, 40), np.float32)
     with pytest.raises(InputError) as caught:
-        brain.extract_brain(Image(data, np.eye(4)), method=method, **SETTINGS)
+        extract_with(Image(data, np.eye(4)), method=method, **SETTINGS)
     assert caught.value.reason == "no_brain"
 
 
 def test_an_unknown_method_is_refused_with_those_there_are():
     with pytest.raises(InputError, match="deepbet, atlas, hd-bet, nonzero"):
-        brain.extract_brain(Image(np.ones((5, 5, 5)), np.eye(4)), method="bet", **SETTINGS)
+        extract_with(Image(np.ones((5, 5, 5)), np.eye(4)), method="bet", **SETTINGS)
 
 
 def test_networks_see_the_mask_grown_by_millimetres():
@@ -354,7 +363,7 @@ def bright_net(tmp_path_factory):
     """A folder as HD-BET's release unpacks to, whose network calls brain what is brighter than the mean."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("HD_BET")
-    from mettrail.segmentation import cases
+    from mettrail.training import cases
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     folder = tmp_path_factory.mktemp("release_2.0.0")
@@ -456,7 +465,7 @@ def test_hd_bet_without_weights_says_how_to_get_them_and_nothing_takes_over(tmp_
     elif what == "an empty folder":
         weights.mkdir()
     with pytest.raises(InputError, match="snakemake fetch") as caught:
-        brain.extract_brain(_bright_box()[0], method="hd-bet", **{**SETTINGS, "hd_bet_weights": str(weights)})
+        extract_with(_bright_box()[0], method="hd-bet", **{**SETTINGS, "hd_bet_weights": str(weights)})
     assert caught.value.reason == "no_weights"
 
 
@@ -466,7 +475,7 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_a_night_on_the_cpu(bright_ne
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     settings = {**SETTINGS, "hd_bet_weights": str(bright_net), "device": "cuda"}
     with pytest.raises(InputError, match="no GPU"):
-        brain.extract_brain(_bright_box()[0], method="hd-bet", **settings)
+        extract_with(_bright_box()[0], method="hd-bet", **settings)
 
 
 def _debiased(path, iterations=(20, 20)):

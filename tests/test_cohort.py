@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from conftest import write_bids, write_scan
 from mettrail import cohort, jobs
 from mettrail.cohort import scans
+from mettrail.cohort.chosen import choose
 from mettrail.errors import InputError
 
 CE = "ce-gadolinium_T1w"
@@ -19,6 +21,9 @@ def load(bids, out, **changes):
         "labels_folder": "",
         "labels_sessions": [],
         "labels_scheme": "mettrail",
+        "participants": [],
+        "sessions": [],
+        "exclude": [],
         "edits": "",
     }
     return cohort.load_cohort(bids, out, **(settings | changes))
@@ -103,7 +108,7 @@ def test_a_bad_extra_sequence_is_left_out_and_the_visit_stays(tmp_path):
     write_scan(bids / "sub-A/ses-1/anat/sub-A_ses-1_FLAIR.nii.gz", np.zeros((3, 4, 5), np.float32))
     table = index(bids, tmp_path / "out")
     assert table.loc[("A", "1"), ["usable", "FLAIR", "flags"]].tolist() == ["true", "n/a", "FLAIR_empty_scan;no_dates"]
-    assert "FLAIR is left out: " in table.loc[("A", "1"), "detail"]
+    assert "FLAIR is not used: " in table.loc[("A", "1"), "detail"]
     assert "sub-A_ses-1_FLAIR.nii.gz" in table.loc[("A", "1"), "detail"]
 
 
@@ -763,3 +768,70 @@ def test_a_scan_that_a_reader_names_is_opened_like_any_other(tmp_path):
     assert table.loc[("A", "1"), ["usable", "reference"]].tolist() == ["true", right]
     assert table.loc[("A", "2"), ["usable", "reason"]].tolist() == ["false", "unreadable"]
     assert "nowhere.nii.gz" in table.loc[("A", "2"), "detail"]
+
+
+# ------------------------------------------------------------------------------------------------------ who is taken
+
+KNOWN = {"01": {"01", "02"}, "02": {"01"}, "A": set()}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "taken"),
+    [
+        ({}, ["01/01", "01/02", "02/01", "A/1"]),
+        ({"participants": ["01", "sub-A"]}, ["01/01", "01/02", "A/1"]),
+        ({"sessions": ["ses-01"]}, ["01/01", "02/01"]),
+        ({"sessions": ["sub-01_ses-02"]}, ["01/02"]),
+        ({"participants": ["01"], "sessions": ["2"]}, ["01/02"]),
+        ({"exclude": ["sub-01"]}, ["02/01", "A/1"]),
+        ({"exclude": ["sub-01_ses-02", "A"]}, ["01/01", "02/01"]),
+        ({"exclude": ["ses-01"]}, ["01/02", "A/1"]),
+        ({"participants": ["01"], "exclude": ["sub-02"]}, ["01/01", "01/02"]),
+    ],
+)
+def test_a_run_takes_the_patients_and_sessions_that_are_chosen(chosen, taken):
+    takes = choose(KNOWN, **{"participants": [], "sessions": [], "exclude": []} | chosen)
+    everyone = [(sub, ses) for sub, labels in KNOWN.items() for ses in sorted(labels or {"1"})]
+    assert [f"{sub}/{ses}" for sub, ses in everyone if takes(sub, ses)] == taken
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"participants": ["3"]}, r"index.participants, '3'.*\n.*no participant.*\n.*01, 02, A"),
+        ({"sessions": ["7"]}, r"index.sessions, '7'.*\n.*\n.*ses-01, ses-02, ses-1"),
+        ({"participants": ["02"], "sessions": ["02"]}, r"index.sessions, '02'.*\n.*\n.*one of ses-01"),
+        ({"exclude": ["sub-01_ses-07"]}, r"index.exclude, 'sub-01_ses-07'"),
+        ({"exclude": ["02", "01", "A"]}, "no session that is left"),
+    ],
+)
+def test_a_label_that_the_dataset_lacks_is_refused_with_those_it_has(chosen, said):
+    with pytest.raises(InputError, match=said):
+        choose(KNOWN, **{"participants": [], "sessions": [], "exclude": []} | chosen)
+
+
+def test_an_index_of_chosen_sessions_is_that_of_a_dataset_without_the_others(tmp_path):
+    days = {f"{n}": {"acq_time": f"2020-0{n}-01T00:00:00"} for n in range(1, 4)}
+    tree = {"A": {n: [CE] for n in days}, "B": {"1": [CE]}}
+    bids = write_bids(tmp_path / "bids", tree, {"A": days})
+    chosen = index(bids, tmp_path / "out", participants=["A"], exclude=["sub-A_ses-2"])
+    assert list(chosen.index) == [("A", "1"), ("A", "3")]
+    assert list(chosen["prior"]) == ["n/a", "1"]
+    shutil.rmtree(bids / "sub-B")
+    shutil.rmtree(bids / "sub-A/ses-2")
+    write_bids(bids, {"A": {}}, {"A": {n: days[n] for n in "13"}})
+    assert index(bids, tmp_path / "without").equals(chosen)
+
+
+def test_doubts_about_patients_that_are_not_taken_are_not_said(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}, "B": {"1": [CE]}})
+    (bids / "participants.tsv").write_text("participant_id\tdeath_day\nsub-A\tn/a\nsub-B\tsoon\n")
+    assert index(bids, tmp_path / "all").loc[("B", "1"), "flags"] == "no_dates;bad_cell"
+    chosen = index(bids, tmp_path / "out", participants=["A"])
+    assert chosen["flags"].to_dict() == {("A", "1"): "no_dates"}
+
+
+def test_a_session_without_a_folder_goes_with_its_patient(tmp_path):
+    rows = {"1": {"acq_time": "2020-01-01"}, "2": {"acq_time": "2020-02-01"}}
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}, "B": {"1": [CE]}}, {"A": rows})
+    assert list(index(bids, tmp_path / "out", participants=["A"]).index) == [("A", "1"), ("A", "2")]

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import plums
 import pytest
+from conftest import settings_of
 from mettrail.images import Image
 from mettrail.tracking.comparison import Visit, compare_visits
 
-SIZES = {"chord_gap_vox": 1.5, "birth_mm3": 10, "birth_vox": 3, "keep_mm3": 2}
 AFFINE = np.diag([1.0, 1, 1, 1])
 AFFINE[:3, 3] = (-30, -20, -20)
 SHAPE = (60, 40, 42)
@@ -35,7 +35,7 @@ def visit(name, masks, *, fragments=None, merged=None, diameters=None, world=STI
 
 
 def sizes(now, *earlier):
-    table = compare_visits(now, earlier, measure=SIZES)
+    table = compare_visits(now, earlier, measure=settings_of("measure"))
     assert set(table["session_id"]) <= {now.session_id}
     return {(r["earlier_session_id"], r["track_id"]): r for r in table.to_dict("records")}
 

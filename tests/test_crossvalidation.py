@@ -1,6 +1,7 @@
 """Training on patients: who is trained on, what a network sees, folds, the loss of Huang et al., and the whole way."""
 
 import copy
+import dataclasses
 import json
 import multiprocessing
 from multiprocessing.pool import ThreadPool
@@ -23,6 +24,8 @@ from mettrail.training import crossvalidation, dataset
 from mettrail.training.folds import assign_folds, make_splits, require_apart
 from mettrail.training.losses import JointVSSLoss, vss_loss
 from mettrail.training.nnunet_trainers import DiceCETrainer, WorsePriors, spare_prior
+from mettrail.training.priors import PriorSettings
+from mettrail.training.settings import FoldSettings
 from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -30,7 +33,9 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 ROOT = Path(__file__).parents[1]
 SETTINGS = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["train"]
 CE = "ce-gadolinium_T1w"
-NO_ERRORS = SETTINGS["priors"] | {"drop_prob": 0, "drop_all_prob": 0, "fictitious_prob": 0, "nothing_prob": 0}
+NO_ERRORS = PriorSettings(
+    **SETTINGS["priors"] | {"drop_prob": 0, "drop_all_prob": 0, "fictitious_prob": 0, "nothing_prob": 0}
+)
 
 
 # Who is trained on
@@ -113,7 +118,7 @@ def test_folds_depend_on_the_seed():
     assert len({tuple(assign_folds(visits, folds=5, seed=seed).values()) for seed in range(4)}) > 1
 
 
-def test_every_session_is_held_out_once_and_never_with_its_patient_in_training():
+def test_sessions_are_held_out_once_and_never_with_their_patient_trained():
     cases = [{"case": f"{sub}{ses}", "sub": sub, "validates": ses > 1} for sub in "ABCDEF" for ses in (1, 2, 3)]
     splits = make_splits(cases, folds=3, seed=1)
     assert sorted(name for split in splits for name in split["val"]) == [c["case"] for c in cases if c["validates"]]
@@ -228,7 +233,7 @@ def patch(seed):
     return {"image": torch.stack([image, prior]), "segmentation": prior.to(torch.int16)[None].clone()}
 
 
-def test_nnunets_whole_augmentation_leaves_a_prior_binary_and_with_its_lesion(augmentation):
+def test_nnunets_augmentation_leaves_a_prior_binary_and_with_its_lesion(augmentation):
     np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)
     spared = spare_prior(augmentation)
@@ -274,27 +279,27 @@ def test_a_transform_nobody_has_looked_at_is_refused():
         spare_prior(ComposeTransforms([Unheard()]))
 
 
-def test_lesions_without_a_prior_get_a_made_up_one_and_vanished_ones_keep_theirs():
+def test_lesions_without_a_prior_get_a_fictitious_one_vanished_keep_theirs():
     np.random.seed(0)  # noqa: NPY002
     prior, labels = torch.zeros(40, 40, 40), torch.zeros(40, 40, 40, dtype=torch.int16)
     prior[4:8, 4:8, 4:8] = 1
     labels[25:30, 25:30, 25:30] = 1
     labels[:, :, 38:] = -1
     data = {"image": torch.stack([torch.rand(40, 40, 40), prior]), "segmentation": labels[None]}
-    made = WorsePriors([1], **NO_ERRORS | {"fictitious_prob": 1})(**data)["image"]
+    made = WorsePriors([1], dataclasses.replace(NO_ERRORS, fictitious_prob=1))(**data)["image"]
     assert torch.equal(made[0], data["image"][0])
     assert made[1, 4:8, 4:8, 4:8].all()
     assert made[1, 15:, 15:, 15:].any()
     assert not made[1, :, :, 38:].any(), "outside the brain there are none"
-    left = WorsePriors([1], **NO_ERRORS)(**data)["image"]
+    left = WorsePriors([1], NO_ERRORS)(**data)["image"]
     assert torch.equal(left, data["image"])
-    assert not WorsePriors([1], **NO_ERRORS | {"drop_prob": 1})(**data)["image"][1].any()
+    assert not WorsePriors([1], dataclasses.replace(NO_ERRORS, drop_prob=1))(**data)["image"][1].any()
 
 
-def test_priors_are_made_up_for_training_alone():
+def test_priors_are_changed_in_training_alone():
     class Trainer(DiceCETrainer):
         def __init__(self, has_prior):
-            self.has_prior, self.priors = has_prior, NO_ERRORS
+            self.has_prior, self.settings = has_prior, SimpleNamespace(priors=NO_ERRORS)
             self.dataset_json = {"labels": dataset.LABELS}
 
     arguments = ((16, 16, 16), (0, 0), None, (0,), False)
@@ -360,7 +365,7 @@ def write_raw(sessions, folder, task="2.2", channels=(CE, "T2w"), folds=2):
     return raw, json.loads((raw / "dataset.json").read_text())
 
 
-def test_a_prior_is_the_last_channel_binary_and_unnormalised_and_a_missing_sequence_is_zeros(tmp_path):
+def test_a_prior_is_the_last_channel_and_a_missing_sequence_is_zeros(tmp_path):
     raw, described = write_raw(write_cohort(tmp_path), tmp_path)
     assert list(described["channel_names"].values()) == [CE, "T2w", "noNorm"]
     assert described["labels"] == {"background": 0, "enhancing": 1, "edema": 2, "necrosis": 3}
@@ -477,14 +482,17 @@ def test_a_killed_training_goes_on_where_it_was(trained):
 
 def test_checkpoints_of_other_data_or_settings_are_not_gone_on_from(trained, tmp_path):
     """A weight of another loss, a prior where there is none, and how often checkpoints are saved are no matter."""
-    settings = {"seed": 3, "epochs": 5, "save_every": 1, "alpha": SETTINGS["alpha"], "tile_vox": 37, "priors": {}}
+    names = [field.name for field in dataclasses.fields(FoldSettings)]
+    settings = FoldSettings(**{name: SETTINGS[name] for name in names} | {"priors": NO_ERRORS})
     (tmp_path / "preprocessed").symlink_to(trained.folder / "preprocessed")
     checkpoint = tmp_path / "checkpoint_latest.pth"
 
     def keeps(trainer="dice_ce", task="2.2", **changes):
-        crossvalidation._start_anew_unless_same(tmp_path, tmp_path, task=task, trainer=trainer, **settings)
+        given = {"task": task, "trainer": trainer}
+        crossvalidation.start_anew_unless_same(tmp_path, tmp_path, settings=settings, **given)
         checkpoint.touch()
-        crossvalidation._start_anew_unless_same(tmp_path, tmp_path, task=task, trainer=trainer, **settings | changes)
+        changed = dataclasses.replace(settings, **changes)
+        crossvalidation.start_anew_unless_same(tmp_path, tmp_path, settings=changed, **given)
         return checkpoint.exists()
 
     lighter = {"sensitive": 0.9, "specific": 0.5}
@@ -496,14 +504,14 @@ def test_checkpoints_of_other_data_or_settings_are_not_gone_on_from(trained, tmp
     assert not keeps("specific", tile_vox=20)
     assert not keeps(epochs=6)
     assert not keeps(seed=4)
-    assert not keeps(priors={"drop_prob": 1})
+    assert not keeps(priors=dataclasses.replace(NO_ERRORS, drop_prob=1))
 
 
 def test_the_best_on_cross_validation_becomes_the_model(trained):
     crossed = trained.model.description["cross_validation"]
     assert set(crossed["mean_dice"]) == {"dice_ce", "sensitive", "dice_ce + sensitive"}
     assert crossed["mean_dice"][" + ".join(crossed["chosen"])] == max(crossed["mean_dice"].values())
-    assert len(trained.model.weights) == 2 * len(crossed["chosen"])
+    assert len(trained.model.weight_files) == 2 * len(crossed["chosen"])
     card = (trained.model.folder / "README.md").read_text()
     assert "| dice_ce + sensitive |" in card
     said = card + "".join(path.read_text() for path in trained.model.folder.glob("*.json"))
@@ -516,7 +524,7 @@ def test_the_models_networks_are_the_trained_ones(trained):
         trained.model.description["cross_validation"]["chosen"][-1]
     ]
     stored = torch.load(folds_of(trained, name) / "fold_1" / "checkpoint_final.pth", weights_only=False)
-    ours = segmentation.models.read_weights(trained.model)[-1]
+    ours = trained.model.read_weights()[-1]
     assert all(torch.equal(ours[key], value) for key, value in stored["network_weights"].items())
 
 

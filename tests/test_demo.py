@@ -53,7 +53,7 @@ def test_the_shipped_models_find_and_follow_every_lesion(demo):
     assert not [line for line in wrong if not line.startswith("candidate")]
 
 
-def test_with_the_shipped_models_every_response_is_right_and_no_lesion_is_made_up(demo):
+def test_the_shipped_models_get_every_response_and_no_false_positive(demo):
     assert wrong_responses(demo).empty
     lesions, _, wrong = compare(demo / "bids", demo / "out")
     assert not [line for line in wrong if line.startswith("false")]
@@ -76,7 +76,7 @@ def test_the_second_run_has_nothing_to_do(demo):
     assert "Nothing to be done" in snakemake(demo, "--dry-run").stdout
 
 
-def test_with_true_masks_given_everything_is_right_and_only_what_is_downstream_reruns(demo):
+def test_with_true_masks_all_is_right_and_only_downstream_steps_rerun(demo):
     given = f"labels={{'folder': '{demo}/bids/derivatives/truth', 'sessions': []}}"
     done = snakemake(demo, given)
     assert done.returncode == 0, done.stdout + done.stderr

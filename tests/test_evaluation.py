@@ -11,8 +11,10 @@ import pytest
 from conftest import ROOT, write_scan
 from mettrail import images, schema
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.evaluation import metrics, scoring
-from mettrail.evaluation.scoring import Visit
+from mettrail.evaluation import inputs, metrics, scores, scoring, statistics
+from mettrail.evaluation.inputs import LabelledSession
+from mettrail.evaluation.probabilities import Threshold, score_probability
+from mettrail.evaluation.scoring import Settings
 from mettrail.images import Image
 from scipy import stats
 
@@ -36,12 +38,13 @@ def write(folder, maps, name="dseg"):
 
 def visit(truth, *, brain=None, prior=None, affine=None):
     prior = None if prior is None else np.isin(prior, (1, 3))
-    return Visit("A", "1", Image(truth, np.eye(4) if affine is None else affine), brain, prior, first=prior is None)
+    image = Image(truth, np.eye(4) if affine is None else affine)
+    return LabelledSession("A", "1", image, brain, prior, first=prior is None)
 
 
 def scored(found, truth, **more):
     one = visit(truth, **more)
-    return pd.DataFrame(scoring.score_scan(Image(found, one.truth.affine), one)).set_index("tissue")
+    return pd.DataFrame(scores.score_scan(Image(found, one.truth.affine), one)).set_index("tissue")
 
 
 def look_up(table, **where):
@@ -88,7 +91,7 @@ def test_a_missed_lesion_and_a_false_one_are_counted():
     assert (row["n_truth"], row["n_predicted"], row["n_found"], row["n_false"], row["n_false_10mm3"]) == (2, 2, 1, 1, 0)
     assert row["dsc"] == pytest.approx(2 * 216 / (2 * 216 + 8 + 216))
     assert (row["voxel_recall"], row["voxel_precision"]) == (0.5, pytest.approx(216 / 224))
-    lesions = scoring.score_lesions(Image(found, np.eye(4)), visit(truth))
+    lesions = scores.score_lesions(Image(found, np.eye(4)), visit(truth))
     assert [(r["volume_mm3"], r["found"], r["dsc"]) for r in lesions] == [(216, True, 1), (216, False, 0)]
 
 
@@ -99,7 +102,7 @@ def test_f1_can_be_that_of_the_code_of_shifts():
     one = visit(truth)
 
     def f1_tpr_fdr(**rules):
-        rows = scoring.score_scan(Image(found, np.eye(4)), one, metrics.Rules(**rules))
+        rows = scores.score_scan(Image(found, np.eye(4)), one, metrics.Rules(**rules))
         whole = next(row for row in rows if row["tissue"] == "whole")
         assert (whole["n_truth"], whole["n_predicted"], whole["sensitivity"]) == (2, 2, 1), "these are 26-connected"
         return whole["f1"], whole["tpr"], whole["fdr"]
@@ -117,7 +120,7 @@ def test_scores_count_millimetres(oblique_affine):
     found[10, 20, 10:12] = 1
     row = scored(found, truth, affine=oblique_affine).loc["whole"]
     assert (row["truth_mm3"], row["n_false"], row["n_false_10mm3"]) == (pytest.approx(121.5), 2, 1)
-    (lesion,) = scoring.score_lesions(Image(found, oblique_affine), visit(truth, affine=oblique_affine))
+    (lesion,) = scores.score_lesions(Image(found, oblique_affine), visit(truth, affine=oblique_affine))
     assert lesion["diameter_mm"] == pytest.approx((121.5 * 6 / math.pi) ** (1 / 3))
     assert lesion["diameter_group"] == "5-10 mm"
 
@@ -129,7 +132,7 @@ def test_scores_count_millimetres(oblique_affine):
 def test_bands_of_diameter_begin_at_their_lower_end(volume_mm3, band):
     truth = np.zeros((10, 10, 10), np.uint8)
     truth.reshape(-1)[:volume_mm3] = 1
-    (lesion,) = scoring.score_lesions(Image(truth, np.eye(4)), visit(truth))
+    (lesion,) = scores.score_lesions(Image(truth, np.eye(4)), visit(truth))
     assert (lesion["volume_mm3"], lesion["diameter_group"]) == (volume_mm3, band)
 
 
@@ -140,7 +143,7 @@ def test_what_has_come_and_gone_is_counted_where_the_prior_is_given():
     right = scored(truth, truth, prior=prior).loc["whole"]
     assert right[["n_new", "n_vanished", "n_vanished_left", "n_false_vanished"]].tolist() == [1, 1, 0, 0]
     assert scored(truth, truth)["n_vanished"].isna().all()
-    assert [r["new"] for r in scoring.score_lesions(Image(truth, np.eye(4)), visit(truth, prior=prior))] == [True]
+    assert [r["new"] for r in scores.score_lesions(Image(truth, np.eye(4)), visit(truth, prior=prior))] == [True]
 
 
 # --- Tables --------------------------------------------------------------------------------------------------------
@@ -194,7 +197,7 @@ def test_two_methods_are_compared_on_scans_where_both_have_a_score(tmp_path):
     theirs = ours | {("A", "2"): tissue(OTHER), ("B", "1"): tissue(ONE)}
     folders = [write(tmp_path / n, m) for n, m in (("l", ours), ("ours", ours), ("theirs", theirs))]
     scans, *_ = scoring.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
-    rows = schema.make_table(scoring.compare_methods(scans, "theirs"), "evaluation_tests")
+    rows = schema.make_table(statistics.compare_methods(scans, "theirs"), "evaluation_tests")
     where = {"subset": "all", "tissue": "whole"}
     dice = look_up(rows, score="dsc", **where)
     # Patient A: 1 and 1 against 1 and 0; patient B: no difference.
@@ -215,7 +218,7 @@ def test_a_scan_that_one_method_has_no_rate_for_counts_for_neither(tmp_path):
     theirs = truth | {("A", "2"): tissue(OTHER), ("C", "1"): tissue(ONE, OTHER)}
     folders = [write(tmp_path / n, m) for n, m in (("l", truth), ("ours", ours), ("theirs", theirs))]
     scans, *_ = scoring.score_methods({"ours": folders[1], "theirs": folders[2]}, folders[0])
-    rows = schema.make_table(scoring.compare_methods(scans, "theirs"), "evaluation_tests")
+    rows = schema.make_table(statistics.compare_methods(scans, "theirs"), "evaluation_tests")
     row = look_up(rows, subset="all", tissue="whole", score="fdr")
     expected = stats.ttest_rel([0, 0, 0.5], [0, 0.5, 0], alternative="greater")
     assert (row["n"], row["statistic"], row["p"]) == (
@@ -233,14 +236,14 @@ def test_groups_of_scans_by_number_of_lesions(tmp_path):
     found = truth | {("D", "1"): many(10), ("C", "1"): many(9), ("E", "1"): many(1)}
     labels, ours = write(tmp_path / "l", truth), write(tmp_path / "o", found)
     scans, lesions, none, curves = scoring.score_methods({"ours": ours}, labels)
-    summary = scoring.summarise(scans, lesions, none, curves)
+    summary = statistics.summarise(scans, lesions, none, curves)
     of = {
         g: look_up(summary, subset="all", tissue="whole", group=g, score="sensitivity") for g in ("1-3", "4-10", ">10")
     }
     assert {g: (row["n"], row["mean"]) for g, row in of.items()} == {
         "1-3": (1, 1), "4-10": (2, pytest.approx(0.95)), ">10": (1, pytest.approx(10 / 11)),
     }  # fmt: skip
-    rows = schema.make_table(scoring.compare_numbers(scans, none), "evaluation_tests")
+    rows = schema.make_table(statistics.compare_numbers(scans, none), "evaluation_tests")
     row = look_up(rows, group="1-3", against="4-10", score="sensitivity")
     assert (row["n"], row["p"]) == (3, pytest.approx(min(1, 3 * stats.ranksums([1], [1, 0.9]).pvalue)))
 
@@ -250,7 +253,7 @@ def test_first_visits_are_told_by_date_and_labels_count_as_numbers(tmp_path):
     labels = write(tmp_path / "l", truth)
 
     def order(**more):
-        return [(v.ses, v.first) for v in scoring.read_visits(scoring.find_maps(labels), **more)]
+        return [(v.ses, v.first) for v in inputs.read_sessions(inputs.find_maps(labels), **more)]
 
     assert order() == [("2", True), ("10", False)]
     (tmp_path / "bids/sub-A").mkdir(parents=True)
@@ -266,7 +269,7 @@ def test_first_visits_are_told_by_date_and_labels_count_as_numbers(tmp_path):
 
 def test_follow_ups_without_a_new_lesion_are_told_from_the_priors(tmp_path, folders):
     methods = {"ours": folders["ours"]}
-    scans, lesions, *_ = scoring.score_methods(methods, folders["labels"], aligned=True)
+    scans, lesions, *_ = scoring.score_methods(methods, folders["labels"], Settings(aligned=True))
     whole = scans[scans["tissue"] == "whole"].set_index(["participant_id", "session_id"])
     known = {key: bool(value) for key, value in whole["known"].items()}
     assert [key for key, value in known.items() if value] == [("sub-C", "ses-2")]
@@ -279,18 +282,18 @@ def test_follow_ups_without_a_new_lesion_are_told_from_the_priors(tmp_path, fold
     for sub, ses, last in (("A", "2", "1"), ("C", "2", "1")):
         path = tmp_path / f"priors/sub-{sub}/ses-{ses}/anat/sub-{sub}_ses-{ses}_res-1mm_desc-prior_dseg.nii.gz"
         write_scan(path, TRUTH[sub, last][::2, ::2, ::2], coarse)
-    from_files, *_ = scoring.score_methods(methods, folders["labels"], priors=tmp_path / "priors")
+    from_files, *_ = scoring.score_methods(methods, folders["labels"], Settings(priors=tmp_path / "priors"))
     pd.testing.assert_frame_equal(from_files, scans)
     unknown, *_ = scoring.score_methods(methods, folders["labels"])
     assert unknown["known"].isna().sum() == 2 * 5
     # Follow-ups stay what they are where nobody labelled a visit before.
     alone = write(tmp_path / "alone", {("C", "2"): TRUTH["C", "2"]})
-    second, *_ = scoring.score_methods(methods, alone, priors=tmp_path / "priors", labelled_only=True)
+    second, *_ = scoring.score_methods(methods, alone, Settings(priors=tmp_path / "priors", labelled_only=True))
     row = second[second["tissue"] == "whole"].iloc[0]
     assert (bool(row["first"]), bool(row["known"]), row["n_vanished"]) == (False, True, 1)
     path.unlink()
     with pytest.raises(InputError, match="no prior of sub-C_ses-2"):
-        scoring.score_methods(methods, folders["labels"], priors=tmp_path / "priors")
+        scoring.score_methods(methods, folders["labels"], Settings(priors=tmp_path / "priors"))
 
 
 def test_the_domain_of_ndsc_is_the_brain_mask(tmp_path):
@@ -301,11 +304,11 @@ def test_the_domain_of_ndsc_is_the_brain_mask(tmp_path):
     brain[:15, :15, :15] = 1
     write_scan(tmp_path / "m/sub-A/ses-1/anat/sub-A_ses-1_desc-brain_mask.nii.gz", brain)
     whole, *_ = scoring.score_methods({"ours": ours}, labels)
-    masked, *_ = scoring.score_methods({"ours": ours}, labels, masks=tmp_path / "m")
+    masked, *_ = scoring.score_methods({"ours": ours}, labels, Settings(masks=tmp_path / "m"))
     assert masked["dsc"].equals(whole["dsc"])
     assert masked.loc[0, "ndsc"] < whole.loc[0, "ndsc"]
     with pytest.raises(InputError, match="0 brain masks"):
-        scoring.score_methods({"ours": ours}, labels, masks=tmp_path / "l")
+        scoring.score_methods({"ours": ours}, labels, Settings(masks=tmp_path / "l"))
 
 
 # --- Probability maps ----------------------------------------------------------------------------------------------
@@ -350,7 +353,7 @@ def test_a_threshold_is_chosen_on_other_scans(tmp_path, with_maps):
     assert f"- ours: 0.6 ({val / 'ours'}: mean of 2 scans)" in (tmp_path / "out/evaluation.md").read_text()
 
 
-def test_a_threshold_that_is_given_counts_from_its_value_on_inside_the_mask():
+def test_a_given_threshold_counts_from_its_value_on_inside_the_mask():
     truth = tissue(ONE, OTHER)
     brain = np.ones(SHAPE, bool)
     brain[16:] = False
@@ -359,12 +362,12 @@ def test_a_threshold_that_is_given_counts_from_its_value_on_inside_the_mask():
     probability[12:14, 20:23, 15:17] = 0.5  # 12 mm3
     probability[2, 28, 15] = 0.5
     probability[20, 28, 15] = 0.5  # outside
-    row = scoring.score_probability(probability, visit(truth, brain=brain), scoring.Threshold(0.5, "given"))
+    row = score_probability(probability, visit(truth, brain=brain), Threshold(0.5, "given"))
     assert (row["n_truth"], row["threshold_n_false"], row["threshold_n_false_10mm3"]) == (1, 2, 1)
     assert row["threshold_precision"] == pytest.approx(216 / 229)
-    stricter = scoring.score_probability(probability, visit(truth, brain=brain), scoring.Threshold(0.51, "given"))
+    stricter = score_probability(probability, visit(truth, brain=brain), Threshold(0.51, "given"))
     assert (stricter["threshold_recall"], stricter["threshold_n_false"]) == (pytest.approx(215 / 216), 0)
-    without = scoring.score_probability(probability, visit(truth, brain=brain), None)
+    without = score_probability(probability, visit(truth, brain=brain), None)
     assert without["threshold"] is None
     assert without["auc"] == row["auc"] < 1
 
@@ -376,7 +379,7 @@ def test_probabilities_are_brought_onto_the_grid_of_the_labels(tmp_path):
     halves = np.zeros((15, 15, 10), np.float32)
     halves[2:4] = 1
     path = write_scan(tmp_path / "p.nii.gz", halves, coarse)
-    found = scoring.read_lesion_probability(path, truth)
+    found = inputs.read_lesion_probability(path, truth)
     assert found.shape == SHAPE
     assert found[:10, 5, 5].tolist() == pytest.approx([0, 0, 0, 0.25, 0.75, 1, 1, 0.75, 0.25, 0])
 
@@ -387,7 +390,7 @@ def test_what_is_no_probability_map_or_no_threshold_is_refused(with_maps):
 
     def refused(match, **more):
         with pytest.raises(InputError, match=match):
-            scoring.score_methods(methods, labels, **{"masks": test / "masks"} | more)
+            scoring.score_methods(methods, labels, Settings(**{"masks": test / "masks"} | more))
 
     refused("above 0", thresholds={"ours": "1.5"})
     refused("no --validation", thresholds={"ours": str(val / "ours")})
@@ -398,7 +401,7 @@ def test_what_is_no_probability_map_or_no_threshold_is_refused(with_maps):
     anat = test / "ours/sub-A/ses-1/anat"
     second = write_scan(anat / "sub-A_ses-1_desc-b_probseg.nii.gz", np.full(SHAPE, 7, np.float32))
     refused("--probabilities")
-    scored_alone = scoring.score_methods(methods, labels, masks=test / "masks", probabilities="a")[2]
+    scored_alone = scoring.score_methods(methods, labels, Settings(masks=test / "masks", probabilities="a"))[2]
     assert len(scored_alone) == 2
     second.rename(anat / "sub-A_ses-1_desc-a_probseg.nii.gz")
     refused("values from 7 to 7", probabilities="a")
@@ -497,12 +500,12 @@ def test_a_method_that_lacks_a_session_is_refused(tmp_path):
         scoring.score_methods({"ours": ours}, labels)
 
 
-def test_a_prediction_without_labels_is_refused_unless_it_is_to_be_left_out(tmp_path):
+def test_a_prediction_without_labels_is_refused_unless_it_is_excluded(tmp_path):
     ours = write(tmp_path / "ours", TRUTH)
     labels = write(tmp_path / "l", {key: data for key, data in TRUTH.items() if key[0] != "B"})
     with pytest.raises(InputError, match="without labels: sub-B_ses-1"):
         scoring.score_methods({"ours": ours}, labels)
-    scans, *_ = scoring.score_methods({"ours": ours}, labels, labelled_only=True)
+    scans, *_ = scoring.score_methods({"ours": ours}, labels, Settings(labelled_only=True))
     assert set(scans["participant_id"]) == {"sub-A", "sub-C"}
 
 
@@ -525,10 +528,10 @@ def test_labels_that_are_none_and_grids_that_differ_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("empty", "nowhere"):
         with pytest.raises(InputError, match="no tissue map"):
-            scoring.find_maps(tmp_path / name)
+            inputs.find_maps(tmp_path / name)
     write(labels, {("A", "1"): tissue(ONE)}, "desc-tissue_dseg")
     with pytest.raises(InputError, match="one dseg per session"):
-        scoring.find_maps(labels)
+        inputs.find_maps(labels)
 
 
 def test_the_command_says_what_is_wrong_without_a_traceback(tmp_path, folders):
@@ -544,12 +547,12 @@ def test_what_is_no_method_is_refused(folders):
             scoring.read_pairs(arguments, example="ours=a/b")
     scans, *_ = scoring.score_methods({"ours": folders["ours"]}, folders["labels"])
     with pytest.raises(InputError, match="one of ours"):
-        scoring.compare_methods(scans, "theirs")
+        statistics.compare_methods(scans, "theirs")
 
 
 def test_labels_without_a_single_lesion_give_tables_all_the_same(tmp_path):
     labels, ours = (write(tmp_path / n, {("A", "1"): tissue()}) for n in ("l", "o"))
-    scoring.evaluate({"ours": ours}, labels, tmp_path / "out", reference=None)
+    scoring.evaluate({"ours": ours}, labels, tmp_path / "out")
     summary = schema.read_table(tmp_path / "out/summary.csv", "evaluation_summary")
     assert look_up(summary, subset="all", tissue="whole", score="dsc")["n"] == 0
     assert look_up(summary, subset="all", tissue="whole", score="n_false")["mean"] == 0

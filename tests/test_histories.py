@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from agreement import CONFIG, _shared_voxels, follow
-from conftest import ROOT
+from agreement import follow, shared_voxels
+from conftest import ROOT, settings_of
 from mettrail.response import assessment, course
+from mettrail.response.rules import Rules
 from mettrail.tracking import chords, lesions
 from oracle import patients
 
@@ -108,7 +109,7 @@ def _read_header(history, key, value):
             name, given = part.split("=")
             block, name = name.strip().split(".")
             name = SETTINGS.get(name, name)
-            if name not in CONFIG[block]:
+            if name not in settings_of(block):
                 raise FormatError(f"setting {block}.{name}")
             history.settings.setdefault(block, {})[name] = yaml.safe_load(given)
     elif key in ("override", "treatment"):
@@ -216,10 +217,10 @@ def assess(history: History) -> assessment.Assessment:
         for t in history.treatments
     ]
     return assessment.assess(
-        _lesion_rows(history), _session_rows(history), participant, given=given, maps={}, comparisons=None,
-        overrides=pd.DataFrame(overrides) if overrides else None, overrides_source=history.name, frozen=None,
-        **{name: CONFIG[name] | history.settings.get(name, {}) for name in ("rano", "volume")},
-    )  # fmt: skip
+        assessment.Matched(_lesion_rows(history), _session_rows(history), comparisons=None, maps={}),
+        assessment.Said(participant, given, pd.DataFrame(overrides) if overrides else None, history.name, frozen=None),
+        rules=Rules.of(**{name: settings_of(name) | history.settings.get(name, {}) for name in ("rano", "volume")}),
+    )
 
 
 def _session_rows(history):
@@ -284,7 +285,7 @@ def _event(cell, last, rows):
 
 def _measured(cell, slice_mm):
     """Sizes of a lesion as `measure_instances` and `summarise_tracks` would give them."""
-    keep, birth = CONFIG["instances"]["keep_mm3"], CONFIG["instances"]["birth_mm3"]
+    keep, birth = (settings_of("instances")[name] for name in ("keep_mm3", "birth_mm3"))
     parts = sorted(cell["diameters"], reverse=True)
     volumes = [math.pi / 6 * mm**3 for mm in parts]
     whole = 1000 * cell["v"] if "v" in cell else sum(volumes)
@@ -394,7 +395,7 @@ def judge_tracks(history, patient, numbers, found) -> list[str]:
     """Say where lesions have not the identities, events or status that they must have."""
     names = [session["session"] for session in history.sessions]
     lesion_of = {n: lesion for lesion, n in numbers.items()}
-    tracks = {(names[t], lesion_of[n]): track for t, n, track in _shared_voxels(patient, found)}
+    tracks = {(names[t], lesion_of[n]): track for t, n, track in shared_voxels(patient, found)}
     seen = {
         lesion: {name: tracks.get((name, lesion), "none") for name in names if (name, lesion) in _there(history)}
         for lesion in numbers

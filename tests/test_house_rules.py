@@ -4,12 +4,12 @@ import ast
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT, shipped_config
+from mettrail import schema
 
-ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "scripts" / "mettrail"
 MODULES = sorted(LIBRARY.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
@@ -19,15 +19,22 @@ STAGES = ["debias", "strip", "align", "register", "propagate", "segment", "measu
 # From the ground up: a room imports from rooms below it, never from its own floor or above.
 FLOORS = (
     ("reasons",),
-    ("errors", "files", "provenance", "sidecars"),
+    ("errors", "files", "project", "provenance", "sidecars"),
     ("devices", "images", "jobs", "results", "schema", "weights"),
-    ("bias", "drawn", "transforms"),
+    ("drawn", "geometry"),
+    ("bias", "template", "transforms"),
     ("points", "registration", "settings"),
     ("brain", "cohort", "tracking"),
     ("phantom", "response", "segmentation"),
     ("report",),
     ("evaluation",),
     ("training",),
+    ("cli",),
+)
+# Functions that read or write images and transforms.
+OPENERS = re.compile(
+    r"(nib|nibabel)\.(\w+\.)*(load|save|from_filename|to_filename|from_bytes|from_stream)$"
+    r"|(sitk|SimpleITK)\.(Read|Write|Image(File|Series)(Reader|Writer))|ants\.(image|transform)_(read|write)$"
 )
 
 
@@ -52,12 +59,20 @@ def test_the_library_knows_nothing_of_snakemake(path):
     assert not [name for name in imports(path) if name.split(".")[0] == "snakemake"]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(LIBRARY)))
-def test_only_one_module_opens_nifti(path):
-    if path.name != "images.py":
-        assert not re.search(
-            r"\bnib\.(load|save)\(|sitk\.(ReadImage|WriteImage)\(|ants\.image_(read|write)\(", path.read_text()
-        )
+def opens_scans(path):
+    """Names of other libraries by which a module reads or writes images and transforms."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and OPENERS.match(name := ast.unparse(node)):
+            yield name
+        # Imported one by one, such functions would have no library's name.
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("nibabel", "SimpleITK", "ants"):
+            yield node.module
+
+
+@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS], ids=lambda p: str(p.relative_to(ROOT / "scripts")))
+def test_scans_are_opened_in_one_module_and_transforms_in_another(path):
+    allowed = {LIBRARY / "images.py": ("nib",), LIBRARY / "transforms.py": ("sitk",)}.get(path, ())
+    assert not [name for name in opens_scans(path) if not name.startswith(allowed)]
 
 
 def rooms_imported(path):
@@ -104,7 +119,7 @@ def test_the_snakefile_is_a_table_of_contents():
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_is_one_rule_file_one_script_one_caption_and_one_log_folder(stage):
+def test_a_stage_has_one_rule_file_script_caption_and_log_folder(stage):
     text = (ROOT / "workflow" / f"{stage}.smk").read_text()
     assert f"rule {stage}:" in text
     assert (ROOT / "scripts" / f"{stage}.py").exists()
@@ -139,10 +154,11 @@ def test_every_setting_is_explained():
     assert list(settings_without_a_description(schema)) == []
 
 
-def test_pins_are_exact_and_say_nothing_of_a_build():
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_pins_are_exact_and_say_nothing_of_a_build(name):
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and line[0] != "#"]
     assert all(re.fullmatch(r"[\w.\[\]-]+==[\w.]+", line) for line in lines)
-    assert "torch==2.13.0" in lines
+    assert ("torch==2.13.0" in lines) == (name == "requirements.txt")
     assert not [line for line in lines if line.startswith(("nvidia", "torchvision"))]
 
 
@@ -157,3 +173,178 @@ def test_code_is_linted_and_formatted():
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- Habits of the tests -------------------------------------------------------------------------------------------
+
+TEST_FILES = {str(path.relative_to(ROOT / "tests")): path for path in sorted((ROOT / "tests").rglob("*.py"))}
+# What these files still do and should not. A file that is put right leaves the list; none is added.
+TO_BE_MENDED = {
+    "private names": {
+        "test_brain.py", "test_cohort.py", "test_crossvalidation.py", "test_figures.py", "test_report.py",
+        "test_segmentation.py", "test_training.py",
+    },
+    "other tests": {"odd_inputs/test_whole_runs.py", "test_figures.py", "test_people.py", "test_report.py"},
+    "no assertion": {"odd_inputs/test_index.py", "test_results.py", "test_settings.py", "test_training.py"},
+    "long names": {
+        "test_brain.py", "test_cohort.py", "test_crossvalidation.py", "test_figures.py", "test_phantom.py",
+        "test_registration.py", "test_report.py", "test_responses.py", "test_results.py", "test_segmentation.py",
+        "test_tables.py", "test_training.py", "test_transforms.py", "test_weights.py",
+    },
+    "hidden imports": {"test_crossvalidation.py", "test_report.py"},
+    "copied settings": {"test_figures.py", "test_registration.py"},
+    "unknown words": {"test_report.py"},
+}  # fmt: skip
+
+
+def in_test_files(check):
+    """Names of the test files in which a check finds something, by the syntax tree of the file."""
+    found = {name: check(ast.parse(path.read_text())) for name, path in TEST_FILES.items()}
+    return {name for name, hits in found.items() if list(hits)}
+
+
+def imported_names(tree):
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((alias.asname or alias.name).split(".")[0] for alias in node.names)
+
+
+def functions(tree):
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def name_called(call):
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names(tree):
+    imported = set(imported_names(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) in imported:
+            yield from filter(is_private, [node.attr])
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.name for alias in node.names if is_private(alias.name))
+        elif isinstance(node, ast.Call) and name_called(node) in ("setattr", "getattr"):
+            yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant) and is_private(str(arg.value)))
+
+
+def test_tests_use_no_private_names_of_other_modules():
+    """What a test needs is public and has a docstring, or is tested through what is public."""
+    assert in_test_files(private_names) == TO_BE_MENDED["private names"]
+
+
+def other_tests(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (name for name in [node.module] if name.split(".")[-1].startswith("test_"))
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("test_"))
+
+
+def test_test_files_do_not_import_each_other():
+    """What several of them need is in `conftest` or in a module of its own."""
+    assert in_test_files(other_tests) == TO_BE_MENDED["other tests"]
+
+
+def bare_tests(tree):
+    """Of those that neither assert themselves nor call a function of their file that does."""
+    own = functions(tree)
+
+    def asserts(node, seen=frozenset()):
+        parts = list(ast.walk(node))
+        called = {name_called(part) for part in parts if isinstance(part, ast.Call)} - seen
+        return (
+            any(isinstance(part, ast.Assert) for part in parts)
+            or any(name in ("raises", "warns", "fail") or name.startswith("assert_") for name in called)
+            or any(asserts(own[name], seen | called) for name in called & set(own))
+        )
+
+    return [name for name, node in own.items() if name.startswith("test_") and not asserts(node)]
+
+
+def test_every_test_asserts_something():
+    assert in_test_files(bare_tests) == TO_BE_MENDED["no assertion"]
+
+
+def test_names_of_tests_have_at_most_70_characters():
+    found = in_test_files(lambda tree: [n for n in functions(tree) if n.startswith("test_") and len(n) > 70])
+    assert found == TO_BE_MENDED["long names"]
+
+
+def hidden_imports(tree):
+    bound = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    for function in functions(tree).values():
+        stored = [node for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+        bound |= {node.id for node in stored}
+    return bound & set(imported_names(tree))
+
+
+def test_no_variable_of_a_test_hides_an_import():
+    assert in_test_files(hidden_imports) == TO_BE_MENDED["hidden imports"]
+
+
+def items_in(tree):
+    """Name and value of the items of every dict that is written out, and of the keywords of every call."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            yield [(key.value, value) for key, value in zip(node.keys, node.values) if isinstance(key, ast.Constant)]
+        elif isinstance(node, ast.Call) and name_called(node) not in ("skip", "skipif", "xfail", "param"):
+            yield [(keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg]
+
+
+def blocks_of(settings):
+    for value in settings.values():
+        if isinstance(value, dict):
+            yield value
+            yield from blocks_of(value)
+
+
+def is_written_as(value, setting):
+    """Whether what stands in the code is the value of a setting; a name or a call is not."""
+    try:
+        return ast.literal_eval(value) == setting
+    except ValueError:
+        return False
+
+
+def copied_settings(tree):
+    blocks = list(blocks_of(shipped_config()))
+    for items in items_in(tree):
+        for block in blocks:
+            same = [name for name, value in items if name in block and is_written_as(value, block[name])]
+            yield from same if len(same) >= 3 else ()
+
+
+def test_tests_copy_no_settings():
+    """`conftest.settings_of` has them: a copy goes on testing what is no longer shipped."""
+    found = {name for name in in_test_files(copied_settings) if not name.startswith("benchmarks/")}
+    assert found == TO_BE_MENDED["copied settings"]
+
+
+# Columns of which tables list the levels, and those of reasons.
+WORDED = {c.name for columns in schema.KINDS.values() for c in columns if c.levels} | {"reason", "ne_reason"}
+# Words that tests write to see them refused, or that their own formats have.
+NOT_IN_TABLES = {"gone", "rôle", "no row", "str"}
+
+
+def words_in(tree):
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_tests_use_words_that_the_library_has():
+    """A status, level, flag or reason that never occurs tests nothing."""
+    known = {level for columns in schema.KINDS.values() for c in columns for level in c.levels or ()}
+    known |= {word for path in MODULES for word in words_in(ast.parse(path.read_text()))}
+    known |= {f"failed_{stage}" for stage in STAGES} | NOT_IN_TABLES
+
+    def unknown(tree):
+        for items in items_in(tree):
+            for name, value in items:
+                if name in WORDED and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    yield from set(value.value.split(";")) - known
+
+    assert in_test_files(unknown) == TO_BE_MENDED["unknown words"]

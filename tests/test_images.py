@@ -328,17 +328,3 @@ def test_grids_are_one_within_a_fraction_of_a_voxel(spacing, origin, one):
     other = np.diag([spacing, 1, 1, 1.0])
     other[0, 3] = origin
     assert Grid((256, 256, 160), np.eye(4)).matches(Grid((256, 256, 160), other)) == one
-
-
-@pytest.mark.parametrize("grow_mm", [0, 1.4, 3, 4.2])
-def test_a_grown_mask_is_all_that_is_near_enough_and_nothing_else(oblique_affine, grow_mm):
-    mask = np.zeros((12, 11, 9), bool)
-    mask[4:7, 5, 3:5] = mask[0, 0, 8] = True
-    found = images.grow_mask(Image(mask, oblique_affine), grow_mm=grow_mm)
-    everywhere = np.indices(mask.shape).reshape(3, -1).T @ oblique_affine[:3, :3].T
-    apart = np.linalg.norm(everywhere[:, None] - everywhere[mask.ravel()], axis=-1).min(1)
-    assert np.array_equal(found.data.ravel(), apart <= grow_mm + 1e-9)
-
-
-def test_an_empty_mask_grows_to_nothing():
-    assert not images.grow_mask(Image(np.zeros((5, 5, 5), bool), np.eye(4)), grow_mm=3).data.any()

@@ -5,7 +5,8 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from agreement import CONFIG, follow, judge_stable
+from agreement import follow, judge_stable
+from conftest import settings_of
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from mettrail import schema
@@ -120,7 +121,7 @@ def ball(diameter, phase):
 @given(st.floats(26, 28), st.floats(0.3, 1.5), st.integers(0, 99))
 @settings(FEW, max_examples=12)
 def test_a_lone_sphere_has_one_response_by_diameter_and_by_volume(diameter, ratio, phase):
-    rano, volume = CONFIG["rano"], CONFIG["volume"]
+    rano, volume = settings_of("rano"), settings_of("volume")
     limits = 1 - rano["pr"], (1 - volume["pr"]) ** (1 / 3), 1 + rano["pd"], (1 + volume["pd"]) ** (1 / 3)
     assume(all(abs(ratio - limit) > 0.05 for limit in limits))
     (row,) = follow(ball((diameter, diameter * ratio), phase)).sessions.tail(1).to_dict("records")

@@ -66,6 +66,33 @@ def test_an_output_is_there_when_the_job_has_ended_well_and_not_before(tmp_path)
     assert "seen" in (tmp_path / "out/logs/strip/sub-A_ses-2.log").read_text()
 
 
+# What C and C++ libraries print waits in a buffer of its own; programs that a job starts write past Python.
+PRINTS = """import ctypes, subprocess
+print('from Python')
+ctypes.CDLL(None).printf(b'from C\\n')
+subprocess.run(['sh', '-c', 'echo from a program; echo its error >&2'])
+"""
+PRINTED = ["from Python", "from C", "from a program", "its error"]
+
+
+@pytest.mark.parametrize("end", [WELL, BADLY], ids=["well", "badly"])
+def test_everything_that_is_printed_is_in_the_log_and_nowhere_else(tmp_path, end, capfd):
+    run(tmp_path, PRINTS + end, env={"PYTHONUNBUFFERED": ""})
+    log = (tmp_path / "out/logs/strip/sub-A_ses-2.log").read_text()
+    assert sorted(line for line in log.splitlines() if line in PRINTED) == sorted(PRINTED)
+    printed = "\n".join(capfd.readouterr())
+    assert not [line for line in PRINTED if line in printed]
+
+
+def test_after_a_job_output_goes_where_it_went_before(tmp_path, capfd):
+    log = tmp_path / "log"
+    with pytest.raises(ValueError), log.open("w", buffering=1) as file, jobs._everything_to(file):
+        os.write(1, b"within\n")
+        raise ValueError
+    os.write(1, b"after\n")
+    assert (log.read_text(), capfd.readouterr().out) == ("within\n", "after\n")
+
+
 def test_a_failure_stands_in_for_the_output_and_says_why(tmp_path):
     assert run(tmp_path, BADLY) == 0
     why = jobs.explain(mask_of(tmp_path))
@@ -73,6 +100,8 @@ def test_a_failure_stands_in_for_the_output_and_says_why(tmp_path):
     assert Path(why.log).read_text().rstrip().endswith("to do:    z")
     (failure,) = jobs.read_failures(tmp_path / "out")
     assert (failure["sub"], failure["ses"], failure["stage"], failure["reason"]) == ("sub-A", "2", "strip", "not_3d")
+    assert jobs.read_failure(why.log) == why
+    assert jobs.read_failure(why.log.replace("strip", "align")) is None
     assert "FAILED strip of sub-A_ses-2: a.nii.gz found: x" in jobs.describe_failures([failure])[0]
 
 
@@ -97,6 +126,7 @@ def test_what_was_skipped_is_no_failure_and_only_needed_inputs_count(tmp_path):
     assert run(tmp_path, "raise jobs.Skip('no prior')") == 0
     assert jobs.explain(mask_of(tmp_path)).skipped
     assert [f["stage"] for f in jobs.read_failures(tmp_path / "out")] == ["warning"]
+    assert jobs.read_failure(jobs.explain(mask_of(tmp_path)).log) is None
     assert jobs.describe_failures(jobs.read_failures(tmp_path / "out")) == []
     work = "assert jobs.given(snakemake.input['mask']) is None\nPath(output.page).touch()"
     run(

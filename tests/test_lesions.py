@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import settings_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mettrail.errors import GridMismatchError, InputError
@@ -15,10 +16,7 @@ from mettrail.tracking.lesions import INSTANCE_COLUMNS, measure_instances
 from scipy import ndimage
 from scipy.spatial.distance import pdist
 
-SIZES = {"keep_mm3": 2, "keep_vox": 2, "birth_mm3": 10, "birth_vox": 3}
-FIND = {"connectivity": 26, "mode": "satellite", "merge_gap_mm": 2, "merge_small_mm3": 10, "merge_small_frac": 0.10}
-FIND |= SIZES
-MEASURE = {"chord_gap_vox": 1.5, "edema_max_mm": 20} | SIZES
+FIND, MEASURE = settings_of("instances"), settings_of("measure")
 
 
 def scaled(*spacing):
@@ -495,15 +493,18 @@ def stretch(shape, *boxes):
 BIG = np.s_[2:12, 2:12, 2:7]  # 500 mm3
 
 
-def test_a_small_fragment_beside_a_lesion_is_part_of_it():
-    assert find(stretch((24, 14, 10), BIG, np.s_[13:16, 2:12, 3:4])).max() == 1  # 30 mm3, 1 mm apart
+def test_a_fragment_up_to_a_share_of_a_lesion_joins_it_if_so_set():
+    fragment = stretch((24, 14, 10), BIG, np.s_[13:16, 2:12, 3:4])  # 30 mm3, 1 mm apart
+    assert find(fragment, merge_small_frac=0).max() == 2
+    assert find(fragment, merge_small_frac=0.1).max() == 1
 
 
 def test_two_lesions_side_by_side_are_two():
-    assert find(stretch((24, 14, 10), BIG, np.s_[13:18, 2:10, 2:7])).max() == 2  # 200 mm3, 1 mm apart
+    beside = stretch((24, 14, 10), BIG, np.s_[13:18, 2:10, 2:7])  # 200 mm3, 1 mm apart
+    assert find(beside, merge_small_frac=0.1).max() == 2
 
 
-def test_a_crumb_two_mm_from_a_lesion_is_part_of_it_and_three_mm_from_it_not():
+def test_a_satellite_two_mm_away_is_part_of_a_lesion_three_mm_away_not():
     assert find(stretch((24, 14, 10), BIG, np.s_[14:16, 2:4, 3:5])).max() == 1
     assert find(stretch((24, 14, 10), BIG, np.s_[15:17, 2:4, 3:5])).max() == 2
     assert find(stretch((24, 14, 10), BIG, np.s_[14:16, 2:4, 3:5]), scaled(1.1, 1, 1)).max() == 2
@@ -610,7 +611,7 @@ def test_edema_is_no_lesion():
     assert find(block(5, 5, 5) * 2).max() == 0
 
 
-def test_every_voxel_of_a_lesion_is_one_that_was_labelled_and_numbers_fall_with_size():
+def test_lesions_are_labelled_voxels_numbered_by_falling_size():
     tissue = random_lesions(8)
     instances = find(tissue)
     assert np.isin(tissue[instances > 0], (1, 3)).all()
@@ -626,7 +627,7 @@ def test_settings_that_cannot_be_are_refused(wrong):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_chords_that_are_not_looked_at_closely_leave_the_lesion_for_too_long(seed):
+def test_chords_rejected_by_the_quick_check_leave_the_lesion_too_long(seed):
     rng = np.random.default_rng(seed)
     field = ndimage.gaussian_filter(rng.standard_normal((40, 34)), rng.uniform(0.7, 2.5))
     mask = field > np.quantile(field, rng.uniform(0.3, 0.8))
@@ -634,14 +635,14 @@ def test_chords_that_are_not_looked_at_closely_leave_the_lesion_for_too_long(see
     gap = 1.5 * spacing.max()
     points = chords.edge_midpoints(mask) / 2
     start, end = points[rng.integers(len(points), size=(2, 3000))]
-    rejected = chords._leaves_for_long(mask, start, end, spacing, gap)
-    assert (chords._longest_gap(mask, start[rejected], end[rejected], spacing) > gap).all()
+    rejected = chords.leaves_for_long(mask, start, end, spacing, gap)
+    assert (chords.longest_gap(mask, start[rejected], end[rejected], spacing) > gap).all()
     assert rejected.any()
 
 
 def test_pairs_are_numbered_as_distances_are():
     points = np.random.default_rng(0).random((7, 2))
-    first, second = chords._pair_of(np.arange(21), 7)
+    first, second = chords.pair_of(np.arange(21), 7)
     np.testing.assert_allclose(np.linalg.norm(points[first] - points[second], axis=1), pdist(points))
 
 
@@ -793,7 +794,7 @@ def test_doubt_between_two_lesions_is_the_nearer_ones():
     assert (table["ld_probability_high_mm"] < 14).all()
 
 
-def test_doubt_that_is_not_connected_with_a_lesion_or_far_away_is_not_its_edge():
+def test_uncertain_voxels_apart_from_a_lesion_or_far_are_not_its_edge():
     whole = doubtful_ball(4, centre=(10, 12, 12), softness=0.1)
     instances = (whole >= 0.5).astype(np.int32)
     alone = measure_all(instances, instances=instances, evidence=networks(instances, whole))[0].iloc[0]

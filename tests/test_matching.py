@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import settings_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mettrail import schema
@@ -34,10 +35,8 @@ from mettrail.tracking.registry import (
     write_registry,
 )
 
-SIZES = {"keep_mm3": 2, "keep_vox": 2, "birth_mm3": 10, "birth_vox": 3}
-FIND = {"connectivity": 26, "mode": "satellite", "merge_gap_mm": 2, "merge_small_mm3": 10, "merge_small_frac": 0.10}
-BIRTH = {"birth_mm3": 10, "birth_vox": 3}
-MATCH = {"gap_mm": 3, "vol_ratio_max": 8, "dilate_mm": 2, "frac": 0.5, "miss_max_sessions": 1, "miss_ld_frac": 0.5}
+FIND, MEASURE, MATCH = settings_of("instances"), settings_of("measure"), settings_of("match")
+MERGE_POLICY = MATCH.pop("merge_policy")  # for `match_visit` alone
 SHAPE = (64, 32, 28)
 AFFINE = np.array([[1.0, 0, 0, -31], [0, 1, 0, 12], [0, 0, 1, 47], [0, 0, 0, 1]])
 GRID = Grid(SHAPE, AFFINE)
@@ -60,14 +59,7 @@ def fused(*lesions):
 
 
 def measured(instances):
-    return measure_instances(
-        instances,
-        (instances > 0).astype(np.uint8),
-        affine=AFFINE,
-        chord_gap_vox=1.5,
-        edema_max_mm=20,
-        **SIZES,
-    )
+    return measure_instances(instances, (instances > 0).astype(np.uint8), affine=AFFINE, **MEASURE)
 
 
 class Patient:
@@ -288,7 +280,7 @@ def test_a_speck_beside_a_place_is_not_what_was_there():
     assert events(rows) == {"L001": "absent", "L002": "new"}
 
 
-def test_new_lesions_are_numbered_by_size_and_appending_a_visit_renumbers_nothing(tmp_path):
+def test_new_lesions_get_ids_by_size_and_a_later_visit_changes_none(tmp_path):
     two = spheres((10, 8), (25, 9))
     four = spheres((10, 8), (25, 9), (40, 5), (55, 9))
 
@@ -347,7 +339,7 @@ def bars(*spans):
 
 
 @pytest.mark.parametrize(
-    ("start", "settings", "event"),
+    ("start", "changed", "event"),
     [
         (28, {}, "split"),  # 4 of 8 mm within 2 mm of where the lesion was
         (29, {}, "new"),
@@ -355,15 +347,15 @@ def bars(*spans):
         (28, {"dilate_mm": 1}, "new"),
     ],
 )
-def test_a_piece_has_half_of_its_volume_where_the_lesion_was_or_within_2_mm(start, settings, event):
+def test_a_component_has_half_its_volume_in_or_2_mm_from_the_lesion(start, changed, event):
     patient = Patient()
     patient.visit(bars((20, 29)))
-    rows = patient.visit(bars((20, 23), (start, start + 7)), **settings)
+    rows = patient.visit(bars((20, 23), (start, start + 7)), **changed)
     assert (events(rows)["L001"] if event == "split" else events(rows).get("L002")) == event
 
 
 @pytest.mark.parametrize(
-    ("stop", "settings", "event"),
+    ("stop", "changed", "event"),
     [
         (31, {}, "merged_into"),  # 4 of 8 mm of the last mask within 2 mm of the lesion that has grown
         (30, {}, "absent"),
@@ -371,10 +363,10 @@ def test_a_piece_has_half_of_its_volume_where_the_lesion_was_or_within_2_mm(star
         (31, {"dilate_mm": 1}, "absent"),
     ],
 )
-def test_a_lesion_is_merged_where_another_has_taken_half_of_it_or_come_within_2_mm(stop, settings, event):
+def test_a_lesion_is_merged_where_another_has_half_of_it_or_is_2_mm_off(stop, changed, event):
     patient = Patient()
     patient.visit(bars((10, 19), (30, 37)))
-    assert events(patient.visit(bars((10, stop)), **settings))["L002"] == event
+    assert events(patient.visit(bars((10, stop)), **changed))["L002"] == event
 
 
 def test_a_track_long_gone_cannot_merge_any_more():
@@ -402,7 +394,7 @@ def test_numbers_of_an_earlier_run_can_be_kept():
     assert [t["index"] for t in later.registries[-1]["tracks"]] == [2, 3, 4]
 
 
-def test_a_scan_that_turns_up_late_takes_the_numbers_that_later_visits_gave():
+def test_a_scan_that_arrives_late_takes_the_ids_of_later_visits():
     earlier = Patient()
     earlier.visits(spheres((12, 9), (30, 8)), spheres((12, 9), (30, 8), (50, 10)))
     later = Patient()
@@ -432,12 +424,12 @@ def test_numbers_of_another_patient_are_not_kept():
         Patient().visit(spheres((30, 8)), frozen=[earlier.registries[-1] | {"participant_id": "sub-B"}])
 
 
-CUT = BIRTH | {"world": np.eye(4), "crack_mm": MATCH["dilate_mm"]}
+CUT = {name: FIND[name] for name in ("birth_mm3", "birth_vox")} | {"world": np.eye(4), "crack_mm": MATCH["dilate_mm"]}
 
 
 def whole(instances):
     """Instances as the lesion finder gives them: connected, numbered by size."""
-    return find_instances((instances > 0).astype(np.uint8), affine=AFFINE, **FIND | SIZES)
+    return find_instances((instances > 0).astype(np.uint8), affine=AFFINE, **FIND)
 
 
 def test_lesions_that_have_fused_can_be_cut_where_they_were():
@@ -532,8 +524,8 @@ def test_a_field_that_registration_has_left_aside_is_put_back():
         table, totals = measured(instances.data)
         session = {"participant_id": "sub-A", "session_id": f"ses-{n}", "evaluable": True, **totals}
         rows, _, instances, registry = match_visit(
-            instances, table, registry, session=session, grid=GRID, world=np.eye(4), merge_policy="watershed",
-            measure={"chord_gap_vox": 1.5, "edema_max_mm": 20} | SIZES, read_scan=lambda: None, **MATCH,
+            instances, table, registry, session=session, grid=GRID, world=np.eye(4), merge_policy=MERGE_POLICY,
+            measure=MEASURE, read_scan=lambda: None, **MATCH,
         )  # fmt: skip
         order = np.argsort(rows["cx_mm"].to_numpy())
         names.append(rows["track_id"].to_numpy()[order].tolist())
@@ -641,7 +633,7 @@ def test_a_lesion_outside_the_reference_grid_keeps_a_voxel_at_its_edge():
 
 
 @pytest.mark.parametrize("numbers", [(1, 2), (2, 1)])
-def test_lesions_outside_the_reference_grid_take_voxels_by_size_and_not_by_number(numbers):
+def test_lesions_outside_the_reference_grid_take_voxels_by_size(numbers):
     grid = Grid((12, 12, 12), np.eye(4))
     far = np.eye(4)
     far[0, 3] = -40
@@ -655,7 +647,7 @@ def test_lesions_outside_the_reference_grid_take_voxels_by_size_and_not_by_numbe
 
 
 @pytest.mark.parametrize("flips", [(0,), (1, 2), (0, 1, 2)])
-def test_the_order_in_which_voxels_are_stored_changes_nothing_in_the_reference_space(flips):
+def test_voxel_storage_order_changes_nothing_in_the_reference_space(flips):
     # Half-millimetre voxels on a millimetre grid: every second one lies half way.
     affine = scale_at(0.5, (-7, 3, 1))
     instances = spheres(((20, 15, 13), 9), ((44, 14, 12), 7))
@@ -833,8 +825,8 @@ def test_edema_and_counts_of_what_no_track_has_taken_up_are_the_visits():
     tissue = (spheres((12, 8)) > 0).astype(np.uint8)
     tissue[40:42, 15:17, 13:15] = 1  # 8 mm3
     tissue[44, 15, 13] = 2
-    instances = find_instances(tissue, affine=AFFINE, **FIND | SIZES)
-    table, totals = measure_instances(instances, tissue, affine=AFFINE, chord_gap_vox=1.5, edema_max_mm=20, **SIZES)
+    instances = find_instances(tissue, affine=AFFINE, **FIND)
+    table, totals = measure_instances(instances, tissue, affine=AFFINE, **MEASURE)
     assert (totals["n_subthreshold"], totals["edema_unassigned_mm3"]) == (1, 0)
     session = {"participant_id": "sub-A", "session_id": "ses-01", "evaluable": True, **totals}
     _, registry = match_lesions(Image(instances, AFFINE), table, None, session=session, **MATCH)

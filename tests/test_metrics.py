@@ -223,7 +223,7 @@ def test_nothing_found_where_nothing_is_is_perfect_and_flagged():
 # --- Lesions by overlap --------------------------------------------------------------------------------------------
 
 
-def test_two_pieces_of_one_lesion_are_both_found_and_the_rate_counts_the_lesion_once():
+def test_two_components_of_one_lesion_are_found_and_count_it_once():
     truth = blocks(((5, 5, 5), (8, 4, 4)))
     counts = Lesions.of(blocks(((5, 5, 5), (4, 4, 4)), ((10, 5, 5), (3, 4, 4))), truth).count()
     assert (counts.found, counts.false, counts.missed, counts.n_truth) == (2, 0, 0, 1)
@@ -321,7 +321,7 @@ def test_false_lesions_where_a_lesion_has_vanished_are_counted():
     assert metrics.count_changes(prior, blocks(), blocks()) == metrics.Changes(0, 0, 0, 0)
 
 
-def test_a_lesion_that_reaches_from_a_true_one_into_a_vanished_one_is_not_false():
+def test_a_lesion_from_a_true_into_a_vanished_one_is_no_false_positive():
     prior, truth = blocks(((5, 5, 5), 4), ((13, 5, 5), 4)), blocks(((5, 5, 5), 4))
     both = blocks(((5, 5, 5), (12, 4, 4)))
     assert metrics.count_changes(both, truth, prior) == metrics.Changes(new=0, vanished=1, left=0, false=0)
@@ -332,20 +332,20 @@ def test_a_lesion_that_reaches_from_a_true_one_into_a_vanished_one_is_not_false(
 
 def test_the_threshold_of_youden():
     truth, probability = [0, 0, 0, 0, 1, 1, 1, 0], [0.1, 0.2, 0.3, 0.6, 0.4, 0.7, 0.9, 0.35]
-    roc = metrics.choose_threshold(probability, truth)
+    roc = metrics.score_roc(probability, truth)
     assert roc.auc == pytest.approx(0.9333, abs=1e-4)
     assert (roc.threshold, roc.sensitivity, roc.specificity) == (0.4, 1, 0.8)
     for nothing in (np.zeros(8), np.ones(8)):
-        assert all(map(math.isnan, vars(metrics.choose_threshold(probability, nothing)).values()))
+        assert all(map(math.isnan, vars(metrics.score_roc(probability, nothing)).values()))
 
 
 def test_of_equally_good_thresholds_the_highest_is_taken():
-    assert metrics.choose_threshold([0.2, 0.4, 0.6, 0.8], [0, 1, 0, 1]).threshold == 0.8
+    assert metrics.score_roc([0.2, 0.4, 0.6, 0.8], [0, 1, 0, 1]).threshold == 0.8
 
 
 def test_a_map_no_better_than_chance_has_no_threshold():
     for probability in ([0.0] * 4, [0.9, 0.8, 0.1, 0.2]):
-        roc = metrics.choose_threshold(probability, [0, 0, 1, 1])
+        roc = metrics.score_roc(probability, [0, 0, 1, 1])
         assert roc.auc <= 0.5
         assert math.isnan(roc.threshold)
         assert math.isnan(roc.sensitivity)
@@ -355,7 +355,7 @@ def test_the_curve_is_that_of_scikit_learn():
     rng = np.random.default_rng(2)
     truth = rng.random(2000) < 0.05
     probability = np.round(np.clip(rng.normal(0.2 + 0.3 * truth, 0.15), 0, 1) * 255).astype(np.float32) / 255
-    roc = metrics.choose_threshold(probability, truth)
+    roc = metrics.score_roc(probability, truth)
     assert roc.auc == pytest.approx(roc_auc_score(truth, probability))
     false_rate, true_rate, _ = roc_curve(truth, probability)
     assert roc.sensitivity + roc.specificity - 1 == pytest.approx((true_rate - false_rate).max())

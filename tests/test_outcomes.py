@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from assessing import VOLUME, rules_with
 from mettrail import schema
 from mettrail.response import outcomes, treatments
-from test_rano import RANO, VOLUME
 
 
 def ball(diameter):
@@ -50,7 +50,7 @@ def follow(
     columns = ["session_id", "earlier_session_id", "track_id", "ld_now_mm", "ld_then_mm", "vol_now_ml", "vol_then_ml"]
     comparisons = None if pairs is None else pd.DataFrame(pairs, columns=columns)
     found = outcomes.follow_treatments(
-        treated, lesions, sessions, dict(participant), t0=0, rano=RANO, volume=volume, comparisons=comparisons
+        treated, lesions, sessions, dict(participant), t0=0, rules=rules_with(volume=volume), comparisons=comparisons
     )
     return found, treated, lesions, sessions
 
@@ -212,7 +212,7 @@ def test_a_lesion_treated_again_is_followed_from_each_treatment():
     assert pd.isna(second["salvage_day"])
 
 
-def test_a_failure_before_the_next_treatment_stays_one_and_growth_after_it_is_the_nexts():
+def test_a_failure_before_the_next_treatment_stays_one_later_growth_not():
     found, *_ = follow({"L001": [20, 10, 16, 10, 22]}, given=[("a", "srs", 0), ("b", "surgery", 121)])
     first, second = found.iloc[0], found.iloc[1]
     assert (first["local_failure_day"], first["salvage_day"]) == (120, 121)
@@ -280,7 +280,7 @@ def patient(course, *, new=(), participant=(), given=SRS, days=DAYS, t0=0, **mor
     return {name: plain(value) for name, value in found.iloc[0].items()}
 
 
-def test_a_distant_failure_is_the_first_lesion_that_proves_new_dated_from_its_first_sight():
+def test_a_distant_failure_dates_from_first_detection_of_a_new_lesion():
     course = {"L001": [20] * 5, "L002": [None, 4, 0, 0, 0], "L003": [None, None, 4, 6, 7], "L004": [None] * 3 + [9, 9]}
     new = [(1, "L002", "rejected"), (2, "L003", "confirmed"), (3, "L003", "confirmed"), (3, "L004", "definite")]
     row = patient(course, new=new)

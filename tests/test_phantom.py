@@ -12,7 +12,7 @@ from mettrail import images, phantom
 from mettrail.brain import find_brain
 from mettrail.cohort import read_participants
 from mettrail.errors import InputError
-from mettrail.evaluation import scoring
+from mettrail.evaluation import inputs
 from scipy.spatial.distance import pdist
 
 ROOT = Path(__file__).parents[1]
@@ -163,7 +163,7 @@ def cohort(tmp_path_factory):
 
 def test_the_truth_is_laid_out_as_the_evaluation_reads_it(cohort):
     truth, instances = (cohort / "derivatives" / name for name in ("truth", "truth-instances"))
-    visits = list(scoring.read_visits(scoring.find_maps(truth), masks=instances, bids=cohort))
+    visits = list(inputs.read_sessions(inputs.find_maps(truth), masks=instances, bids=cohort))
     assert [visit.first for visit in visits] == [True, *[False] * (len(visits) - 1)]
     assert all(visit.brain.any() for visit in visits)
     assert any(np.isin(visit.truth.data, (1, 3)).any() for visit in visits)
@@ -225,7 +225,7 @@ def test_without_such_facts_the_tables_have_no_columns_for_them(cohort):
     )
 
 
-def test_a_piece_of_brain_is_an_extracted_brain_that_moves_with_the_patient(tmp_path):
+def test_a_part_of_brain_is_an_extracted_brain_that_moves_with_the_patient(tmp_path):
     lesion = {"id": 1, "where": FRONTAL, "diameters_mm": [9, 9]}
     settings = {"extent": "piece", "crop": {"around": FRONTAL, "size_mm": [52, 48, 44]}, "motion_deg": 8}
     first, second = simulate([lesion], 2, **settings)

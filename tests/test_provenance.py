@@ -45,7 +45,7 @@ def digest(tmp_path, text, monkeypatch):
     return provenance.source_digest(tmp_path / "script.py")
 
 
-def test_a_change_in_an_imported_module_changes_the_digest_and_a_comment_does_not(tmp_path, monkeypatch):
+def test_code_of_an_imported_module_changes_the_digest_comments_do_not(tmp_path, monkeypatch):
     first = digest(tmp_path, 'def f():\n    """Old."""\n    return 1\n', monkeypatch)
     assert digest(tmp_path, 'def f():\n    """New words."""\n    return 1  # why\n', monkeypatch) == first
     assert digest(tmp_path, "def f():\n    return 2\n", monkeypatch) != first
@@ -90,7 +90,7 @@ def files_of(module, name):
     return [path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py") if path.exists()]
 
 
-def test_editing_any_file_of_the_library_changes_every_script_that_reaches_it(reached, tmp_path, monkeypatch):
+def test_editing_a_library_file_changes_every_script_that_reaches_it(reached, tmp_path, monkeypatch):
     library = tmp_path / "mettrail"
     shutil.copytree(ROOT / "scripts" / "mettrail", library, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "LIBRARY", library)

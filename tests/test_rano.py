@@ -5,84 +5,12 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from conftest import ROOT
+from assessing import NE, RANO, VOLUME, assess, cell, last, rules_with
 from mettrail import schema
 from mettrail.errors import InputError
-from mettrail.response import course, criteria, rano, rows
-
-CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
-RANO, VOLUME = CONFIG["rano"], CONFIG["volume"]
-NE = "not_evaluable"
-
-
-def cell(session, track, given):
-    """One row of the matching: a diameter, 0 for absent, NE, "L001" for merged into it, or a dict of columns."""
-    row = {"participant_id": "sub-1", "session_id": session, "track_id": track, "status": "present", "event": "persist"}
-    row |= {"perp_mm": 9.0, "n_slices": 3, "n_fragments": 1, "slice_spacing_mm": 1.0}
-    row = dict.fromkeys(course.NEEDED) | {f"bbox_{axis}_vox": 9 for axis in "xyz"} | row
-    row |= {"enhancing": True, "touches_border": False, "probable_miss": False, "match_method": "overlap"}
-    if given == NE:
-        return row | {"status": NE, "event": NE, "enhancing": None}
-    if isinstance(given, str):
-        return row | {"status": "merged", "event": "merged_into", "merged_into": given, "enhancing": None}
-    given = given if isinstance(given, dict) else {"ld_mm": given}
-    if given["ld_mm"] == 0:
-        return row | {"status": "absent", "event": "absent", "ld_mm": 0.0, "enhancing": None}
-    row["vol_wl_mm3"] = math.pi / 6 * given["ld_mm"] ** 3
-    return row | {"vol_et_mm3": row["vol_wl_mm3"], "vol_nc_mm3": 0.0, "vol_ed_mm3": 0.0} | given
-
-
-def assess(
-    tracks,
-    days=None,
-    *,
-    evaluable=None,
-    participant=(),
-    columns=(),
-    overrides=None,
-    comparisons=None,
-    frozen=None,
-    volume=VOLUME,
-    **settings,
-):
-    """Assess a patient given {track: [cell per session]}, None before birth."""
-    n = max((len(cells) for cells in tracks.values()), default=0) if days is None else len(days)
-    days = [30 * t for t in range(n)] if days is None else days
-    evaluable = [True] * n if evaluable is None else evaluable
-    sessions = pd.DataFrame(
-        [
-            {
-                "session_id": f"ses-{t}",
-                "order": t + 1,
-                "days": d,
-                "evaluable": e,
-                "ne_reason": "n/a" if e else "no_contrast",
-            }
-            for t, (d, e) in enumerate(zip(days, evaluable, strict=True))
-        ],
-        columns=["session_id", "order", "days", "evaluable", "ne_reason"],
-    ).assign(**dict(columns))
-    lesions = pd.DataFrame(
-        [
-            cell(f"ses-{t}", track, given)
-            for track, cells in tracks.items()
-            for t, given in enumerate(cells)
-            if given is not None and evaluable[t]
-        ]
-    )
-    lesion_rows, session_rows, patient = rano.assess_patient(
-        lesions, sessions, {"participant_id": "sub-1"} | dict(participant), rano=RANO | settings, volume=volume,
-        overrides=None if overrides is None else pd.DataFrame(overrides),
-        comparisons=None if comparisons is None else pd.DataFrame(comparisons), frozen=frozen,
-    )  # fmt: skip
-    return lesion_rows, session_rows.set_index("session_id", drop=False), patient.iloc[0]
-
-
-def last(session_rows, column):
-    value = session_rows[column].iloc[-1]
-    return "n/a" if pd.isna(value) else value
-
+from mettrail.response import criteria, rano
+from mettrail.response.course import COMPARED
+from mettrail.response.rows import ZERO_IF_ABSENT
 
 # --- Baseline, measurability, targets -----------------------------------------------------------------------------
 
@@ -104,9 +32,7 @@ def last(session_rows, column):
         ([], "", 0, None, None),
     ],
 )
-def test_the_baseline_is_the_last_evaluable_session_of_the_four_weeks_before_treatment(
-    days, evaluable, treatment, baseline, flag
-):
+def test_the_baseline_is_the_last_evaluable_session_in_the_four_weeks(days, evaluable, treatment, baseline, flag):
     found = criteria.choose_baseline(
         days, [e == "y" for e in evaluable], treatment_day=treatment, baseline_window_days=RANO["baseline_window_days"]
     )
@@ -128,8 +54,7 @@ def test_the_baseline_is_the_last_evaluable_session_of_the_four_weeks_before_tre
     ],
 )
 def test_measurable_is_10_mm_by_5_mm_on_two_slices(ld, perp, slices, more, measurable):
-    rules = {name: RANO[name] for name in ("ld_min_mm", "perp_min_mm", "slices_min")}
-    assert criteria.is_measurable(ld_mm=ld, perp_mm=perp, n_slices=slices, **more, **rules) == measurable
+    assert criteria.is_measurable(ld_mm=ld, perp_mm=perp, n_slices=slices, **more, rules=rules_with()) == measurable
 
 
 def candidates(*sizes, hard=()):
@@ -193,17 +118,16 @@ def test_a_target_of_an_earlier_run_that_is_not_found_any_more_is_flagged():
     [(5.0, 1.5, True), (4.9, 1.5, False), (5.0, 1.51, False), (5.0, math.nan, False), (10.0, 3.0, True)],
 )
 def test_five_mm_are_enough_on_thin_slices_where_that_is_wanted(ld, spacing, measurable):
-    rules = {"ld_min_mm": 10, "perp_min_mm": 5, "slices_min": 2}
     lesion = {"ld_mm": ld, "perp_mm": 5.0, "n_slices": 2, "slice_spacing_mm": spacing}
-    assert criteria.is_measurable(**lesion, **rules, small_lesions=True) == measurable
-    assert criteria.is_measurable(**lesion, **rules) == (ld >= 10)
+    assert criteria.is_measurable(**lesion, rules=rules_with(small_lesions=True)) == measurable
+    assert criteria.is_measurable(**lesion, rules=rules_with()) == (ld >= 10)
 
 
 @pytest.mark.parametrize(
     ("sizes", "target"),
     [([20, 15, 14], False), ([20, 15, 20], True), ([20, 15, 19.9], False), ([20, 30, 36], True), ([20, 30, 35], False)],
 )
-def test_a_lesion_with_local_therapy_is_a_target_only_if_it_has_progressed_since(sizes, target):
+def test_a_locally_treated_lesion_is_a_target_only_if_progressed_since(sizes, target):
     rows, _, _ = assess(
         {"L001": [*sizes, 20], "L002": [12] * 4}, [-60, -50, -1, 30], participant={"treatment_start_day": "0"},
         overrides=[override("irradiated_day", "-55")],
@@ -211,7 +135,7 @@ def test_a_lesion_with_local_therapy_is_a_target_only_if_it_has_progressed_since
     assert (rows.query("track_id == 'L001'")["role"].iloc[-1] == "target") == target
 
 
-def test_what_is_only_necrosis_at_baseline_is_an_other_lesion_and_not_new_when_it_enhances():
+def test_necrosis_at_baseline_is_nontarget_and_not_new_when_it_enhances():
     lesions, sessions, patient = assess({"L001": [20, 20], "L002": [{"ld_mm": 8, "enhancing": False}, 8]})
     assert lesions.query("track_id == 'L002'")["role"].tolist() == ["nontarget"] * 2
     assert last(sessions, "response_imaging_final") == "SD"
@@ -227,7 +151,7 @@ def test_lesions_that_are_one_at_baseline_and_part_later_have_not_shrunk():
     assert last(sessions, "target_response") == "SD"
 
 
-def test_a_lesion_resected_before_baseline_does_not_forbid_a_complete_response():
+def test_a_lesion_resected_before_baseline_allows_a_complete_response():
     _, sessions, _ = assess(
         {"L001": [20, 20, 0], "L002": [12, 0, 0]}, [-60, -10, 30], participant={"treatment_start_day": "0"},
         overrides=[override("resected_day", "-30", track="L002")],
@@ -502,7 +426,7 @@ def test_what_a_reader_has_decided_needs_no_review(said, response):
     assert not lesions["flags"].str.contains("nontarget_review", na=False).any()
 
 
-def test_other_lesions_that_were_part_of_a_target_for_a_while_have_not_grown():
+def test_nontargets_that_were_part_of_a_target_for_a_while_did_not_grow():
     apart = {"ld_mm": 9, "vol_wl_mm3": 2000}
     _, sessions, _ = assess({"L001": [20, 25, 20], "L002": [apart, "L001", apart]})
     assert sessions["nontarget_response"].tolist()[1:] == ["NON_CR_NON_PD"] * 2
@@ -531,12 +455,10 @@ def test_edema_alone_never_progresses():
         (5, 2, [5, 5, 2], 1, math.nan, True),
     ],
 )
-def test_a_new_lesion_is_definite_from_5_mm_on_two_slices_unless_a_thick_slice_hid_it(
-    ld, slices, box, spacing, before, definite
-):
+def test_a_new_lesion_is_definite_from_5_mm_unless_a_thick_slice_hid_it(ld, slices, box, spacing, before, definite):
     assert definite == criteria.is_definite(
         ld_mm=ld, n_slices=slices, bbox_voxels=box, slice_spacing_mm=spacing, prior_slice_spacing_mm=before,
-        new_definite_mm=RANO["new_definite_mm"],
+        rules=rules_with(),
     )  # fmt: skip
 
 
@@ -562,8 +484,9 @@ def test_a_new_lesion_is_definite_from_5_mm_on_two_slices_unless_a_thick_slice_h
 def test_an_uncertain_new_lesion_is_confirmed_or_rejected_by_what_follows(seen, definite, status):
     words = {"d": "definite", "e": "equivocal", "c": "confirmed", "r": "rejected", ".": None}
     found = criteria.follow_new_lesion(
-        [{"y": True, "d": True, "n": False, "-": None, ".": False}[s] for s in seen], [d == "y" for d in definite]
-    )
+        [{"y": True, "d": True, "n": False, "-": None, ".": False}[s] for s in seen], [d == "y" for d in definite],
+        confirm_sessions=RANO["new_confirm_sessions"],
+    )  # fmt: skip
     assert found == [words[s] for s in status]
 
 
@@ -644,7 +567,7 @@ def test_clinical_worsening_confirms_what_was_unconfirmed():
     assert sessions["response_imaging_final"].tolist()[1:] == ["PD", "PD"]
 
 
-def test_a_cleared_new_lesion_that_is_still_there_forbids_a_complete_response():
+def test_a_cleared_new_lesion_still_there_forbids_a_complete_response():
     _, sessions, _ = assess(
         {"L001": [20, 20, 0], "L002": [None, 8, 8]}, [0, 60, 95], participant={"treatment_type": "immunotherapy"}
     )
@@ -797,7 +720,7 @@ def test_overall_response(imaging, steroids, clinical, overall):
     ],
 )
 def test_steroids_against_the_baseline_dose(dose, baseline, status):
-    assert criteria.steroid_status(dose, baseline, physiologic_dex_mg=0.75) == status
+    assert criteria.steroid_status(dose, baseline, physiologic_dex_mg=0.75, increase_ratio=1.1) == status
 
 
 @pytest.mark.parametrize(
@@ -821,7 +744,7 @@ def test_more_steroids_alone_are_no_progression_but_wait(doses, clinical, prospe
         assert patient["progression_reason"] == "clinical"
 
 
-def test_unknown_steroids_and_status_are_taken_as_none_and_stable_and_it_says_so():
+def test_unknown_steroids_and_status_count_as_none_and_stable_with_a_flag():
     _, sessions, patient = assess({"L001": [20, 0]})
     assert last(sessions, "response_overall_final") == "CR"
     assert sessions["clinical_assumed"].all()
@@ -886,7 +809,7 @@ def test_best_response(course, best):
         ("56 PR, 84 PR", True, ("PR", 56, True)),
     ],
 )
-def test_best_response_without_dates_or_without_confirmation_counts_as_it_is(course, confirm, best):
+def test_best_response_without_dates_or_confirmation_counts_as_it_is(course, confirm, best):
     points = [point.split() for point in course.split(", ")]
     found, day, confirmed = criteria.best_response(
         [math.nan if day == "n/a" else float(day) for day, _ in points], [r for _, r in points],
@@ -926,7 +849,7 @@ def test_days_count_from_the_start_of_treatment_where_it_is_known():
     assert sessions["days_from_t0"].tolist() == [0, 60, 95]
 
 
-def test_what_comes_after_progression_stays_in_the_table_but_not_in_the_best_response():
+def test_responses_after_progression_are_listed_but_never_the_best():
     _, sessions, patient = assess({"L001": [20, 26, 0, 0]}, [0, 60, 100, 140])
     assert sessions["response_overall_final"].tolist()[1:] == ["PD", "CR", "CR"]
     assert (patient["best_response"], patient["best_change_ld_pct"]) == ("PD", pytest.approx(30))
@@ -1071,7 +994,7 @@ def test_one_visit_is_a_baseline_without_response():
     assert "no_followup" in patient["flags"]
 
 
-def test_a_patient_without_any_evaluable_session_is_not_evaluable_and_it_says_why():
+def test_a_patient_without_an_evaluable_session_says_why():
     lesions, sessions, patient = assess({}, [0, 60], evaluable=[False, False])
     assert lesions.empty
     assert sessions["response_overall_final"].tolist() == ["NE", "NE"]
@@ -1112,7 +1035,7 @@ def test_a_session_that_is_not_evaluable_keeps_its_lesions_without_sizes():
 def test_lesions_that_are_absent_have_size_zero():
     lesions, *_ = assess({"L001": [20, 0]}, columns={"edema_unassigned_mm3": [0.0, 0.0]})
     row = lesions.iloc[-1]
-    assert (row[[*rows.ZERO_IF_ABSENT, "vol_wl_ml", "ld_rano_mm"]] == 0).all()
+    assert (row[[*ZERO_IF_ABSENT, "vol_wl_ml", "ld_rano_mm"]] == 0).all()
     assert row[["cx_mm", "necrosis_fraction", "border_distance_mm"]].isna().all()
 
 
@@ -1573,7 +1496,7 @@ def again(track, now, then, *, at=(1, 0), vol_now=None, vol_then=None):
     """One row of the comparisons: sizes of a lesion at two sessions, measured as where it is apart from others."""
     volumes = [math.pi / 6 * d**3 / 1000 if v is None else v for d, v in ((now, vol_now), (then, vol_then))]
     cells = (f"ses-{at[0]}", f"ses-{at[1]}", track, now, then, *volumes)
-    return dict(zip(course.COMPARED, cells, strict=True)) | {"participant_id": "sub-1"}
+    return dict(zip(COMPARED, cells, strict=True)) | {"participant_id": "sub-1"}
 
 
 TOUCHING = {"ld_mm": 21.8, "flags": "coalesced"}  # two of 21 mm, one above the other
@@ -1832,10 +1755,8 @@ def test_neither_the_order_of_rows_nor_other_columns_matter():
         [{"session_id": f"ses-{t}", "order": t, "days": 50.0 * t, "evaluable": True, "scanner": "x"} for t in range(3)]
     )
     who = {"participant_id": "sub-1"}
-    straight = rano.assess_patient(lesions, sessions, who, rano=RANO, volume=VOLUME)
-    shuffled = rano.assess_patient(
-        lesions.sample(frac=1, random_state=1), sessions[::-1], who, rano=RANO, volume=VOLUME
-    )
+    straight = rano.assess_patient(lesions, sessions, who, rules=rules_with())
+    shuffled = rano.assess_patient(lesions.sample(frac=1, random_state=1), sessions[::-1], who, rules=rules_with())
     for one, other in zip(straight, shuffled, strict=True):
         pd.testing.assert_frame_equal(one, other)
 
@@ -1930,7 +1851,7 @@ def test_a_column_that_decides_must_be_there(column):
     with pytest.raises(InputError, match=f"lacking: {column}"):
         rano.assess_patient(
             pd.DataFrame([cell("ses-0", "L001", 9)]).drop(columns=column), sessions, {"participant_id": "sub-1"},
-            rano=RANO, volume=VOLUME,
+            rules=rules_with(),
         )  # fmt: skip
 
 
@@ -1940,7 +1861,7 @@ def test_a_row_that_is_lacking_at_an_evaluable_session_is_refused():
     )
     with pytest.raises(InputError, match="L001 at ses-1"):
         rano.assess_patient(
-            pd.DataFrame([cell("ses-0", "L001", 9)]), sessions, {"participant_id": "sub-1"}, rano=RANO, volume=VOLUME
+            pd.DataFrame([cell("ses-0", "L001", 9)]), sessions, {"participant_id": "sub-1"}, rules=rules_with()
         )
 
 
@@ -1948,7 +1869,7 @@ def test_rows_of_a_session_that_is_not_there_are_refused():
     sessions = pd.DataFrame([{"session_id": "ses-0", "order": 1, "days": 0.0, "evaluable": True}])
     with pytest.raises(InputError, match="ses-7"):
         rano.assess_patient(
-            pd.DataFrame([cell("ses-7", "L001", 9)]), sessions, {"participant_id": "sub-1"}, rano=RANO, volume=VOLUME
+            pd.DataFrame([cell("ses-7", "L001", 9)]), sessions, {"participant_id": "sub-1"}, rules=rules_with()
         )
 
 
@@ -1963,7 +1884,7 @@ def sure(ld_mm):
     return {"ld_mm": ld_mm, "confidence": "confirmed"}
 
 
-def test_a_candidate_alone_never_causes_progression_nor_stands_in_the_way_of_a_response():
+def test_a_candidate_alone_neither_causes_progression_nor_blocks_response():
     """However large, however long it is there: 12 mm at four sessions."""
     tracks = {"L001": [20, 0, 0, 0, 0], "L002": [None, unsure(12), unsure(14), unsure(20), unsure(26)]}
     lesions, sessions, patient = assess(tracks)
@@ -1980,7 +1901,7 @@ def test_a_candidate_alone_never_causes_progression_nor_stands_in_the_way_of_a_r
     assert mine["new_lesion_status"].isna().all()
 
 
-def test_a_candidate_that_is_confirmed_is_new_and_dates_from_its_first_appearance():
+def test_a_confirmed_candidate_is_new_from_its_first_detection():
     tracks = {"L001": [20] * 3, "L002": [None, unsure(12), sure(13)]}
     lesions, sessions, patient = assess(tracks)
     assert sessions["response_overall_prospective"].tolist()[1:] == ["SD", "PD"]
@@ -1996,7 +1917,7 @@ def test_a_candidate_that_is_confirmed_is_new_and_dates_from_its_first_appearanc
     assert sessions["new_lesion"].tolist()[2] == "equivocal"
 
 
-def test_a_candidate_at_baseline_is_no_target_and_once_confirmed_no_new_lesion():
+def test_a_candidate_at_baseline_is_no_target_and_never_a_new_lesion():
     tracks = {"L001": [12, 12, 12], "L002": [unsure(30), unsure(30), sure(30)]}
     lesions, sessions, patient = assess(tracks)
     assert lesions.query("track_id == 'L002'")["role"].tolist() == ["candidate", "candidate", "nontarget"]

@@ -77,7 +77,7 @@ def test_a_reason_says_what_it_means_and_what_to_do(reason):
 
 def test_no_reason_is_written_as_text():
     known = takers()
-    assert {"exclude", "leave_unused", "doubt", "describe"} <= set(known)
+    assert {"exclude", "leave_unused", "warn", "describe"} <= set(known)
     found = []
     for path, node in nodes():
         if isinstance(node, ast.Call):

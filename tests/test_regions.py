@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from mettrail import schema, transforms
 from mettrail.images import Image, read_labels
+from mettrail.template import load_template
 from mettrail.tracking import regions
 
 ROOT = Path(__file__).parents[1]
@@ -123,7 +124,7 @@ def test_a_registration_that_failed_is_read_as_none(tmp_path):
 
 def test_the_atlas_is_found_on_a_smaller_turned_head():
     """The template itself, 12 % smaller, turned and moved: points come back to where they were."""
-    template, brain = regions._load_template()
+    template, brain = load_template(2.0)
     there = np.eye(4)
     angle = np.radians(12)
     there[:2, :2] = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -138,7 +139,7 @@ def test_the_atlas_is_found_on_a_smaller_turned_head():
 
 
 def test_a_part_of_a_brain_is_not_taken_for_a_whole_one():
-    template, brain = regions._load_template()
+    template, brain = load_template(2.0)
     box = (slice(20, 50), slice(60, 90), slice(40, 66))
     grid = template.grid.crop(box)
     _, quality = regions.register_atlas(

@@ -1,13 +1,19 @@
 """Registration: what both engines must do, on a head that is a function of place, so that every answer is known."""
 
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 from mettrail import registration, transforms
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
+from mettrail.registration.engines import Settings
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+ROOT = Path(__file__).parents[1]
 SETTINGS = {
     "threads": 1,
     "seed": 1,
@@ -101,14 +107,24 @@ def errors_mm(transform, truth, mask) -> np.ndarray:
     return np.linalg.norm(found - truth(points), axis=1)
 
 
-class EngineContract:
-    """What an engine must do; a class of tests names the engine."""
+def register_with(fixed, moving, *, engine="greedy", **changed):
+    given = {"stage": "rigid", "initial": None, "fixed_mask": None, "moving_mask": None, **SETTINGS, **changed}
+    names = ("seed", "mask_grow_mm", *registration.ENGINES)
+    settings = Settings.of(engine=engine, **{name: given.pop(name) for name in names})
+    return registration.register(fixed, moving, settings=settings, **given)
 
-    engine = ""
+
+class TestEveryEngine:
+    """What an engine must do."""
+
+    @pytest.fixture(autouse=True, params=registration.ENGINES)
+    def choose_engine(self, request):
+        self.engine = request.param
 
     def register(self, fixed, fixed_mask, moving, moving_mask, **changed):
-        settings = {"engine": self.engine, "initial": None, **SETTINGS, **changed}
-        return registration.register(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, **settings)
+        return register_with(
+            fixed, moving, engine=self.engine, fixed_mask=fixed_mask, moving_mask=moving_mask, **changed
+        )
 
     def test_a_rigid_motion_is_found(self):
         *pair, truth = make_pair(make_matrix((12, -18, 25)))
@@ -172,7 +188,7 @@ class EngineContract:
     def test_one_thread_and_one_seed_give_one_answer(self):
         *pair, _ = make_pair(make_matrix((4, -5, 6)), warped=True)
         less = {"linear_iterations": [5, 0], "iterations": [5, 0]}
-        few = {name: SETTINGS[name] | less for name in ("greedy", "ants")}
+        few = {name: SETTINGS[name] | less for name in registration.ENGINES}
         start = make_matrix((5, -4, 6))
         one, two = (self.register(*pair, stage="deformable", initial=start, **few) for _ in range(2))
         assert np.array_equal(one.affine, two.affine)
@@ -184,28 +200,18 @@ class EngineContract:
         assert errors_mm(found, truth, fixed_mask).max() < 0.7
 
 
-class TestGreedy(EngineContract):
-    engine = "greedy"
-
-
-class TestAnts(EngineContract):
-    engine = "ants"
+def test_the_settings_have_a_block_for_every_engine_with_what_it_takes():
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["register"]
+    schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.yaml").read_text())["properties"]["register"]
+    assert schema["properties"]["engine"]["enum"] == list(registration.ENGINES)
+    assert {name for name, block in config.items() if isinstance(block, dict)} == set(registration.ENGINES)
+    for name, run in registration.ENGINES.items():
+        takes = [key for key, one in inspect.signature(run).parameters.items() if one.kind is one.KEYWORD_ONLY]
+        assert list(config[name]) == takes
+        assert list(schema["properties"][name]["properties"]) == schema["properties"][name]["required"] == takes
 
 
 # What does not depend on the engine
-
-
-def register_with(fixed, moving, **changed):
-    settings = {
-        "engine": "greedy",
-        "stage": "rigid",
-        "initial": None,
-        "fixed_mask": None,
-        "moving_mask": None,
-        **SETTINGS,
-        **changed,
-    }
-    return registration.register(fixed, moving, **settings)
 
 
 def test_an_empty_mask_is_refused_before_any_tool_runs():
@@ -226,8 +232,11 @@ def test_unknown_stages_and_engines_are_refused():
     image = Image(np.ones((4, 4, 4), np.float32), np.eye(4))
     with pytest.raises(ValueError, match="stage"):
         register_with(image, image, stage="elastic")
+    unknown = Settings("flirt", seed=1, mask_grow_mm=3, of_engine={})
     with pytest.raises(ValueError, match="engine"):
-        register_with(image, image, engine="flirt")
+        registration.register(
+            image, image, stage="rigid", fixed_mask=None, moving_mask=None, initial=None, threads=1, settings=unknown
+        )
 
 
 # Quality

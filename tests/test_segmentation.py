@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from mettrail import brain, images, segmentation
+from mettrail import brain, geometry, images, segmentation
 from mettrail.errors import GridMismatchError, InputError, ModelError
 from mettrail.images import Grid, Image
-from mettrail.segmentation import architectures, cases, choice, fusion, models, prediction
+from mettrail.segmentation import architectures, choice, fusion, models, prediction
+from mettrail.training import cases
 
 NETWORK = {
     "features": [4, 8], "convs_encoder": [1, 1], "convs_decoder": [1], "patch": [16, 16, 16], "batch": 2
@@ -82,7 +83,7 @@ def test_a_model_folder_that_keeps_the_contract_is_read(tmp_path):
     model = write_tiny_model(tmp_path / "m", "resegmentation")
     assert model.channels == ("ce-gadolinium_T1w", "prior")
     assert model.classes == (0, 1, 2, 3)
-    assert [w.name for w in model.weights] == ["weights.safetensors"]
+    assert [w.name for w in model.weight_files] == ["weights.safetensors"]
 
 
 BREAKS = {
@@ -158,6 +159,33 @@ def test_a_folder_that_breaks_the_contract_is_refused_by_name(tmp_path, what):
     assert "to do:" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "found", "expected"),
+    [
+        ({"threshold": 50}, "threshold: 50", "a probability between 0 and 1"),
+        ({"task": "magic"}, "task: 'magic'", "one of detection, resegmentation"),
+        ({"channels": ["t1c"]}, "channels.0: 't1c'", "one of ce-gadolinium_T1w, T1w, T2w, FLAIR, prior"),
+        ({"channels": []}, "channels: []", "some of ce-gadolinium_T1w, T1w, T2w, FLAIR, prior, each once"),
+        ({"spacing_mm": [1, 1, 2]}, "spacing_mm.2: 2", "1: images are given at 1 mm"),
+        ({"confidence": 1}, "confidence: 1", "a score below 1"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place_and_what_was_expected(tmp_path, change, found, expected):
+    write_tiny_model(tmp_path / "m")
+    edit(tmp_path / "m", "mettrail.json", lambda d: d.update(change))
+    with pytest.raises(ModelError) as caught:
+        segmentation.read_model(tmp_path / "m")
+    assert caught.value.found == found
+    assert caught.value.expected.startswith(expected)
+    assert caught.value.advice.startswith("Correct it")
+
+
+def test_the_default_tile_is_the_patch_of_the_plans(tmp_path):
+    assert write_tiny_model(tmp_path / "default").tile == (16, 16, 16)
+    model = write_tiny_model(tmp_path / "wide", tile=[32, 16, 24])
+    assert model.tile == segmentation.read_model(tmp_path / "wide").tile == (32, 16, 24)
+
+
 def test_a_normalised_prior_is_refused(tmp_path):
     folder = tmp_path / "m"
     write_tiny_model(folder, "resegmentation")
@@ -171,12 +199,12 @@ def test_a_normalised_prior_is_refused(tmp_path):
 def test_a_session_that_lacks_a_channel_is_refused(tmp_path):
     model = write_tiny_model(tmp_path / "m", channels=["ce-gadolinium_T1w", "FLAIR"])
     with pytest.raises(ModelError, match="Add FLAIR"):
-        segmentation.require_channels(model, ["ce-gadolinium_T1w", "T2w"])
+        model.require_channels(["ce-gadolinium_T1w", "T2w"])
     with pytest.raises(ModelError, match="FLAIR"):
         predict(model, {"ce-gadolinium_T1w": scan()})
 
 
-def test_names_that_say_nothing_of_the_order_are_no_reason_to_refuse_a_model(tmp_path):
+def test_names_that_say_nothing_of_the_order_are_no_reason_to_refuse(tmp_path):
     folder = write_tiny_model(tmp_path / "m", channels=["ce-gadolinium_T1w", "FLAIR"]).folder
     edit(folder, "dataset.json", lambda d: d.update(channel_names={"1": "my own FLAIR", "0": "T1ce"}))
     assert segmentation.read_model(folder).channels == ("ce-gadolinium_T1w", "FLAIR")
@@ -262,7 +290,7 @@ def test_each_session_gets_the_first_model_whose_channels_it_has(models_on_disk)
     assert chosen["a"]["detection"] == "t1c"
 
 
-def test_a_session_no_model_fits_is_left_out_by_name_and_the_next_one_looks_further_back(models_on_disk):
+def test_a_session_no_model_fits_is_excluded_and_is_no_prior(models_on_disk):
     table, chosen = choose(models_on_disk, table_of_sessions(a=["T2w"], b=["FLAIR"], c=["T2w"]), ["t1c"])
     assert list(chosen) == ["a", "c"]
     assert table["usable"].to_dict() == {"a": "true", "b": "false", "c": "true"}
@@ -278,7 +306,7 @@ def test_a_session_no_model_fits_is_left_out_by_name_and_the_next_one_looks_furt
     assert table.loc["b", "prior"] == "n/a"
 
 
-def test_a_session_with_given_masks_needs_no_model(models_on_disk):
+def test_a_session_with_a_provided_segmentation_needs_no_model(models_on_disk):
     table = table_of_sessions(a=["FLAIR"], b=["FLAIR"])
     table.loc[1, "labels"] = "drawn.nii.gz"
     table, chosen = choose(models_on_disk, table, ["t1c"])
@@ -286,7 +314,7 @@ def test_a_session_with_given_masks_needs_no_model(models_on_disk):
     assert chosen["b"] == {"detection": "t1c", "resegmentation": None}
 
 
-def test_a_plain_t1w_reference_counts_as_the_post_contrast_channel(models_on_disk):
+def test_a_plain_t1w_reference_is_a_post_contrast_channel_for_the_choice(models_on_disk):
     _, chosen = choose(models_on_disk, table_of_sessions(a=[]), ["t1c"], reference="T1w")
     assert chosen["a"]["detection"] == "t1c"
     table, _ = choose(models_on_disk, table_of_sessions(a=[]), ["t1c"], reference="ce-other_T1w")
@@ -328,13 +356,13 @@ def test_channels_are_read_by_name_and_the_prior_is_enhancing_and_necrosis(tmp_p
     assert np.array_equal(read["prior"] > 0, np.isin(labels, (1, 3)))
 
 
-def test_a_plain_t1w_chosen_as_reference_stands_in_for_a_post_contrast_channel_and_no_other_does(tmp_path):
+def test_a_plain_t1w_reference_stands_in_for_a_post_contrast_channel(tmp_path):
     model = write_tiny_model(tmp_path / "m")
     path = tmp_path / "sub-A_T1w.nii.gz"
     images.write_image(path, scan(), np.eye(4))
     read = segmentation.read_channels(model, reference=("T1w", path))
     assert list(read) == ["ce-gadolinium_T1w"]
-    with pytest.raises(models.ModelError):
+    with pytest.raises(ModelError):
         segmentation.read_channels(model, reference=("T2w", path))
 
 
@@ -356,21 +384,21 @@ def test_probabilities_sum_to_one_and_lie_within_the_mask(tmp_path):
     mask = np.zeros(SHAPE, bool)
     mask[6:15, 5:19, 8:20] = True
     image = scan()
-    within = images.grow_mask(Image(mask, np.eye(4)), grow_mm=3)
-    p = predict(model, {"ce-gadolinium_T1w": image}, within=within.data)
+    within = geometry.grow_mask(mask, spacing_mm=(1, 1, 1), grow_mm=3)
+    p = predict(model, {"ce-gadolinium_T1w": image}, within=within)
     assert p.shape == (*SHAPE, 4)
     assert p.dtype == np.float32
     assert np.allclose(p.sum(-1), 1, atol=1e-4)
-    far = ~within.data | (image == 0)
+    far = ~within | (image == 0)
     assert (p[far][:, 0] == 1).all()
     assert (p[mask][:, 0] < 1).any()
     # What align leaves of the image is what the network sees, to the last voxel.
     aligned = brain.apply_mask(Image(image, np.eye(4)), Image(mask, np.eye(4)), grow_mm=3).data
     assert (p[aligned != 0][:, 0] < 1).all()
-    assert np.array_equal(predict(model, {"ce-gadolinium_T1w": aligned}, within=within.data), p)
+    assert np.array_equal(predict(model, {"ce-gadolinium_T1w": aligned}, within=within), p)
 
 
-def test_the_order_in_which_channels_are_given_does_not_matter_but_their_names_do(tmp_path):
+def test_the_order_of_channels_does_not_matter_but_their_names_do(tmp_path):
     model = write_tiny_model(tmp_path / "m", channels=["ce-gadolinium_T1w", "FLAIR"])
     a, b = scan(1), scan(2)
     one = predict(model, {"ce-gadolinium_T1w": a, "FLAIR": b})
@@ -436,12 +464,12 @@ def test_arrays_of_different_shapes_are_refused(tmp_path):
         predict(model, {"ce-gadolinium_T1w": scan(), "prior": np.zeros((4, 4, 4))})
 
 
-def test_a_users_nnunet_checkpoint_predicts_as_the_same_weights_do_as_safetensors(tmp_path):
+def test_a_checkpoint_of_nnunet_predicts_as_the_same_safetensors_do(tmp_path):
     shipped = write_tiny_model(tmp_path / "shipped")
     theirs = write_tiny_model(tmp_path / "theirs").folder
     (theirs / "fold_0/weights.safetensors").unlink()
-    network = models.build_network(shipped)
-    network.load_state_dict(models.read_weights(shipped)[0])
+    network = shipped.build_network()
+    network.load_state_dict(shipped.read_weights()[0])
     log = {"train_losses": [np.float64(0.5), np.float32(0.25)], "stamps": [np.int64(3)]}
     checkpoint = {"network_weights": network.state_dict(), "logging": log, "_best_ema": np.float64(0.1)}
     path = theirs / "fold_0/checkpoint_final.pth"
@@ -461,7 +489,7 @@ def test_mirroring_is_left_out_on_a_cpu_unless_asked_for(tmp_path):
     assert np.abs(other - mirrored).mean() < 0.001
 
 
-def test_a_processor_made_for_bfloat16_changes_next_to_nothing_but_the_time(tmp_path, monkeypatch):
+def test_bfloat16_changes_next_to_nothing_but_the_time(tmp_path, monkeypatch):
     model, channels = write_tiny_model(tmp_path / "m"), {"ce-gadolinium_T1w": scan()}
     found = []
     for able in (True, False):
@@ -536,14 +564,14 @@ def test_weights_of_another_network_are_refused(tmp_path):
         lambda d: d["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"].update(features_per_stage=[4, 12]),
     )
     with pytest.raises(ModelError, match=r"do not fit plans\.json"):
-        models.read_weights(segmentation.read_model(folder))
+        segmentation.read_model(folder).read_weights()
 
 
 def test_a_model_with_one_class_fills_the_others_with_nothing(tmp_path, monkeypatch):
     folder = write_tiny_model(tmp_path / "m").folder
     edit(folder, "dataset.json", lambda d: d.update(labels={"background": 0, "lesion": 1}))
     spy(monkeypatch, lambda data: torch.zeros((2, *data.shape[1:])))
-    monkeypatch.setattr(prediction, "read_weights", lambda model: [])
+    monkeypatch.setattr(models.Model, "read_weights", lambda model: [])
     p = predict(segmentation.read_model(folder), {"ce-gadolinium_T1w": scan()})
     assert np.allclose(p[10, 10, 10], [0.5, 0.5, 0, 0])
 
@@ -556,57 +584,59 @@ def test_a_threshold_is_brought_to_one_half():
     assert np.array_equal(shifted[1:], p[1:])
 
 
-def test_pieces_without_conviction_are_not_called_and_lesions_lose_nothing():
+def test_components_of_low_score_are_rejected_and_lesions_lose_nothing():
     p = np.zeros((30, 20, 20, 4), np.float32)
     p[2:6, 5:9, 5:9, 1], p[2:6, 5:9, 5:9, 3] = 0.2, 0.4
     p[15:20, 5:9, 5:9, 1] = 0.6
     p[16:19, 6:8, 6:8, 1] = 0.99
     p[25:28, 5:9, 5:9, 2] = 0.9
     p[..., 0] = 1 - p.sum(-1)
-    settled = prediction.settle(p, threshold=0.5, confidence=0.65)
+    settled = prediction.apply_threshold(p, threshold=0.5, min_component_score=0.65)
     assert np.allclose(settled.sum(-1), 1)
     whole = settled[..., 1] + settled[..., 3]
     assert whole[:10].max() < 0.5
     assert settled[3, 6, 6, 3] > settled[3, 6, 6, 1] > 0.1
     assert np.array_equal(settled[10:], p[10:])
-    assert np.array_equal(prediction.settle(p, threshold=0.5, confidence=0), p)
+    assert np.array_equal(prediction.apply_threshold(p, threshold=0.5, min_component_score=0), p)
 
 
-def test_a_clear_lesion_is_not_lost_with_the_doubt_it_touches():
+def test_a_clear_lesion_is_not_lost_with_the_uncertain_one_it_touches():
     p = np.zeros((40, 20, 20, 4), np.float32)
     p[2:30, 5:15, 5:15, 1] = 0.4
     p[10:16, 7:13, 7:13, 1] = 0.9
     # A peak is not enough: what rises from its level to the peak evenly stays doubtful.
     p[20:29, 6:15, 6:15, 1] = 0.4 + 0.05 * (5 - np.abs(np.arange(-4, 5)))[:, None, None]
     p[..., 0] = 1 - p.sum(-1)
-    whole = prediction.settle(p, threshold=0.3, confidence=0.75)[..., 1]
+    whole = prediction.apply_threshold(p, threshold=0.3, min_component_score=0.75)[..., 1]
     called = np.zeros(whole.shape, bool)
     called[10:16, 7:13, 7:13] = True
     assert np.array_equal(whole >= 0.5, called)
     assert (whole[2:30, 5:15, 5:15] > 0.4).all()
 
 
-def test_a_large_lesion_is_weighed_by_its_surest_millilitre():
+def test_a_large_lesion_is_scored_by_its_most_certain_millilitre():
     whole = np.zeros((60, 20, 20), np.float32)
     whole[2:22, 5:15, 5:15], whole[2:12, 5:15, 5:15] = 0.4, 0.9
     whole[40:49, 5:15, 5:15], whole[40:44, 5:15, 5:15] = 0.4, 0.85
-    conviction = prediction.weigh_voxels(whole, threshold=0.35)
-    # 2 mL, half of it sure; 0.9 mL are weighed as a whole, and the sure part by itself.
-    assert np.allclose(conviction[2:22, 5:15, 5:15], 0.9)
-    assert np.allclose(conviction[44:49, 5:15, 5:15], 0.6)
+    scores = prediction.score_components(whole, threshold=0.35)
+    # 2 mL, half of it certain; 0.9 mL are scored as a whole, and the certain part by itself.
+    assert np.allclose(scores[2:22, 5:15, 5:15], 0.9)
+    assert np.allclose(scores[44:49, 5:15, 5:15], 0.6)
 
 
-def test_a_piece_at_a_known_lesion_needs_no_conviction():
+def test_a_component_at_a_prior_needs_no_score():
     p = np.zeros((40, 20, 20, 4), np.float32)
     p[2:6, 5:9, 5:9, 1] = p[25:29, 5:9, 5:9, 1] = 0.6
     p[..., 0] = 1 - p.sum(-1)
-    known = np.zeros(p.shape[:3], bool)
-    known[8:12, 5:9, 5:9] = True
-    whole = prediction.settle(p, threshold=0.5, confidence=0.8, known=known)[..., 1]
+    prior_mask = np.zeros(p.shape[:3], bool)
+    prior_mask[8:12, 5:9, 5:9] = True
+    whole = prediction.apply_threshold(p, threshold=0.5, min_component_score=0.8, prior_mask=prior_mask)[..., 1]
     assert whole[2:6, 5:9, 5:9].min() == pytest.approx(0.6)
     assert whole[25:29].max() < 0.5
-    known[8] = False
-    assert prediction.settle(p, threshold=0.5, confidence=0.8, known=known)[..., 1].max() < 0.5
+    prior_mask[8] = False
+    assert (
+        prediction.apply_threshold(p, threshold=0.5, min_component_score=0.8, prior_mask=prior_mask)[..., 1].max() < 0.5
+    )
 
 
 # Fusion
@@ -637,22 +667,22 @@ def called(image):
 
 
 FUSION = {  # detection, re-segmentation, prior -> fused
-    "a known lesion comes from re-segmentation": ([(5, 4)], [(6, 3)], [(5, 4)], [(6, 3)]),
+    "a lesion of the prior comes from re-segmentation": ([(5, 4)], [(6, 3)], [(5, 4)], [(6, 3)]),
     "a new lesion comes from detection": ([(5, 4), (25, 5)], [(5, 4)], [(5, 4)], [(5, 4), (25, 5)]),
     "re-segmentation finds no new lesions": ([], [(5, 4), (25, 5)], [(5, 4)], [(5, 4)]),
-    "a lesion that moved a little is still known": ([], [(11, 4)], [(5, 4)], [(11, 4)]),
+    "a lesion that moved a little is still that of the prior": ([], [(11, 4)], [(5, 4)], [(11, 4)]),
     "a lesion far from the prior is not": ([], [(20, 4)], [(5, 4)], []),
-    "what detection sees of a known lesion is replaced whole": ([(4, 8)], [(5, 4)], [(5, 4)], [(5, 4)]),
+    "what detection sees of a lesion of the prior is replaced whole": ([(4, 8)], [(5, 4)], [(5, 4)], [(5, 4)]),
     "what detection alone sees at a prior stays": ([(5, 4)], [], [(5, 4)], [(5, 4)]),
-    "a lesion that vanished is gone": ([], [], [(5, 4)], []),
-    "known lesions detection missed are there": ([], [(5, 4)], [(5, 4)], [(5, 4)]),
+    "a lesion that vanished is absent": ([], [], [(5, 4)], []),
+    "lesions of the prior that detection missed are there": ([], [(5, 4)], [(5, 4)], [(5, 4)]),
 }
 
 
 @pytest.mark.parametrize("case", FUSION)
 def test_fusion(case):
-    detection, known, prior, expected = FUSION[case]
-    fused = segmentation.fuse(lesion(*detection), lesion(*known), prior_at(*prior), touch_mm=3)
+    detection, resegmentation, prior, expected = FUSION[case]
+    fused = segmentation.fuse(lesion(*detection), lesion(*resegmentation), prior_at(*prior), touch_mm=3)
     assert called(fused) == expected
     assert np.allclose(fused.data.sum(-1), 1)
 
@@ -672,7 +702,7 @@ def test_without_a_prior_detection_stands():
         ("propagation", [(5, 5)]),
     ],
 )
-def test_a_rule_decides_what_a_follow_up_takes_from_what_it_needs_alone(rule, expected):
+def test_a_rule_decides_what_a_follow_up_takes(rule, expected):
     given = {
         "detection": lesion((5, 4), (25, 5)), "resegmentation": lesion((6, 3), (33, 3)), "prior": prior_at((5, 5)),
     }  # fmt: skip
@@ -684,25 +714,25 @@ def test_a_rule_decides_what_a_follow_up_takes_from_what_it_needs_alone(rule, ex
     assert called(segmentation.apply_rule(given["detection"], None, None, rule=rule, touch_mm=3)) == [(5, 4), (25, 5)]
 
 
-def test_propagated_lesions_keep_their_tissue_and_nobody_has_seen_them():
+def test_propagated_lesions_keep_their_tissue_and_have_no_certainty():
     prior = prior_at((5, 5))
     prior.data[6, 12, 9], prior.data[12:14, 12, 9] = 3, 2
     fused = segmentation.apply_rule(None, None, prior, rule="propagation", touch_mm=3)
     labels = segmentation.decide_on_grid(fused, prior.grid)[0]
     assert np.array_equal(labels.data, prior.data)
     networks = {"detection": None, "resegmentation": None}
-    pieces, table = segmentation.gather_evidence(labels, fused, networks, limits=LIMITS)
+    components, table = segmentation.gather_evidence(labels, fused, networks, limits=LIMITS)
     assert table["seen_by"].tolist() == ["propagation"]
     assert table[["mean_probability", "confidence"]].isna().all(axis=None)
-    assert np.array_equal(pieces.data == 1, np.isin(prior.data, (1, 3)))
+    assert np.array_equal(components.data == 1, np.isin(prior.data, (1, 3)))
 
 
 def test_edema_comes_from_the_network_of_the_nearest_lesion():
-    detection, known = lesion((5, 4), (25, 4)), lesion((5, 4))
-    for image, p in ((detection, 0.3), (known, 0.8)):
+    detection, resegmentation = lesion((5, 4), (25, 4)), lesion((5, 4))
+    for image, p in ((detection, 0.3), (resegmentation, 0.8)):
         for x in (10, 23):
             image.data[x, 10:14, 8:12] = [1 - p, 0, p, 0]
-    fused = segmentation.fuse(detection, known, prior_at((5, 4)), touch_mm=3).data
+    fused = segmentation.fuse(detection, resegmentation, prior_at((5, 4)), touch_mm=3).data
     assert fused[10, 11, 9, 2] == pytest.approx(0.8)
     assert fused[23, 11, 9, 2] == pytest.approx(0.3)
 
@@ -771,7 +801,7 @@ def test_whole_lesion_decides_before_its_parts_do():
     assert (segmentation.decide_on_grid(p, Grid(p.data.shape[:3], p.affine))[0].data[core] == 2).all()
 
 
-def test_no_lesion_is_no_lesion_and_a_lesion_outside_the_field_of_view_is_no_error():
+def test_no_lesion_and_a_lesion_outside_the_field_of_view_are_no_error():
     empty = ball_mm((4, 8, 20), 0)
     empty.data[..., 0], empty.data[..., 1] = 1, 0
     grid = oblique_grid((1, 1, 2), (30, 30, 20), (400, 0, 0))
@@ -788,65 +818,65 @@ def test_many_lesions_are_decided_as_each_alone():
     assert np.array_equal(segmentation.decide_on_grid(both, grid)[0].data, alone)
 
 
-# How sure the networks are
+# Certainty
 
 LIMITS = {"all": 0.5, "detection": 0.7, "resegmentation": 0.8}
 
 
-def evidence(detection, known, prior, grid=None, limits=LIMITS):
-    """Fuse, decide and gather: the pieces on the grid, and their table."""
-    fused = segmentation.fuse(detection, known, prior, touch_mm=3)
+def evidence(detection, resegmentation, prior, grid=None, limits=LIMITS):
+    """Fuse, decide and gather: the components on the grid, and their table."""
+    fused = segmentation.fuse(detection, resegmentation, prior, touch_mm=3)
     labels = segmentation.decide_on_grid(fused, grid or Grid(fused.data.shape[:3], fused.affine))[0]
-    networks = {"detection": detection, "resegmentation": known}
+    networks = {"detection": detection, "resegmentation": resegmentation}
     return segmentation.gather_evidence(labels, fused, networks, limits=limits)
 
 
-def test_a_lesion_is_confirmed_where_its_mean_probability_reaches_the_limit_of_those_who_see_it():
+def test_a_lesion_is_confirmed_by_the_limit_of_its_detecting_models():
     def painted(*lesions):
         """Lesions at x, of size 4, with a probability."""
         return Image(sum(lesion((x, 4), p=p).data - lesion().data for x, p in lesions) + lesion().data, AFFINE)
 
     detection = painted((2, 0.6), (12, 0.6), (27, 0.75))
-    known = painted((2, 0.55), (20, 0.75))
-    _, table = evidence(detection, known, prior_at((2, 4), (20, 4)))
+    resegmentation = painted((2, 0.55), (20, 0.75))
+    _, table = evidence(detection, resegmentation, prior_at((2, 4), (20, 4)))
     assert table["seen_by"].tolist() == ["both", "detection", "resegmentation", "detection"]
-    # Of two networks the surer one.
+    # Of two networks the more certain one.
     assert table["mean_probability"].tolist() == pytest.approx([0.6, 0.6, 0.75, 0.75])
     assert table["confidence"].tolist() == ["confirmed", "candidate", "candidate", "confirmed"]
     other = {"all": 0.61, "detection": 0, "resegmentation": 0.74}
-    _, table = evidence(detection, known, prior_at((2, 4), (20, 4)), limits=other)
+    _, table = evidence(detection, resegmentation, prior_at((2, 4), (20, 4)), limits=other)
     assert table["confidence"].tolist() == ["candidate", "confirmed", "confirmed", "confirmed"]
 
 
 def test_on_a_first_visit_detection_alone_is_asked():
     # All that looked saw it: the limit for what detection sees and re-segmentation does not is not asked for.
-    pieces, table = evidence(lesion((5, 4), p=0.6), None, None)
+    components, table = evidence(lesion((5, 4), p=0.6), None, None)
     assert table[["index", "name", "seen_by", "confidence"]].to_numpy().tolist() == [
         [1, "P001", "detection", "confirmed"]
     ]
-    assert np.array_equal(pieces.data == 1, lesion((5, 4)).data[..., 1] > 0)
-    pieces, table = evidence(lesion(), None, None)
+    assert np.array_equal(components.data == 1, lesion((5, 4)).data[..., 1] > 0)
+    components, table = evidence(lesion(), None, None)
     assert len(table) == 0
-    assert not pieces.data.any()
+    assert not components.data.any()
 
 
-def test_every_lesion_voxel_of_the_scans_own_grid_belongs_to_the_piece_it_came_from():
+def test_every_lesion_voxel_on_the_scans_grid_belongs_to_its_component():
     grid = oblique_grid((0.8, 1.1, 2.4), (70, 55, 25), (7, 12, 22))
     a, b = ball_mm((0, 5, 20), 4), ball_mm((12, 20, 26), 1.2, label=3)
     both = Image(np.where(b.data[..., :1] < 1, b.data, a.data), a.affine)
-    pieces, table = evidence(both, None, None, grid)
+    components, table = evidence(both, None, None, grid)
     assert table["mean_probability"].between(0.7, 1).all()
     for number, alone in enumerate((a, b), start=1):
         labels = segmentation.decide_on_grid(alone, grid)[0].data
-        assert np.array_equal(pieces.data == number, labels > 0)
+        assert np.array_equal(components.data == number, labels > 0)
         assert labels.any()
     # Between thick slices: the one voxel that a vanishing lesion keeps.
     thick = Grid((40, 40, 8), np.array([[1, 0, 0, -19.6], [0, 1, 0, -9.7], [0, 0, 6, 5.0], [0, 0, 0, 1]]))
-    pieces, _ = evidence(ball_mm((4, 8, 20), 1.2), None, None, thick)
-    assert (pieces.data > 0).sum() == 1
+    components, _ = evidence(ball_mm((4, 8, 20), 1.2), None, None, thick)
+    assert (components.data > 0).sum() == 1
 
 
-def test_what_only_a_sensitive_reading_sees_is_a_candidate_where_there_is_no_other_lesion():
+def test_what_only_a_sensitive_reading_detects_is_a_candidate():
     """Detection: one lesion, a faint one, a very faint one; the second model: the first one larger, and another."""
     detection = lesion((5, 4))
     for x, p in ((14, 0.3), (20, 0.1)):
@@ -859,16 +889,16 @@ def test_what_only_a_sensitive_reading_sees_is_a_candidate_where_there_is_no_oth
         fused = segmentation.add_candidates(detection, detection, sensitive, level=level)
         assert called(fused) == [(5, 4), *more]
         labels = segmentation.decide_on_grid(fused, Grid(fused.data.shape[:3], fused.affine))[0]
-        pieces, table = segmentation.gather_evidence(labels, fused, networks, limits=LIMITS)
+        components, table = segmentation.gather_evidence(labels, fused, networks, limits=LIMITS)
         assert table["seen_by"].tolist() == ["detection"] + ["sensitive"] * len(more)
         assert table["confidence"].tolist() == ["confirmed"] + ["candidate"] * len(more)
         # By the network that decides: 0.5 is its threshold.
         expected = [0.9] + [{14: 0.3, 30: 0.0}[x] for x, _ in more]
         assert table["mean_probability"].tolist() == pytest.approx(expected)
-        assert (pieces.data > 0).sum() == 4**3 + 27 * len(more)
+        assert (components.data > 0).sum() == 4**3 + 27 * len(more)
 
 
-def test_a_lower_threshold_lies_where_the_shift_of_the_upper_one_puts_it():
+def test_a_lower_threshold_lies_where_the_upper_ones_shift_puts_it():
     p = np.array([0.75, 0.25, 0, 0])
     level = prediction.candidate_level({"threshold": 0.6, "candidate_threshold": 0.25})
     assert prediction.recentre(p, threshold=0.6)[1] == pytest.approx(level)
@@ -876,7 +906,7 @@ def test_a_lower_threshold_lies_where_the_shift_of_the_upper_one_puts_it():
     assert prediction.candidate_level({"threshold": 0.6}) is None
 
 
-def test_a_sensitive_model_is_one_for_detection_that_no_session_has_to_fit(models_on_disk):
+def test_no_session_has_to_fit_the_sensitive_model(models_on_disk):
     listed = {"detection": ["t1c"], "detection_sensitive": ["flair"], "resegmentation": ["again"]}
     listed = {task: [models_on_disk / name for name in names] for task, names in listed.items()}
     settings = {"fusion_rule": "detection", "reference": "ce-gadolinium_T1w", "sequences": ["T1w", "T2w", "FLAIR"]}
@@ -887,10 +917,10 @@ def test_a_sensitive_model_is_one_for_detection_that_no_session_has_to_fit(model
         choice.choose_models(table, listed | {"detection_sensitive": listed["resegmentation"]}, **settings)
 
 
-def test_masks_drawn_by_people_are_confirmed():
+def test_manual_segmentations_are_confirmed():
     drawn = prior_at((5, 4), (20, 3))
     drawn.data[0, 0, 0] = 2
-    pieces, table = segmentation.evidence_of_people(drawn)
+    components, table = segmentation.manual_evidence(drawn)
     assert table[["seen_by", "confidence"]].to_numpy().tolist() == [["manual", "confirmed"]]
     assert np.isnan(table["mean_probability"]).all()
-    assert np.array_equal(pieces.data > 0, drawn.data == 1)
+    assert np.array_equal(components.data > 0, drawn.data == 1)

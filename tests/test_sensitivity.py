@@ -1,17 +1,19 @@
 """Settings changed one at a time: what changes is counted, and nothing else changes."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from conftest import ROOT
+from conftest import ROOT, shipped_config
 from mettrail.errors import InputError
 from mettrail.images import Grid, Image
 from mettrail.response import sensitivity
-from mettrail.segmentation import evidence_of_people
+from mettrail.segmentation import manual_evidence
 from mettrail.tracking.evidence import Evidence
+from mettrail.tracking.follow import SegmentedVisit
 
-CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+CONFIG = shipped_config()
 SHAPE = (40, 40, 40)
 
 
@@ -25,9 +27,9 @@ def visit(number, *balls, days=None):
     row |= {"days": str(60 * (number - 1) if days is None else days), "contrast": "n/a", "image_quality": "n/a"}
     row |= dict.fromkeys(sensitivity.cohort.CLINICAL, "n/a")
     grid = Image(tissue, np.eye(4))
-    evidence = Evidence(*(each.data if isinstance(each, Image) else each for each in evidence_of_people(grid)))
+    evidence = Evidence(*(each.data if isinstance(each, Image) else each for each in manual_evidence(grid)))
     brain = Image(np.ones(SHAPE, bool), np.eye(4))
-    return sensitivity.Visit(row, grid, brain, evidence, {"status": "ok"}, np.eye(4))
+    return SegmentedVisit(row, grid, brain, evidence, {"status": "ok"}, np.eye(4))
 
 
 def vary(visits, values, **more):
@@ -49,7 +51,7 @@ def test_only_the_setting_that_decides_changes_a_response():
     }  # fmt: skip
     assert table["n_tracks_total"].tolist() == [2, 2, 1, 2, 2]
     assert table.loc[("match.gap_mm", "5"), "changes"] == "sub-A ses-2 PD to SD"
-    assert table.loc[("match.gap_mm", "5"), "default"] == "3"
+    assert table.loc[("match.gap_mm", "5"), "default"] == str(CONFIG["match"]["gap_mm"])
     assert table.loc[("match.gap_mm", "5"), "n_patients_progression_changed"] == 1
 
 
@@ -59,7 +61,7 @@ def test_a_size_from_which_lesions_are_born_is_measured_anew():
     assert table["n_tracks_total"].tolist() == [2, 1]
 
 
-def test_a_readers_decision_on_a_lesion_that_is_not_there_with_a_variant_is_left_alone():
+def test_a_decision_on_a_lesion_that_a_variant_lacks_is_ignored():
     visits = [visit(1, ((20, 20, 20), 12)), visit(2, ((20, 20, 20), 12), ((8, 8, 8), 3))]
     decided = pd.DataFrame([{"session_id": None, "track_id": "L002", "field": "exclude", "value": "true"}])
     table = vary(visits, {"instances.birth_mm3": [30]}, overrides=decided)
@@ -84,14 +86,41 @@ def test_a_setting_that_does_not_exist_is_named():
 
 def test_the_settings_given_are_left_as_they_are():
     variants = sensitivity.variants(CONFIG, {"match.gap_mm": [1]})
-    assert CONFIG["match"]["gap_mm"] == variants[0][2]["match"]["gap_mm"] == 3
+    assert CONFIG == variants[0][2] == shipped_config()
     assert variants[1][2]["match"]["gap_mm"] == 1
 
 
-def test_every_setting_of_the_shipped_grid_exists_and_each_value_is_another_one():
+def test_every_setting_of_the_shipped_grid_exists_and_differs():
     for name, value, changed in sensitivity.variants(CONFIG, CONFIG["sensitivity"]["values"])[1:]:
         block, key = name.split(".")
         assert changed[block][key] == value != CONFIG[block][key]
+
+
+# Settings after the segmentation that a publication fixes, and which.
+RANO_BM = "Lin et al., Lancet Oncol 2015"
+RECIST = "Eisenhauer et al., Eur J Cancer 2009"
+PUBLISHED = {
+    "rano.max_targets": RANO_BM, "rano.ld_min_mm": RANO_BM, "rano.perp_min_mm": RANO_BM, "rano.slices_min": RANO_BM,
+    "rano.baseline_window_days": RANO_BM, "rano.pr": RANO_BM, "rano.pd": RANO_BM, "rano.pd_abs_mm": RANO_BM,
+    "rano.confirm": RANO_BM, "rano.confirm_days": RANO_BM, "rano.small_lesions": RANO_BM, "rano.abs_rule": RANO_BM,
+    "rano.tsm_mode": RECIST, "rano.irano": "Okada et al., Lancet Oncol 2015",
+    # As strict as the diameters of RANO-BM, of a sphere.
+    "volume.pr": RANO_BM, "volume.pd": RANO_BM, "volume.pd_abs_esd_mm": RANO_BM,
+}  # fmt: skip
+
+
+def test_every_setting_after_the_segmentation_is_published_or_varied():
+    there = {f"{block}.{key}" for block in sensitivity.BLOCKS for key in CONFIG[block]}
+    assert there - set(PUBLISHED) == set(CONFIG["sensitivity"]["values"])
+    assert set(PUBLISHED) <= there
+
+
+def test_a_number_that_no_publication_fixes_is_a_setting_and_no_constant():
+    constant = re.compile(r"(?:^#.*\n)*^[A-Z][A-Z0-9_, ]* = .*", re.MULTILINE)
+    files = sorted((ROOT / "scripts" / "mettrail" / "response").rglob("*.py"))
+    found = [said for path in files for said in constant.findall(path.read_text())]
+    assert any("iRANO" in said for said in found)
+    assert not [said for said in found if re.search(r"\bours\b", said)]
 
 
 def test_a_patient_without_a_usable_visit_has_rows_all_the_same():

@@ -101,7 +101,7 @@ def test_only_networks_told_to_use_cuda_ask_for_a_gpu(tmp_path, device, gpus):
     assert sorted(asked) == [("segment", gpus), ("segment", gpus), ("segment_known", gpus)]
 
 
-def test_jobs_get_the_gpu_and_the_settings_and_more_memory_when_tried_again(slurm, tmp_path):
+def test_jobs_get_the_gpu_the_settings_and_more_memory_on_a_retry(slurm, tmp_path):
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
     (tmp_path / "job.py").write_text(JOB)
     base = {"out": "", "segment": {"device": "auto", "fusion": {}}, "labels": {"folder": "", "sessions": []}}

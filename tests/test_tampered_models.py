@@ -13,7 +13,8 @@ import pytest
 import torch
 from mettrail import segmentation
 from mettrail.errors import ModelError
-from mettrail.segmentation import architectures, cases, models
+from mettrail.segmentation import architectures, models
+from mettrail.training import cases
 from safetensors.torch import load_file, save_file
 
 PLANS, DATASET, DESCRIPTION = "plans.json", "dataset.json", "mettrail.json"
@@ -407,7 +408,7 @@ def test_a_tampered_model_is_refused_and_runs_nothing(folder, monkeypatch, what)
         for place in ("torch.load", "safetensors.torch.load_model"):
             monkeypatch.setattr(place, lambda *_, **__: read.append("weights"))
     with pytest.raises(ModelError) as caught:
-        models.read_weights(segmentation.read_model(folder))
+        segmentation.read_model(folder).read_weights()
     assert caught.value.what == str(folder / named)
     assert not read
     assert len(str(caught.value)) < 3000
@@ -434,7 +435,7 @@ def test_there_are_more_than_forty_of_them():
 )  # fmt: skip
 def test_what_nnunet_writes_is_read(folder, act):
     act(folder)
-    (weights,) = models.read_weights(segmentation.read_model(folder))
+    (weights,) = segmentation.read_model(folder).read_weights()
     assert weights
 
 

@@ -14,8 +14,8 @@ import yaml
 from mettrail import segmentation
 from mettrail.errors import InputError
 from mettrail.images import write_image, write_labels
-from mettrail.segmentation import cases, models, prediction, priors
-from mettrail.training import backgrounds, synthesis, training, validation
+from mettrail.segmentation import models, prediction
+from mettrail.training import backgrounds, cases, priors, synthesis, training, transfer, validation
 from mettrail.training.losses import EachLesionLoss
 from mettrail.training.trainer import MettrailTrainer, Reused, StripAnew, ThickSlices, draw_mask
 from scipy import ndimage
@@ -42,7 +42,7 @@ def make_toy_visits(seed):
             ball = sum((a - c) ** 2 for a, c in zip((x, y, z), centre)) <= (3 + visit) ** 2
             tissue[ball], instances[ball] = 1, number
         image = 100 * brain + 120 * (tissue > 0) + rng.normal(0, 5, SHAPE)
-        visits.append(cases.Visit(image.astype(np.float32), brain, tissue, instances))
+        visits.append(cases.LabelledScan(image.astype(np.float32), brain, tissue, instances))
     return visits
 
 
@@ -56,6 +56,11 @@ def toy_settings(epochs=3):
     }  # fmt: skip
     settings["training"] |= {"epochs": epochs, "steps": 2, "validation_steps": 1, "export_every": 1}
     return settings
+
+
+def make_trainer(run, task, settings=None):
+    """A trainer of a run that is there, its network as initialised."""
+    return training.make_trainer(task, run.out, settings=settings or toy_settings())
 
 
 def train_toy(out, task="detection", *, epochs=3, **more):
@@ -95,10 +100,12 @@ EVERYWHERE = np.ones((60, 50, 40), bool)
 
 
 def make(previous, current, brain=EVERYWHERE, seed=0, **changes):
-    return priors.make_prior(previous, current, brain, rng=np.random.default_rng(seed), **PERFECT | changes)
+    return priors.make_prior(
+        previous, current, brain, rng=np.random.default_rng(seed), settings=priors.PriorSettings(**PERFECT | changes)
+    )
 
 
-def test_a_prior_without_any_error_is_last_visits_lesions():
+def test_a_prior_without_any_error_is_the_lesions_of_the_prior_visit():
     previous = numbered(((20, 20, 20), 4), ((40, 30, 12), 2))
     assert np.array_equal(make(previous, numbered(((20, 20, 20), 6))), previous > 0)
 
@@ -117,11 +124,11 @@ def test_priors_are_dropped():
     assert not make(previous, previous, drop_prob=1).any()
 
 
-def test_only_new_lesions_get_made_up_priors():
-    known, new = ((20, 20, 20), 4), ((42, 30, 14), 3)
-    made = [make(numbered(known), numbered(known, new), seed=s, fictitious_prob=1) for s in range(20)]
+def test_only_new_lesions_get_fictitious_priors():
+    old, new = ((20, 20, 20), 4), ((42, 30, 14), 3)
+    made = [make(numbered(old), numbered(old, new), seed=s, fictitious_prob=1) for s in range(20)]
     for prior in made:
-        assert np.array_equal(prior[:28], numbered(known)[:28] > 0)
+        assert np.array_equal(prior[:28], numbered(old)[:28] > 0)
         assert prior[28:].any()
     reach = np.array([np.argwhere(p[28:]).min(0) for p in made])
     assert reach.std(0).min() > 1
@@ -137,8 +144,14 @@ def test_priors_where_nothing_ever_was_stay_within_the_brain():
 
 def test_a_prior_at_the_edge_of_the_image_is_cut():
     previous = numbered(((1, 1, 38), 3))
-    for seed in range(10):
-        make(previous, previous, seed=seed, shift_mm=6)
+    made = [make(previous, previous, seed=seed, shift_mm=6) for seed in range(10)]
+    sizes = [int(prior.sum()) for prior in made]
+    assert min(sizes) < max(sizes) == (previous > 0).sum()
+    # What leaves on one side does not come back on the other.
+    for prior in made:
+        assert not prior[30:].any()
+        assert not prior[:, 25:].any()
+        assert not prior[:, :, :15].any()
 
 
 def test_no_lesion_before_or_now_is_no_prior():
@@ -157,11 +170,11 @@ def test_the_demonstration_and_held_out_seeds_are_never_trained_on():
     )
     tested = [held_out["phantoms"]["seeds"], held_out["background"]["seeds"]]
     tested += [real_sizes["background"][key] for key in ("seeds", "phantom_seeds")]
-    names = training._name_cases(SETTINGS["cases"], SETTINGS["synthesis"])
+    names = training.name_cases(SETTINGS["cases"], SETTINGS["synthesis"])
     assert len({seed for _, seed in names}) == len(names)
     assert not any(low <= seed <= high for _, seed in names for low, high in tested)
     with pytest.raises(InputError, match="overlap"):
-        training._name_cases(SETTINGS["cases"] | {"validation_seeds": [last, last + 3]}, SETTINGS["synthesis"])
+        training.name_cases(SETTINGS["cases"] | {"validation_seeds": [last, last + 3]}, SETTINGS["synthesis"])
 
 
 def test_small_lesions_are_shown_as_often_as_large_ones():
@@ -180,35 +193,34 @@ def test_small_lesions_are_shown_as_often_as_large_ones():
 
 
 def test_what_the_network_is_trained_on_is_stripped_by_an_imperfect_mask():
-    settings = {k: v for k, v in toy_settings()["cases"].items() if k in (
-        "thick_prob", "thick_mm", "bias", "grow_mm", "mask_error_mm")}  # fmt: skip
+    given = cases.Imperfections(thick_prob=0.25, thick_mm=(1.2, 3.0), bias=0.06, grow_mm=(1.0, 5.0), mask_error_mm=1.2)
     masks = []
     for seed in range(6):
-        a, b = cases.perturb(make_toy_visits(1), rng=np.random.default_rng(seed), **settings)
-        assert (a["image"][~a["mask"]] == 0).all()
-        assert a["image"].shape == a["tissue"].shape == a["instances"].shape == b["image"].shape
-        assert np.array_equal(a["instances"] > 0, np.isin(a["tissue"], (1, 3)))
-        masks.append(int(a["mask"].sum()))
+        a, b = cases.perturb(make_toy_visits(1), rng=np.random.default_rng(seed), imperfections=given)
+        assert (a.image[~a.mask] == 0).all()
+        assert a.image.shape == a.tissue.shape == a.instances.shape == b.image.shape
+        assert np.array_equal(a.instances > 0, np.isin(a.tissue, (1, 3)))
+        masks.append(int(a.mask.sum()))
     assert len(set(masks)) == 6
 
 
 def write_prepared(folder, *, ring=False):
-    """Write what the pipeline leaves of a session, and a person's outline of a lesion."""
+    """Write what the pipeline leaves of a session, and a manual segmentation."""
     visit = make_toy_visits(1)[0]
     anat = folder / "heads/sub-A/ses-1/anat"
     anat.mkdir(parents=True)
     write_image(anat / "sub-A_ses-1_ce-gadolinium_res-1mm_desc-debias_T1w.nii.gz", visit.image, np.eye(4))
     write_labels(anat / "sub-A_ses-1_res-1mm_desc-brain_mask.nii.gz", visit.brain, np.eye(4))
-    drawn = folder / "labels/heads/sub-A/ses-1/anat"
-    drawn.mkdir(parents=True)
+    manual = folder / "labels/heads/sub-A/ses-1/anat"
+    manual.mkdir(parents=True)
     tissue = visit.tissue.copy()
     if ring:
         tissue[ndimage.binary_erosion(tissue > 0, iterations=2)] = 0
-    write_labels(drawn / "sub-A_ses-1_dseg.nii.gz", tissue, np.eye(4))
+    write_labels(manual / "sub-A_ses-1_dseg.nii.gz", tissue, np.eye(4))
     return visit
 
 
-def test_a_prepared_head_is_a_background_with_the_lesions_a_person_drew(tmp_path):
+def test_a_prepared_head_is_a_background_with_its_manual_segmentation(tmp_path):
     visit = write_prepared(tmp_path, ring=True)
     found = backgrounds.find_backgrounds(tmp_path, name="heads", participants=["sub-A"], copies=3)
     assert len(found) == 3
@@ -224,7 +236,7 @@ def test_a_prepared_head_is_a_background_with_the_lesions_a_person_drew(tmp_path
     assert not plain.tissue.any()
 
 
-def test_lesions_are_painted_beside_a_tumour_that_a_person_drew_which_counts_once(tmp_path):
+def test_lesions_are_painted_beside_a_heads_own_tumour_which_counts_once(tmp_path):
     write_prepared(tmp_path)
     (background,) = backgrounds.find_backgrounds(tmp_path, name="heads")
     (head,) = backgrounds.make_visits(background)
@@ -300,7 +312,7 @@ def make_surface():
     return beyond
 
 
-def test_masks_are_as_tight_or_wide_as_asked_and_never_reach_where_nothing_was_scanned():
+def test_masks_are_as_wide_as_asked_and_end_where_the_scan_does():
     beyond = make_surface()
     for rim in (-2, 0, 5):
         drawn = draw_mask(beyond, np.random.default_rng(0), **MASKS | {"rim_mm": (rim, rim)})
@@ -376,7 +388,7 @@ def reuse(uses, count=31, loader=None):
     return reused, [next(reused) for _ in range(count)]
 
 
-def test_patches_are_shown_again_mirrored_and_in_other_tones_with_their_labels_while_the_next_are_not_ready():
+def test_patches_are_shown_again_in_other_tones_while_the_next_are_not_ready():
     reused, batches = reuse(4)
     assert reused.loader.drawn == 11
     assert len(reused.kept) == 4
@@ -399,7 +411,7 @@ def test_patches_are_shown_again_mirrored_and_in_other_tones_with_their_labels_w
     assert 8 < mirrored < 32
 
 
-def test_a_patch_is_shown_no_more_than_it_may_be_and_once_where_nobody_waits():
+def test_a_patch_is_shown_as_often_as_it_may_and_once_without_waiting():
     loader = Loader()
     loader.empty = lambda: True
     reuse(2, 30, loader)
@@ -431,7 +443,7 @@ def test_augmentation_changes_the_image_and_leaves_the_prior_alone():
     assert 10 < changed < 60
 
 
-def test_a_prior_that_is_turned_and_stretched_stays_binary_and_with_its_lesion():
+def test_a_prior_that_is_turned_stays_binary_and_with_its_lesion():
     given = {**SETTINGS["augmentation"], "rotate_prob": 1, "scale_prob": 1, "elastic_prob": 1, "thick_prob": 0}
     transform = MettrailTrainer.get_training_transforms(
         SimpleNamespace(synthesis=None, augmentation=given), (24, 24, 24), (0, 0), None, (2,), False,
@@ -482,7 +494,7 @@ def paint(settings, *, seed=3, with_prior=False):
 
 
 @pytest.mark.parametrize("seed", [0, 3, 5, 7])
-def test_painted_lesions_are_bright_and_labelled_and_no_other_lesion_or_outside_is_touched(seed):
+def test_painted_lesions_are_bright_and_labelled_and_touch_nothing_else(seed):
     image, labels, painted, now, _ = paint(only(lesions=1.0, enhancement=[1.5, 2.0]), seed=seed)
     new = now != labels
     assert new.sum() > 100
@@ -492,7 +504,7 @@ def test_painted_lesions_are_bright_and_labelled_and_no_other_lesion_or_outside_
 
 
 @pytest.mark.parametrize("kind", ["ring", "cystic", "mottled"])
-def test_what_does_not_enhance_within_a_lesion_is_darker_and_has_its_own_label(kind):
+def test_what_does_not_enhance_within_a_lesion_is_darker_and_labelled_so(kind):
     settings = only(lesions=1.0, kinds={kind: 1.0}, enhancement=[1.8, 2.2], core=[0.3, 0.5], gap_prob=0.0)
     for seed in range(3):
         _, _, painted, now, _ = paint(settings, seed=seed)
@@ -500,7 +512,7 @@ def test_what_does_not_enhance_within_a_lesion_is_darker_and_has_its_own_label(k
         assert painted[now == 3].mean() + 1 < painted[ndimage.binary_erosion(now == 1) & (now == 1)].mean()
 
 
-def test_blood_in_a_lesion_is_brighter_than_what_enhances_around_it_and_has_the_label_of_what_does_not():
+def test_blood_in_a_lesion_is_brighter_than_its_rim_and_labelled_as_core():
     kinds = {"kinds": {"haemorrhagic": 1.0}, "enhancement": [1.8, 2.2], "blood": [0.5, 0.8], "gap_prob": 0.0}
     for seed in range(3):
         _, _, painted, now, _ = paint(only(lesions=1.0, **kinds), seed=seed)
@@ -508,7 +520,7 @@ def test_blood_in_a_lesion_is_brighter_than_what_enhances_around_it_and_has_the_
         assert painted[now == 3].mean() > painted[ndimage.binary_erosion(now == 1) & (now == 1)].mean() + 0.5
 
 
-def test_edema_is_dark_lies_around_its_lesion_and_spares_what_is_darker_than_white_matter():
+def test_edema_is_dark_around_its_lesion_and_spares_grey_matter():
     image, _, painted, now, _ = paint(only(lesions=1.0, edema_prob=1.0, edema=[0.2, 0.3]), seed=1)
     edema = now == 2
     assert edema.sum() > 100
@@ -533,18 +545,18 @@ def test_look_alikes_change_the_image_and_are_never_labelled(name):
     assert touched >= 3
 
 
-def test_broken_vessels_show_in_pieces():
-    def count_pieces(seed, share):
+def test_broken_vessels_show_as_several_components():
+    def count_components(seed, share):
         settings = only(look_alike="vessel")
         settings["look_alikes"]["vessel"] |= {"broken_prob": share, "at_most": 1, "contrast": [3, 4]}
         image, _, painted, _, _ = paint(settings, seed=seed)
         return ndimage.label(painted - image > 1)[1]
 
-    whole, broken = (sum(count_pieces(seed, share) for seed in range(8)) for share in (0.0, 1.0))
+    whole, broken = (sum(count_components(seed, share) for seed in range(8)) for share in (0.0, 1.0))
     assert broken > 1.5 * whole
 
 
-def test_a_painted_lesion_has_a_prior_none_a_made_up_one_or_has_vanished():
+def test_a_painted_lesion_has_a_prior_none_a_fictitious_one_or_vanished():
     steady = {"growth": 0.0, "shift_mm": 0.0, "new_prob": 0.0}
     _, labels, _, now, prior = paint(only(lesions=1.0, prior=steady), with_prior=True)
     painted = (now != labels) & (now > 0)
@@ -567,7 +579,7 @@ def test_a_patch_may_have_no_prior_at_all():
     assert not prior.any()
 
 
-def test_lesions_that_are_blurred_widely_are_labelled_into_the_outer_part_of_the_blur():
+def test_widely_blurred_lesions_are_labelled_into_the_outer_blur():
     sharp, wide = ({"softness_mm": [s, s], "drawn_wider_from_mm": 2.0} for s in (2.0, 3.2))
     for seed in range(3):
         volumes = []
@@ -603,7 +615,7 @@ def test_mass_effect_presses_tissue_outwards():
     image = np.zeros((41, 41, 41), np.float32)
     labels = np.zeros(image.shape, np.int16)
     image[:, :, 26:29], labels[:, :, 26:29] = 1, 2
-    synthesis._push(image, labels, np.array([20, 20, 20]), 6.0)
+    synthesis.push(image, labels, np.array([20, 20, 20]), 6.0)
     # What was at 6 to 8 mm lies, after a ball of 6 mm has grown, at the cube root of 6^3 + 6^3 to 6^3 + 8^3.
     along = np.flatnonzero(labels[20, 20] == 2)
     assert along.min() == 28
@@ -613,7 +625,7 @@ def test_mass_effect_presses_tissue_outwards():
     assert np.array_equal(np.flatnonzero(labels[0, 0] == 2), [26, 27, 28])
 
 
-def test_a_simulated_patient_keeps_a_lesions_number_over_its_visits_and_some_come_and_go():
+def test_a_simulated_lesion_keeps_its_number_and_some_come_and_go():
     rng = np.random.default_rng(5)
     image = rng.normal(100, 5, (70, 70, 70)).astype(np.float32)
     brain = np.ones(image.shape, bool)
@@ -656,7 +668,7 @@ def killed_and_resumed(tmp_path_factory):
             train_toy(out)
     early = json.loads((out / "models/detection/mettrail.json").read_text())
     folder = train_toy(out, resume=True)
-    training._write_cases("resegmentation", out, toy_settings(), make_toy_visits)
+    training.write_cases("resegmentation", out, settings=toy_settings(), visits_of=make_toy_visits)
     return SimpleNamespace(out=out, early=early, folder=folder)
 
 
@@ -683,14 +695,13 @@ def test_the_exported_model_is_the_trained_network(killed_and_resumed):
     model = segmentation.read_model(killed_and_resumed.folder)
     (path,) = (killed_and_resumed.out / "results").glob("*detection/*/fold_0/checkpoint_final.pth")
     trained = models.read_checkpoint(path)
-    (exported,) = models.read_weights(model)
+    (exported,) = model.read_weights()
     assert all(torch.allclose(exported[k], trained[k], atol=2e-3) for k in exported)
 
 
-def test_resegmentation_starts_from_detection_without_an_opinion_about_priors(killed_and_resumed, tmp_path):
-    training._point_nnunet_at(killed_and_resumed.out, workers=0)
-    trainer = training._make_trainer("resegmentation", toy_settings())
-    training._start_from(trainer, killed_and_resumed.folder)
+def test_resegmentation_that_starts_from_detection_ignores_priors_at_first(killed_and_resumed, tmp_path):
+    trainer = make_trainer(killed_and_resumed, "resegmentation")
+    training.take_over_weights(trainer, killed_and_resumed.folder)
     trainer.network.eval()
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
@@ -698,16 +709,17 @@ def test_resegmentation_starts_from_detection_without_an_opinion_about_priors(ki
             trainer.network(torch.cat([image, p], 1))[0] for p in (torch.zeros_like(image), torch.ones_like(image))
         )
     assert torch.equal(one, two)
-    detection = models.build_network(segmentation.read_model(killed_and_resumed.folder)).eval()
-    detection.load_state_dict(models.read_weights(segmentation.read_model(killed_and_resumed.folder))[0])
+    model = segmentation.read_model(killed_and_resumed.folder)
+    detection = model.build_network().eval()
+    detection.load_state_dict(model.read_weights()[0])
     with torch.no_grad():
         assert torch.allclose(detection(image), one, atol=0.1)
     # And back: what has looked at priors goes on without.
     prior = trainer.network.encoder.stages[0][0].convs[0].conv.weight
     prior.data[:, 1] = 1
     training.export_model(trainer, tmp_path / "resegmentation", settings=toy_settings())
-    again = training._make_trainer("detection", toy_settings())
-    training._start_from(again, tmp_path / "resegmentation")
+    again = make_trainer(killed_and_resumed, "detection")
+    training.take_over_weights(again, tmp_path / "resegmentation")
     again.network.eval()
     with torch.no_grad():
         assert torch.equal(again.network(image)[0], one)
@@ -729,34 +741,33 @@ def test_one_network_is_trained_even_for_both_tasks(tasks, begin, monkeypatch):
 
 def test_resegmentation_without_its_prior_becomes_detection(killed_and_resumed, tmp_path):
     detection, resegmentation = tmp_path / "detection", tmp_path / "resegmentation"
-    training._point_nnunet_at(killed_and_resumed.out, workers=0)
-    trainer = training._make_trainer("resegmentation", toy_settings())
+    trainer = make_trainer(killed_and_resumed, "resegmentation")
     training.export_model(trainer, resegmentation, settings=toy_settings())
     assert training.detect_without_prior(resegmentation, settings=toy_settings()) == detection
     pair = [segmentation.read_model(folder) for folder in (detection, resegmentation)]
-    found, known = (models.build_network(model) for model in pair)
-    for network, model in zip((found, known), pair):
-        network.load_state_dict(models.read_weights(model)[0])
+    alone, whole = (model.build_network() for model in pair)
+    for network, model in zip((alone, whole), pair):
+        network.load_state_dict(model.read_weights()[0])
     image = torch.rand(1, 1, 16, 16, 16)
     with torch.no_grad():
-        assert torch.allclose(found(image), known(torch.cat([image, torch.zeros_like(image)], 1)), atol=1e-5)
+        assert torch.allclose(alone(image), whole(torch.cat([image, torch.zeros_like(image)], 1)), atol=1e-5)
     assert (pair[0].task, pair[0].channels) == ("detection", ("ce-gadolinium_T1w",))
-    assert pair[0].description["trained_on"].endswith("; re-segmentation's network, its prior left out")
+    assert pair[0].description["trained_on"].endswith("; re-segmentation's network without its prior")
     assert (detection / "training.log").read_text() == (resegmentation / "training.log").read_text()
     # A run that goes on from there.
-    training._start_from(training._make_trainer("detection", toy_settings()), detection)
+    training.take_over_weights(make_trainer(killed_and_resumed, "detection"), detection)
 
 
-def test_a_wider_network_computes_what_the_one_it_starts_from_did_and_what_is_new_learns(killed_and_resumed):
-    training._point_nnunet_at(killed_and_resumed.out, workers=0)
+def test_a_wider_network_computes_what_the_narrow_one_did_and_learns(killed_and_resumed):
     settings = toy_settings()
     settings["network"]["features"] = [6, 8, 12]
-    trainer = training._make_trainer("resegmentation", settings)
-    training._require_what_fits("resegmentation", killed_and_resumed.folder, settings)
-    training._start_from(trainer, killed_and_resumed.folder)
+    trainer = make_trainer(killed_and_resumed, "resegmentation", settings)
+    wider = trainer.plans_manager.plans["configurations"][cases.CONFIGURATION]
+    transfer.require_fitting(killed_and_resumed.folder, cases.CHANNELS["resegmentation"], wider)
+    training.take_over_weights(trainer, killed_and_resumed.folder)
     model = segmentation.read_model(killed_and_resumed.folder)
-    narrow = models.build_network(model).eval()
-    narrow.load_state_dict(models.read_weights(model)[0])
+    narrow = model.build_network().eval()
+    narrow.load_state_dict(model.read_weights()[0])
     image, prior = torch.randn(1, 1, 16, 16, 16), (torch.rand(1, 1, 16, 16, 16) > 0.9).float()
     wide = trainer.network.train()
     found = wide(torch.cat([image, prior], 1))[0]
@@ -768,9 +779,7 @@ def test_a_wider_network_computes_what_the_one_it_starts_from_did_and_what_is_ne
 
 
 @pytest.mark.parametrize("other", ["sequences", "n_conv_per_stage", "features_per_stage"])
-def test_a_network_of_other_sequences_or_one_that_does_not_fit_is_refused_before_cases_are_made(
-    killed_and_resumed, tmp_path, other
-):
+def test_a_network_that_does_not_fit_is_refused_before_cases_are_made(killed_and_resumed, tmp_path, other):
     settings = toy_settings()
     theirs = tmp_path / "theirs"
     shutil.copytree(killed_and_resumed.folder, theirs)
@@ -814,8 +823,7 @@ def test_who_goes_on_from_another_network_sees_other_patches(killed_and_resumed,
 
 def test_missing_a_few_voxels_costs_more_than_their_share(killed_and_resumed):
     """A small lesion that is not seen weighs in the cross-entropy of the worst tenth, ten times its share."""
-    training._point_nnunet_at(killed_and_resumed.out, workers=0)
-    loss = training._make_trainer("detection", toy_settings()).loss.loss.loss.ce
+    loss = make_trainer(killed_and_resumed, "detection").loss.loss.loss.ce
     truth = torch.zeros(1, 1, 10, 10, 10)
     truth[0, 0, 0, 0, :5] = 1
     logits = torch.zeros(1, 4, 10, 10, 10)
@@ -830,7 +838,7 @@ def _outputs(odds):
     return torch.stack([torch.zeros_like(odds), odds, low, low], 1)
 
 
-def test_each_lesion_counts_alike_however_small_and_so_does_each_false_piece():
+def test_lesions_count_alike_however_small_and_so_do_false_positives():
     truth = torch.zeros(1, 1, 40, 40, 40)
     truth[..., 5:8, 5:8, 5:8] = 1
     truth[..., 20:32, 20:32, 20:32] = 3
@@ -850,7 +858,7 @@ def test_each_lesion_counts_alike_however_small_and_so_does_each_false_piece():
         assert float(loss(_outputs(false), truth)) - both == pytest.approx(8 / 4, abs=0.02)
 
 
-def test_what_lies_beside_a_lesion_is_spilled_not_false_and_slivers_are_neither():
+def test_what_lies_beside_a_lesion_is_not_false_and_slivers_are_neither():
     truth = torch.zeros(1, 1, 30, 30, 30)
     truth[..., 10:16, 10:16, 10:16] = 1
     loss = EachLesionLoss(lesion_labels=[1, 3])
@@ -869,7 +877,7 @@ def test_patches_of_a_batch_do_not_touch():
     truth[0, 0, 12:, 4:8, 4:8] = 1
     truth[1, 0, :4, 4:8, 4:8] = 1
     seen = torch.full((2, 16, 16, 16), -8.0)
-    # False pieces, too, at the end of one patch and the beginning of the next; and half of one lesion.
+    # False positives, too, at the end of one patch and the beginning of the next; and half of one lesion.
     seen[0, 14:, 11:14, 11:14] = seen[1, :2, 11:14, 11:14] = seen[0, 12:14, 4:8, 4:8] = 8
     loss = EachLesionLoss(lesion_labels=[1, 3])
     alone = [float(loss(_outputs(seen[i : i + 1]), truth[i : i + 1])) for i in range(2)]
@@ -877,11 +885,12 @@ def test_patches_of_a_batch_do_not_touch():
     assert alone[0] != pytest.approx(alone[1], rel=0.1)
 
 
-def test_the_loss_of_each_lesion_counts_at_full_resolution_on_top_of_nnunets_and_teaches(killed_and_resumed):
-    training._point_nnunet_at(killed_and_resumed.out, workers=0)
+def test_the_loss_of_each_lesion_adds_to_nnunets_at_full_resolution(killed_and_resumed):
     settings = toy_settings()
     weighed, plain = (
-        training._make_trainer("detection", settings | {"training": settings["training"] | {"each_lesion": weight}})
+        make_trainer(
+            killed_and_resumed, "detection", settings | {"training": settings["training"] | {"each_lesion": weight}}
+        )
         for weight in (2.0, 0.0)
     )
     truth = torch.zeros(1, 1, 16, 16, 16)
@@ -919,7 +928,7 @@ def test_validation_chooses_a_threshold_and_writes_the_card(killed_and_resumed):
     training.validate_model("detection", out, settings=settings, visits_of=make_toy_visits)
     model = segmentation.read_model(out / "models/detection")
     assert model.threshold in validation.THRESHOLDS
-    assert model.confidence in validation.CONFIDENCES
+    assert model.min_component_score in validation.MIN_COMPONENT_SCORES
     assert weights.read_bytes() == before
     assert "| sessions | 2 |" in (out / "models/detection/README.md").read_text()
     assert "progress: epoch 3/3" in (out / "models/detection/training.log").read_text()
@@ -928,7 +937,7 @@ def test_validation_chooses_a_threshold_and_writes_the_card(killed_and_resumed):
 # Validation
 
 
-def test_validation_counts_lesions_found_missed_and_false():
+def test_validation_counts_lesions_detected_missed_and_false_positives():
     instances = numbered(((15, 20, 20), 5), ((40, 30, 12), 3))
     p = np.zeros((*instances.shape, 4), np.float32)
     p[..., 1] = numbered(((15, 20, 20), 4), ((30, 10, 30), 2)) > 0
@@ -940,13 +949,13 @@ def test_validation_counts_lesions_found_missed_and_false():
     assert [row[2] for row in score["lesions"]] == [257, 0]
     figures = validation.summarise([score])
     assert figures["recall from 5 mm"] == 0.5
-    assert figures["false pieces per session"] == 1
+    assert figures["false positives per session"] == 1
 
 
 def test_thresholds_are_chosen_for_lesions_and_volumes_alike():
     def row(found, false, volume_error):
         return {
-            "sessions": 10, "lesions": 100, "found": found, "false pieces per session": false / 10,
+            "sessions": 10, "lesions": 100, "detected": found, "false positives per session": false / 10,
             "their median volume error": volume_error, "their median absolute volume error": abs(volume_error),
         }  # fmt: skip
 
@@ -954,28 +963,28 @@ def test_thresholds_are_chosen_for_lesions_and_volumes_alike():
     # Two lesions more are not worth volumes a twentieth too large; a fifth of all are.
     assert validation.choose({large: row(92, 8, 0.05), apt: row(90, 8, 0.01)}) == apt
     assert validation.choose({large: row(92, 8, 0.05), apt: row(72, 8, 0.01)}) == large
-    # Of equal volumes, lesions found count as much as false pieces; without large lesions, they alone do.
+    # Of equal volumes, lesions detected count as much as false positives; without large lesions, they alone do.
     assert validation.choose({large: row(92, 8, 0.01), apt: row(92, 12, -0.01)}) == large
-    # Of what a hundred lesions cannot tell apart, the one with fewer false pieces.
+    # Of what a hundred lesions cannot tell apart, the one with fewer false positives.
     assert validation.choose({large: row(92, 8, 0.01), apt: row(91, 7, 0.01)}) == apt
     assert validation.choose({large: row(92, 8, 0.01), apt: row(90, 7, 0.01)}) == large
     assert validation.choose({large: row(0, 0, np.nan), apt: row(50, 8, np.nan)}) == apt
 
 
-def test_a_lesion_that_is_hardly_touched_is_missed_and_what_touches_it_is_false():
+def test_a_hardly_touched_lesion_is_missed_and_what_touches_it_is_false():
     instances = numbered(((20, 20, 20), 5))
     for radius, found in ((3.2, True), (2.9, False)):
-        pieces = numbered(((20, 20, 20), radius))
+        components = numbered(((20, 20, 20), radius))
         tissue = (instances > 0).astype(np.uint8)
         given = {"owners": validation.find_owners(instances)}
-        score = validation.score((pieces > 0).astype(int), pieces, tissue, instances, **given)
+        score = validation.score((components > 0).astype(int), components, tissue, instances, **given)
         # By an IoU of 25 %: 123 of 515 voxels are too few, 147 are not.
         assert [bool(row[2]) for row in score["lesions"]] == [found]
         assert score["false"] == (not found)
 
 
-@pytest.mark.parametrize("known", [False, True])
-def test_all_thresholds_are_scored_as_each_would_be_alone(known):
+@pytest.mark.parametrize("has_prior", [False, True])
+def test_all_thresholds_are_scored_as_each_would_be_alone(has_prior):
     rng = np.random.default_rng(5)
     instances = numbered(((15, 20, 20), 5), ((40, 30, 12), 4), ((42, 12, 28), 4), ((12, 40, 10), 4))
     p = ndimage.gaussian_filter(rng.random((*instances.shape, 4)), (2, 2, 2, 0)) ** 8
@@ -983,12 +992,12 @@ def test_all_thresholds_are_scored_as_each_would_be_alone(known):
     p[..., 1] += 0.03 * np.array([0, 4, 3, 2, 1])[instances]
     p /= p.sum(-1, keepdims=True)
     tissue = (instances > 0).astype(np.uint8)
-    known = instances == 1 if known else None
+    prior_mask = instances == 1 if has_prior else None
     owners = validation.find_owners(instances)
     seen = set()
-    for (threshold, confidence), row in validation._score_at_all(p, tissue, instances, known):
-        settled = prediction.settle(p, threshold=threshold, confidence=confidence, known=known)
-        alone = validation.score(*validation.call_lesions(settled), tissue, instances, owners=owners)
+    for (threshold, least), row in validation.score_at_all(p, tissue, instances, prior_mask):
+        decided = prediction.apply_threshold(p, threshold=threshold, min_component_score=least, prior_mask=prior_mask)
+        alone = validation.score(*validation.call_lesions(decided), tissue, instances, owners=owners)
         assert row["false"] == alone["false"]
         assert row["lesions"] == alone["lesions"]
         assert np.array_equal(row["overlap"], alone["overlap"])
@@ -1003,12 +1012,12 @@ def test_sessions_without_lesions_can_be_scored():
     called = validation.call_lesions(p)
     figures = validation.summarise([validation.score(*called, nothing, nothing, owners=nothing)])
     assert figures["lesions"] == 0
-    assert figures["false pieces per session"] == 0
+    assert figures["false positives per session"] == 0
 
 
-def test_the_thresholds_with_fewest_mistakes_are_chosen_then_those_with_the_right_volume():
+def test_thresholds_with_fewest_mistakes_are_chosen_then_the_right_volume():
     def row(found, false, volume):
-        return {"sessions": 10, "lesions": 20, "found": found, "false pieces per session": false,
+        return {"sessions": 10, "lesions": 20, "detected": found, "false positives per session": false,
                 "their median volume error": volume, "their median absolute volume error": 0.05}  # fmt: skip
 
     noisy, shy, good = row(20, 3, 0), row(10, 0, 0), row(20, 0.1, 0.2)

@@ -5,7 +5,8 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_bids
+from assessing import cell, rules_with
+from conftest import CE, dated, load_dataset, write_bids
 from mettrail import cohort, points, schema
 from mettrail.cohort.order import Axis
 from mettrail.cohort.overrides import read_overrides
@@ -15,8 +16,6 @@ from mettrail.images import Image, write_labels
 from mettrail.points import Finder, Place, nearest_lesion, read_point
 from mettrail.response import assessment, treatments
 from mettrail.schema import tsv
-from test_cohort import CE, dated, load
-from test_rano import RANO, VOLUME, cell
 
 FILE = "sub-01/sub-01_treatments.tsv"
 HEADER = "treatment_id\ttype\tdate\tday\tsession_id\ttarget\tdose_gy\tfractions\tisodose_pct"
@@ -52,8 +51,8 @@ def said(found):
     return [f"{item['what']}: {item['detail']}" for item in found.not_used]
 
 
-def doubts(found):
-    return " ".join(sentence for _, sentence in found.doubts)
+def warnings(found):
+    return " ".join(sentence for _, sentence in found.warnings)
 
 
 def detail(found, sub="01"):
@@ -71,7 +70,7 @@ def test_treatments_are_placed_on_the_time_axis_of_the_visits(bids, tmp_path):
         ["s", "resection", "n/a", "59", "n/a", "all"],
         ["i", "ICI", "n/a", "-3", "n/a", "n/a"],
     )
-    found = load(bids, tmp_path / "out")
+    found = load_dataset(bids, tmp_path / "out")
     assert found.not_used == []
     rows = [
         [row[n] for n in ("treatment_id", "type", "day", "session_id", "target", "dose_gy", "fractions", "isodose_pct")]
@@ -85,7 +84,7 @@ def test_treatments_are_placed_on_the_time_axis_of_the_visits(bids, tmp_path):
         ["i", "immunotherapy", "-3", "n/a", "all", "n/a", "n/a", "n/a"],
     ]
     assert set(found.treatments) == {"01"}
-    assert load(bids, tmp_path / "out").treatments == found.treatments, "as kept"
+    assert load_dataset(bids, tmp_path / "out").treatments == found.treatments, "as kept"
 
 
 GOOD = ["t1", "srs", "2021-01-11", "n/a", "01", "L001", "20", "1"]
@@ -106,7 +105,7 @@ GOOD = ["t1", "srs", "2021-01-11", "n/a", "01", "L001", "20", "1"]
 def test_a_bad_row_is_not_used_is_named_and_takes_nothing_with_it(tmp_path, column, text, expected):
     row = dict(zip(HEADER.split("\t"), [*GOOD, "n/a"])) | {"treatment_id": "t2", column: text}
     found = read(tmp_path, GOOD, list(row.values()))
-    assert ([row["treatment_id"] for row in found.rows], found.doubts) == (["t1"], [])
+    assert ([row["treatment_id"] for row in found.rows], found.warnings) == (["t1"], [])
     (what,) = said(found)
     assert what.startswith(f"{FILE}, line 3, column {column}: found ")
     assert expected in what
@@ -125,7 +124,7 @@ def test_text_for_a_dose_costs_the_cell_and_not_the_treatment(tmp_path, column, 
     found = read(tmp_path, list((dict(zip(HEADER.split("\t"), [*GOOD, "n/a"])) | {column: text}).values()))
     (row,) = found.rows
     assert (row[column], row["target"], found.not_used) == ("n/a", "L001", [])
-    assert doubts(found) == f"{FILE}, line 2: found {column} '{text}', expected {expected}; the cell is not used."
+    assert warnings(found) == f"{FILE}, line 2: found {column} '{text}', expected {expected}; the cell is not used."
 
 
 def test_a_point_without_the_session_it_was_taken_in_is_not_used(tmp_path):
@@ -164,7 +163,7 @@ def test_a_table_that_cannot_be_read_costs_the_treatments_alone(tmp_path, text, 
 
 def test_a_patient_whose_treatments_cannot_be_read_keeps_all_sessions(bids, tmp_path):
     (bids / FILE).write_text("treatment_id\ttype\ttarget\nt1\tsrs\n")
-    found = load(bids, tmp_path / "out")
+    found = load_dataset(bids, tmp_path / "out")
     assert (found.treatments, set(found.sessions["usable"])) == ({}, {"true"})
     assert found.not_used[0]["what"] == FILE
 
@@ -173,7 +172,7 @@ def test_a_patient_whose_treatments_cannot_be_read_keeps_all_sessions(bids, tmp_
 def test_a_table_of_treatments_by_another_name_is_said(tmp_path, name):
     (tmp_path / "sub-01").mkdir()
     (tmp_path / "sub-01" / name).write_text(HEADER + "\n")
-    assert f"sub-01/{name} is not read; expected sub-01_treatments.tsv" in doubts(read(tmp_path))
+    assert f"sub-01/{name} is not read; expected sub-01_treatments.tsv" in warnings(read(tmp_path))
 
 
 def test_visits_without_dates_leave_no_place_for_a_treatment(tmp_path):
@@ -191,12 +190,12 @@ def test_a_date_is_of_no_use_where_the_visits_have_days(tmp_path):
 def test_a_day_that_is_not_that_of_the_date_is_said_and_taken(tmp_path):
     found = read(tmp_path, ["t1", "srs", "2021-01-11", "12", "01", "L001"])
     assert found.rows[0]["day"] == "12"
-    assert f"{FILE}, line 2: found day 12, but 2021-01-11 is day 10" in doubts(found)
+    assert f"{FILE}, line 2: found day 12, but 2021-01-11 is day 10" in warnings(found)
 
 
 def test_local_treatment_without_a_table_of_treatments_asks_for_one(bids, tmp_path):
     (bids / "participants.tsv").write_text("participant_id\ttreatment_type\nsub-01\tfsrt\nsub-02\tchemo;wbrt\n")
-    found = load(bids, tmp_path / "out")
+    found = load_dataset(bids, tmp_path / "out")
     assert found.sessions["flags"].tolist() == ["treatments_missing", "n/a", "n/a", "n/a"]
     assert f"treatment_type srs, and no {FILE}; expected which lesions were treated" in detail(found)
 
@@ -206,8 +205,8 @@ def test_local_treatment_without_a_table_of_treatments_asks_for_one(bids, tmp_pa
     [("srs", True), ("surgery", True), ("chemo;srs", True), ("chemo;wbrt", False), ("immunotherapy", False)],
 )
 def test_only_treatments_of_single_lesions_need_their_table(tmp_path, kind, asks):
-    assert bool(read(tmp_path, treatment_type=kind).doubts) == asks
-    assert read(tmp_path, GOOD, treatment_type=kind).doubts == []
+    assert bool(read(tmp_path, treatment_type=kind).warnings) == asks
+    assert read(tmp_path, GOOD, treatment_type=kind).warnings == []
 
 
 # --- the start of treatment ----------------------------------------------------------------------------------------
@@ -215,11 +214,11 @@ def test_only_treatments_of_single_lesions_need_their_table(tmp_path, kind, asks
 
 def test_the_first_treatment_is_the_start_where_nothing_else_says_it(bids, tmp_path):
     give(bids, ["t2", "srs", "2021-02-10", "n/a", "n/a", "all"], ["t1", "srs", "2021-01-11", "n/a", "n/a", "all"])
-    found = load(bids, tmp_path / "out")
+    found = load_dataset(bids, tmp_path / "out")
     assert found.sessions["treatment_start_day"].tolist() == ["10", "10", "n/a", "n/a"]
     assert found.participants["01"]["treatment_start_from"] == "sub-01_treatments.tsv"
     (bids / "participants.tsv").write_text("participant_id\ttreatment_start_day\nsub-01\t7\n")
-    found = load(bids, tmp_path / "out")
+    found = load_dataset(bids, tmp_path / "out")
     assert found.sessions["treatment_start_day"].tolist() == ["7", "7", "n/a", "n/a"]
     assert "treatment_start_from" not in found.participants["01"]
 
@@ -227,7 +226,7 @@ def test_the_first_treatment_is_the_start_where_nothing_else_says_it(bids, tmp_p
 def test_a_first_treatment_before_the_first_scan_is_said_by_its_table(bids, tmp_path):
     give(bids, ["t1", "srs", "n/a", "-20", "n/a", "all"])
     assert "sub-01_treatments.tsv: treatment started 20 days before the first scan" in detail(
-        load(bids, tmp_path / "out")
+        load_dataset(bids, tmp_path / "out")
     )
 
 
@@ -352,7 +351,7 @@ def test_a_treatment_before_the_lesion_is_seen_is_said_and_kept(finder):
     assert resolve(finder, row("L008", day="60"))[1] == []
 
 
-def test_days_of_treatment_reach_the_response_unless_a_reader_says_otherwise(finder):
+def test_days_of_treatment_reach_the_response_unless_a_reader_overrides(finder):
     table, _ = resolve(
         finder, row("L003", day="70", name="b"), row("L003", day="5", name="a"), row("L007", kind="surgery", day="9"),
         row("L008", kind="fsrt", day="65", name="f"), row("all", kind="wbrt", day="1", name="w"),
@@ -423,11 +422,16 @@ def test_a_patient_is_assessed_with_treatments_given_by_points(finder, tmp_path)
         [("2", "13;6;7", "ld_mm", "11")], columns=["session_id", "track_id", "field", "value"], index=[2]
     )
     found = assessment.assess(
-        pd.DataFrame(rows), sessions, {"participant_id": "sub-1", "treatment_start_day": "5", "death_day": "300"},
-        given=[row("5;6;7", day="5"), row("10.5;6;7", day="5", line=3), row("L009", day="5", line=4),
-               row("L003", day="126", name="t2", kind="fsrt", line=5)],
-        maps=finder.maps | {"ses-2": finder.maps["ses-1"]}, comparisons=pd.DataFrame(), overrides=reader,
-        overrides_source="x.tsv", frozen=None, rano=RANO, volume=VOLUME,
+        assessment.Matched(
+            pd.DataFrame(rows), sessions, pd.DataFrame(), finder.maps | {"ses-2": finder.maps["ses-1"]}
+        ),
+        assessment.Said(
+            {"participant_id": "sub-1", "treatment_start_day": "5", "death_day": "300"},
+            [row("5;6;7", day="5"), row("10.5;6;7", day="5", line=3), row("L009", day="5", line=4),
+             row("L003", day="126", name="t2", kind="fsrt", line=5)],
+            reader, "x.tsv", frozen=None,
+        ),
+        rules=rules_with(),
     )  # fmt: skip
     followed = found.treated.set_index(["treatment_id", "track_id"])
     assert followed["local_failure_day"].fillna(-1).to_dict() == {

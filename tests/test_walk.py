@@ -114,7 +114,7 @@ def test_labels_of_one_session_redrawn_rerun_only_what_is_downstream(cohort):
         os.utime(path, ns=(kept[1].st_atime_ns, kept[1].st_mtime_ns))
 
 
-def test_a_fourth_visit_reruns_only_its_own_jobs_and_changes_no_earlier_cell(cohort):
+def test_a_fourth_visit_runs_only_its_jobs_and_changes_no_earlier_cell(cohort):
     """A finished patient with three visits gets one more: its own jobs, the tables and pages of patient and cohort."""
     kinds = ("lesions", "sessions")
     before = {kind: read_table(cohort / "out/tables" / f"{kind}.csv", kind) for kind in kinds}
@@ -165,7 +165,7 @@ def test_a_readers_decision_reruns_the_response_alone(cohort):
     assert sessions.loc[("sub-A", "ses-2"), "response_imaging_final"] == "PD"
 
 
-def test_a_scan_that_turns_up_late_changes_neither_numbers_nor_the_reference_space(cohort, tmp_path):
+def test_a_late_scan_changes_neither_lesion_ids_nor_the_reference_space(cohort, tmp_path):
     shutil.copytree(cohort / "out", tmp_path / "earlier")
     add_visit(cohort, "C", "0", *plum(50, [((-8, 6, -4), 8), ((9, -7, 3), 13)], shift=(1, 1, 0)))
     table = "out/sub-C/sub-C_desc-lesions_trajectories.tsv"

@@ -1,8 +1,9 @@
+import functools
 import hashlib
 import http.server
 import json
 import threading
-import urllib.request
+from contextlib import contextmanager
 
 import pytest
 import yaml
@@ -12,6 +13,27 @@ from mettrail.weights import fetch_weights
 CONTENT = bytes(range(256)) * 1000
 
 
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def _serving(handler):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
 @pytest.fixture
 def publisher(tmp_path):
     """A folder that plays the publisher: the file, and the record that states its MD5."""
@@ -19,7 +41,9 @@ def publisher(tmp_path):
     folder.mkdir()
     (folder / "net.zip").write_bytes(CONTENT)
     _state(folder, hashlib.md5(CONTENT).hexdigest())
-    return folder
+    with _serving(functools.partial(_Quiet, directory=folder)) as address:
+        (folder / "address").write_text(address)
+        yield folder
 
 
 def _state(folder, md5):
@@ -28,9 +52,10 @@ def _state(folder, md5):
 
 
 def _registry(folder, tmp_path, **changes):
+    address = (folder / "address").read_text()
     entry = {
-        "url": (folder / "net.zip").as_uri(),
-        "record": (folder / "record").as_uri(),
+        "url": f"{address}/net.zip",
+        "record": f"{address}/record",
         "file": "net.zip",
         "sha256": None,
         "licence": "free",
@@ -45,8 +70,14 @@ def _left(folder):
     return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
 
 
-def _never(*args, **kwargs):
-    raise AssertionError("the network was used")
+@pytest.fixture
+def no_network(monkeypatch):
+    """What makes every use of the network an error, once it is called."""
+
+    def never(*args, **kwargs):
+        raise AssertionError("the network was used")
+
+    return lambda: monkeypatch.setattr("requests.Session.send", never)
 
 
 def test_weights_that_match_the_publishers_md5_arrive_and_are_recorded(publisher, tmp_path):
@@ -65,7 +96,7 @@ def test_weights_that_are_not_the_published_ones_do_not_stay(publisher, tmp_path
     if source == "record":
         _state(publisher, wrong[:32])
     registry = _registry(publisher, tmp_path, sha256=wrong if source == "registry" else None)
-    with pytest.raises(InputError, match=r"expected: (md5|sha256) abab") as caught:
+    with pytest.raises(InputError, match=r"expected: (md5|sha256):abab") as caught:
         fetch_weights("net", registry, tmp_path / "weights" / "net.zip")
     assert caught.value.reason == "wrong_checksum"
     assert _left(tmp_path / "weights") == []
@@ -92,13 +123,14 @@ def test_weights_without_any_published_checksum_are_pinned_by_the_first_download
         fetch_weights("net", registry, to)
 
 
-def test_weights_in_place_are_checked_without_network(publisher, tmp_path):
+def test_weights_in_place_are_checked_without_network(publisher, tmp_path, no_network):
     registry, to = _registry(publisher, tmp_path), tmp_path / "weights" / "net.zip"
     fetch_weights("net", registry, to)
-    fetch_weights("net", registry, to, opener=_never)
+    no_network()
+    fetch_weights("net", registry, to)
     to.write_bytes(CONTENT[:-1])
     with pytest.raises(InputError, match="Delete"):
-        fetch_weights("net", registry, to, opener=_never)
+        fetch_weights("net", registry, to)
 
 
 def test_weights_carried_over_by_hand_are_checked_before_they_are_recorded(publisher, tmp_path):
@@ -130,29 +162,25 @@ def test_an_unknown_name_is_refused_with_the_names_there_are(publisher, tmp_path
         fetch_weights("nett", _registry(publisher, tmp_path), tmp_path / "net.zip")
 
 
-class _CutShort(http.server.BaseHTTPRequestHandler):
+class _CutShort(_Quiet):
     def do_GET(self):
         self.send_response(200)
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
         self.wfile.write(CONTENT[: len(CONTENT) // 2])
 
-    def log_message(self, *args):
-        pass
-
 
 def test_a_download_cut_short_leaves_nothing(publisher, tmp_path):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _CutShort)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    registry = _registry(publisher, tmp_path, record=None, url=f"http://127.0.0.1:{server.server_port}/net.zip")
-    try:
+    with _serving(_CutShort) as address:
+        registry = _registry(publisher, tmp_path, record=None, url=f"{address}/net.zip")
         with pytest.raises(InputError, match="not the whole"):
-            fetch_weights("net", registry, tmp_path / "weights" / "net.zip", opener=direct.open)
-    finally:
-        server.shutdown()
-        server.server_close()
+            fetch_weights("net", registry, tmp_path / "weights" / "net.zip")
     assert _left(tmp_path / "weights") == []
+
+
+def test_everybody_may_read_the_weights(publisher, tmp_path):
+    to = fetch_weights("net", _registry(publisher, tmp_path), tmp_path / "net.zip")
+    assert to.stat().st_mode & 0o777 == 0o644
 
 
 def test_the_registry_that_is_shipped_names_what_is_needed():

@@ -46,7 +46,7 @@ def test_uneven_patients_get_as_many_jobs_as_they_have_visits(tmp_path):
     assert jobs["report"] == 1
 
 
-def test_sequences_decide_which_model_runs_and_a_session_that_none_fits_is_left_out(tmp_path):
+def test_sequences_decide_which_model_runs_and_no_fit_is_excluded(tmp_path):
     """T2w first, else the post-contrast T1w alone; then a re-segmentation model that the second visit does not fit."""
     for task in ("detection", "resegmentation"):
         model = tmp_path / f"{task}_t2"
@@ -73,7 +73,7 @@ def test_what_a_fusion_rule_does_not_need_is_not_run(tmp_path, rule, jobs):
     assert tuple(planned.get(name, 0) for name in ("segment", "segment_known", "propagate")) == jobs
 
 
-def test_a_sensitive_model_runs_where_one_is_listed_and_detection_is_wanted(tmp_path):
+def test_a_sensitive_model_runs_where_listed_and_detection_is_wanted(tmp_path):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
     models = "'models': {'detection_sensitive': 'resources/models/detection'}"
     assert plan(bids, tmp_path / "out", f"segment={{{models}}}")["segment_sensitive"] == 2

@@ -1,11 +1,13 @@
 """The cohort, path builders and input functions. No rules, no science."""
 
+import collections
 import functools
 import sys
 import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 STARTED = time.time()
 ROOT = Path(workflow.basedir)
@@ -17,7 +19,7 @@ if sys.version_info[:2] not in ((3, 11), (3, 12)):
 from mettrail import cohort as cohorts
 from mettrail import drawn, jobs, provenance, results, settings
 from mettrail.errors import InputError
-from mettrail.segmentation import choice, fusion, models, prediction
+from mettrail.segmentation import choice, fusion, model_folder, prediction
 from mettrail.training import dataset as datasets
 
 # A dry run writes nothing. Jobs read what the main process has left, and write nothing but their outputs.
@@ -379,7 +381,7 @@ def source_digest(script, *data):
 
 
 # Once per folder, not once per session.
-describe_model = functools.cache(models.read_description)
+describe_model = functools.cache(model_folder.read_description)
 list_model = functools.cache(settings.list_model_files)
 
 
@@ -466,10 +468,30 @@ if workflow.is_main_process and not OWNER and not FETCHES:
     )
 
 
+def tell(**event):
+    """Tell whoever shows progress (snakemake_logger_plugin_mettrail); other logs see nothing of it."""
+    logger.info(None, extra={"mettrail": event})
+
+
+def say(lines):
+    """Say what people have to know of their data."""
+    for line in lines:
+        print(line, file=sys.stderr)
+    tell(event="problems", lines=lines)
+
+
 def say_problems():
     """Print what is excluded, has a warning, or was given and is not used."""
-    for line in cohorts.describe_problems(COHORT.to_dict("records"), FOUND.not_used):
-        print(line, file=sys.stderr)
+    say(cohorts.describe_problems(COHORT.to_dict("records"), FOUND.not_used))
+
+
+def tell_plan():
+    """Tell how many jobs of each rule there will be for each patient."""
+    planned = collections.Counter(
+        (job.rule.name, job.wildcards_dict.get("sub", ""))
+        for job in workflow.dag.needrun_jobs()
+    )
+    tell(event="plan", jobs=[[*key, count] for key, count in planned.items()])
 
 
 if workflow.is_main_process and workflow.output_settings.dryrun:
@@ -483,6 +505,7 @@ def start_run():
             f"\n{OUT}: {OWNER} is writing here. Wait for it, or stop it, or name another folder: out=FOLDER."
         )
     say_problems()
+    tell_plan()
     stop_idle_clocks()
     jobs.announce_run(workflow.execution_settings.retries)
 
@@ -503,8 +526,7 @@ def end_run(succeeded):
     jobs.remove_placeholders(OUT)
     lines = jobs.describe_failures(jobs.read_failures(OUT))
     said = [sub_file("desc-inputs_problems.tsv").format(sub=sub) for sub in PATIENTS]
-    for line in cohorts.describe_found(said):
-        print(line, file=sys.stderr)
+    say(cohorts.describe_found(said))
     for line in lines:
         print(line, file=sys.stderr)
     if succeeded and not lines:

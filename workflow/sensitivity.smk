@@ -21,7 +21,7 @@ rule sensitivity_patient:
     threads: 1
     resources:
         mem_mb=memory_mb(3000),
-        runtime=60,
+        runtime=120,
     params:
         sessions=patient_rows,
         participant=participant,

@@ -1,14 +1,13 @@
 """Find the brain in a head scan (stage: strip), and judge what was found.
 
-Four methods: deepbet, an atlas, HD-BET, or what others extracted before. None is trusted: every mask of a head is held
-against the volumes that adult brains have and against the atlas (`atlas_fit`), whoever drew it. A mask beyond the
-limits is replaced by that of another method, or the session is not evaluable.
+Four methods: deepbet, an atlas, HD-BET, or what others extracted before. None is trusted: every mask of a head is
+compared with the volumes that adult brains have and with the atlas (`atlas_fit`), whatever its method. A mask beyond
+the limits is replaced by that of another method, or the session is not evaluable.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import itertools
 import sys
@@ -16,8 +15,8 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage, optimize
@@ -27,23 +26,30 @@ from mettrail import jobs, sidecars, transforms
 from mettrail.bias import foreground
 from mettrail.devices import choose_device
 from mettrail.errors import InputError
-from mettrail.images import Grid, Image, canonical_grid, grow_mask, read_image, require_same_grid, resample
+from mettrail.geometry import bounding_box, find_surface, grow_mask, label_components
+from mettrail.images import Box, Grid, Image, canonical_grid, require_same_grid
 from mettrail.reasons import Reason
 from mettrail.registration import bin_edges, find_start, mutual_information, register
+from mettrail.registration.engines import Settings as RegistrationSettings
+from mettrail.template import coarsen, load_template
 from mettrail.transforms import Transform, Warp
 
+if TYPE_CHECKING:
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
 METHODS = ("deepbet", "atlas", "hd-bet", "nonzero")
-# Drawn besides, for comparison, and used where the first mask fails.
+# Run besides, for comparison, and used where the first mask fails.
 _OTHER = {"deepbet": "atlas", "hd-bet": "atlas", "atlas": "deepbet"}
 
 # Chosen on six heads with reference masks, see tests/benchmarks/brain.md. The atlas is fixed and the head moves:
 # the metric then sees the brain only; the other way round skull and scalp win.
 _SPACING_MM = 2.0
-_GREEDY = {"linear_iterations": [60, 0], "iterations": [50, 10], "radius": 2, "smooth_vox": [2.0, 1.0]}
-_SEED = 1
 _RIM_MM = 4.0
+_GREEDY = {"linear_iterations": [60, 0], "iterations": [50, 10], "radius": 2, "smooth_vox": [2.0, 1.0]}
+_REGISTRATION = RegistrationSettings("greedy", seed=1, mask_grow_mm=_RIM_MM, of_engine=_GREEDY)
 _SCALES_PERCENT = (-15, -12, -9, -6, -3, 0, 3)
-# The atlas brain at these is smaller and larger than any adult's, 0.9 and 2.1 litres: beyond, it has been drawn over
+# The atlas brain at these is smaller and larger than any adult's, 0.9 and 2.1 litres: beyond, it covers
 # skull and scalp, as happens where a scan ends below the vertex.
 _SMALLEST_PERCENT, _LARGEST_PERCENT = -25, 4
 # Head below the brain is cut off: a brain is at most so tall, the search for a start sees a little less.
@@ -52,7 +58,7 @@ _VERTEX_AREA_MM2 = 2000.0
 # The inverse warp is computed at points this far apart, and only so far from where the affine puts the atlas.
 _INVERSE_MM, _REACH_MM = 4.0, 16.0
 # Windows of the cross-correlation at the brain's edge avoid the bright skull, and the atlas ends up inside the brain by
-# this much. Measured on a drawn head (tests/test_brain.py), not on the scans that the accuracy is quoted for.
+# this much. Measured on a synthetic head (tests/test_brain.py), not on the scans that the accuracy is quoted for.
 _EDGE_MM = 1.0
 # The atlas judges masks on points this far apart, up to so far from its brain, tilted by so much at first.
 _JUDGE_MM, _JUDGE_REACH_MM = 5.0, 10.0
@@ -62,24 +68,12 @@ _JUDGE_STEPS = 30
 _MAX_NONZERO, _MAX_BORDER = 0.7, 0.05
 
 
-def extract_brain(
-    head: Image,
-    *,
-    method: str,
-    volume_warn_ml: tuple[float, float],
-    volume_fail_ml: tuple[float, float],
-    fit_warn: float,
-    fit_fail: float,
-    hd_bet_weights: str,
-    device: str,
-    threads: int,
-) -> tuple[Image, dict]:
-    """Return the brain mask of a scan and what is known about how good it is.
+@dataclass(frozen=True)
+class Settings:
+    """How brains are extracted: the block ``strip`` of the config file, without its margin.
 
     Parameters
     ----------
-    head : Image
-        Bias-corrected, RAS axes, 1 mm.
     method : {'deepbet', 'atlas', 'hd-bet', 'nonzero'}
         ``deepbet`` runs the networks of Fisch et al. (Comput Biol Med 179 (2024) 108845, arXiv 2308.07003), whose
         weights come with the package; ``atlas`` registers the ICBM 2009a T1w brain that nilearn ships; ``hd-bet`` runs
@@ -94,6 +88,40 @@ def extract_brain(
         so that only checked ones (`mettrail.weights`) should be given.
     device : {'auto', 'cpu', 'cuda', ...}
         For ``deepbet`` and ``hd-bet``.
+
+    Raises
+    ------
+    InputError
+        There is no such method.
+    """
+
+    method: str
+    volume_warn_ml: tuple[float, float]
+    volume_fail_ml: tuple[float, float]
+    fit_warn: float
+    fit_fail: float
+    hd_bet_weights: str
+    device: str
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(
+                "strip: method",
+                found=repr(self.method),
+                expected=f"one of {', '.join(METHODS)}",
+                advice="Correct it in the config file.",
+                reason=Reason.BAD_SETTING,
+            )
+
+
+def extract_brain(head: Image, settings: Settings, *, threads: int) -> tuple[Image, dict[str, Any]]:
+    """Return the brain mask of a scan and what is known about how good it is.
+
+    Parameters
+    ----------
+    head : Image
+        Bias-corrected, RAS axes, 1 mm.
+    settings : Settings
     threads : int
         Cores this may use.
 
@@ -105,46 +133,36 @@ def extract_brain(
     quality : dict
         ``status`` (``ok``; ``warn`` with flags; ``fail``: not evaluable), ``flags`` (``brain_volume``, ``brain_fit``;
         ``brain_replaced``: it is the other method's; ``brain_stripped``: the scan was an extracted brain already, and
-        what is above 0 was taken), ``method`` that drew the mask, its ``volume_ml`` and ``fit``; the same of the
+        what is above 0 was taken), ``method`` that the mask is from, its ``volume_ml`` and ``fit``; the same of the
         mask not taken (``other_method``, ``other_volume_ml``, ``other_fit``), and the Dice of both (``overlap``). None
-        for what is not known: brains extracted before are not drawn again, and those given as such need not be whole,
-        so that the atlas does not judge them.
+        for what is not known: brains extracted before are not extracted again, and those given as such need not be
+        whole, so that the atlas does not judge them.
 
     Raises
     ------
     InputError
         No brain was found, weights are missing, or a head was given as an extracted brain.
     """
-    if method not in METHODS:
-        raise InputError(
-            "strip: method",
-            found=repr(method),
-            expected=f"one of {', '.join(METHODS)}",
-            advice="Correct it in the config file.",
-            reason=Reason.BAD_SETTING,
-        )
     # Brains given as extracted need not be whole: the atlas does not judge them.
-    judged = method != "nonzero"
-    extracted = _find_extracted(head, volume_ml=volume_fail_ml, fit=fit_fail) if judged else None
+    judged = settings.method != "nonzero"
+    extracted = _find_extracted(head, settings) if judged else None
 
-    def draw(name: str) -> _Drawn:
-        mask = extracted or find_brain(head, name, hd_bet_weights=hd_bet_weights, device=device, threads=threads)
-        volume = _volume_ml(mask)
-        fit = atlas_fit(head, mask) if judged else None
-        # Written so that a correlation that cannot be computed is flagged, too.
-        flags = ["brain_volume"] * (not volume_warn_ml[0] <= volume <= volume_warn_ml[1])
-        flags += ["brain_fit"] * (judged and not fit >= fit_warn)
-        fails = not volume_fail_ml[0] <= volume <= volume_fail_ml[1] or (judged and not fit >= fit_fail)
-        return _Drawn(name, mask, volume, fit, flags, fails)
+    def candidate(method: str) -> _Candidate:
+        mask = extracted or find_brain(
+            head, method, hd_bet_weights=settings.hd_bet_weights, device=settings.device, threads=threads
+        )
+        return _Candidate(method, mask, _volume_ml(mask), atlas_fit(head, mask) if judged else None)
 
-    first = "nonzero" if extracted else method
-    drawn = [draw(name) for name in (first, _OTHER.get(first)) if name]
-    if not any(each.volume_ml for each in drawn):
-        raise _no_brain(head, f"no brain ({' or '.join(each.method for each in drawn)})")
+    first = "nonzero" if extracted else settings.method
+    candidates = [candidate(method) for method in (first, _OTHER.get(first)) if method]
+    if not any(each.volume_ml for each in candidates):
+        raise _no_brain(head, f"no brain ({' or '.join(each.method for each in candidates)})")
     # Sorting keeps the order of those that are alike: the other is taken only where the first fails and it does not.
-    best, *others = sorted(drawn, key=lambda each: each.fails)
-    flags = best.flags + ["brain_replaced"] * (best is not drawn[0]) + ["brain_stripped"] * (extracted is not None)
-    quality = {"status": "fail" if best.fails else "warn" if flags else "ok", "flags": flags, **best.describe()}
+    best, *others = sorted(candidates, key=lambda each: each.fails(settings))
+    flags = best.flags(settings)
+    flags += ["brain_replaced"] * (best is not candidates[0]) + ["brain_stripped"] * (extracted is not None)
+    status = "fail" if best.fails(settings) else "warn" if flags else "ok"
+    quality = {"status": status, "flags": flags, **best.describe()}
     for other in others:
         total = best.mask.data.sum() + other.mask.data.sum()
         quality |= {f"other_{name}": value for name, value in other.describe().items()}
@@ -153,22 +171,31 @@ def extract_brain(
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """A mask and what is known of it."""
+class _Candidate:
+    """A mask and what is known of it: ``fit`` is None where the atlas does not judge it."""
 
     method: str
     mask: Image
     volume_ml: float
     fit: float | None
-    flags: list[str]
-    fails: bool
 
-    def describe(self) -> dict:
-        known = self.fit is not None and np.isfinite(self.fit)
+    # All is written so that a correlation that cannot be computed, NaN, is flagged and fails.
+
+    def flags(self, settings: Settings) -> list[str]:
+        low, high = settings.volume_warn_ml
+        flags = [] if low <= self.volume_ml <= high else ["brain_volume"]
+        return flags if self.fit is None or self.fit >= settings.fit_warn else [*flags, "brain_fit"]
+
+    def fails(self, settings: Settings) -> bool:
+        low, high = settings.volume_fail_ml
+        fits = self.fit is None or self.fit >= settings.fit_fail
+        return not (low <= self.volume_ml <= high and fits)
+
+    def describe(self) -> dict[str, Any]:
         return {
             "method": self.method,
             "volume_ml": round(self.volume_ml, 1),
-            "fit": round(self.fit, 3) if known else None,
+            "fit": round(self.fit, 3) if self.fit is not None and np.isfinite(self.fit) else None,
         }
 
 
@@ -181,7 +208,7 @@ def _no_brain(head: Image, found: str) -> InputError:
         head.path or "scan",
         found=found,
         expected="a head scan, or an extracted brain",
-        advice="Look at the scan and its voxel size; try another strip: method.",
+        advice="Check the scan and its voxel size; try another strip: method.",
         reason=Reason.NO_BRAIN,
     )
 
@@ -192,7 +219,7 @@ def find_brain(head: Image, method: str, *, hd_bet_weights: str, device: str, th
     Parameters
     ----------
     head, method, hd_bet_weights, device, threads
-        As for `extract_brain`.
+        As in `Settings`.
 
     Raises
     ------
@@ -215,7 +242,7 @@ def find_brain(head: Image, method: str, *, hd_bet_weights: str, device: str, th
 
 
 def atlas_fit(head: Image, mask: Image) -> float:
-    """Say how much what a mask takes for brain looks like a brain: the correlation with the atlas after an affine.
+    """Return how much what a mask takes for brain looks like a brain: the correlation with the atlas after an affine.
 
     The scan inside the mask, 0 outside, is compared with the atlas brain, 0 outside. Both count, what lies inside and
     where its edge is: bone and scalp in the mask meet nothing in the atlas, and where the mask lacks a lobe the atlas
@@ -242,9 +269,9 @@ def atlas_fit(head: Image, mask: Image) -> float:
     # Fat, vessels and tumours with contrast agent are brighter than any tissue the atlas has.
     top = np.percentile(scan.data[covered.data > 0.5], 98)
     scan = scan.like(np.clip(scan.data, 0, top) * covered.data)
-    atlas, atlas_brain = (_block_mean(each, _JUDGE_MM) for each in _load_atlas(1.0))
+    atlas, atlas_brain = (_block_mean(each, _JUDGE_MM) for each in load_template(1.0))
     atlas_brain = atlas_brain.like(atlas_brain.data > 0.5)
-    near = grow_mask(atlas_brain, grow_mm=_JUDGE_REACH_MM).data
+    near = grow_mask(atlas_brain.data, spacing_mm=atlas_brain.spacing_mm, grow_mm=_JUDGE_REACH_MM)
     expected, in_atlas = atlas.data[near], atlas_brain.data[near]
     points = transforms.map_points(np.argwhere(near), affine=atlas.affine)
     points -= points[in_atlas].mean(axis=0)
@@ -253,7 +280,7 @@ def atlas_fit(head: Image, mask: Image) -> float:
     def compare(placed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return scan and atlas at the points that the scan shows, and which these are."""
         index = transforms.map_points(points, affine=to_index @ placed)
-        seen = ((index >= -0.5) & (index <= shape - 0.5)).all(axis=1)
+        seen = np.all((index >= -0.5) & (index <= shape - 0.5), axis=1)
         values = ndimage.map_coordinates(scan.data, index[seen].T, order=1, mode="nearest")
         return values, expected[seen], seen
 
@@ -306,8 +333,8 @@ def apply_mask(image: Image, mask: Image, *, grow_mm: float) -> Image:
         The two are not on one grid.
     """
     require_same_grid(image, mask)
-    near = grow_mask(mask, grow_mm=grow_mm)
-    return image.like(np.where(near.data, image.data, 0).astype(np.float32))
+    near = grow_mask(mask.data, spacing_mm=mask.spacing_mm, grow_mm=grow_mm)
+    return image.like(np.where(near, image.data, 0).astype(np.float32))
 
 
 def sound_positions(images: Sequence[str], masks: Sequence[str], qualities: Sequence[str]) -> list[int]:
@@ -323,7 +350,7 @@ def sound_positions(images: Sequence[str], masks: Sequence[str], qualities: Sequ
 
 
 def _by_deepbet(head: Image, *, device: str, threads: int) -> Image:
-    """Run deepbet's two networks: one finds where the brain is, the other draws it.
+    """Run deepbet's two networks: one finds where the brain is, the other segments it.
 
     deepbet reads arrays in RAS order as they are, whatever their spacing: it stretches them to 256 x 256 x 256. It is
     given the 1 mm grid, so that thick slices are interpolated, not repeated.
@@ -358,7 +385,7 @@ def _by_deepbet(head: Image, *, device: str, threads: int) -> Image:
 
 def _by_atlas(head: Image, *, threads: int) -> Image:
     """Register the atlas to the head and take its mask back."""
-    atlas, atlas_brain = _load_atlas(_SPACING_MM)
+    atlas, atlas_brain = load_template(_SPACING_MM)
     small, upper = _upper_head(head)
     start = _find_scale(atlas, small, atlas_brain, upper, find_start(atlas, small, atlas_brain, upper))
     # The head is moved to where the start puts it: register begins with a rigid stage, which would undo the scale.
@@ -370,37 +397,28 @@ def _by_atlas(head: Image, *, threads: int) -> Image:
         moving_mask=None,
         initial=np.eye(4),
         threads=threads,
-        engine="greedy",
-        seed=_SEED,
-        mask_grow_mm=_RIM_MM,
-        greedy=_GREEDY,
-        ants={},
+        settings=_REGISTRATION,
     )
     found = Transform(transforms.compose(found.affine, start), found.warp)
     back, inverse = _invert(found, small.grid, atlas_brain)
     box = _box_of(atlas_brain, found, head.grid)
-    fine_brain = _load_atlas(1.0)[1]
-    weight = transforms.apply(
-        fine_brain.like(fine_brain.data.astype(np.float32)),
-        head.grid.crop(box),
-        affine=inverse,
-        warp=back,
-    )
+    part = head.grid.crop(box)
+    fine_brain = load_template(1.0)[1]
+    weight = transforms.apply(fine_brain.like(fine_brain.data.astype(np.float32)), part, affine=inverse, warp=back)
     mask = np.zeros(head.data.shape, bool)
-    inside = _tidy(weight.data > 0.5)
-    mask[box] = grow_mask(Image(inside, head.grid.crop(box).affine), grow_mm=_EDGE_MM).data
+    mask[box] = grow_mask(_tidy(weight.data > 0.5), spacing_mm=part.spacing_mm, grow_mm=_EDGE_MM)
     return Image(mask, head.affine)
 
 
-def _box_of(brain: Image, found: Transform, grid: Grid) -> tuple[slice, ...]:
-    """Return where on the head's grid the atlas brain ends up: nothing else needs to be looked at in full."""
-    surface = brain.data & ~ndimage.binary_erosion(brain.data)
-    points = transforms.map_points(np.argwhere(surface), affine=brain.affine)
+def _box_of(brain: Image, found: Transform, grid: Grid) -> Box:
+    """Return where on the head's grid the atlas brain ends up: nothing else has to be resampled."""
+    points = transforms.map_points(np.argwhere(find_surface(brain.data)), affine=brain.affine)
     points = transforms.map_points(points, affine=found.affine, warp=found.warp)
     index = transforms.map_points(points, affine=transforms.invert(grid.affine))
     low = np.clip(np.floor(index.min(0)).astype(int) - 4, 0, np.array(grid.shape) - 1)
     high = np.clip(np.ceil(index.max(0)).astype(int) + 5, low + 1, grid.shape)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high))
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high))
+    return x, y, z
 
 
 def _upper_head(head: Image) -> tuple[Image, Image]:
@@ -415,14 +433,13 @@ def _upper_head(head: Image) -> tuple[Image, Image]:
     upper = inside.copy()
     upper[:, :, top:] = False
     upper[:, :, : max(0, top - round(_START_HEIGHT_MM / spacing[2]))] = False
-    x, y, _ = ndimage.find_objects(upper.astype(np.uint8))[0]
+    x, y, _ = bounding_box(upper, margin_vox=5)
     z = slice(max(0, top - round(_BRAIN_HEIGHT_MM / spacing[2])), min(top + 10, head.data.shape[2]))
-    x, y = (slice(max(s.start - 5, 0), min(s.stop + 5, n)) for s, n in zip((x, y), head.data.shape))
     affine = head.grid.crop((x, y, z)).affine
     data, upper = head.data[x, y, z], upper[x, y, z]
     # Fat and vessels with contrast agent: brighter than any tissue the atlas has.
     data = np.clip(data, 0, 1.2 * np.percentile(data[upper], 99))
-    return _coarser(Image(data, affine), _SPACING_MM), _coarser(Image(upper, affine), _SPACING_MM)
+    return coarsen(Image(data, affine), _SPACING_MM), coarsen(Image(upper, affine), _SPACING_MM)
 
 
 def _find_scale(atlas: Image, head: Image, atlas_brain: Image, upper: Image, start: np.ndarray) -> np.ndarray:
@@ -432,8 +449,8 @@ def _find_scale(atlas: Image, head: Image, atlas_brain: Image, upper: Image, sta
     taken for cortex. Points beyond the edge, where the atlas is 0 and the head is fluid and bone, tell the size.
     """
     smooth = head.like(ndimage.gaussian_filter(head.data, 1.0))
-    rim = grow_mask(atlas_brain, grow_mm=_RIM_MM)
-    voxels = np.argwhere(rim.data[::2, ::2, ::2]) * 2
+    rim = grow_mask(atlas_brain.data, spacing_mm=atlas_brain.spacing_mm, grow_mm=_RIM_MM)
+    voxels = np.argwhere(rim[::2, ::2, ::2]) * 2
     points = transforms.map_points(voxels, affine=atlas.affine)
     centre = points.mean(axis=0)
     edges = bin_edges(smooth.data[upper.data])
@@ -456,20 +473,17 @@ def _find_scale(atlas: Image, head: Image, atlas_brain: Image, upper: Image, sta
 
     tries = [np.append(np.zeros(6), percent) for percent in _SCALES_PERCENT]
     # First steps: 5 degrees, 4 mm, 4 %.
-    steps = {"direc": np.diag([5.0, 5, 5, 4, 4, 4, 4]), "xtol": 0.02, "ftol": 1e-3, "maxfev": 300}
-    return matrix(optimize.minimize(cost, min(tries, key=cost), method="Powell", options=steps).x)
-
-
-def _coarser(image: Image, spacing_mm: float) -> Image:
-    """Smooth and resample; masks are put to the vote."""
-    binary = image.data.dtype == bool
-    data = ndimage.gaussian_filter(image.data.astype(np.float32), spacing_mm / 2.5 / np.array(image.spacing_mm))
-    small = resample(Image(data, image.affine), canonical_grid(image.grid, spacing_mm=spacing_mm))
-    return small.like(small.data > 0.5) if binary else small
+    best = optimize.minimize(
+        cost,
+        min(tries, key=cost),
+        method="Powell",
+        options={"direc": np.diag([5.0, 5, 5, 4, 4, 4, 4]), "xtol": 0.02, "ftol": 1e-3, "maxfev": 300},
+    )
+    return matrix(best.x)
 
 
 def _block_mean(image: Image, block_mm: float) -> Image:
-    """Return means of blocks of voxels about so long along each axis; what remains at the far ends is left out."""
+    """Return means of blocks of voxels about so long along each axis, without what remains at the far ends."""
     size = np.maximum(np.round(block_mm / np.array(image.spacing_mm)).astype(int), 1)
     x, y, z = np.maximum(np.array(image.data.shape) // size, 1)
     i, j, k = size = np.minimum(size, image.data.shape)
@@ -479,24 +493,11 @@ def _block_mean(image: Image, block_mm: float) -> Image:
     return Image(data, affine)
 
 
-@lru_cache(maxsize=2)
-def _load_atlas(spacing_mm: float) -> tuple[Image, Image]:
-    """Return the ICBM 152 2009a symmetric T1w brain and its mask, from the files of the nilearn package."""
-    # Not through nilearn.datasets, which takes two seconds to import; the file is part of the package.
-    spec = importlib.util.find_spec("nilearn")
-    folder = Path(spec.submodule_search_locations[0])
-    t1w = read_image(folder / "datasets" / "data" / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
-    brain = Image(ndimage.binary_fill_holes(t1w.data > 0), t1w.affine)
-    if spacing_mm == 1:
-        return t1w, brain
-    return _coarser(t1w, spacing_mm), _coarser(brain, spacing_mm)
-
-
 def _invert(found: Transform, grid: Grid, brain: Image) -> tuple[Warp, np.ndarray]:
     """Return warp (on a coarse grid of the head) and affine that take points of the head to points of the atlas."""
     inverse = transforms.invert(found.affine)
     coarse = canonical_grid(grid, spacing_mm=_INVERSE_MM)
-    around = grow_mask(brain, grow_mm=_REACH_MM)
+    around = brain.like(grow_mask(brain.data, spacing_mm=brain.spacing_mm, grow_mm=_REACH_MM))
     near = transforms.apply(around, coarse, affine=inverse, interpolation="nearest").data > 0
     points = transforms.map_points(np.argwhere(near), affine=coarse.affine)
     there = transforms.unmap_points(points, affine=found.affine, warp=found.warp)
@@ -506,10 +507,10 @@ def _invert(found: Transform, grid: Grid, brain: Image) -> tuple[Warp, np.ndarra
 
 
 def _tidy(mask: np.ndarray) -> np.ndarray:
-    """Keep the largest piece and fill its holes."""
-    pieces, count = ndimage.label(mask)
+    """Keep the largest connected component and fill its holes."""
+    components, count = label_components(mask, connectivity=6)
     if count > 1:
-        mask = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
+        mask = components == np.bincount(components.ravel())[1:].argmax() + 1
     return ndimage.binary_fill_holes(mask)
 
 
@@ -538,7 +539,7 @@ def _by_hd_bet(head: Image, *, weights: Path, device: str, threads: int) -> Imag
     return Image(_tidy(np.ascontiguousarray(labels.T) > 0), head.affine)
 
 
-def _make_predictor(folder: Path, device):
+def _make_predictor(folder: Path, device: torch.device) -> nnUNetPredictor:
     """Return HD-BET's predictor with its weights from `folder`.
 
     Mirroring is off, on any device alike: eight times the time for "a slight" gain, as HD-BET's own help says.
@@ -585,13 +586,14 @@ def _hd_bet_folder(weights: Path) -> Iterator[Path]:
         yield plans[0].parent
 
 
-def _find_extracted(head: Image, *, volume_ml: tuple[float, float], fit: float) -> Image | None:
+def _find_extracted(head: Image, settings: Settings) -> Image | None:
     """Return what is above 0 in a scan if that is a brain by its volume and by the atlas: others have extracted it."""
     inside = Image(head.data > 0, head.affine)
-    if not volume_ml[0] <= _volume_ml(inside) <= volume_ml[1]:
+    low, high = settings.volume_fail_ml
+    if not low <= _volume_ml(inside) <= high:
         return None
     inside = inside.like(_tidy(inside.data))
-    return inside if atlas_fit(head, inside) >= fit else None
+    return inside if atlas_fit(head, inside) >= settings.fit_fail else None
 
 
 def _by_nonzero(head: Image) -> Image:

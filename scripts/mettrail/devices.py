@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mettrail.errors import InputError
 from mettrail.reasons import Reason
 
+if TYPE_CHECKING:
+    import torch
 
-def choose_device(name: str, *, setting: str):
+
+def choose_device(name: str, *, setting: str) -> torch.device:
     """Return torch's device; refuse a GPU that is not there rather than take hours on a CPU.
 
     Parameters
@@ -40,7 +45,7 @@ def choose_device(name: str, *, setting: str):
     return torch.device(name)
 
 
-def has_bfloat16(device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
     """Say whether a device is a CPU that multiplies bfloat16 itself: convolutions take a quarter of the time then."""
     import torch
 

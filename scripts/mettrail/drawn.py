@@ -1,4 +1,4 @@
-"""Lesion masks drawn by people: what their numbers mean.
+"""Manual segmentations: what their numbers mean.
 
 Ours are 1 enhancing, 2 edema, 3 necrosis. Other programs number otherwise, and a mask read by the wrong key looks like
 a response: a tumour that is all necrosis has nothing left to measure. What numbers mean is therefore a setting, and a
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,8 @@ INSTANCES = "instances"
 MAX_LESION_ML = 600.0
 
 
-def read_drawn(path: str | Path, scheme: str | Mapping) -> Image:
-    """Read a mask drawn by a person as tissue labels.
+def read_drawn(path: str | Path, scheme: str | Mapping[Any, Any]) -> Image:
+    """Read a manual segmentation as tissue labels.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def read_drawn(path: str | Path, scheme: str | Mapping) -> Image:
     return labels
 
 
-def can_show_edema(scheme: str | Mapping) -> bool:
+def can_show_edema(scheme: str | Mapping[Any, Any]) -> bool:
     """Return whether masks of a scheme have a number for edema; ``instances`` have none.
 
     Examples
@@ -74,7 +75,7 @@ def can_show_edema(scheme: str | Mapping) -> bool:
     return EDEMA in (read_scheme(scheme) or {}).values()
 
 
-def read_scheme(scheme: str | Mapping) -> dict[int, int] | None:
+def read_scheme(scheme: str | Mapping[Any, Any]) -> dict[int, int] | None:
     """Return which of our labels each number stands for; None where each number is a lesion (``instances``).
 
     Parameters
@@ -115,7 +116,7 @@ def read_scheme(scheme: str | Mapping) -> dict[int, int] | None:
     return SCHEMES["mettrail"] | named
 
 
-def _whole(number) -> int:
+def _whole(number: Any) -> int:
     if isinstance(number, bool) or int(number) != float(number):
         raise ValueError(number)
     return int(number)
@@ -167,7 +168,7 @@ def _show(numbers: Mapping[int, int]) -> str:
     return ", ".join(f"{number} {names[label]}" for number, label in sorted(numbers.items()))
 
 
-def _refuse(path, found: str, expected: str) -> InputError:
+def _refuse(path: str | Path, found: str, expected: str) -> InputError:
     return InputError(
         path,
         found=found,

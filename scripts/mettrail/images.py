@@ -1,4 +1,4 @@
-"""The only place that reads or writes NIfTI, and the checks that go with it.
+"""The only place that reads or writes scans and label maps (NIfTI), and the checks that go with it.
 
 World coordinates are RAS+ millimetres throughout, arrays are (X, Y, Z) in the file's own axis order.
 """
@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import gzip
 import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 from nibabel.arrayproxy import ArrayProxy
 from scipy import ndimage
 
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.reasons import Reason
 
+Box = tuple[slice, slice, slice]
+Shape = tuple[int, int, int]
+
 ENHANCING, EDEMA, NECROSIS = 1, 2, 3
 TISSUE_LABELS = (0, ENHANCING, EDEMA, NECROSIS)
-# Two programs write one grid with other last digits (a spacing of 1.00001 beside 1); nobody draws this finely.
+# Two programs write one grid with other last digits (a spacing of 1.00001 beside 1); no segmentation is this fine.
 GRID_TOLERANCE_VOX = 0.05
-# A distance of just as much as asked for is no further, whatever the last digit of the affine.
-_ROUNDING_MM = 1e-6
 # Angles between array axes and their sheared counterparts that resampling would silently distort.
 MAX_SHEAR = 1e-3
 MAX_FORM_DISAGREEMENT_MM = 1.0
@@ -38,7 +43,7 @@ RINGING = 0.2
 MAX_NEGATIVE = 0.01
 # Relative error of a determinant whose affine was stored in single precision: 1.1e-7 at most in 20,000 random ones.
 _SINGLE_PRECISION = 2e-7
-_KINDS = {
+_KINDS: dict[bytes, tuple[type[nib.Nifti1Header], str]] = {
     length.to_bytes(4, order): (kind, {"little": "<", "big": ">"}[order])
     for length, kind in ((348, nib.Nifti1Header), (540, nib.Nifti2Header))
     for order in ("little", "big")
@@ -49,13 +54,14 @@ _KINDS = {
 class Grid:
     """A voxel grid: (X, Y, Z) shape and 4x4 affine to RAS+ mm."""
 
-    shape: tuple[int, int, int]
+    shape: Shape
     affine: np.ndarray
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance between neighbouring voxel centres along each array axis, mm."""
-        return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
 
     @property
     def voxel_volume_mm3(self) -> float:
@@ -71,11 +77,12 @@ class Grid:
         apart = np.linalg.solve(self.affine, (self.affine - other.affine) @ corners.T)
         return bool(np.abs(apart).max() < GRID_TOLERANCE_VOX)
 
-    def crop(self, box: tuple[slice, slice, slice]) -> Grid:
+    def crop(self, box: Box) -> Grid:
         """Return the grid of ``array[box]``; slices with a start and a stop within the shape."""
         affine = self.affine.copy()
         affine[:3, 3] = (self.affine @ [*(s.start for s in box), 1])[:3]
-        return Grid(tuple(s.stop - s.start for s in box), affine)
+        x, y, z = (s.stop - s.start for s in box)
+        return Grid((x, y, z), affine)
 
     def __str__(self) -> str:
         return f"{'x'.join(map(str, self.shape))} voxels of {'x'.join(f'{s:.3g}' for s in self.spacing_mm)} mm"
@@ -173,7 +180,7 @@ def read_grid(path: str | Path) -> Grid:
     """
     with _opened(path) as stream:
         header = _read_header(Path(path), stream)
-        return Grid(_shape(header)[:3], _find_affine(path, header))
+        return Grid(_spatial_shape(header), _find_affine(path, header))
 
 
 def require_magnitudes(image: Image) -> None:
@@ -275,7 +282,7 @@ def write_probabilities(path: str | Path, data: np.ndarray, affine: np.ndarray) 
 
 def read_probabilities(path: str | Path) -> Image:
     """Read (X, Y, Z, classes) float32 probabilities."""
-    img = nib.load(path)
+    img = nib.Nifti1Image.from_filename(path)
     return Image(np.asarray(img.dataobj, np.float32), np.asarray(img.affine, float), str(path))
 
 
@@ -299,32 +306,6 @@ def require_same_grid(*images: Image) -> None:
             )
 
 
-def grow_mask(mask: Image, *, grow_mm: float) -> Image:
-    """Add to a mask all that is no further from it than `grow_mm`: the one margin around brains.
-
-    Parameters
-    ----------
-    mask : Image of bool
-    grow_mm : float
-        Euclidean, between the centres of voxels.
-
-    Examples
-    --------
-    >>> point = Image(np.zeros((7, 7, 7), bool), np.diag([1.0, 1.0, 2.0, 1.0]))
-    >>> point.data[3, 3, 3] = True
-    >>> [int(grow_mask(point, grow_mm=d).data.sum()) for d in (0, 1, 1.5, 2)]
-    [1, 5, 9, 15]
-    """
-    near = mask.data > 0
-    if grow_mm > 0 and near.any():
-        # Nothing further away than this can be reached.
-        margin = np.ceil(grow_mm / np.array(mask.spacing_mm)).astype(int)
-        found = ndimage.find_objects(near.astype(np.uint8))[0]
-        box = tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(found, margin))
-        near[box] = ndimage.distance_transform_edt(~near[box], sampling=mask.spacing_mm) <= grow_mm + _ROUNDING_MM
-    return mask.like(near)
-
-
 def canonical_grid(grid: Grid, *, spacing_mm: float = 1.0) -> Grid:
     """Return the working grid of a scan: RAS axes, isotropic, the same field of view.
 
@@ -342,10 +323,13 @@ def canonical_grid(grid: Grid, *, spacing_mm: float = 1.0) -> Grid:
     # Both fields of view share their centre.
     centre = affine @ np.append((shape - 1) / 2, 1)
     scaled[:3, 3] = centre[:3] - scaled[:3, :3] @ ((new_shape - 1) / 2)
-    return Grid(tuple(int(n) for n in new_shape), scaled)
+    x, y, z = (int(n) for n in new_shape)
+    return Grid((x, y, z), scaled)
 
 
-def resample(image: Image, grid: Grid, *, order: int = 1, world: np.ndarray | None = None, fill: float = 0.0) -> Image:
+def resample(
+    image: Image, grid: Grid, *, order: Literal[0, 1, 3] = 1, world: np.ndarray | None = None, fill: float = 0.0
+) -> Image:
     """Resample onto another grid, through an affine map of the world where one is given.
 
     Parameters
@@ -372,10 +356,10 @@ def resample(image: Image, grid: Grid, *, order: int = 1, world: np.ndarray | No
     return Image(out, grid.affine)
 
 
-def _read(path: str | Path, dtype=None) -> tuple[np.ndarray, np.ndarray]:
+def _read(path: str | Path, dtype: npt.DTypeLike | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read the voxels of one 3-D volume to the end of the file, and settle on one affine.
 
-    To the end, because gzip's checksum stands there: whoever stops at the last voxel takes flipped bits for tissue.
+    To the end, because gzip's checksum is there: to stop at the last voxel would be to take flipped bits for tissue.
     The header is taken as it was written: nibabel, when it opens a file, turns a voxel size of 0 into 1 mm, silently.
     """
     with _opened(path) as stream:
@@ -396,11 +380,11 @@ def _read(path: str | Path, dtype=None) -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def _opened(path: str | Path):
+def _opened(path: str | Path) -> Iterator[gzip.GzipFile | BufferedReader]:
     """Open a file for reading, unpacked; whatever is wrong with it becomes one kind of error."""
     try:
         if Path(path).exists() and not Path(path).is_file():
-            raise OSError("no file to read from")  # whoever opens a pipe waits for ever
+            raise OSError("no file to read from")  # opening a pipe would wait forever
         with gzip.open(path, "rb") if _is_gzip(path) else Path(path).open("rb") as stream:
             yield stream
     except InputError:
@@ -409,7 +393,7 @@ def _opened(path: str | Path):
         raise _unreadable(path, _what_else(Path(path)) or f"a file that is damaged or cut short ({err})") from err
 
 
-def _read_header(path: Path, stream):
+def _read_header(path: Path, stream: gzip.GzipFile | BufferedReader) -> nib.Nifti1Header:
     """Read a header and return it, if what it says can be true of a 3-D volume of real numbers."""
     # The first number is the length of the header, in either byte order.
     raw = stream.read(348)
@@ -440,13 +424,18 @@ def _read_header(path: Path, stream):
     return header
 
 
-def _shape(header) -> tuple[int, ...]:
+def _shape(header: nib.Nifti1Header) -> tuple[int, ...]:
     return tuple(int(n) for n in header["dim"][1 : 1 + max(0, min(7, int(header["dim"][0])))])
 
 
-def _find_affine(path: str | Path, header) -> np.ndarray:
+def _spatial_shape(header: nib.Nifti1Header) -> Shape:
+    x, y, z = _shape(header)[:3]
+    return x, y, z
+
+
+def _find_affine(path: str | Path, header: nib.Nifti1Header) -> np.ndarray:
     """Return where the voxels lie, if the header says so without doubt."""
-    shape = _shape(header)[:3]
+    shape = _spatial_shape(header)
     again = "Convert the scan from DICOM again."
     if header["qform_code"] <= 0 and header["sform_code"] <= 0:
         raise InputError(
@@ -504,7 +493,7 @@ def _find_affine(path: str | Path, header) -> np.ndarray:
     return affine
 
 
-def _require_one_place(path, header, shape, unit: np.ndarray) -> None:
+def _require_one_place(path: str | Path, header: nib.Nifti1Header, shape: Shape, unit: np.ndarray) -> None:
     """Refuse sheared grids and headers whose qform and sform point to different places."""
     shear = np.abs(unit.T @ unit - np.eye(3)).max()
     if shear > MAX_SHEAR:
@@ -531,7 +520,7 @@ def _require_one_place(path, header, shape, unit: np.ndarray) -> None:
             )
 
 
-def _require_sound_numbers(path, header) -> None:
+def _require_sound_numbers(path: Path, header: nib.Nifti1Header) -> None:
     """Refuse voxels that are not one real number each."""
     try:
         dtype = header.get_data_dtype()
@@ -587,7 +576,7 @@ def _what_else(path: Path) -> str:
     return ""
 
 
-def _unreadable(path, found: str) -> InputError:
+def _unreadable(path: str | Path, found: str) -> InputError:
     return InputError(
         path,
         found=found,

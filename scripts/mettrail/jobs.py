@@ -1,4 +1,4 @@
-"""What every job does besides its work: a log, outputs that are whole or absent, and a failure that is passed on.
+"""What every job does beside its work: a log, outputs that are whole or absent, and a failure that is passed on.
 
 A job that fails writes the reason into its declared outputs, as placeholders of what belongs there (`NoResult`). Jobs
 that need them pass it on at once; those that can do without go on. So one pass reaches all tables and pages, and the
@@ -20,10 +20,13 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, TextIO
+
+import wurlitzer
 
 from mettrail.errors import InputError
 from mettrail.files import write_whole
@@ -31,9 +34,9 @@ from mettrail.reasons import Reason
 
 # First line of a file that stands in for an output.
 _MAGIC = b"mettrail: no result\n"
-# Hidden, so that nobody takes it for results.
+# Hidden, so that it is not taken for results.
 _STAGED = ".unfinished"
-# What the main process tells its jobs: who it is, and how often a job that failed is tried again.
+# Environment of jobs: the main process they belong to, and how often a job that failed is tried again.
 RUN, RETRIES = "METTRAIL_RUN", "METTRAIL_RETRIES"
 _LOOK_EVERY_S = 0.02
 # Exit status of what was stopped from the keyboard.
@@ -125,7 +128,7 @@ def complete_positions(*lists: Sequence[str | Path]) -> list[int]:
 
 @contextlib.contextmanager
 def job(
-    snakemake,
+    snakemake: Any,
     *,
     skippable: Sequence[str] = (),
     failable: Sequence[str] = (),
@@ -139,19 +142,19 @@ def job(
     snakemake : object
         What Snakemake gives to a script: ``input``, ``output`` (by name), ``log``.
     skippable : sequence of str
-        Inputs that the work can do without where they were skipped (`given`).
+        Inputs that the work does without where they were skipped (`given`).
     failable : sequence of str
-        Inputs whose failures the work looks at itself.
+        Inputs whose failures the work handles itself.
     passes_on : bool
         Declare a failure in the outputs, for jobs of one session or patient. If not, the job itself fails.
     in_place : bool
-        Outputs are written where they belong, for those who go on with what a killed job has left.
+        Outputs are written where they belong, for work that continues what a killed job has left.
 
     Yields
     ------
     SimpleNamespace
-        Where to write each output, by its name; and ``record``, a function that notes a failure which the job has dealt
-        with itself.
+        Where to write each output, by its name; and ``record``, a function that records a failure which the job has
+        handled itself.
     """
     log_path = Path(snakemake.log[0])
     outputs = {name: str(path) for name, path in snakemake.output.items()}
@@ -187,7 +190,7 @@ def job(
         print(f"done in {time.time() - start:.1f} s")
 
 
-def read_failures(out: str | Path) -> list[dict]:
+def read_failures(out: str | Path) -> list[dict[str, Any]]:
     """Return the jobs that failed or were skipped in this run or the last one.
 
     Returns
@@ -206,8 +209,16 @@ def read_failures(out: str | Path) -> list[dict]:
     return found
 
 
-def describe_failures(failures: list[dict]) -> list[str]:
-    """Say for people what failed, why, and where to read on."""
+def read_failure(log_path: str | Path) -> NoResult | None:
+    """Return why the job that writes this log failed, as far as is known: the job itself may have ended well."""
+    path = _Record(Path(log_path), []).path
+    kept = json.loads(path.read_text())["failures"] if path.exists() else []
+    found = [NoResult(**each) for each in kept]
+    return next((each for each in found if not each.skipped), None)
+
+
+def describe_failures(failures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what failed, why, and where to read on, as lines to print."""
     lines = []
     for failure in failures:
         if failure["stage"] == "warning":
@@ -220,8 +231,8 @@ def describe_failures(failures: list[dict]) -> list[str]:
 def remove_placeholders(out: str | Path) -> None:
     """Remove the placeholders of failed outputs, at the end of a run and before the next: what failed is tried again.
 
-    The tables of a patient with a failure stay and are made old, since Snakemake asks no more for an intermediate file
-    that is missing once there is something newer behind it.
+    The tables of a patient with a failure stay, with their times set to 0: Snakemake does not ask for a missing
+    intermediate file once there is something newer after it.
     """
     for path in _records(out).glob("*.json"):
         kept = json.loads(path.read_text())
@@ -239,7 +250,7 @@ def forget_failures(out: str | Path) -> None:
 
 
 class _Record:
-    """What is kept of a job that gave no result, beside the logs: ``<out>/logs/failures/<unit>.<stage>.json``."""
+    """What is kept of a job without result, beside the logs: ``<out>/logs/failures/<unit>.<stage>.json``."""
 
     def __init__(self, log_path: Path, outputs: list[str]):
         self.log_path, self.outputs = log_path, outputs
@@ -254,14 +265,14 @@ class _Record:
         """Keep a failure, and declare it in the outputs."""
         # From the results folder on: it may be moved, or be spelt otherwise next time.
         there = [os.path.relpath(output, self.log_path.parents[2]) for output in self.outputs if declare]
-        kept = {"sub": self.unit.get("sub"), "outputs": there, "tries": tries}
-        kept["failures"] = [asdict(why)] if own else []
+        failures = [asdict(why)] if own else []
+        kept = {"sub": self.unit.get("sub"), "outputs": there, "tries": tries, "failures": failures}
         write_whole(self.path, json.dumps(kept, indent=1))
         for output in self.outputs if declare else []:
             write_whole(output, _MAGIC + json.dumps(asdict(why)).encode())
 
     def note(self, err: Exception) -> NoResult:
-        """Keep a failure that the job itself has dealt with: its outputs are what they should be."""
+        """Keep a failure that the job itself has handled: its outputs are as they should be."""
         traceback.print_exc()
         self._noted = self._explain(err)
         self.write(self._noted, own=True, declare=False)
@@ -291,7 +302,7 @@ def _records(out: str | Path) -> Path:
     return Path(out) / "logs" / "failures"
 
 
-def _missing(inputs, skippable, failable) -> NoResult | None:
+def _missing(inputs: Any, skippable: Sequence[str], failable: Sequence[str]) -> NoResult | None:
     """Return why an input that the job cannot do without is missing: failures first."""
     found = []
     for name, value in inputs.items():
@@ -305,7 +316,7 @@ def _missing(inputs, skippable, failable) -> NoResult | None:
 
 
 def _work_in_a_child(record: _Record, passes_on: bool) -> None:
-    """Return in a new process; the old one waits for it, and says so if it was killed."""
+    """Return in a new process; the old one waits for it, and records if it was killed."""
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
@@ -329,13 +340,13 @@ def _work_in_a_child(record: _Record, passes_on: bool) -> None:
 
 
 def _wait_for(child: int) -> int:
-    """Wait for a process, no longer than the run goes on that it belongs to."""
+    """Wait for a process, no longer than its run lasts."""
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return status
         if not _run_goes_on():
-            raise SystemExit("the run that this job belonged to is gone")
+            raise SystemExit("the run that this job belonged to has ended")
         time.sleep(_LOOK_EVERY_S)
 
 
@@ -354,7 +365,7 @@ def _run_goes_on() -> bool:
 
 
 def announce_run(retries: int) -> None:
-    """Tell the jobs of this process whom they belong to, and how often one that fails is tried again."""
+    """Set the environment of this process's jobs: whom they belong to, how often one that fails is tried again."""
     os.environ[RUN] = f"{os.getpid()}@{socket.gethostname()}"
     os.environ[RETRIES] = str(retries)
 
@@ -369,10 +380,10 @@ def _die_with(parent: int) -> None:
 
 
 def _stage(outputs: dict[str, str]) -> dict[str, str]:
-    """Make the folders to write into, one beside each output; those of a killed attempt go."""
+    """Make the folders to write into, one beside each output; those of a killed attempt are removed."""
     staged = {}
-    for name, path in outputs.items():
-        path = Path(path)
+    for name, output in outputs.items():
+        path = Path(output)
         _remove_leftovers(path)
         folder = path.parent / f"{_STAGED}-{path.name}-{os.getpid()}"
         folder.mkdir(parents=True)
@@ -386,7 +397,7 @@ def _remove_leftovers(output: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _publish(staged) -> None:
+def _publish(staged: Iterable[str]) -> None:
     """Move everything that was written to where it belongs, sidecars first and the output last."""
     for path in map(Path, staged):
         if not path.exists():
@@ -398,28 +409,21 @@ def _publish(staged) -> None:
         path.parent.rmdir()
 
 
-def _remove_staged(staged) -> None:
+def _remove_staged(staged: Iterable[str]) -> None:
     for path in _only_staged(staged):
         shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def _only_staged(paths) -> list[Path]:
+def _only_staged(paths: Iterable[str]) -> list[Path]:
     return [Path(path) for path in paths if Path(path).parent.name.startswith(_STAGED)]
 
 
 @contextlib.contextmanager
-def _everything_to(log) -> Iterator[None]:
-    """Redirect at the level of file descriptors: the tools' own C++ speaks past Python's sys.stdout."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    try:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-            yield
-    finally:
-        log.flush()
-        for descriptor, copy in zip((1, 2), kept):
-            os.dup2(copy, descriptor)
-            os.close(copy)
+def _everything_to(log: TextIO) -> Iterator[None]:
+    """Redirect what Python prints, and what C++ libraries and programs print past it."""
+    with (
+        wurlitzer.pipes(stdout=log, stderr=wurlitzer.STDOUT),
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        yield

@@ -47,7 +47,8 @@ def read_point(text: str) -> tuple[float, float, float] | None:
         return None
     if len(parts) != 3 or not all(numbers):
         raise ValueError(EXPECTED)
-    return tuple(float(vocabulary.read_number(part)) for part in parts)
+    x, y, z = (float(vocabulary.read_number(part)) for part in parts)
+    return x, y, z
 
 
 def nearest_lesion(point: tuple[float, float, float], labels: Image, *, nearest_mm: float = NEAREST_MM) -> Place:
@@ -86,7 +87,8 @@ class Finder:
     """
 
     def __init__(self, maps: Mapping[str, tuple[str | Path, Mapping[int, str]]]):
-        self.maps, self._read = maps, {}
+        self.maps = maps
+        self._read: dict[str, Image] = {}
 
     def find(self, session: str, point: tuple[float, float, float]) -> tuple[str | None, str]:
         """Return the lesion at a point of a session's scan (None without one), and what is to be said of it."""

@@ -44,18 +44,19 @@ def source_digest(script: Path, *, data: Iterable[Path] = ()) -> str:
 
 
 def project_digest(root: Path) -> str:
-    """Return a digest of all that makes results: rules, scripts, library, what pages are made from."""
-    files = sorted((root / "scripts").rglob("*"))
-    code = [_read_code(path.read_text(encoding="utf-8"))[0] for path in files if path.suffix == ".py"]
+    """Return a digest of all that makes results: rules, scripts, library (which may be installed elsewhere), pages."""
+    library = sorted(LIBRARY.rglob("*"))
+    files = [*sorted((root / "scripts").glob("*.py")), *(path for path in library if path.suffix == ".py")]
+    code = [_read_code(path.read_text(encoding="utf-8"))[0] for path in files]
     rules = [root / "Snakefile", *sorted((root / "workflow").glob("*.smk"))]
-    pages = [path for path in files if path.suffix in _PAGE_PARTS]
+    pages = [path for path in library if path.suffix in _PAGE_PARTS]
     texts = [path.read_text(encoding="utf-8") for path in rules + pages]
     return hashlib.sha256("".join(code + texts).encode()).hexdigest()[:16]
 
 
 @cache
 def _read_code(text: str) -> tuple[str, frozenset[str]]:
-    """Return a module's code without what does not count, and the names it imports."""
+    """Return a module's code without docstrings and layout, and the names it imports."""
     tree = ast.parse(text)
     names = []
     for node in ast.walk(tree):

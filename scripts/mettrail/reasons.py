@@ -209,7 +209,7 @@ class Reason(StrEnum):
         "The order of sessions is known, the days are not, so no response can be confirmed.",
         "Give every session an acq_time, or days_from_baseline.")
     SAME_DATE = ("same_date", _WARNING,
-        "Another session has the same date, so the order of the two is a guess.",
+        "Another session has the same date, so the order of the two is uncertain.",
         "Correct acq_time, or exclude one of them.")
     DATE_GAP = ("date_gap", _WARNING,
         "Decades lie between dates of one patient, so days of treatment are not used.",
@@ -237,11 +237,20 @@ class Reason(StrEnum):
     BAD_INPUT = ("bad_input", _REFUSED,
         "A file or setting is not what it has to be.", "Do what the message says.")
     BAD_SETTING = ("bad_setting", _REFUSED, "A setting has an impossible value.", "Correct it in the configuration.")
+    BAD_SETTINGS = ("bad_settings", _REFUSED,
+        "A file of settings cannot be read, or holds no settings.",
+        "Correct it; `mettrail init` writes one with every setting.")
+    UNKNOWN_LABEL = ("unknown_label", _REFUSED,
+        "A patient or session that was asked for is not in the dataset.",
+        "Give labels as they stand in the names of the folders.")
+    NOBODY_LEFT = ("nobody_left", _REFUSED,
+        "No session is left of those that were chosen.",
+        "Correct `participants`, `sessions` and `exclude` of the block `index`.")
     UNKNOWN_SETTING = ("unknown_setting", _REFUSED, "A setting does not exist.", "Correct its name.")
     WRONG_ORDER = ("wrong_order", _REFUSED, "A lower limit lies above its upper limit.", "Swap them.")
     NOT_TEXT = ("not_text", _REFUSED, "A text was read as a number or a date.", "Put it in quotes.")
     BAD_PLACE = ("bad_place", _REFUSED,
-        "The results would overwrite what is given, or be read back as scans.",
+        "The results would overwrite inputs, or be read back as scans.",
         "Name another folder: `out=FOLDER`.")
     BAD_CAPTION = ("bad_caption", _REFUSED, "A caption names a setting that does not exist.", "Correct the caption.")
     NO_GPU = ("no_gpu", _REFUSED, "A GPU is asked for, and there is none.", "Set the device to `auto`.")
@@ -328,7 +337,7 @@ class Reason(StrEnum):
         "Put all sessions of a patient on one side.")
     TOO_FEW_PATIENTS = ("too_few_patients", _REFUSED, "There are fewer patients than folds.",
         "Add patients, or ask for fewer folds.")
-    NO_BACKGROUNDS = ("no_backgrounds", _REFUSED, "The head scans that lesions are drawn into are not there.",
+    NO_BACKGROUNDS = ("no_backgrounds", _REFUSED, "The head scans that lesions are simulated in are not there.",
         "See `resources/training/README.md`.")
     PATIENTS_DIFFER = ("patients_differ", _REFUSED, "Two methods were scored on different patients.",
         "Score both on the same scans.")

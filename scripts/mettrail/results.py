@@ -10,20 +10,23 @@ import os
 import socket
 import sys
 import uuid
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TextIO
 
 from mettrail.errors import InputError
 from mettrail.files import write_whole
 from mettrail.reasons import Reason
 
-# Folders of a dataset that are read back as scans by nobody: results may lie in them.
+# Folders of a dataset that are never read as scans: results may lie in them.
 _BESIDE_THE_SCANS = ("derivatives", "sourcedata", "code")
-_held = []
+# The files whose locks this process holds.
+_held: list[TextIO] = []
 
 
-def check_place(config: dict) -> None:
-    """Refuse a results folder that overwrites what is given, or whose files would be read back as scans.
+def check_place(config: Mapping[str, Any]) -> None:
+    """Refuse a results folder that would overwrite inputs, or whose files would be read back as scans.
 
     Links count as what they point to.
 
@@ -63,7 +66,7 @@ def _is_of_a_patient(out: Path, place: Path) -> bool:
     return out.is_relative_to(place) and out != place and out.relative_to(place).parts[0].startswith("sub-")
 
 
-def _bad_place(config: dict, found: str, expected: str) -> InputError:
+def _bad_place(config: Mapping[str, Any], found: str, expected: str) -> InputError:
     return InputError(
         f"config: out = {config['out']}",
         found=found,
@@ -73,7 +76,7 @@ def _bad_place(config: dict, found: str, expected: str) -> InputError:
     )
 
 
-def _real(place) -> Path:
+def _real(place: str | Path) -> Path:
     return Path(os.path.realpath(str(place)))
 
 
@@ -81,7 +84,7 @@ def _real(place) -> Path:
 
 
 def lock(out: str | Path) -> str | None:
-    """Take the results folder for this process, until it ends in whatever way.
+    """Lock the results folder for this process, until it ends in whatever way.
 
     The operating system keeps the lock, so that a killed run leaves none. Locks of Snakemake that a killed run has left
     in the working folder are removed, and that is said.
@@ -89,7 +92,7 @@ def lock(out: str | Path) -> str | None:
     Returns
     -------
     str or None
-        Who has it, and since when; None where it is ours now.
+        Who holds it, and since when; None where this process holds it now.
     """
     path = Path(out) / "logs" / "lock.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,8 +117,21 @@ def lock(out: str | Path) -> str | None:
     return None
 
 
+def owner(out: str | Path) -> str:
+    """Return who is writing to the results folder, and since when; nothing where nobody is."""
+    path = Path(out) / "logs" / "lock.json"
+    with contextlib.suppress(FileNotFoundError), path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _describe_owner(path)
+        except OSError:  # a file system without locks: nobody can tell
+            return ""
+    return ""
+
+
 def unlock() -> None:
-    """Give the folder back: nothing was killed."""
+    """Release the results folder: nothing was killed."""
     while _held:
         file = _held.pop()
         file.truncate(0)
@@ -123,14 +139,14 @@ def unlock() -> None:
 
 
 def leave(out: str | Path) -> None:
-    """Give a folder back in which nothing has been made: what `lock` has put there goes."""
+    """Release a folder in which nothing was made, and remove what `lock` has put there."""
     if not _held:
         return
     unlock()
     path = Path(out) / "logs" / "lock.json"
     path.unlink(missing_ok=True)
     for folder in (path.parent, Path(out)):
-        with contextlib.suppress(OSError):  # not empty: somebody else's
+        with contextlib.suppress(OSError):  # not empty: it holds other files
             folder.rmdir()
 
 
@@ -143,7 +159,7 @@ def _describe_owner(path: Path) -> str:
 
 
 def _remove_dead_locks(out: Path) -> int:
-    """Remove Snakemake's locks on these results: whoever is alive and writes them would hold ours."""
+    """Remove Snakemake's locks on these results: a run that is alive and writes them would hold ours."""
     removed = 0
     for path in Path(".snakemake", "locks").glob("*.lock"):
         names = path.read_text().splitlines()
@@ -157,9 +173,9 @@ def _remove_dead_locks(out: Path) -> int:
 
 
 def expire_unknown(out: str | Path, facts: object, *, write: bool = True) -> None:
-    """Make results old that nobody can tell to be up to date, so that they are made again.
+    """Set the times of results that cannot be told to be up to date to 0, so that they are made again.
 
-    Snakemake remembers in the working folder what its files were made of. Results that come from elsewhere (a copied
+    Snakemake keeps in the working folder what its files were made of. Results that come from elsewhere (a copied
     folder, another working folder, another spelling of the path, a lost ``.snakemake``) are kept if they were complete
     and the facts are the same as now.
 
@@ -182,7 +198,7 @@ def expire_unknown(out: str | Path, facts: object, *, write: bool = True) -> Non
         for path in [*old, *out.glob("tables/*"), *out.glob("*.html")] if write else []:
             os.utime(path, (0, 0))
         print(
-            f"{out}: these results were made from another folder, or Snakemake's memory of them (.snakemake) is gone, "
+            f"{out}: these results were made from another folder, or Snakemake's memory of them (.snakemake) is lost, "
             "and settings, code or data were others then: all are made again.",
             file=sys.stderr,
         )
@@ -204,7 +220,7 @@ def _token(write: bool) -> str:
     """Return the name of Snakemake's memory in this working folder: a new one where the memory is new."""
     path = Path(".snakemake", "mettrail.json")
     try:
-        return json.loads(path.read_text())["token"]
+        return str(json.loads(path.read_text())["token"])
     except (OSError, ValueError, KeyError):
         token = uuid.uuid4().hex
         if write:
@@ -217,21 +233,22 @@ def _digest(facts: object) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _read_state(out: Path) -> dict:
+def _read_state(out: Path) -> dict[str, Any]:
     try:
-        return json.loads((out / "logs" / "state.json").read_text())
+        state: dict[str, Any] = json.loads((out / "logs" / "state.json").read_text())
     except (OSError, ValueError):
         return {}
+    return state
 
 
-def _write_state(out: Path, state: dict) -> None:
+def _write_state(out: Path, state: Mapping[str, Any]) -> None:
     write_whole(out / "logs" / "state.json", json.dumps(state))
 
 
-def remove_pages_of_others(out: str | Path, participants: list[str]) -> list[dict]:
-    """Remove pages and pictures of patients that are no longer in the dataset, and list whose results remain.
+def remove_pages_of_others(out: str | Path, participants: Iterable[str]) -> list[dict[str, Any]]:
+    """Remove pages and pictures of patients that are not part of the run, and list whose results remain.
 
-    Results themselves are not deleted here: a misspelt folder would cost days.
+    Results are not deleted: a misspelt folder would cost days of computing.
 
     Returns
     -------
@@ -242,16 +259,16 @@ def remove_pages_of_others(out: str | Path, participants: list[str]) -> list[dic
     for path in [*out.glob("sub-*.html"), *out.glob("figures/sub-*")]:
         if path.name.split("_")[0].split(".")[0] not in known:
             path.unlink()
-    gone = sorted(path.name for path in out.glob("sub-*") if path.is_dir() and path.name not in known)
+    absent = sorted(path.name for path in out.glob("sub-*") if path.is_dir() and path.name not in known)
     return [
         {
             "sub": name,
             "ses": None,
             "stage": "warning",
             "reason": Reason.NOT_IN_DATASET.value,
-            "detail": f"{out}/{name} holds results of a patient who is no longer in the dataset. Delete it, or bring "
-            "the scans back.",
+            "detail": f"{out}/{name} holds results of a patient who is not part of this run: no longer in the dataset, "
+            "or not chosen (index). Delete it, or bring the scans back.",
             "log": "",
         }
-        for name in gone
+        for name in absent
     ]

@@ -7,12 +7,13 @@ import difflib
 import hashlib
 import json
 import math
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -20,9 +21,13 @@ from mettrail import drawn
 from mettrail.errors import InputError
 from mettrail.reasons import Reason
 
-# What says where things lie, or asks for more, and changes nothing of what is done to them.
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
+
+# Settings that say where things lie, or ask for more: no number depends on them.
 PLACES = ("bids", "out", "threads", "train", "sensitivity")
-# What says where more is given; Snakemake sees what lies there.
+# Settings that name further inputs; Snakemake sees the files there.
 GIVEN = ("index", "overrides", "frozen")
 # Settings of which the first may not lie above the second: [low, high], or two by their names.
 RANGES = (
@@ -39,11 +44,11 @@ ORDERED = (
     ("instances.keep_vox", "instances.birth_vox"),
     ("rano.perp_min_mm", "rano.ld_min_mm"),
 )
-# Snakemake takes braces in the names of what it makes for wildcards.
+# Snakemake takes braces in the names of outputs for wildcards.
 MADE = ("out", "strip.hd_bet_weights")
 
 
-def read_numbers(config: dict, schema_path: Path) -> None:
+def read_numbers(config: dict[str, Any], schema_path: Path) -> None:
     """Turn text into what the schema wants it to be, in place.
 
     Snakemake leaves everything inside braces on the command line as text: ``--config "match={'gap_mm': 4}"``. Numbers
@@ -51,7 +56,7 @@ def read_numbers(config: dict, schema_path: Path) -> None:
     """
     schema = _read_schema(Path(schema_path))
 
-    def convert(value, rule: dict):
+    def convert(value: Any, rule: dict[str, Any]) -> Any:
         rule = schema["$defs"][rule["$ref"].rsplit("/", 1)[-1]] if "$ref" in rule else rule
         if isinstance(value, dict):
             return {key: convert(item, rule.get("properties", {}).get(key, {})) for key, item in value.items()}
@@ -65,9 +70,10 @@ def read_numbers(config: dict, schema_path: Path) -> None:
         return int(value) if wanted == "integer" and isinstance(value, float) and value.is_integer() else value
 
     config.update(convert(dict(config), schema))
-    tried = config.get("sensitivity")
-    tried = tried.get("values") if isinstance(tried, dict) else None
-    for name, values in tried.items() if isinstance(tried, dict) else ():
+    sensitivity = config.get("sensitivity")
+    tried = sensitivity.get("values") if isinstance(sensitivity, dict) else None
+    tried = tried if isinstance(tried, dict) else {}
+    for name, values in tried.items():
         block, _, key = str(name).partition(".")
         rule = schema["properties"].get(block, {}).get("properties", {}).get(key, {})
         if isinstance(values, list):
@@ -75,8 +81,9 @@ def read_numbers(config: dict, schema_path: Path) -> None:
 
 
 @cache
-def _read_schema(path: Path) -> dict:
-    return yaml.safe_load(path.read_text())
+def _read_schema(path: Path) -> dict[str, Any]:
+    schema: dict[str, Any] = yaml.safe_load(path.read_text())
+    return schema
 
 
 def _to_number(text: str) -> int | float | str:
@@ -87,7 +94,77 @@ def _to_number(text: str) -> int | float | str:
     return text
 
 
-def check_config(config: dict, schema_path: Path) -> None:
+def read_settings(
+    defaults: Path, files: Iterable[str | Path], schema_path: Path, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the settings as shipped, with files of what differs merged over them in order, and then what was given.
+
+    Parameters
+    ----------
+    defaults : Path
+        ``config/config.yaml``.
+    files : paths
+    schema_path : Path
+    given : dict
+        ``bids``, ``out`` and what else the command line says.
+
+    Raises
+    ------
+    InputError
+        Names the file and the setting.
+    """
+    config = merge(yaml.safe_load(Path(defaults).read_text(encoding="utf-8")), given)
+    for path in files:
+        config = merge(config, _read_file(Path(path)))
+        try:
+            read_numbers(config, schema_path)
+            check_config(merge(config, given), schema_path)
+        except InputError as err:
+            raise InputError(
+                f"{path}: {err.what.removeprefix('config: ')}",
+                found=err.found,
+                expected=err.expected,
+                advice=err.advice,
+                reason=err.reason,
+            ) from err
+    config = merge(config, given)
+    check_config(config, schema_path)
+    return config
+
+
+def merge(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with others over them, key by key, as Snakemake does it."""
+    merged = dict(config)
+    for key, value in other.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Return what a file of settings says."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        raise InputError(
+            path,
+            found=" ".join(str(err).split()),
+            expected="a YAML file of settings",
+            advice="Correct it; `mettrail init` writes one with every setting.",
+            reason=Reason.BAD_SETTINGS,
+        ) from err
+    if not isinstance(found or {}, dict):
+        raise InputError(
+            path,
+            found=f"{type(found).__name__}, no settings",
+            expected="`name: value` in each line",
+            advice="Correct it; `mettrail init` writes one with every setting.",
+            reason=Reason.BAD_SETTINGS,
+        )
+    return found or {}
+
+
+def check_config(config: dict[str, Any], schema_path: Path) -> None:
     """Refuse unknown, missing and impossible settings, by name.
 
     Raises
@@ -141,7 +218,7 @@ def check_config(config: dict, schema_path: Path) -> None:
                 ) from err
 
 
-def _check_values(config: dict, validator) -> None:
+def _check_values(config: dict[str, Any], validator: Draft202012Validator) -> None:
     """Refuse what the schema does not allow and what is not finite."""
     for name, value in _list_values(config):
         if isinstance(value, float) and not math.isfinite(value):
@@ -153,7 +230,7 @@ def _check_values(config: dict, validator) -> None:
         raise _explain(errors[0])
 
 
-def _check_order(config: dict, *limits: str | tuple[str, str]) -> None:
+def _check_order(config: dict[str, Any], *limits: str | tuple[str, str]) -> None:
     """Refuse a lower limit above its upper one: a setting that is both, or two by their names."""
     for names in limits:
         both = _value_of(config, names) if isinstance(names, str) else [_value_of(config, name) for name in names]
@@ -167,7 +244,7 @@ def _check_order(config: dict, *limits: str | tuple[str, str]) -> None:
             )
 
 
-def _list_values(value, name: str = "") -> Iterator[tuple[str, object]]:
+def _list_values(value: object, name: str = "") -> Iterator[tuple[str, object]]:
     """Yield the name and value of every single setting."""
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
@@ -176,18 +253,21 @@ def _list_values(value, name: str = "") -> Iterator[tuple[str, object]]:
         yield name, value
 
 
-def _value_of(config: dict, name: str):
+def _value_of(config: dict[str, Any], name: str) -> Any:
     """Return the value of a setting by its name, ``strip.volume_warn_ml``."""
+    value: Any = config
     for key in name.split("."):
-        config = config[key]
-    return config
+        value = value[key]
+    return value
 
 
-def _explain(error) -> InputError:
+def _explain(error: ValidationError) -> InputError:
     where = ".".join(map(str, error.absolute_path))
+    rule: Any = error.schema
+    given: Any = error.instance
     if error.validator == "additionalProperties":
-        known = list(error.schema.get("properties", ()))
-        unknown = sorted(map(str, set(error.instance) - set(known)))[0]
+        known = list(rule.get("properties", ()))
+        unknown = sorted(map(str, set(given) - set(known)))[0]
         near = difflib.get_close_matches(unknown, known, 1)
         return InputError(
             f"config: {'.'.join(filter(None, [where, unknown]))}",
@@ -197,7 +277,7 @@ def _explain(error) -> InputError:
             reason=Reason.UNKNOWN_SETTING,
         )
     if error.validator == "required":
-        missing = sorted(set(error.validator_value) - set(error.instance))[0]
+        missing = sorted(set(rule["required"]) - set(given))[0]
         return InputError(
             f"config: {'.'.join(filter(None, [where, missing]))}",
             found="nothing",
@@ -218,14 +298,14 @@ def _explain(error) -> InputError:
     )
 
 
-def _wants_text(error) -> bool:
-    options = error.validator_value
+def _wants_text(error: ValidationError) -> bool:
+    options: Any = error.validator_value
     if error.validator == "enum":
         return all(isinstance(option, str) for option in options)
-    return error.validator == "type" and "string" in options
+    return bool(error.validator == "type" and "string" in options)
 
 
-def index_settings(config: dict) -> dict:
+def index_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Return what `cohort.index_cohort` needs to know."""
     return {
         "reference": config["reference"],
@@ -233,31 +313,63 @@ def index_settings(config: dict) -> dict:
         "labels_folder": config["labels"]["folder"],
         "labels_sessions": config["labels"]["sessions"],
         "labels_scheme": config["labels"]["scheme"],
-        "edits": config["index"]["edits"],
+        **config["index"],
     }
 
 
-def rigid_settings(config: dict) -> dict:
+def rigid_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of registration without those of the warp: changing these reruns no rigid registration."""
     kept = dict(config["register"])
-    for engine in ("greedy", "ants"):
-        kept[engine] = {key: value if key == "linear_iterations" else None for key, value in kept[engine].items()}
+    for engine, block in kept.items():
+        if isinstance(block, dict):
+            kept[engine] = {key: value if key == "linear_iterations" else None for key, value in block.items()}
     return kept
 
 
-def measure_settings(config: dict) -> dict:
+def measure_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Return how to measure a lesion, and from what size on it is one."""
     sizes = ("keep_mm3", "keep_vox", "birth_mm3", "birth_vox")
-    return config["measure"] | {key: config["instances"][key] for key in sizes}
+    return {**config["measure"], **{key: config["instances"][key] for key in sizes}}
 
 
-def model_folders(config: dict, root: Path) -> dict[str, list[Path]]:
+def model_folders(config: dict[str, Any], root: Path) -> dict[str, list[Path]]:
     """Return the model folders of each task in order: as given, or below the project's own folder."""
     found = {}
     for task, listed in config["segment"]["models"].items():
         folders = [Path(folder) for folder in ([listed] if isinstance(listed, str) else listed)]
         found[task] = [folder if folder.is_absolute() or folder.exists() else root / folder for folder in folders]
     return found
+
+
+def whole_path(path: str) -> str:
+    """Return the one spelling of a path that counts for Snakemake's memory; nothing stays nothing."""
+    # Links stay as they are: other nodes of a cluster may know a folder by this name alone.
+    return os.path.abspath(path) if path else path  # noqa: PTH100
+
+
+def without_working_folder(config: dict, root: Path) -> dict:
+    """Return settings that mean the same wherever they are read: with whole paths.
+
+    Parameters
+    ----------
+    config : dict
+    root : Path
+        The project's own folder: what lies there is found from everywhere and stays as it is.
+    """
+
+    def found(path: str) -> str:
+        return path if (root / path).exists() else whole_path(path)
+
+    def all_found(paths):
+        return found(paths) if isinstance(paths, str) else [found(path) for path in paths]
+
+    changed = {name: whole_path(config[name]) for name in ("bids", "out", "overrides", "frozen")}
+    changed["index"] = {"edits": whole_path(config["index"]["edits"])}
+    changed["labels"] = {"folder": whole_path(config["labels"]["folder"])}
+    weights = config["strip"]["hd_bet_weights"]
+    changed["strip"] = {"hd_bet_weights": whole_path(weights) if Path(weights).exists() else weights}
+    changed["segment"] = {"models": {task: all_found(each) for task, each in config["segment"]["models"].items()}}
+    return merge(config, changed)
 
 
 def list_model_files(folder: Path) -> list[str]:
@@ -286,19 +398,19 @@ def require_weights(path: str, root: Path) -> str:
     return str(place)
 
 
-def config_hash(config: dict) -> str:
+def config_hash(config: dict[str, Any]) -> str:
     """Return a short digest of every setting that can change a number (not of where things lie)."""
     kept = without_places(config)
     labels = {key: value for key, value in config["labels"].items() if key != "folder"}
     return digest({key: value for key, value in kept.items() if key not in GIVEN} | {"labels": labels})
 
 
-def digest(settings: dict) -> str:
+def digest(settings: dict[str, Any]) -> str:
     """Return a short fingerprint of settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def without_places(config: dict) -> dict:
+def without_places(config: dict[str, Any]) -> dict[str, Any]:
     """Return the settings without folders and thread counts."""
     return {key: value for key, value in config.items() if key not in PLACES}
 

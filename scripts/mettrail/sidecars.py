@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 # Said once at the top of the dataset for all files of a kind; what is particular to one file stands beside it.
 _WORKING_GRID = {"Resolution": "1 mm isotropic, axes parallel to those of the reference image"}
-_INHERITED = {
+_INHERITED: dict[str, dict[str, Any]] = {
     **{
         f"res-1mm_desc-{desc}_{suffix}": _WORKING_GRID | {"SkullStripped": stripped, "Description": text}
         for suffix in ("T1w", "T2w", "FLAIR")
         for desc, stripped, text in (
             ("debias", False, "N4 bias corrected, whole head"),
             ("preproc", True, "N4 bias corrected, 0 outside the brain mask grown by a few mm"),
-            ("prior", True, "The prior session's scan, deformed onto this one"),
+            ("prior", True, "The prior session's scan, registered deformably to this one"),
         )
     },
     "res-1mm_desc-brain_mask": _WORKING_GRID | {"Type": "Brain"},
-    "res-1mm_desc-prior_dseg": _WORKING_GRID | {"Description": "The prior session's lesions, deformed onto this one"},
+    "res-1mm_desc-prior_dseg": _WORKING_GRID | {"Description": "The prior session's lesions, propagated to this one"},
     "desc-lesion_probseg": {"Description": "Probability of whole lesion on the reference image's own grid"},
     "res-1mm_probseg": _WORKING_GRID | {"Description": "Background, enhancing, edema, necrosis along the fourth axis"},
 }
@@ -35,15 +37,16 @@ IGNORED = ("*_xfm.*", "*.html", "*.csv", "tables", "figures", "benchmarks", "log
            "*_treated_lesions.*", "*_treatments.tsv", "*_problems.tsv")  # fmt: skip
 
 
-def write_json(facts: dict, path: str | Path) -> None:
+def write_json(facts: Mapping[str, Any], path: str | Path) -> None:
     """Write facts as JSON; what is not a number becomes null, not NaN, which is no JSON."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(_plain(facts), indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | Path) -> dict:
+def read_json(path: str | Path) -> dict[str, Any]:
     """Read facts written by `write_json`."""
-    return json.loads(Path(path).read_text())
+    facts: dict[str, Any] = json.loads(Path(path).read_text())
+    return facts
 
 
 def describe_dataset(folder: str | Path, path: str | Path, *, version: str, config_hash: str) -> None:
@@ -72,7 +75,8 @@ def describe_dataset(folder: str | Path, path: str | Path, *, version: str, conf
     (Path(folder) / ".bidsignore").write_text("\n".join(IGNORED) + "\n")
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
+    """Return a value as JSON knows it: numpy's numbers are plain ones, what is no number is null."""
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

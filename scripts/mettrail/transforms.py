@@ -1,4 +1,4 @@
-"""The only place that knows the order and the direction of spatial transforms, and that reads and writes them.
+"""The only place that knows the order and the direction of spatial transforms, and that reads and writes their files.
 
 One rule: a transform takes a point of the *fixed* image (where the result lives) to the point of the *moving* image
 that belongs there (what is sampled). The chain is
@@ -15,19 +15,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from scipy import linalg, ndimage
 
 from mettrail.errors import InputError
+from mettrail.geometry import label_components
 from mettrail.images import ENHANCING, NECROSIS, Grid, Image
 from mettrail.reasons import Reason
 
 # RAS <-> LPS: the first two axes change sign.
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
-_CORNERS = np.ones((3, 3, 3), int)
 # Displacements are stored in steps of 1/256 mm: far below what registration can know, and the files halve.
 _STEPS_PER_MM = 256
 # A voxel of which labels hold this much is theirs. Interpolation rounds off what is convex: at one half, balls of 2.5
@@ -54,7 +54,8 @@ class Warp:
     @property
     def grid(self) -> Grid:
         """Shape and affine of the field."""
-        return Grid(tuple(int(n) for n in self.vectors.shape[:3]), self.affine)
+        x, y, z, _ = self.vectors.shape
+        return Grid((x, y, z), self.affine)
 
 
 @dataclass(frozen=True)
@@ -116,17 +117,13 @@ def read_affine(path: str | Path) -> np.ndarray:
 def write_affine(path: str | Path, matrix: np.ndarray) -> None:
     """Write a (4, 4) RAS mm matrix as ITK text (`AffineTransform_double_3_3`, LPS)."""
     lps = _FLIP @ matrix @ _FLIP
-    numbers = [repr(float(n)) for n in (*lps[:3, :3].ravel(), *lps[:3, 3])]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(
-        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
-        f"Parameters: {' '.join(numbers)}\nFixedParameters: 0 0 0\n"
-    )
+    sitk.WriteTransform(sitk.AffineTransform(lps[:3, :3].ravel().tolist(), lps[:3, 3].tolist()), str(path))
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
     """Return the matrix that goes the other way."""
-    return np.linalg.inv(matrix)
+    return np.asarray(np.linalg.inv(matrix))
 
 
 def compose(*matrices: np.ndarray) -> np.ndarray:
@@ -303,13 +300,13 @@ def apply(
         return _apply_labels(moving, grid, affine, warp)
     if interpolation not in ("linear", "nearest"):
         raise ValueError(f"interpolation is {interpolation!r}, not 'linear', 'nearest' or 'label'")
-    linear = interpolation == "linear"
-    data = moving.data.astype(np.float32, copy=False) if linear else moving.data
+    order: Literal[0, 1] = 1 if interpolation == "linear" else 0
+    data = moving.data.astype(np.float32, copy=False) if order else moving.data
     kind = np.uint8 if data.dtype == bool else data.dtype
     out = np.empty(grid.shape, kind)
     for start, index in _moving_indices(grid, moving, affine, warp):
         slab = ndimage.map_coordinates(
-            data.astype(kind, copy=False), index, order=int(linear), mode="grid-constant", prefilter=False
+            data.astype(kind, copy=False), index, order=order, mode="grid-constant", prefilter=False
         )
         out[start : start + _SLAB] = slab.reshape(-1, *grid.shape[1:])
     return Image(out.astype(data.dtype, copy=False), grid.affine)
@@ -345,7 +342,7 @@ def warp_labels(
     """
     moved = apply(labels, grid, affine=affine, warp=warp, interpolation="label")
     whole = np.isin(labels.data, (ENHANCING, NECROSIS))
-    components, count = ndimage.label(whole, structure=_CORNERS)
+    components, count = label_components(whole)
     if count == 0:
         return WarpedLabels(moved, 0, 0)
     out = moved.data
@@ -407,14 +404,14 @@ def _moving_indices(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield first plane and (3, N) moving voxel coordinates, a few planes of the grid at a time."""
     to_index = np.linalg.inv(moving.affine) @ (np.eye(4) if affine is None else affine)
-    same = warp is not None and warp.grid.matches(grid)
+    vectors = warp.vectors if warp is not None and warp.grid.matches(grid) else None
     for start in range(0, grid.shape[0], _SLAB):
         planes = min(_SLAB, grid.shape[0] - start)
         voxels = np.indices((planes, *grid.shape[1:]), float).reshape(3, -1)
         voxels[0] += start
         points = grid.affine[:3, :3] @ voxels + grid.affine[:3, 3:]
-        if same:
-            points += warp.vectors[start : start + planes].reshape(-1, 3).T
+        if vectors is not None:
+            points += vectors[start : start + planes].reshape(-1, 3).T
         elif warp is not None:
             points += _displacement(points.T, warp).T
         yield start, to_index[:3, :3] @ points + to_index[:3, 3:]
@@ -463,7 +460,14 @@ def _vote(data: np.ndarray, boxes: dict[int, tuple[slice, ...]], index: np.ndarr
     return winner, total
 
 
-def _survivors(out, components, labels, grid, affine, warp) -> set[int]:
+def _survivors(
+    out: np.ndarray,
+    components: np.ndarray,
+    labels: Image,
+    grid: Grid,
+    affine: np.ndarray | None,
+    warp: Warp | None,
+) -> set[int]:
     """Return the lesions that hold most of at least one lesion voxel of the result."""
     voxels = np.argwhere(np.isin(out, (ENHANCING, NECROSIS)))
     points = voxels @ grid.affine[:3, :3].T + grid.affine[:3, 3]
@@ -483,5 +487,6 @@ def _nearest_free(taken: np.ndarray, place: np.ndarray, grid: Grid) -> tuple[int
         free = np.argwhere(~taken[box])
         if len(free):
             away = np.linalg.norm((free + low - place) * spacing, axis=1)
-            return tuple(int(n) for n in free[away.argmin()] + low)
+            x, y, z = (int(n) for n in free[away.argmin()] + low)
+            return x, y, z
     raise ValueError("the whole grid is lesion")

@@ -1,36 +1,32 @@
-"""Fetch weights that may not be shipped, from their publisher, and make sure that they are the same ones for ever."""
+"""Fetch weights that may not be shipped, from their publisher, and make sure that they never change unnoticed."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import json
 import logging
-import os
-import tempfile
-import urllib.request
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import pooch
+import requests
 import yaml
 
 from mettrail.errors import InputError
+from mettrail.files import write_whole
 from mettrail.reasons import Reason
 
 _LOG = logging.getLogger(__name__)
-_CHUNK = 1 << 20
 _TIMEOUT_S = 60
 
 
-def fetch_weights(
-    name: str, registry_path: str | Path, to: str | Path, *, opener: Callable = urllib.request.urlopen
-) -> Path:
+def fetch_weights(name: str, registry_path: str | Path, to: str | Path) -> Path:
     """Put a registered file in place, checked, and record what it was in ``<to>.lock.json``.
 
-    What it is checked against, first that there is: the registry's SHA-256; the lock file of an earlier download; the
-    MD5 that the publisher's record states now. With none of these a first download is taken as it is, with a warning.
-    A file that is there already (carried to a machine without network, say) is checked the same way, not fetched.
+    It is checked against the first of these that there is: the registry's SHA-256; the lock file of an earlier
+    download; the MD5 that the publisher's record states now. With none of these a first download is taken as it is,
+    with a warning. A file that is there already (copied to a machine without a network, say) is checked the same way
+    and not fetched.
 
     Parameters
     ----------
@@ -40,8 +36,6 @@ def fetch_weights(
         ``resources/weights.yaml``.
     to : path
         Where the file shall be. Nothing is left there unless it passed.
-    opener : callable
-        Takes an address and ``timeout``, returns a response, like `urllib.request.urlopen`.
 
     Returns
     -------
@@ -56,22 +50,22 @@ def fetch_weights(
     entry, to = _read_entry(name, Path(registry_path)), Path(to)
     lock = to.with_name(to.name + ".lock.json")
     known = json.loads(lock.read_text()) if lock.exists() else {}
-    expected, source = _expected(entry, known, lock, opener)
-    to.parent.mkdir(parents=True, exist_ok=True)
+    checksum, source = _find_checksum(entry, known, lock)
     if to.exists():
-        with to.open("rb") as file:
-            found = _copy_and_digest(file, None)
-        _check(to, found, expected, source, advice=f"Delete {to} and run this again.")
+        _require_checksum(to, checksum, source)
     else:
-        found = _download(entry["url"], to, expected, source, opener)
+        _download(entry["url"], to, checksum, source)
     if not known:
         _LOG.info("licence of %s: %s", name, entry["licence"])
-        _write_lock(lock, {"name": name, "url": entry["url"], **found, "checked_against": source})
+        facts = {"name": name, "url": entry["url"], "bytes": to.stat().st_size}
+        facts |= {algorithm: pooch.file_hash(str(to), alg=algorithm) for algorithm in ("sha256", "md5")}
+        facts |= {"checked_against": source, "date": datetime.now(UTC).strftime("%Y-%m-%d")}
+        write_whole(lock, json.dumps(facts, indent=2) + "\n")
     return to
 
 
-def _read_entry(name: str, registry_path: Path) -> dict:
-    registry = yaml.safe_load(registry_path.read_text())
+def _read_entry(name: str, registry_path: Path) -> dict[str, Any]:
+    registry: dict[str, dict[str, Any]] = yaml.safe_load(registry_path.read_text())
     if name not in registry:
         raise InputError(
             f"weights: {name}",
@@ -83,27 +77,28 @@ def _read_entry(name: str, registry_path: Path) -> dict:
     return registry[name]
 
 
-def _expected(entry: dict, known: dict, lock: Path, opener: Callable) -> tuple[dict, str]:
-    """Return the digest to be met, as {algorithm: hex}, and who says so."""
+def _find_checksum(entry: dict[str, Any], known: dict[str, str], lock: Path) -> tuple[str | None, str]:
+    """Return the checksum to be met (``md5:…``), None without one, and who states it."""
     if entry.get("sha256"):
-        return {"sha256": entry["sha256"].lower()}, "SHA-256 of the registry"
+        return f"sha256:{entry['sha256']}".lower(), "SHA-256 of the registry"
     if known.get("sha256"):
-        return {"sha256": known["sha256"]}, f"SHA-256 of the first download ({lock})"
+        return f"sha256:{known['sha256']}", f"SHA-256 of the first download ({lock})"
     if entry.get("record"):
-        return {"md5": _ask_record(entry, opener)}, f"MD5 published by {entry['record']} at download time"
+        return _ask_record(entry), f"MD5 published by {entry['record']} at download time"
     _LOG.warning("%s: its publisher states no checksum; taken as it is and recorded in %s", entry["url"], lock)
-    return {}, "nothing: no checksum is published"
+    return None, "nothing: no checksum is published"
 
 
-def _ask_record(entry: dict, opener: Callable) -> str:
+def _ask_record(entry: dict[str, Any]) -> str:
     """Return the MD5 that the publisher's record states for the file."""
     try:
-        with opener(entry["record"], timeout=_TIMEOUT_S) as response:
-            record = json.load(response)
-        stated = {f["key"]: f["checksum"] for f in record["files"]}[entry["file"]]
-        algorithm, _, digest = stated.rpartition(":")
-    except (OSError, http.client.HTTPException) as err:
+        answer = requests.get(entry["record"], timeout=_TIMEOUT_S)
+        answer.raise_for_status()
+    except OSError as err:
         raise _unreachable(entry["record"], err) from err
+    try:
+        stated = {each["key"]: each["checksum"] for each in answer.json()["files"]}[entry["file"]]
+        algorithm, _, digest = stated.rpartition(":")
     except (ValueError, KeyError, TypeError) as err:
         raise InputError(
             entry["record"],
@@ -120,73 +115,43 @@ def _ask_record(entry: dict, opener: Callable) -> str:
             advice="If the publisher states SHA-256, write it into resources/weights.yaml.",
             reason=Reason.NO_CHECKSUM,
         )
-    return digest.lower()
+    return f"md5:{digest}".lower()
 
 
-def _download(url: str, to: Path, expected: dict, source: str, opener: Callable) -> dict:
-    """Write beside the target, check, then move there in one step; leave nothing when that fails."""
-    handle, part = tempfile.mkstemp(prefix=f".{to.name}.", suffix=".part", dir=to.parent)
-    part = Path(part)
+def _download(url: str, to: Path, checksum: str | None, source: str) -> None:
+    """Fetch beside the target, check, then move there in one step; leave nothing when that fails."""
+    fetch = pooch.HTTPDownloader(timeout=_TIMEOUT_S)
     try:
-        with os.fdopen(handle, "wb") as file:
-            try:
-                with opener(url, timeout=_TIMEOUT_S) as response:
-                    announced = response.headers.get("Content-Length")
-                    found = _copy_and_digest(response, file)
-            except (OSError, http.client.HTTPException) as err:
-                raise _unreachable(url, err) from err
-        if announced is not None and int(announced) != found["bytes"]:
-            raise _unreachable(url, f"{found['bytes']} of {announced} bytes came")
-        _check(
-            url,
-            found,
-            expected,
-            source,
-            advice="Try again; if it stays so, the publisher changed the file: do not use it before you know why.",
-        )
-        # mkstemp makes files private; weights are for everybody.
-        part.chmod(0o644)
-        part.replace(to)
-    finally:
-        part.unlink(missing_ok=True)
-    return found
+        pooch.retrieve(url, known_hash=checksum, fname=to.name, path=to.parent, downloader=fetch)
+    except OSError as err:
+        raise _unreachable(url, err) from err
+    except ValueError as err:
+        # What pooch raises where the checksum is another.
+        advice = "Try again; if it stays so, the publisher changed the file: do not use it before you know why."
+        raise _wrong_checksum(url, str(err), f"{checksum}: {source}", advice) from err
+    # Its temporary file is private; weights are for everybody.
+    to.chmod(0o644)
 
 
-def _copy_and_digest(source, target) -> dict:
-    sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-    while block := source.read(_CHUNK):
-        sha256.update(block)
-        md5.update(block)
-        size += len(block)
-        if target is not None:
-            target.write(block)
-    return {"bytes": size, "sha256": sha256.hexdigest(), "md5": md5.hexdigest()}
+def _require_checksum(path: Path, checksum: str | None, source: str) -> None:
+    """Refuse a file in place that is not the expected one."""
+    if checksum is None:
+        return
+    algorithm = checksum.partition(":")[0]
+    found = f"{algorithm}:{pooch.file_hash(str(path), alg=algorithm)}"
+    if found != checksum:
+        raise _wrong_checksum(path, found, f"{checksum}: {source}", f"Delete {path} and run this again.")
 
 
-def _check(what: str | Path, found: dict, expected: dict, source: str, *, advice: str) -> None:
-    for algorithm, digest in expected.items():
-        if found[algorithm] != digest:
-            raise InputError(
-                what,
-                found=f"{algorithm} {found[algorithm]}",
-                expected=f"{algorithm} {digest}: {source}",
-                advice=advice,
-                reason=Reason.WRONG_CHECKSUM,
-            )
+def _wrong_checksum(what: str | Path, found: str, expected: str, advice: str) -> InputError:
+    return InputError(what, found=found, expected=expected, advice=advice, reason=Reason.WRONG_CHECKSUM)
 
 
-def _unreachable(url: str, err: Exception | str) -> InputError:
+def _unreachable(url: str, err: Exception) -> InputError:
     return InputError(
         url,
         found=f"no answer, or not the whole ({err})",
         expected="a download",
-        advice="Run this where there is network, or download it elsewhere, put it where the config says and run this.",
+        advice="Run this where there is a network, or download it elsewhere, put it where the config says and run it.",
         reason=Reason.NO_NETWORK,
     )
-
-
-def _write_lock(lock: Path, content: dict) -> None:
-    content["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
-    part = lock.with_name(lock.name + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    part.replace(lock)

@@ -18,7 +18,8 @@ import yaml
 from mettrail import transforms
 from mettrail.bias import correct_bias, foreground
 from mettrail.brain import atlas_fit, find_brain
-from mettrail.images import Image, canonical_grid, grow_mask, read_image, read_mask, resample
+from mettrail.geometry import bounding_box, find_surface, grow_mask
+from mettrail.images import Image, canonical_grid, read_image, read_mask, resample
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[2]
@@ -68,9 +69,8 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 def hd95_mm(a: np.ndarray, b: np.ndarray) -> float:
     """95th percentile of the distances of either surface to the other, at 1 mm."""
-    box = tuple(slice(max(s.start - 2, 0), s.stop + 2) for s in ndimage.find_objects((a | b).astype(np.uint8))[0])
-    a, b = a[box], b[box]
-    edge_a, edge_b = a & ~ndimage.binary_erosion(a), b & ~ndimage.binary_erosion(b)
+    box = bounding_box(a | b, margin_vox=2)
+    edge_a, edge_b = find_surface(a[box]), find_surface(b[box])
     there, back = ndimage.distance_transform_edt(~edge_b)[edge_a], ndimage.distance_transform_edt(~edge_a)[edge_b]
     return float(np.percentile(np.concatenate([there, back]), 95))
 
@@ -82,7 +82,7 @@ def draw(path: Path, head: Image, mask: np.ndarray, truth: np.ndarray | None, ti
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = bounding_box(mask)
     top = np.percentile(head.data[mask], 99.5)
     figure, axes = plt.subplots(3, 4, figsize=(13, 10))
     for axis, row in enumerate(axes):
@@ -107,8 +107,8 @@ def damaged(head: Image, mask: Image) -> dict[str, np.ndarray]:
     half[: (x.start + x.stop) // 2] = False
     vertex[:, :, z.stop - 30 :] = False
     return {
-        "grown 10 mm": grow_mask(mask, grow_mm=10).data,
-        "grown 20 mm": grow_mask(mask, grow_mm=20).data,
+        "grown 10 mm": grow_mask(mask.data, spacing_mm=mask.spacing_mm, grow_mm=10),
+        "grown 20 mm": grow_mask(mask.data, spacing_mm=mask.spacing_mm, grow_mm=20),
         "whole head": foreground(head.data),
         "shifted 20 mm": np.roll(brain, 20, 1),
         "half": half,

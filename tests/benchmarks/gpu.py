@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from mettrail import images, segmentation
 from mettrail.segmentation import fusion, prediction
-from mettrail.segmentation.models import POST_CONTRAST, TASKS, read_weights
+from mettrail.segmentation.model_folder import POST_CONTRAST, TASKS
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from segmentation import CONFIG, give_channels, path_of
 
@@ -58,7 +58,7 @@ def run_nnunet(networks, sessions, device, folder):
         for name in ("dataset.json", "plans.json"):
             (trained / name).write_bytes((model.folder / name).read_bytes())
         checkpoint = {
-            "network_weights": read_weights(model)[0],
+            "network_weights": model.read_weights()[0],
             "init_args": {"configuration": model.configuration},
             "trainer_name": nnUNetTrainer.__name__,
             "inference_allowed_mirroring_axes": None,

@@ -28,7 +28,7 @@ import inspect, sys
 from pathlib import Path
 from mettrail import cohort
 settings = dict(reference="ce-gadolinium_T1w", sequences=["T1w", "T2w", "FLAIR"], labels_folder="", labels_sessions=[],
-                labels_scheme="mettrail", edits="")
+                labels_scheme="mettrail", participants=[], sessions=[], exclude=[], edits="")
 if not hasattr(cohort, "Cohort"):
     del settings["labels_scheme"]
 found = cohort.load_cohort(Path(sys.argv[1]), Path(sys.argv[2]), **settings)

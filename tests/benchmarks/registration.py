@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from mettrail import brain, registration, transforms
+from mettrail.geometry import bounding_box, grow_mask
 from mettrail.images import (
     Grid,
     Image,
@@ -28,6 +29,7 @@ from mettrail.images import (
     write_image,
     write_labels,
 )
+from mettrail.registration.engines import Settings
 from mettrail.transforms import Warp
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -121,8 +123,7 @@ def make_known(source: Path, folder: Path, seed: int) -> None:
     scan = read_image(source)
     scan = resample(scan, canonical_grid(scan.grid))
     inside = ndimage.binary_fill_holes(ndimage.binary_opening(scan.data > 0.02 * scan.data.max(), iterations=2))
-    found = ndimage.find_objects(inside.astype(np.uint8))[0]
-    box = tuple(slice(max(s.start - 14, 0), min(s.stop + 14, n)) for s, n in zip(found, inside.shape))
+    box = bounding_box(inside, margin_vox=14)
     prior, inside = np.maximum(scan.data[box], 0), inside[box]
     grid = scan.grid.crop(box)
     affine = grid.affine
@@ -179,7 +180,7 @@ def make_real(root: Path, folder: Path, subject: str, suffix: str, manual: str |
         if manual:
             drawn = read_mask(root / manual / session / "anat" / f"{label}_{session}_desc-manual_dseg.nii.gz")
             lesions = resample(drawn.like(drawn.data.astype(np.uint8)), grid, order=0).data
-        near = ndimage.distance_transform_edt(~mask.data) <= GROW_MM
+        near = grow_mask(mask.data, spacing_mm=grid.spacing_mm, grow_mm=GROW_MM)
         write_image(folder / f"{name}.nii.gz", np.maximum(head.data, 0) * near, grid.affine)
         write_labels(folder / f"{name}-mask.nii.gz", mask.data.astype(np.uint8), grid.affine)
         write_labels(folder / f"{name}-lesions.nii.gz", lesions, grid.affine)
@@ -208,11 +209,7 @@ def run_one(folder: Path, candidate: dict, start: np.ndarray | None, stage: str,
         moving_mask=seen,
         initial=start,
         threads=threads,
-        engine=candidate["engine"],
-        seed=SEED,
-        mask_grow_mm=GROW_MM,
-        greedy=settings,
-        ants=settings,
+        settings=Settings(candidate["engine"], seed=SEED, mask_grow_mm=GROW_MM, of_engine=settings),
     )
     taken = {"wall_s": time.perf_counter() - begin, "cpu_s": _cpu() - cpu}
     taken["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

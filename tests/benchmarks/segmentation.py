@@ -27,11 +27,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from mettrail import images, segmentation, transforms
+from mettrail import geometry, images, segmentation, transforms
 from mettrail.registration import visits
-from mettrail.segmentation import cases, fusion, prediction
-from mettrail.segmentation.models import POST_CONTRAST, PRIOR, TASKS
-from mettrail.training import backgrounds, validation
+from mettrail.segmentation import fusion, prediction
+from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR, TASKS
+from mettrail.training import backgrounds, cases, validation
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def draw_patients(root, cohort):
 
 def describe(patient, visit, session):
     """Size and contrast of every lesion: what the cohort asks for."""
-    image, tissue, instances, mask = (session[k] for k in ("image", "tissue", "instances", "mask"))
+    image, tissue, instances, mask = (session.image, session.tissue, session.instances, session.mask)
     spread = image[mask].std()
     for number in np.unique(instances[instances > 0]):
         lesion = instances == number
@@ -85,11 +85,11 @@ def describe(patient, visit, session):
 
 def bring_over(out, patient, sessions):
     """Write the first visit's labels as the pipeline brings them to the second."""
-    pairs = [(images.Image(s["image"], np.eye(4)), images.Image(s["mask"], np.eye(4))) for s in sessions]
+    pairs = [(images.Image(s.image, np.eye(4)), images.Image(s.mask, np.eye(4))) for s in sessions]
     transform, _, _ = visits.register_visits(
         pairs[1][0], pairs[0][0], pairs[1][1], pairs[0][1], threads=THREADS, **CONFIG["register"]
     )
-    before = images.Image(sessions[0]["tissue"], np.eye(4))
+    before = images.Image(sessions[0].tissue, np.eye(4))
     moved = transforms.warp_labels(before, pairs[1][0].grid, affine=transform.affine, warp=transform.warp)
     images.write_labels(path_of(out, "priors", patient, 2, "dseg"), moved.image.data, np.eye(4))
 
@@ -102,11 +102,12 @@ def make(out, root, cohort=ROOT / "config/held_out.yaml"):
         if path_of(out, "priors" if with_past else "labels", patient, 2, "dseg").exists():
             continue
         started = time.time()
-        sessions = cases.perturb(draw(), rng=np.random.default_rng([seed, 7]), **cohort["cases"])
+        imperfections = cases.Imperfections(**cohort["cases"])
+        sessions = cases.perturb(draw(), rng=np.random.default_rng([seed, 7]), imperfections=imperfections)
         for visit, session in enumerate(sessions, start=1):
-            images.write_image(path_of(out, "scans", patient, visit, "ce-gadolinium_T1w"), session["image"], np.eye(4))
-            images.write_labels(path_of(out, "masks", patient, visit, "brain_mask"), session["mask"], np.eye(4))
-            images.write_labels(path_of(out, "labels", patient, visit, "dseg"), session["tissue"], np.eye(4))
+            images.write_image(path_of(out, "scans", patient, visit, "ce-gadolinium_T1w"), session.image, np.eye(4))
+            images.write_labels(path_of(out, "masks", patient, visit, "brain_mask"), session.mask, np.eye(4))
+            images.write_labels(path_of(out, "labels", patient, visit, "dseg"), session.tissue, np.eye(4))
             rows = pd.DataFrame(describe(patient, visit, session))
             rows.to_csv(Path(out) / f"lesions_{patient}_{visit}.csv", index=False)
         if with_past:
@@ -121,13 +122,13 @@ def make(out, root, cohort=ROOT / "config/held_out.yaml"):
 
 def give_channels(task, scan, before):
     """Return what a network reads: the scan and, for re-segmentation, last visit's lesions; both are images."""
-    known = {PRIOR: np.isin(before.data, (1, 3)).astype(np.float32)} if task == "resegmentation" else {}
-    return {POST_CONTRAST: scan.data, **known}
+    prior = {PRIOR: np.isin(before.data, (1, 3)).astype(np.float32)} if task == "resegmentation" else {}
+    return {POST_CONTRAST: scan.data, **prior}
 
 
 def predict(out, models, task):
     """Write a network's probabilities of every session it is for, its thresholds not applied."""
-    model = dataclasses.replace(segmentation.read_model(Path(models) / task), threshold=0.5, confidence=0.0)
+    model = dataclasses.replace(segmentation.read_model(Path(models) / task), threshold=0.5, min_component_score=0.0)
     for scan in sorted(Path(out).glob("scans/sub-*/ses-*/anat/*.nii.gz")):
         patient, visit = (part[4:] for part in scan.parts[-4:-2])
         before, written = (
@@ -156,11 +157,13 @@ def decide(out, models):
             path = path_of(out, task, patient, visit, "probseg")
             if path.exists():
                 raw = images.read_probabilities(path)
-                known = np.isin(prior.data, (1, 3)) if task == "resegmentation" else None
-                settled = prediction.settle(
-                    raw.data, threshold=model.threshold, confidence=model.confidence, known=known
+                decided = prediction.apply_threshold(
+                    raw.data,
+                    threshold=model.threshold,
+                    min_component_score=model.min_component_score,
+                    prior_mask=np.isin(prior.data, (1, 3)) if task == "resegmentation" else None,
                 )
-                found[task] = images.Image(settled, np.eye(4))
+                found[task] = images.Image(decided, np.eye(4))
         grid = images.read_image(scan).grid
         if prior is not None:
             # Second visits alone, for the methods that need a first one. What has changed since is no guess: both
@@ -189,8 +192,9 @@ def score_real(root, models):
         for background in backgrounds.find_backgrounds(Path(root), **given):
             (head,) = backgrounds.make_visits(background)
             channels = {POST_CONTRAST: head.image}
-            within = images.grow_mask(images.read_mask(background.mask), grow_mm=CONFIG["strip"]["grow_mm"])
-            p = prediction.predict_probabilities(model, channels, within=within.data, device="auto", threads=THREADS)
+            brain = images.read_mask(background.mask)
+            within = geometry.grow_mask(brain.data, spacing_mm=brain.spacing_mm, grow_mm=CONFIG["strip"]["grow_mm"])
+            p = prediction.predict_probabilities(model, channels, within=within, device="auto", threads=THREADS)
             _, pieces = validation.call_lesions(p)
             true = head.instances > 0
             sizes = np.bincount(pieces.ravel())

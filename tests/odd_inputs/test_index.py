@@ -32,6 +32,9 @@ def settings_of(c, with_masks):
         "labels_folder": str(c.masks) if with_masks else "",
         "labels_sessions": [],
         "labels_scheme": "mettrail",
+        "participants": [],
+        "sessions": [],
+        "exclude": [],
         "edits": "",
     }
     return {"reference": CE, "sequences": ["T1w", "T2w", "FLAIR"], **own, **c.settings}

@@ -1,7 +1,7 @@
 """From a BIDS folder to the cohort table: which scan is whose, dates, tables of people, one row per session."""
 
 from mettrail.cohort.earlier import Settled, find_overrides, find_registries
-from mettrail.cohort.index import index_cohort, load_cohort, read_cohort
+from mettrail.cohort.index import check_dataset, index_cohort, load_cohort, read_cohort
 from mettrail.cohort.order import order_sessions
 from mettrail.cohort.people import read_participants
 from mettrail.cohort.table import (
@@ -24,6 +24,7 @@ __all__ = [
     "CLINICAL",
     "Cohort",
     "Settled",
+    "check_dataset",
     "columns",
     "describe_found",
     "describe_problems",

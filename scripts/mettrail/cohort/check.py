@@ -1,4 +1,4 @@
-"""Every file that would be used is opened once, and the outcome remembered."""
+"""Every file that would be used is opened once, and the outcome kept."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from mettrail import provenance
-from mettrail.cohort.table import exclude
+from mettrail.cohort.table import Row, exclude
 from mettrail.drawn import read_drawn
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.files import write_whole
@@ -17,12 +18,22 @@ from mettrail.reasons import Reason
 
 # Threads that read; what they do is mostly unpacking, which lets others run.
 READERS = 4
+# What is wrong with a file: reason and detail; None where nothing is.
+Fault = dict[str, str] | None
+
+
+class _Check(NamedTuple):
+    """A file to open: a scan, or a segmentation that has to lie on the grid of its scan."""
+
+    path: Path
+    on_grid_of: Path | None
+    scheme: str | Mapping[Any, Any]
 
 
 def check_files(
-    bids: Path, rows: list[dict], sequences: list[str], *, scheme: str | Mapping, memory: Path, keep: bool
+    bids: Path, rows: list[Row], sequences: list[str], *, scheme: str | Mapping[Any, Any], memory: Path, keep: bool
 ) -> None:
-    """Open every file that would be used; take out sessions, or sequences of them, that could not be.
+    """Open every file that would be used; exclude sessions, or sequences of them, whose files cannot be.
 
     Parameters
     ----------
@@ -30,14 +41,14 @@ def check_files(
     rows : list of dict
         Of the cohort table; changed in place.
     sequences : list of str
-        Columns beside the reference.
+        Columns other than the reference.
     scheme : str or mapping
-        What the numbers in masks mean.
+        What the numbers in manual segmentations mean.
     memory : Path
-        Where the outcome is remembered by name, size and time of the file, a line each, as it comes: an index of many
-        scans that is stopped goes on where it was.
+        Where outcomes are kept by name, size and time of the file, a line each, as they come: an index of many scans
+        that was stopped continues where it was.
     keep : bool
-        Whether to remember.
+        Whether to keep them.
     """
     usable = [(row, _list_files(row, bids, sequences, scheme)) for row in rows if row["usable"] == "true"]
     wanted = {key: job for _, files in usable for key, job in files.values()}
@@ -47,10 +58,10 @@ def check_files(
     if keep and new:
         memory.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(max_workers=READERS) as pool:
-        outcomes = zip(new, pool.map(lambda job: _check_file(*job), new.values()))
+        outcomes = zip(new, pool.map(_check_file, new.values()))
         if keep and new:
             with memory.open("a") as file:
-                # What a kill has cut short stays a line of its own.
+                # A line that was cut short by a kill stays a line of its own.
                 file.write("\n")
                 for key, problem in outcomes:
                     file.write(_as_line(code, key, problem))
@@ -59,55 +70,58 @@ def check_files(
         else:
             known |= dict(outcomes)
     for row, files in usable:
-        # The reference first: what is doubtful about a session that is out is no longer of interest.
+        # The reference first: warnings about a session that is excluded are no longer of interest.
         for column in sorted(files, key=lambda name: name not in ("reference", "labels")):
             problem = known[files[column][0]]
             if problem and column in ("reference", "labels"):
                 exclude(row, Reason.of(problem["reason"]), problem["detail"])
             elif problem and row["usable"] == "true":
-                # A session does not fall for a sequence it can be read without.
+                # A session is not excluded for a sequence that it can be evaluated without.
                 row[column] = "n/a"
                 row["flags"] = ";".join(filter(None, [row["flags"], Reason.of(problem["reason"]).about(column)]))
-                doubts = [row["detail"], f"{column} is left out: {problem['detail']}"]
-                row["detail"] = " ".join(doubt for doubt in doubts if doubt != "n/a")
+                warnings = [row["detail"], f"{column} is not used: {problem['detail']}"]
+                row["detail"] = " ".join(warning for warning in warnings if warning != "n/a")
     if keep:
         write_whole(memory, "".join(_as_line(code, key, known[key]) for key in sorted(known)))
 
 
-def _list_files(row: dict, bids: Path, sequences: list[str], scheme) -> dict[str, tuple[str, tuple]]:
-    """Return, for each column with a file, what tells its state and what there is to check."""
+def _list_files(
+    row: Row, bids: Path, sequences: list[str], scheme: str | Mapping[Any, Any]
+) -> dict[str, tuple[str, _Check]]:
+    """Return, for each column with a file, a key of its state and the check."""
     files = {}
     for column in ["reference", *sequences]:
         if row[column] != "n/a":
             path = bids / row[column]
-            files[column] = (fingerprint(path), (path, None, scheme))
+            files[column] = (fingerprint(path), _Check(path, None, scheme))
     if row["labels"] != "n/a":
         path, scan = Path(row["labels"]), bids / row["reference"]
         key = f"{fingerprint(path)} on {files['reference'][0]} as {json.dumps(scheme)}"
-        files["labels"] = (key, (path, scan, scheme))
+        files["labels"] = (key, _Check(path, scan, scheme))
     return files
 
 
-def _check_file(path: Path, on_grid_of: Path | None, scheme) -> dict | None:
-    """Return what is wrong with a scan, or with a mask on the grid of its scan."""
+def _check_file(check: _Check) -> Fault:
+    """Return what is wrong with a scan, or with a manual segmentation on the grid of its scan."""
+    path, on_grid_of, scheme = check
     try:
         if on_grid_of is None:
             require_magnitudes(read_image(path))
         else:
-            # A scan without a sound grid is out for that, whatever its mask says.
+            # A scan without a sound grid is excluded for that, whatever its segmentation holds.
             grid, mask = read_grid(on_grid_of), read_drawn(path, scheme)
             if not grid.matches(mask.grid):
                 raise GridMismatchError(
                     f"{on_grid_of} and {path}",
                     found=f"{grid} and {mask.grid}, or the same voxels at different places",
                     expected="one voxel grid",
-                    advice="Resample the mask onto the scan with nearest neighbour before giving it.",
+                    advice="Resample the segmentation onto the scan with nearest neighbour.",
                     reason=Reason.GRID_MISMATCH,
                 )
     except InputError as err:
         return {"reason": err.reason.value, "detail": err.in_one_line()}
     except Exception as err:
-        # One strange file must not stop the others; it is named, and so is what we did not think of.
+        # One strange file must not stop the others; it is named with the error that was not foreseen.
         return {
             "reason": Reason.UNREADABLE.value,
             "detail": f"{path}: found {type(err).__name__}: {err}; expected a readable scan.",
@@ -116,7 +130,7 @@ def _check_file(path: Path, on_grid_of: Path | None, scheme) -> dict | None:
 
 
 def fingerprint(path: Path) -> str:
-    """Tell a state of a file by its path, size and time."""
+    """Return a key of a file's state: its path, size and time."""
     try:
         stat = path.stat()
     except OSError:
@@ -124,8 +138,8 @@ def fingerprint(path: Path) -> str:
     return f"{path} {stat.st_size} {stat.st_mtime_ns}"
 
 
-def _read_memory(path: Path, code: str) -> Iterator[tuple[str, dict | None]]:
-    """Yield what is remembered of checks by the same code; lines cut short count for nothing."""
+def _read_memory(path: Path, code: str) -> Iterator[tuple[str, Fault]]:
+    """Yield the kept outcomes of checks by the same code; lines that were cut short are ignored."""
     if not path.exists():
         return
     for line in path.read_text(errors="replace").splitlines():
@@ -137,5 +151,5 @@ def _read_memory(path: Path, code: str) -> Iterator[tuple[str, dict | None]]:
             continue
 
 
-def _as_line(code: str, key: str, problem: dict | None) -> str:
+def _as_line(code: str, key: str, problem: Fault) -> str:
     return json.dumps({"code": code, "file": key, "problem": problem}) + "\n"

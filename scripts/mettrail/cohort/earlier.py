@@ -1,10 +1,11 @@
-"""What earlier runs and readers have settled."""
+"""What earlier runs and readers have decided."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,7 +21,7 @@ EDITS = ("sub", "ses", "column", "value")
 
 @dataclass(frozen=True)
 class Settled:
-    """What an earlier run has settled for a patient: the visit that gives the reference space, numbers, targets."""
+    """What an earlier run has decided for a patient: the reference session, the lesion IDs, the targets."""
 
     reference: str
     registries: list[str]
@@ -28,7 +29,7 @@ class Settled:
 
 
 def find_registries(folder: str, out: Path) -> dict[str, Settled]:
-    """Return, per patient of an earlier run's results, what is to be kept of it; empty without a folder.
+    """Return what is to be kept of an earlier run, by patient; empty without a folder.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def find_overrides(folder: Path, patients: list[str]) -> dict[str, str]:
                 expected=f"a patient of the cohort: {', '.join(f'sub-{each}' for each in patients)}",
                 advice="Correct its name, or take it away.",
             )
-        # What is wrong with it is said now, and not by the last job but one.
+        # An error is raised now, and not hours later by the job that uses the table.
         table = read_frame(path)
         overrides.read_overrides(table, source=str(path))
         _require_points(table, path)
@@ -100,7 +101,7 @@ def find_overrides(folder: Path, patients: list[str]) -> dict[str, str]:
 
 
 def _require_points(table: pd.DataFrame, path: Path) -> None:
-    """Refuse places of lesions that are none: no three numbers, or in nobody's scan."""
+    """Refuse places of lesions that are not three numbers, or name no session."""
     for line, row in zip(table.index, table.to_dict("records")):
         try:
             point = points.read_point(row["track_id"])
@@ -119,7 +120,7 @@ def _require_points(table: pd.DataFrame, path: Path) -> None:
         )
 
 
-def read_edits(path: Path) -> list[dict]:
+def read_edits(path: Path) -> list[dict[str, Any]]:
     """Read the corrections of the cohort table: sub, ses, column and value of each, and its line.
 
     Raises
@@ -130,7 +131,7 @@ def read_edits(path: Path) -> list[dict]:
     if not is_given(path):
         raise InputError(path, found="no such file", expected="a TSV", advice="Correct index.edits or leave it empty.")
     table = read_table(path, needed=EDITS)
-    edits = {}
+    edits: dict[tuple[str, str, str], dict[str, Any]] = {}
     for line, row in zip(table.lines, table.rows):
         sub, ses = row["sub"].removeprefix("sub-"), row["ses"].removeprefix("ses-")
         column, value = row["column"], row["value"]

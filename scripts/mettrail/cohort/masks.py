@@ -1,29 +1,29 @@
-"""Lesion masks drawn by people: which session they belong to.
+"""Manual segmentations: which session they belong to.
 
-Whoever names a folder of masks gets them used, or is told which files were not recognised and why: where a mask is
-passed over in silence the networks run instead, and nobody notices.
+Of a folder that was named, every file is used, or listed as not recognised with the reason: where a segmentation is
+ignored in silence the networks run instead, and nobody notices.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from mettrail.cohort.scans import LABEL, SCAN_ENDINGS, Entry, read_name, walk
-from mettrail.cohort.table import exclude, leave_unused
+from mettrail.cohort.table import Row, Unused, exclude, leave_unused
 from mettrail.errors import InputError
 from mettrail.reasons import Reason
 
-# What other programs save masks as; named in the message, never read.
+# Formats of other programs; named in the message, never read.
 ENDINGS = (*SCAN_ENDINGS, ".nrrd", ".mha", ".mgz", ".img")
 SUFFIXES = ("dseg", "mask")
-LAYOUT = "sub-X/ses-Y/anat/sub-X_ses-Y_dseg.nii.gz (or _mask.nii.gz; anat/ may be left out)"
+LAYOUT = "sub-X/ses-Y/anat/sub-X_ses-Y_dseg.nii.gz (or _mask.nii.gz; anat/ is optional)"
 _PLACE = re.compile(r"sub-(?P<sub>[^/]+)/(?:ses-(?P<ses>[^/]+)/)?(?:anat/)?(?P<name>[^/]+)")
 
 
 def list_masks(folder: Path) -> list[Entry]:
-    """List the files of a folder of masks.
+    """List the files of a folder of manual segmentations.
 
     Raises
     ------
@@ -42,8 +42,8 @@ def list_masks(folder: Path) -> list[Entry]:
 
 def find_masks(
     folder: Path, entries: Iterable[Entry], sessions: dict[str, list[str]]
-) -> tuple[dict[tuple[str, str], list[str]], list[dict]]:
-    """Find whose masks a folder holds.
+) -> tuple[dict[tuple[str, str], list[str]], list[Unused]]:
+    """Find the sessions whose segmentations a folder holds.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def find_masks(
         recognised += 1
         sub, ses = outcome
         mine = sessions.get(sub, [])
-        # Without a session in its name a mask belongs to the only visit there is.
+        # Without a session in its name, a segmentation belongs to the only session there is.
         if ses is None and len(mine) == 1:
             ses = mine[0]
         if ses in mine:
@@ -86,23 +86,23 @@ def find_masks(
             not_used.append(leave_unused(str(folder / path), sub, Reason.MASK_NOT_RECOGNISED, detail))
         else:
             whose = f"sub-{sub}" if ses is None else f"sub-{sub}_ses-{ses}"
-            detail = f"a mask of {whose}, who is not in the dataset; correct its name, or take it away."
+            detail = f"a segmentation of {whose}, who is not in the dataset; correct its name, or take it away."
             not_used.append(leave_unused(str(folder / path), sub, Reason.NOBODY, detail))
     if not recognised:
         shown = f": {', '.join(files[:3])}{', …' if len(files) > 3 else ''}" if files else ""
         why = f" ({not_used[0]['detail']})" if not_used else ""
         raise InputError(
             f"config: labels.folder = {folder}",
-            found=f"{len(files)} files of images, none of them recognised as a mask of a session{shown}{why}",
+            found=f"{len(files)} files of images, none of them recognised as the segmentation of a session{shown}{why}",
             expected=LAYOUT,
-            advice="Rename the files (masks of ITK-SNAP and 3D Slicer: save as NIfTI under this name), or leave "
-            "labels.folder empty to let the networks draw.",
+            advice="Rename the files (in ITK-SNAP and 3D Slicer: save as NIfTI under this name), or leave "
+            "labels.folder empty to have the networks segment.",
         )
     return masks, not_used
 
 
 def _read_place(path: str) -> tuple[str, str | None] | str:
-    """Return patient and session of a mask, or why it is not recognised."""
+    """Return patient and session of a segmentation, or why it is not recognised."""
     place = _PLACE.fullmatch(path)
     if path.rpartition("/")[2].startswith("."):
         return "a hidden file, as macOS leaves on disks; delete it"
@@ -116,9 +116,9 @@ def _read_place(path: str) -> tuple[str, str | None] | str:
     entities, suffix = parsed
     if suffix not in SUFFIXES:
         return f"the name ends in _{suffix}; expected _dseg or _mask"
-    # A mask of the brain often lies beside that of the lesions.
+    # A brain mask often lies beside the segmentation of the lesions.
     if entities.get("desc") == "brain" or entities.get("label") == "brain":
-        return "a mask of the brain by its name"
+        return "a brain mask by its name"
     ses = entities.get("ses")
     if entities["sub"] != place["sub"] or (place["ses"] and ses and place["ses"] != ses):
         return f"the folder and the name are of different patients or sessions; expected {LAYOUT}"
@@ -128,8 +128,10 @@ def _read_place(path: str) -> tuple[str, str | None] | str:
     return place["sub"], ses
 
 
-def choose_sessions(entries: list[str], sessions: dict[str, list[str]]) -> set[tuple[str, str]]:
-    """Return the sessions that ``labels.sessions`` names: ``01``, ``ses-01`` or ``sub-A_ses-01``.
+def choose_sessions(
+    entries: list[str], sessions: Mapping[str, Collection[str]], *, setting: str = "labels.sessions"
+) -> set[tuple[str, str]]:
+    """Return the sessions that a setting names: ``01``, ``ses-01`` or ``sub-A_ses-01``.
 
     YAML reads 01 as the number 1: where no session is called so, leading zeros do not count.
 
@@ -150,7 +152,7 @@ def choose_sessions(entries: list[str], sessions: dict[str, list[str]]) -> set[t
         if len(labels) != 1:
             known = sorted({f"ses-{label}" for _, label in of}) or sorted(f"sub-{who}" for who in sessions)
             raise InputError(
-                f"config: labels.sessions, {entry!r}",
+                f"config: {setting}, {entry!r}",
                 found=f"more than one label: {', '.join(labels)}" if labels else "no session of that name",
                 expected=f"one of {', '.join(known[:20])}{', …' if len(known) > 20 else ''}, or sub-X_ses-Y",
                 advice='Put labels in quotes ("01"), as they stand in the names of the folders.',
@@ -159,20 +161,20 @@ def choose_sessions(entries: list[str], sessions: dict[str, list[str]]) -> set[t
     return chosen
 
 
-def give_mask(row: dict, masks: list[str], *, folder: str, required: bool) -> None:
-    """Fill in the session's mask, or leave the session out with the reason."""
+def give_mask(row: Row, masks: list[str], *, folder: str, required: bool) -> None:
+    """Fill in the session's segmentation, or exclude the session with the reason."""
     if len(masks) == 1:
         row["labels"] = masks[0]
     elif len(masks) > 1:
         exclude(
             row,
             Reason.AMBIGUOUS_LABELS,
-            f"{len(masks)} label maps for one session: {', '.join(masks)}; expected one. Keep the one that is meant.",
+            f"{len(masks)} segmentations for one session: {', '.join(masks)}; expected one. Keep the right one.",
         )
     elif required:
         exclude(
             row,
             Reason.NO_LABELS,
-            f"labels.sessions names this session but {folder} holds no mask of sub-{row['sub']}_ses-{row['ses']}; "
-            f"expected {LAYOUT}. Add it or take the session off the list.",
+            f"labels.sessions names this session, but {folder} holds no segmentation of "
+            f"sub-{row['sub']}_ses-{row['ses']}; expected {LAYOUT}. Add it or take the session off the list.",
         )

@@ -1,10 +1,11 @@
-"""What readers decide about lesions: it wins over what was measured."""
+"""What readers decide about lesions: it takes precedence over what was measured."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
@@ -16,12 +17,12 @@ from mettrail.schema.cells import value_of
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a reader decided, by lesion; it wins over what was measured.
+    """What a reader decided, by lesion; it takes precedence over what was measured.
 
     Parameters
     ----------
     excluded, dural : set of str
-        Lesions to leave out, and those that are not measurable because they are dural.
+        Lesions to exclude, and those that are not measurable because they are dural.
     roles : dict of track_id to str
         ``target`` or ``nontarget``, of lesions at baseline.
     measurable : dict of (session_id, track_id) to bool
@@ -35,18 +36,20 @@ class Overrides:
         On the time axis of the sessions.
     """
 
-    excluded: frozenset = frozenset()
-    dural: frozenset = frozenset()
-    roles: Mapping = field(default_factory=dict)
-    measurable: Mapping = field(default_factory=dict)
-    diameters_mm: Mapping = field(default_factory=dict)
-    too_small: frozenset = frozenset()
-    nontarget_pd: Mapping = field(default_factory=dict)
-    new_status: Mapping = field(default_factory=dict)
-    irradiated_day: Mapping = field(default_factory=dict)
-    resected_day: Mapping = field(default_factory=dict)
+    excluded: frozenset[str] = frozenset()
+    dural: frozenset[str] = frozenset()
+    roles: Mapping[str, str] = field(default_factory=dict)
+    measurable: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    diameters_mm: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    too_small: frozenset[tuple[str, str]] = frozenset()
+    nontarget_pd: Mapping[str, bool] = field(default_factory=dict)
+    new_status: Mapping[str, NewStatus] = field(default_factory=dict)
+    irradiated_day: Mapping[str, float] = field(default_factory=dict)
+    resected_day: Mapping[str, float] = field(default_factory=dict)
 
 
+# Status of a new lesion.
+NewStatus: TypeAlias = Literal["definite", "equivocal", "confirmed", "rejected"]
 _NEW_STATUSES = ("definite", "equivocal", "confirmed", "rejected")
 _ROLES = ("target", "nontarget", "excluded")
 _YES_OR_NO = "true or false"
@@ -57,7 +60,7 @@ OVERRIDES = {
     "measurable": (_YES_OR_NO, ("session_id", "track_id")),
     "dural": (_YES_OR_NO, ("track_id",)),
     "tsm": (_YES_OR_NO, ("session_id", "track_id")),
-    "ld_mm": ("a diameter in mm, 0 for gone", ("session_id", "track_id")),
+    "ld_mm": ("a diameter in mm, 0 where it is no longer detected", ("session_id", "track_id")),
     "nontarget_pd": (_YES_OR_NO, ("session_id",)),
     "new_status": (", ".join(_NEW_STATUSES), ("track_id",)),
     "irradiated_day": ("a day", ("track_id",)),
@@ -82,7 +85,7 @@ def read_overrides(table: pd.DataFrame | None, *, source: str = "overrides") -> 
         A column lacking, a field that does not exist, a value that does not fit it, nothing said of what it is about,
         or two decisions on one thing.
     """
-    found: dict[str, dict] = {name: {} for name in OVERRIDES}
+    found: dict[str, dict[Any, Any]] = {name: {} for name in OVERRIDES}
     if table is None:
         table = pd.DataFrame(columns=["session_id", "track_id", "field", "value"])
     lacking = {"session_id", "track_id", "field", "value"} - set(table.columns)
@@ -104,17 +107,17 @@ def read_overrides(table: pd.DataFrame | None, *, source: str = "overrides") -> 
         except ValueError as error:
             raise _bad_override(where, f"{name} = {value}", expected) from error
 
-    def of_tracks(name):
+    def of_tracks(name: str) -> dict[str, Any]:
         return {track: value for (track,), value in found[name].items()}
 
-    roles, left_out = of_tracks("role"), of_tracks("exclude")
-    for track in sorted(set(roles) & set(left_out)):
-        if left_out[track] != (roles[track] == "excluded"):
-            said = f"exclude = {str(left_out[track]).lower()} and role = {roles[track]} for {track}"
+    roles, excluded = of_tracks("role"), of_tracks("exclude")
+    for track in sorted(set(roles) & set(excluded)):
+        if excluded[track] != (roles[track] == "excluded"):
+            said = f"exclude = {str(excluded[track]).lower()} and role = {roles[track]} for {track}"
             raise _bad_override(source, said, "one decision")
     return Overrides(
         excluded=frozenset(
-            {track for track, yes in left_out.items() if yes} | {t for t, role in roles.items() if role == "excluded"}
+            {track for track, yes in excluded.items() if yes} | {t for t, role in roles.items() if role == "excluded"}
         ),
         dural=frozenset(track for track, yes in of_tracks("dural").items() if yes),
         roles={track: role for track, role in roles.items() if role != "excluded"},
@@ -128,12 +131,12 @@ def read_overrides(table: pd.DataFrame | None, *, source: str = "overrides") -> 
     )
 
 
-def _named(column, value):
-    """Give sessions their full name, as people write them with and without ``ses-``."""
+def _named(column: str, value: Any) -> Any:
+    """Return a session under its full name, as people write it with and without ``ses-``; others as they are."""
     return f"ses-{value.removeprefix('ses-')}" if column == "session_id" and value else value
 
 
-def _read_decision(name, value):
+def _read_decision(name: str, value: object) -> bool | str | float:
     text = str(value)
     if OVERRIDES[name][0] == _YES_OR_NO:
         return vocabulary.read_word(text) == "true"
@@ -142,14 +145,14 @@ def _read_decision(name, value):
     return float(vocabulary.read_number(text, least=0 if name == "ld_mm" else -math.inf))
 
 
-def _bad_override(where, found, expected):
+def _bad_override(where: str, found: str, expected: str) -> InputError:
     return InputError(
         where, found=found, expected=expected, advice="Correct the reader's table.", reason=Reason.BAD_OVERRIDES
     )
 
 
 def require_known(
-    decided: Overrides, *, sessions: Sequence[str], tracks: Sequence[str], born: Iterable[int], source: str
+    decided: Overrides, *, sessions: Sequence[str], tracks: Sequence[str], first_seen: Iterable[int], source: str
 ) -> None:
     """Refuse decisions about lesions or sessions that the patient does not have.
 
@@ -159,7 +162,7 @@ def require_known(
     sessions : sequence of str
         In order of time.
     tracks : sequence of str
-    born : iterable of int
+    first_seen : iterable of int
         Position of the first session of each lesion.
     source : str
         Name of the reader's table, for messages.
@@ -169,7 +172,7 @@ def require_known(
     InputError
         An unknown lesion or session, or a decision about a lesion at a session before its first.
     """
-    first = dict(zip(tracks, born, strict=True))
+    first = dict(zip(tracks, first_seen, strict=True))
     by_track = (decided.dural, decided.roles, decided.new_status, decided.irradiated_day, decided.resected_day)
     cells = {*decided.diameters_mm, *decided.too_small, *decided.measurable}
     named = decided.excluded.union(*by_track, (track for _, track in cells))

@@ -1,4 +1,4 @@
-"""What a dataset says of its participants and their sessions."""
+"""What the tables of a dataset say of its participants and their sessions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from mettrail.cohort.table import Row, Unused, Warned, leave_unused
 from mettrail.errors import InputError
 from mettrail.reasons import Reason
 from mettrail.schema import MISSING, vocabulary
 from mettrail.schema.tsv import Table, is_given, read_table
 
-# What says when a visit was, the first to be asked first.
+# The columns that say when a session was, in the order in which they are asked.
 TIMES = ("acq_time", "days_from_baseline", "days_from_treatment")
 
 
@@ -28,14 +29,14 @@ class People:
         Label to the cells of the row: all columns, those of the vocabulary in its words, ``n/a`` where a cell is
         missing or cannot be read.
     not_used : list of dict
-        Rows for nobody, with what, sub, reason and detail.
-    doubts : dict
+        Rows of patients whom the dataset does not have (`table.leave_unused`).
+    warnings : dict
         Label to flags and sentences about cells that are not used.
     """
 
-    rows: dict[str, dict[str, str]] = field(default_factory=dict)
-    not_used: list[dict[str, str]] = field(default_factory=list)
-    doubts: dict[str, list[tuple[Reason, str]]] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+    not_used: list[Unused] = field(default_factory=list)
+    warnings: dict[str, list[Warned]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,23 +47,23 @@ class SessionInfo:
     ----------
     rows : dict
         Label to the cells of the row, as in `People`; acq_time from scans.tsv where sessions.tsv has no time.
-    doubts : dict
+    warnings : dict
         Label to flags and sentences.
-    out : dict
-        Label to the reason and the detail for which a session cannot be used.
+    excluded : dict
+        Label to the reason, and a sentence.
     """
 
-    rows: dict[str, dict[str, str]] = field(default_factory=dict)
-    doubts: dict[str, list[tuple[Reason, str]]] = field(default_factory=dict)
-    out: dict[str, tuple[Reason, str]] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+    warnings: dict[str, list[Warned]] = field(default_factory=dict)
+    excluded: dict[str, Warned] = field(default_factory=dict)
 
-    def doubt(self, ses: str, flag: Reason, sentence: str) -> None:
-        """Note what is doubtful about a session."""
-        self.doubts.setdefault(ses, []).append((flag, sentence))
+    def warn(self, ses: str, flag: Reason, sentence: str) -> None:
+        """Add a warning about a session."""
+        self.warnings.setdefault(ses, []).append((flag, sentence))
 
 
 def read_people(bids: Path, subjects: Iterable[str]) -> People:
-    """Read participants.tsv; nothing is in the result where there is none.
+    """Read participants.tsv; the result is empty where there is none.
 
     Parameters
     ----------
@@ -103,10 +104,10 @@ def read_people(bids: Path, subjects: Iterable[str]) -> People:
                 reason=Reason.DUPLICATE_ROW,
             )
         if name in subjects:
-            cells, doubts = words.judge(row, known, line, f"sub-{name}")
+            cells, warnings = words.judge(row, known, line, f"sub-{name}")
             people.rows[name] = cells | {"participant_id": f"sub-{name}"}
-            if doubts:
-                people.doubts[name] = doubts
+            if warnings:
+                people.warnings[name] = warnings
             continue
         near = sorted(sub for sub in without_row if _near(sub) == _near(name))
         if near:
@@ -119,27 +120,29 @@ def read_people(bids: Path, subjects: Iterable[str]) -> People:
             )
         found = f"a row for {row['participant_id']!r}, of whom the dataset has no folder; the row is not used."
         people.not_used.append(
-            _not_used(f"participants.tsv, line {line}", name or MISSING, Reason.NOBODY, f"participants.tsv: {found}")
+            leave_unused(f"participants.tsv, line {line}", name or MISSING, Reason.NOBODY, f"participants.tsv: {found}")
         )
     words.require_known()
     return people
 
 
-def read_participants(bids: Path, table: pd.DataFrame) -> dict[str, dict]:
+def read_participants(bids: Path, table: pd.DataFrame) -> dict[str, Row]:
     """Return, per patient of the cohort table, the row of participants.tsv (little in it where there is none)."""
     return complete_participants(read_people(bids, set(table["sub"])).rows, table)
 
 
-def complete_participants(rows: Mapping[str, dict], table: pd.DataFrame) -> dict[str, dict]:
+def complete_participants(rows: Mapping[str, Row], table: pd.DataFrame) -> dict[str, Row]:
     """Return, per patient of the cohort table, the row of `People` with the day treatment began on its time axis."""
-    out = {}
-    for sub, visits in table.groupby("sub", sort=True):
-        days = [day for day in visits["treatment_start_day"] if day != MISSING]
-        out[sub] = rows.get(sub, {}) | {"participant_id": f"sub-{sub}", "treatment_start_day": (days or [MISSING])[0]}
-        # Nobody knows where a day lies on a time axis that jumps by a century (see `order.order_visits`).
-        if any(Reason.DATE_GAP in flags.split(";") for flags in visits.get("flags", ())):
-            out[sub]["immunotherapy_start_day"] = MISSING
-    return out
+    completed = {}
+    for label, sessions in table.groupby("sub", sort=True):
+        sub = str(label)
+        days = [day for day in sessions["treatment_start_day"] if day != MISSING]
+        row = rows.get(sub, {}) | {"participant_id": f"sub-{sub}", "treatment_start_day": (days or [MISSING])[0]}
+        # A day has no place on a time axis that jumps by a century (see `order.order_table`).
+        if any(Reason.DATE_GAP in flags.split(";") for flags in sessions.get("flags", ())):
+            row["immunotherapy_start_day"] = MISSING
+        completed[sub] = row
+    return completed
 
 
 def read_session_info(bids: Path, sub: str, reference_scans: Mapping[str, str]) -> SessionInfo:
@@ -161,7 +164,7 @@ def read_session_info(bids: Path, sub: str, reference_scans: Mapping[str, str]) 
     """
     info, folder = SessionInfo(), bids / f"sub-{sub}"
     sessions = {path.name[4:] for path in folder.glob("ses-*") if path.is_dir()} | set(reference_scans)
-    # What is not about one session is said of the first that can be read.
+    # A warning that is not about one session is about the first that can be read.
     first = min((ses for ses, scan in reference_scans.items() if scan != MISSING), default=min(sessions, default="1"))
     path = folder / f"sub-{sub}_sessions.tsv"
     if is_given(path):
@@ -169,7 +172,7 @@ def read_session_info(bids: Path, sub: str, reference_scans: Mapping[str, str]) 
     else:
         for other in tables_by_another_name(folder, "sessions"):
             found = f"sub-{sub}/{other.name} is not read; expected sub-{sub}_sessions.tsv, a text separated by tabs."
-            info.doubt(first, Reason.TABLE_NOT_READ, found)
+            info.warn(first, Reason.TABLE_NOT_READ, found)
     _read_scan_times(info, bids, sub, sessions, reference_scans)
     return info
 
@@ -182,35 +185,35 @@ def _read_sessions(info: SessionInfo, path: Path, sub: str, sessions: set[str], 
     labels = [recognise(name, written, sessions) for name in written]
     for line, name, label, row in zip(table.lines, written, labels, table.rows):
         if vocabulary.is_missing(name) and name not in sessions:
-            info.doubt(first, Reason.ROW_NOT_USED, f"{shown}, line {line}: no session_id; the row is not used.")
+            info.warn(first, Reason.ROW_NOT_USED, f"{shown}, line {line}: no session_id; the row is not used.")
             continue
         if label != name:
             said = (
                 f"{shown}, line {line}: session_id {row['session_id']!r} is taken for ses-{label}; expected its name."
             )
-            info.doubt(label, Reason.SESSION_NAME, said)
-        cells, doubts = words.judge(row, [c for c in known if c not in TIMES], line, f"ses-{label}")
-        bad_date = _judge_times(cells, doubts, f"{shown}, line {line}, ses-{label}")
+            info.warn(label, Reason.SESSION_NAME, said)
+        cells, warnings = words.judge(row, [c for c in known if c not in TIMES], line, f"ses-{label}")
+        bad_date = _judge_times(cells, warnings, f"{shown}, line {line}, ses-{label}")
         if label in info.rows and cells | {"session_id": ""} != info.rows[label] | {"session_id": ""}:
             same = ", ".join(str(n) for n, other in zip(table.lines, labels) if other == label)
             found = f"{shown}: lines {same} are about ses-{label} and differ; expected one. Keep the one that is meant."
-            info.out[label] = (Reason.DUPLICATE_ROW, found)
+            info.excluded[label] = (Reason.DUPLICATE_ROW, found)
             continue
         if label in info.rows:
-            info.doubt(
+            info.warn(
                 label, Reason.ROW_TWICE, f"{shown}, line {line}: a second row for ses-{label} that says the same."
             )
             continue
         info.rows[label] = cells | {"session_id": f"ses-{label}"}
-        for doubt in doubts:
-            info.doubt(label, *doubt)
+        for warning in warnings:
+            info.warn(label, *warning)
         if bad_date:
-            info.out[label] = (Reason.BAD_DATE, bad_date)
+            info.excluded[label] = (Reason.BAD_DATE, bad_date)
     words.require_known()
 
 
 def recognise(name: str, written: list[str], sessions: set[str]) -> str:
-    """Return the session that a name in a table means: itself, or the only one it is nearly (``1`` for ``01``)."""
+    """Return the session that a name in a table means: itself, or the only similar one (``1`` for ``01``)."""
     if name in sessions:
         return name
     near = [ses for ses in sessions if _near(ses) == _near(name)]
@@ -218,8 +221,8 @@ def recognise(name: str, written: list[str], sessions: set[str]) -> str:
     return near[0] if len(near) == 1 and alike == {name} else name
 
 
-def _judge_times(cells: dict[str, str], doubts: list[tuple[Reason, str]], where: str) -> str:
-    """Put what says when a visit was into canonical form; return why the visit has no place in time, or ``""``."""
+def _judge_times(cells: Row, warnings: list[Warned], where: str) -> str:
+    """Put the date or day of a session into canonical form; return why it cannot be read, or ``""``."""
     bad, timed = "", False
     for column in TIMES:
         try:
@@ -228,12 +231,12 @@ def _judge_times(cells: dict[str, str], doubts: list[tuple[Reason, str]], where:
             found = f"{where}: found {column} {show(cells[column])}, expected {err}"
             cells[column] = MISSING
             if timed:
-                doubts.append((Reason.BAD_CELL, f"{found}; the cell is not used."))
+                warnings.append((Reason.BAD_CELL, f"{found}; the cell is not used."))
             else:
                 bad = bad or f"{found}; correct it (a shifted date is fine if order and distances are true)."
         timed = timed or cells[column] != MISSING
     if bad:
-        # A visit that is out anyway must not bring a second time axis in.
+        # A session that is excluded anyway must not bring in a second time axis.
         cells |= dict.fromkeys(TIMES, MISSING)
     return bad
 
@@ -241,7 +244,7 @@ def _judge_times(cells: dict[str, str], doubts: list[tuple[Reason, str]], where:
 def _read_scan_times(
     info: SessionInfo, bids: Path, sub: str, sessions: set[str], reference_scans: Mapping[str, str]
 ) -> None:
-    """Take the dates of sessions that have no time yet from scans.tsv; hold the other dates against it."""
+    """Take the dates of sessions that have none yet from scans.tsv; compare the other dates with it."""
     disagrees = False
     folder = bids / f"sub-{sub}"
     for ses in sorted(sessions):
@@ -250,10 +253,10 @@ def _read_scan_times(
         if not is_given(path):
             for other in tables_by_another_name(folder / f"ses-{ses}", "scans"):
                 found = f"{other.relative_to(bids)} is not read; expected sub-{sub}_ses-{ses}_scans.tsv."
-                info.doubt(ses, Reason.TABLE_NOT_READ, found)
+                info.warn(ses, Reason.TABLE_NOT_READ, found)
             continue
         table = read_table(path, needed=["filename"], known=["acq_time"])
-        if "acq_time" not in table.columns or ses in info.out:
+        if "acq_time" not in table.columns or ses in info.excluded:
             continue
         reference = reference_scans.get(ses, MISSING)
         row = info.rows.get(ses, {})
@@ -262,18 +265,18 @@ def _read_scan_times(
         times, bad = _times_of(table, f"ses-{ses}", reference)
         shown = path.relative_to(bids)
         if untimed and bad:
-            info.out[ses] = (Reason.BAD_DATE, f"{shown}, {bad}; correct it.")
+            info.excluded[ses] = (Reason.BAD_DATE, f"{shown}, {bad}; correct it.")
         elif untimed and len(times) > 1 and reference != MISSING:
             found = f"{shown}: rows of {reference} with different acq_time; expected one. None of them is used."
-            info.doubt(ses, Reason.SCAN_LISTED_TWICE, found)
+            info.warn(ses, Reason.SCAN_LISTED_TWICE, found)
         elif untimed and times:
             info.rows[ses] = row | {"acq_time": min(times)}
         elif untimed and reference != MISSING and not _rows_of(table, f"ses-{ses}", reference):
             found = f"{shown}: no row whose filename is {Path(reference).name}; the date of the scan is not known."
-            info.doubt(ses, Reason.SCAN_NOT_LISTED, found)
+            info.warn(ses, Reason.SCAN_NOT_LISTED, found)
         elif times and not disagrees and given[:10] not in {MISSING, *(time[:10] for time in times)}:
             disagrees = True
-            info.doubt(
+            info.warn(
                 ses, Reason.DATES_DISAGREE,
                 f"{shown} has acq_time {min(times)}, sessions.tsv {given}; the latter is used, here and for this "
                 "patient's other sessions.",
@@ -309,17 +312,17 @@ def _times_of(table: Table, session: str, reference: str) -> tuple[set[str], str
 
 
 class _Words:
-    """Judges the cells of one file, and gathers the words nobody knows, to name them all at once."""
+    """Judges the cells of one file, and collects unknown words, to name them all at once."""
 
     def __init__(self, path: Path):
-        self.path, self.found, self.expected = path, [], {}
+        self.path = path
+        self.found: list[str] = []
+        self.expected: dict[str, str] = {}
 
-    def judge(
-        self, row: dict[str, str], columns: Iterable[str], line: int, who: str
-    ) -> tuple[dict[str, str], list[tuple[Reason, str]]]:
-        """Return the cells in canonical form, and doubts about those that cannot be read."""
+    def judge(self, row: Mapping[str, str], columns: Iterable[str], line: int, who: str) -> tuple[Row, list[Warned]]:
+        """Return the cells in canonical form, and warnings about those that cannot be read."""
         cells = {name: MISSING if vocabulary.is_missing(text) else text for name, text in row.items()}
-        doubts = []
+        warnings: list[Warned] = []
         for name in columns:
             if name not in cells:
                 continue
@@ -332,12 +335,12 @@ class _Words:
             except ValueError as err:
                 where = f"{self.path.name}, line {line}, {who}"
                 said = f"{where}: found {name} {show(cells[name])}, expected {err}; the cell is not used."
-                doubts.append((Reason.BAD_CELL, said))
+                warnings.append((Reason.BAD_CELL, said))
                 cells[name] = MISSING
-        return cells, doubts
+        return cells, warnings
 
     def require_known(self) -> None:
-        """Refuse the file if it has words whose effect on the response cannot be told."""
+        """Refuse the file if it has words whose effect on the response is not known."""
         if self.found:
             more = f"; and {len(self.found) - 5} more" if len(self.found) > 5 else ""
             raise InputError(
@@ -350,7 +353,7 @@ class _Words:
 
 
 def tables_by_another_name(folder: Path, what: str) -> list[Path]:
-    """List files that look as if they were meant for a table that is not there."""
+    """List files that may be meant as a table that is not there."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -372,7 +375,3 @@ def _near(label: str) -> str:
 def show(text: str) -> str:
     """Quote a cell so that it fits into a sentence."""
     return repr(text if len(text) <= 60 else f"{text[:60]}…")
-
-
-def _not_used(what: str, sub: str, reason: Reason, detail: str) -> dict[str, str]:
-    return {"what": what, "sub": sub, "reason": reason.value, "detail": detail}

@@ -1,8 +1,8 @@
-"""Which scan is whose: the walk over a dataset's folders, and what file names say.
+"""The scans of a dataset: its folders are searched, and file names are read.
 
-Not through pybids: it takes the first match of a pattern anywhere in the absolute path for the subject, never holds the
-folder against the file name (two patients become one), leaves out what follows a sign it does not know in a label,
-stops at dangling links, and needs a minute and a gigabyte for 1,000 patients. Names of entities and of datatypes come
+Not by pybids: it takes the first match of a pattern anywhere in the absolute path for the subject, never compares the
+folder with the file name (two patients become one), drops what follows an unknown character in a label, stops at
+dangling links, and needs a minute and a gigabyte for 1,000 patients. Names of entities and of datatypes come
 from bidsschematools, which is the standard itself.
 """
 
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mettrail.cohort.table import leave_unused
+from mettrail.cohort.table import Unused, leave_unused
 from mettrail.errors import InputError
 from mettrail.reasons import Reason
 
@@ -25,7 +25,7 @@ LABEL = re.compile(r"[a-zA-Z0-9]+")
 VALUE = re.compile(r"[a-zA-Z0-9+]+")
 SCAN_ENDINGS = (".nii", ".nii.gz")
 TABLES = (".tsv", ".bidsignore")
-# What BIDS puts at the top beside the subjects, and what is never raw data.
+# Folders that BIDS puts beside the subjects, and that never hold raw data.
 BESIDE = ("derivatives", "sourcedata", "code")
 _PERSON = re.compile(r"sub-(?P<sub>[^/]+)(?:/ses-(?P<ses>[^/]+))?")
 _PLACE = re.compile(r"sub-(?P<sub>[^/]*)/(?:ses-(?P<ses>[^/]*)/)?(?P<datatype>[^/]+)/(?P<name>.+)")
@@ -70,22 +70,22 @@ class Found:
     scans : dict
         By patient and session, whatever their role.
     sessions : dict
-        Sessions that have a folder, by patient, whatever their labels; a patient without session folders has none.
+        Sessions that have a folder, by patient, whatever their labels; none for a patient without session folders.
     not_used : list of dict
         See `table.leave_unused`.
     """
 
     scans: dict[str, dict[str, list[Scan]]] = field(default_factory=dict)
     sessions: dict[str, set[str]] = field(default_factory=dict)
-    not_used: list[dict] = field(default_factory=list)
+    not_used: list[Unused] = field(default_factory=list)
 
-    def left_in(self, sub: str, ses: str) -> list[dict]:
+    def left_in(self, sub: str, ses: str) -> list[Unused]:
         """Return what is not used in the folder of a session, but for scans of other roles."""
         return [*self._left.get(f"sub-{sub}/ses-{ses}", []), *self._left.get(f"sub-{sub}/anat", [])]
 
     @cached_property
-    def _left(self) -> dict[str, list[dict]]:
-        left: dict[str, list[dict]] = {}
+    def _left(self) -> dict[str, list[Unused]]:
+        left: dict[str, list[Unused]] = {}
         for item in self.not_used:
             if item["reason"] != Reason.NO_ROLE:
                 left.setdefault("/".join(item["what"].split("/")[:2]), []).append(item)
@@ -106,7 +106,7 @@ def walk(folder: Path, *, endings: tuple[str, ...], skip: tuple[str, ...] = ()) 
     return sorted(_walk(str(folder), "", endings, skip))
 
 
-def _walk(folder: str, at: str, endings, skip) -> Iterator[Entry]:
+def _walk(folder: str, at: str, endings: tuple[str, ...], skip: tuple[str, ...]) -> Iterator[Entry]:
     try:
         with os.scandir(folder) as found:
             items = list(found)
@@ -176,16 +176,18 @@ def find_scans(bids: Path, entries: Iterable[Entry], roles: Iterable[str]) -> Fo
     return found
 
 
-def _judge(entry: Entry, sessions: dict[str, set[str]], ignored: Callable, roles: list[str]) -> Scan | dict | None:
-    """Return a scan, why it is none, or nothing where there is nothing to say."""
+def _judge(
+    entry: Entry, sessions: dict[str, set[str]], ignored: Callable[[str], bool], roles: list[str]
+) -> Scan | Unused | None:
+    """Return a scan, or why it is not used; None for what is no concern of ours."""
     path, name = entry.path.rstrip("/"), entry.path.rstrip("/").rpartition("/")[2]
     place = _PLACE.fullmatch(path)
-    # Whose it would be: the whole label of the folder, or what the name of a loose file says.
+    # Whose it would be: the label of the folder, or that in the name of a file outside of any.
     *folders, _ = path.split("/")
     of = next((folder for folder in folders if folder.startswith("sub-")), name.partition("_")[0])
     sub = of[4:] if of.startswith("sub-") else "n/a"
 
-    def unused(reason: Reason, detail: str) -> dict:
+    def unused(reason: Reason, detail: str) -> Unused:
         return leave_unused(path, sub, reason, detail)
 
     if name.startswith("."):
@@ -203,7 +205,7 @@ def _judge(entry: Entry, sessions: dict[str, set[str]], ignored: Callable, roles
     datatype = name if entry.kind == "link" else place["datatype"] if place else ""
     misplaced = name.split(".")[0].rpartition("_")[2] in {role.rpartition("_")[2] for role in roles}
     if datatype in _datatypes() - {"anat"} and not misplaced:
-        return None  # other images have their own folders, and what lies there is no concern of ours
+        return None  # other images have folders of their own, which are no concern of ours
     if entry.kind == "link":
         return unused(
             Reason.WRONG_FOLDER, "a linked folder that is no sub-, ses- or anat folder; it is not looked into."
@@ -216,8 +218,10 @@ def _judge(entry: Entry, sessions: dict[str, set[str]], ignored: Callable, roles
     return _read_place(place, sessions.get(place["sub"], set()), entry.path, unused)
 
 
-def _read_place(place: re.Match, sessions: set[str], path: str, unused: Callable) -> Scan | dict | None:
-    """Hold the folders of a file in an anat folder against its name."""
+def _read_place(
+    place: re.Match[str], sessions: set[str], path: str, unused: Callable[[Reason, str], Unused]
+) -> Scan | Unused | None:
+    """Compare the folders of a file in an anat folder with its name."""
     sub, ses, name = place["sub"], place["ses"], place["name"]
     for label in (sub, ses):
         if label is not None and not LABEL.fullmatch(label):
@@ -298,7 +302,7 @@ def _spell(sub: str, ses: str | None) -> str:
 
 
 @cache
-def _schema():
+def _schema() -> Any:
     from bidsschematools.schema import load_schema
 
     return load_schema().objects

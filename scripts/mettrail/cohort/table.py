@@ -1,18 +1,28 @@
-"""The cohort table: its columns, how it is read, and what it says of sessions that cannot be used."""
+"""The cohort table: its columns, and what it says of sessions that are excluded or require review."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from mettrail import jobs, schema
 from mettrail.reasons import Reason
 
+# A row of the cohort table: text by column, n/a where something is missing.
+Row = dict[str, str]
+# Something given that is not used, by the columns of `NOT_USED`.
+Unused = dict[str, str]
+# What `list_problems` describes; those of the cohort or of a patient have no session.
+Problem = dict[str, Any]
+# What is written of a warning: its flag, and a sentence.
+Warned = tuple[Reason, str]
+
 IDENTITY = ["sub", "ses"]
-# Columns of sub-*_sessions.tsv that later stages read; carried along where they exist.
+# Columns of sub-*_sessions.tsv that later stages read; kept where they exist.
 CLINICAL = [
     "image_quality",
     "contrast",
@@ -24,10 +34,12 @@ CLINICAL = [
     "clinical_tumour_related",
 ]
 NOT_USED = ["what", "sub", "reason", "detail"]
-# Of what turns out in the course of a run.
+# Of what is found in the course of a run.
 PROBLEM = ["sub", "stage", "reason", "detail"]
-# So many files with one reason are named one by one; of more, the first ones.
+# So many files with one reason are named one by one; of more, only the first.
 NAMED = 3
+# What stages of problems that are no failures are called where they are printed.
+_PRINTED = {"warning": "WARNING", "not used": "NOT USED"}
 
 
 @dataclass(frozen=True)
@@ -42,15 +54,15 @@ class Cohort:
         The row of participants.tsv by label, for every patient whose label can be used; always has participant_id and
         treatment_start_day.
     not_used : list of dict
-        What was given and is not used: what, sub, reason, detail (see `leave_unused`).
+        What was given and is not used: `NOT_USED` of each (see `leave_unused`).
     treatments : dict
         By label, for patients who have any: one row per treatment and target (see `treatments.Treatments`).
     """
 
     sessions: pd.DataFrame
-    participants: dict[str, dict] = field(default_factory=dict)
-    not_used: list[dict] = field(default_factory=list)
-    treatments: dict[str, list[dict]] = field(default_factory=dict)
+    participants: dict[str, Row] = field(default_factory=dict)
+    not_used: list[Unused] = field(default_factory=list)
+    treatments: dict[str, list[Row]] = field(default_factory=dict)
 
 
 def columns(sequences: list[str]) -> list[str]:
@@ -61,24 +73,24 @@ def columns(sequences: list[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def exclude(row: dict, reason: Reason, detail: str) -> None:
-    """Mark a session as one that cannot be used; the first reason stays."""
+def exclude(row: Row, reason: Reason, detail: str) -> None:
+    """Exclude a session; the first reason stays."""
     if row["usable"] == "true":
         row |= {"usable": "false", "reason": reason.value, "detail": " ".join(detail.split())}
 
 
 def empty(sequences: list[str]) -> Cohort:
-    """Return a cohort of nobody."""
+    """Return a cohort without patients."""
     return Cohort(make_sessions([], columns(sequences)), {}, [])
 
 
-def leave_unused(what: str, sub: str, reason: Reason, detail: str) -> dict:
-    """Say that something given is not used: what (a path, or a file and its line), whose it seems to be, and why."""
+def leave_unused(what: str, sub: str, reason: Reason, detail: str) -> Unused:
+    """Return that something given is not used: what (a path, or a file and its line), whose it seems to be, and why."""
     texts = {"what": what, "sub": sub or "n/a", "reason": reason.value, "detail": detail}
     return {key: _in_one_line(text) for key, text in texts.items()}
 
 
-def make_sessions(rows: list, names: list[str]) -> pd.DataFrame:
+def make_sessions(rows: Sequence[Row | list[str]], names: list[str]) -> pd.DataFrame:
     """Return rows as a table of text."""
     return pd.DataFrame(rows, columns=names).astype("str")
 
@@ -89,18 +101,18 @@ def as_tsv(rows: Iterable[Iterable[str]]) -> str:
 
 
 def _in_one_line(text: str) -> str:
-    """Spell out what would break a line of a table: names of files may hold tabs, newlines and bytes of no alphabet."""
+    """Escape what would break a line of a table: names of files may hold tabs, newlines and undecodable bytes."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
-def mark_failed(rows: list[dict], failures: list) -> list[dict]:
-    """Return rows of the cohort table in which sessions whose jobs failed are not usable, with the reason.
+def mark_failed(rows: Sequence[Row], failures: Iterable[jobs.NoResult]) -> list[Row]:
+    """Return rows of the cohort table in which sessions whose jobs failed are excluded, with the reason.
 
     Parameters
     ----------
     rows : list of dict
     failures : list of `jobs.NoResult`
-        One without a session is of all sessions of the patient.
+        One without a session concerns all sessions of the patient.
     """
     marked = [dict(row) for row in rows]
     for failure in failures:
@@ -112,7 +124,7 @@ def mark_failed(rows: list[dict], failures: list) -> list[dict]:
 
 
 def name_priors(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a cohort table in which each visit names the last usable one before it; rows in order of time."""
+    """Return a cohort table, in order of time, in which each session names its prior: the last usable one before it."""
     last: dict[str, str] = {}
     priors = []
     for sub, ses, usable in zip(table["sub"], table["ses"], table["usable"]):
@@ -122,8 +134,8 @@ def name_priors(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(prior=pd.Series(priors, index=table.index, dtype="str"))
 
 
-def describe_sessions(rows: list[dict], registries: list[dict]) -> pd.DataFrame:
-    """Return what the response criteria need to know of a patient's sessions, evaluable or not.
+def describe_sessions(rows: Sequence[Row], registries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the facts about a patient's sessions that the response criteria need, evaluable or not.
 
     Parameters
     ----------
@@ -157,22 +169,21 @@ def describe_sessions(rows: list[dict], registries: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(sessions).convert_dtypes()
 
 
-def describe_problems(rows: list[dict], not_used: Iterable[dict] = ()) -> list[str]:
+def describe_problems(rows: Sequence[Row], not_used: Iterable[Unused] = ()) -> list[str]:
     """Return `list_problems`, and what was given and is not used, as lines to print."""
     lines = [
-        f"{'WARNING' if p['stage'] == 'warning' else 'EXCLUDED'} {p['sub']}_ses-{p['ses']}: "
-        f"{p['reason']}: {p['detail']}"
+        f"{_PRINTED.get(p['stage'], 'EXCLUDED')} {p['sub']}_ses-{p['ses']}: {p['reason']}: {p['detail']}"
         for p in list_problems(rows)
     ]
     return lines + [f"NOT USED {p['detail']}" for p in list_not_used(not_used)]
 
 
-def list_not_used(not_used: Iterable[dict]) -> list[dict]:
-    """Return what was given and is not used as problems, see `list_problems`; many of one kind as one."""
-    by_reason: dict[str, list[dict]] = {}
+def list_not_used(not_used: Iterable[Unused]) -> list[Problem]:
+    """Return what was given and is not used as problems, see `list_problems`; many with one reason as one."""
+    by_reason: dict[str, list[Unused]] = {}
     for item in not_used:
         by_reason.setdefault(item["reason"], []).append(item)
-    problems = []
+    problems: list[Problem] = []
     for reason, items in by_reason.items():
         if len(items) <= NAMED:
             said = [(item["sub"], f"{item['what']}: {reason}: {item['detail']}") for item in items]
@@ -187,12 +198,12 @@ def list_not_used(not_used: Iterable[dict]) -> list[dict]:
     return problems
 
 
-def list_problems(rows: list[dict]) -> list[dict]:
+def list_problems(rows: Iterable[Row]) -> list[Problem]:
     """Return why sessions of the cohort table are excluded, and the warnings about others.
 
-    Each has sub, ses, stage, reason, detail, log. A warning has the stage ``warning`` and the session's flags as reason.
+    Each has sub, ses, stage, reason, detail, log. A warning has the stage ``warning``, and the session's flags as reason.
     """
-    problems = []
+    problems: list[Problem] = []
     for row in rows:
         if row["usable"] == "true" and row["detail"] != "n/a":
             problems.append(
@@ -215,21 +226,21 @@ def list_problems(rows: list[dict]) -> list[dict]:
     return problems
 
 
-def write_problems(problems: Iterable[Mapping], path: str | Path) -> None:
-    """Write what turns out of a patient's tables only in the course of a run.
+def write_problems(problems: Iterable[Mapping[str, str]], path: str | Path) -> None:
+    """Write what is found wrong in a patient's tables only in the course of a run.
 
     Each problem has sub (``sub-A``), stage (``not used`` or ``warning``), reason and detail.
     """
     schema.write_tsv(pd.DataFrame(list(problems), columns=PROBLEM), Path(path))
 
 
-def read_problems(paths: Iterable[str | Path]) -> list[dict]:
+def read_problems(paths: Iterable[str | Path]) -> list[Problem]:
     """Read what `write_problems` wrote, as `list_problems` lists problems."""
-    rows = [row for path in paths for row in schema.read_tsv(path, text=PROBLEM).to_dict("records")]
-    return [row | {"ses": None, "log": ""} for row in rows]
+    rows = [row for path in paths for row in schema.read_tsv(Path(path), text=PROBLEM).to_dict("records")]
+    return [{str(name): value for name, value in row.items()} | {"ses": None, "log": ""} for row in rows]
 
 
 def describe_found(paths: Iterable[str | Path]) -> list[str]:
-    """Return the same as lines to print; patients without results have none."""
+    """Return the same as lines to print; a patient without results has none."""
     rows = read_problems(path for path in paths if Path(path).exists() and not jobs.explain(path))
-    return [f"{row['stage'].upper()} {row['sub']}: {row['detail']}" for row in rows]
+    return [f"{_PRINTED[row['stage']]} {row['sub']}: {row['detail']}" for row in rows]

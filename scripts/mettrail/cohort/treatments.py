@@ -1,4 +1,4 @@
-"""What a dataset says of treatments and of what became of patients, placed on the time axis of their visits."""
+"""Treatments and outcomes that a dataset records, on the time axis of the patient's sessions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from mettrail import points
 from mettrail.cohort.order import START_FROM, Axis
 from mettrail.cohort.people import recognise, show, tables_by_another_name
-from mettrail.cohort.table import leave_unused
+from mettrail.cohort.table import Row, Unused, Warned, leave_unused
 from mettrail.errors import InputError
 from mettrail.reasons import Reason
 from mettrail.schema import MISSING, vocabulary
@@ -21,7 +21,7 @@ LOCAL = ("srs", "fsrt", "surgery")
 NEEDED = ("treatment_id", "type", "target")
 ALL = "all"
 TRACK = re.compile(r"L\d{3,}")
-# What participants.tsv may say of what became of a patient: `<name>_day` or `<name>_date`.
+# Outcomes that participants.tsv may have, as `<name>_day` or `<name>_date`, and the warning about one not used.
 OUTCOMES = {
     "death": Reason.DEATH_UNUSED,
     "last_contact": Reason.LAST_CONTACT_UNUSED,
@@ -37,24 +37,24 @@ class Treatments:
     Parameters
     ----------
     rows : list of dict
-        One per treatment and target, all text: ``treatment_id``, ``type``, ``day`` (on the time axis of the visits),
+        One per treatment and target, all text: ``treatment_id``, ``type``, ``day`` (on the time axis of the sessions),
         ``session_id``, ``target`` (``all``, ``L001``, or ``x;y;z``), ``dose_gy``, ``fractions``, ``isodose_pct``; and
         ``where`` it stands.
     not_used : list of dict
         Rows that cannot be used (`table.leave_unused`).
-    doubts : list of (str, str)
+    warnings : list of (Reason, str)
         Flags and sentences about cells that are not used.
     """
 
-    rows: list[dict[str, str]] = field(default_factory=list)
-    not_used: list[dict] = field(default_factory=list)
-    doubts: list[tuple[Reason, str]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    not_used: list[Unused] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
 
 
 def read_treatments(
     bids: Path, sub: str, sessions: Iterable[str], axis: Axis | None, treatment_type: str = MISSING
 ) -> Treatments:
-    """Read sub-X_treatments.tsv; a row that cannot be used is said to be, and takes nothing else with it.
+    """Read sub-X_treatments.tsv; a row that cannot be used is listed, and the others are used.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def read_treatments(
         others = tables_by_another_name(path.parent, "treatments")
         for other in others:
             said = f"sub-{sub}/{other.name} is not read; expected {path.name}, a text separated by tabs."
-            found.doubts.append((Reason.TABLE_NOT_READ, said))
+            found.warnings.append((Reason.TABLE_NOT_READ, said))
         given = [word for word in treatment_type.split(";") if word in LOCAL]
         if given and not others:
             said = (
@@ -82,7 +82,7 @@ def read_treatments(
                 "RAS mm of that session's scan, or a lesion, L001), dose_gy, fractions. Without it no lesion counts "
                 "as treated."
             )
-            found.doubts.append((Reason.TREATMENTS_MISSING, said))
+            found.warnings.append((Reason.TREATMENTS_MISSING, said))
         return found
     try:
         table = read_table(path, needed=NEEDED, known=["session_id", *vocabulary.of_table("treatments")])
@@ -95,14 +95,13 @@ def read_treatments(
     return found
 
 
-def place_outcomes(
-    participant: Mapping[str, str], axis: Axis | None
-) -> tuple[dict[str, str], list[tuple[Reason, str]]]:
-    """Return the days of what became of a patient on the time axis of the visits, and doubts about those not used."""
-    days, doubts = {}, []
+def place_outcomes(participant: Mapping[str, str], axis: Axis | None) -> tuple[dict[str, str], list[Warned]]:
+    """Return the days of a patient's outcomes on the time axis of the sessions, and warnings about those not used."""
+    days: dict[str, str] = {}
+    warnings: list[Warned] = []
 
     def say(name: str, said: str) -> None:
-        doubts.append((OUTCOMES[name], f"participants.tsv: {name}: found {said.removesuffix('.')}."))
+        warnings.append((OUTCOMES[name], f"participants.tsv: {name}: found {said.removesuffix('.')}."))
 
     for name in OUTCOMES:
         day, at = (participant.get(f"{name}_{unit}", MISSING) for unit in ("day", "date"))
@@ -127,10 +126,10 @@ def place_outcomes(
         if odd:
             say(name, odd)
         days[f"{name}_day"] = f"{placed:.15g}"
-    return days, doubts
+    return days, warnings
 
 
-def start_of(participant: Mapping[str, str], treatments: Treatments, sub: str) -> dict[str, str]:
+def start_of(participant: Mapping[str, str], treatments: Treatments, sub: str) -> Row:
     """Return the start of treatment that follows from the first treatment, where participants.tsv gives none."""
     known = any(participant.get(f"treatment_start_{unit}", MISSING) != MISSING for unit in ("day", "date"))
     if known or not treatments.rows:
@@ -140,49 +139,50 @@ def start_of(participant: Mapping[str, str], treatments: Treatments, sub: str) -
 
 
 class _Reader:
-    """Reads rows one by one: each is used whole, without a cell, or not at all, and then that is said."""
+    """Reads rows one by one: each is used as it is, without a cell (a warning), or not at all (listed)."""
 
     def __init__(self, found: Treatments, sub: str, sessions: set[str], axis: Axis | None):
         self.found, self.sub, self.sessions, self.axis = found, sub, sessions, axis
-        self.written: list[dict[str, str]] = []
+        self.written: list[Row] = []
 
     def read(self, where: str, row: Mapping[str, str]) -> None:
         cells = {name: MISSING if vocabulary.is_missing(text) else text for name, text in row.items()}
         try:
-            given = self._judge(where, cells)
+            given, targets = self._judge(where, cells)
         except _BadCellError as err:
             said = f"found {show(cells.get(err.column, MISSING))}, expected {err}; the row is not used."
             self.found.not_used.append(
                 leave_unused(f"{where}, column {err.column}", self.sub, Reason.BAD_TREATMENT, said)
             )
             return
-        for target in given.pop("targets"):
+        for target in targets:
             self._add(where, given | {"target": target, "where": where})
 
-    def _judge(self, where, cells) -> dict:
+    def _judge(self, where: str, cells: Row) -> tuple[Row, list[str]]:
+        """Return the treatment of a row, and its targets."""
         for name in NEEDED[:2]:
             if cells[name] == MISSING:
                 raise _BadCellError(name, "what it is" if name == "type" else "a name for the treatment, e.g. t1")
         given = {"treatment_id": cells["treatment_id"], "type": self._required(cells, "type")}
         given["day"] = self._day(where, cells)
         given["session_id"] = self._session(cells)
-        given["targets"] = self._targets(cells, given)
+        targets = self._targets(cells, given)
         for name in _NUMBERS:
             try:
                 given[name] = vocabulary.read_cell(name, cells.get(name, MISSING))
             except ValueError as err:
                 said = f"{where}: found {name} {show(cells[name])}, expected {err}; the cell is not used."
-                self.found.doubts.append((Reason.BAD_CELL, said))
+                self.found.warnings.append((Reason.BAD_CELL, said))
                 given[name] = MISSING
-        return given
+        return given, targets
 
-    def _required(self, cells, name):
+    def _required(self, cells: Row, name: str) -> str:
         try:
             return vocabulary.read_cell(name, cells.get(name, MISSING))
         except ValueError as err:
             raise _BadCellError(name, str(err)) from err
 
-    def _day(self, where, cells):
+    def _day(self, where: str, cells: Row) -> str:
         day, at = self._required(cells, "day"), self._required(cells, "date")
         name = "date" if day == MISSING else "day"
         if day == at == MISSING:
@@ -194,10 +194,10 @@ class _Reader:
         except ValueError as err:
             raise _BadCellError(name, f"a time near the visits, but this is {err}") from err
         if odd:
-            self.found.doubts.append((Reason.TREATMENT_DATE_UNUSED, f"{where}: found {odd}"))
+            self.found.warnings.append((Reason.TREATMENT_DATE_UNUSED, f"{where}: found {odd}"))
         return f"{placed:.15g}"
 
-    def _session(self, cells):
+    def _session(self, cells: Row) -> str:
         name = cells.get("session_id", MISSING).removeprefix("ses-").strip()
         if name == MISSING:
             return MISSING
@@ -207,7 +207,7 @@ class _Reader:
             raise _BadCellError("session_id", f"a session of the patient: {known}")
         return f"ses-{label}"
 
-    def _targets(self, cells, given):
+    def _targets(self, cells: Row, given: Row) -> list[str]:
         text = cells["target"]
         expected = f"a lesion (L001), a point {points.EXPECTED}, or all"
         if text == MISSING and given["type"] not in LOCAL:
@@ -227,7 +227,7 @@ class _Reader:
             raise _BadCellError("target", expected)
         return names
 
-    def _add(self, where, given):
+    def _add(self, where: str, given: Row) -> None:
         same = [row for row in self.written if row["treatment_id"] == given["treatment_id"]]
         for name in ("type", "day"):
             if same and same[0][name] != given[name]:

@@ -1,7 +1,7 @@
 """How good a segmentation is, counted as the papers of the field count it.
 
 Masks are boolean arrays on one voxel grid; lesions are their connected components (26 neighbours unless said
-otherwise). Where a score has no meaning it is NaN, and what that means for a mean is the caller's to decide.
+otherwise). A score without meaning is NaN; the caller decides what that is for a mean.
 
 Sources: Andrearczyk et al., Sci Rep 2024 (DSC, nDSC, F1, TPR, FDR); Raina et al., arXiv 2302.05432 (nDSC); Moawad et
 al., BraTS-METS 2023 (lesion-wise DSC and HD95); the challenge's package brats-evaluation 0.0.10 on panoptica 2.1.7
@@ -13,29 +13,33 @@ over 1/8 to 8 false lesions per scan, LUNA16).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-import cc3d
 import numpy as np
 import surface_distance
+from numpy.typing import ArrayLike
 from scipy import ndimage, stats
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import auc, roc_curve
 
 from mettrail.errors import GridMismatchError, InputError
+from mettrail.geometry import NEIGHBOURS, bounding_box, find_surface, label_components
 from mettrail.images import Grid
 from mettrail.reasons import Reason
 
+# How many neighbours of a voxel are connected to it.
+Connectivity = Literal[6, 18, 26]
 # Mean share of a scan that is lesion, in Raina et al.'s reference code.
 MEAN_FRACTION = 0.001
 MIN_IOU = 0.25
-# BraTS-METS: one dilation, lesions up to 2 mm3 are left out, a lesion missed or made up is so far away.
+# BraTS-METS: one dilation, lesions up to 2 mm3 are excluded, a false positive or missed lesion is so far away.
 BRATS_MIN_MM3, BRATS_FAR_MM = 2.0, 374.0
-BRATS_DILATION = ndimage.generate_binary_structure(3, 2)
+BRATS_DILATION = NEIGHBOURS[18]
 PANOPTIC_MIN_IOU = 0.5
 LESION_GROUPS = ("1-3", "4-10", ">10")
-# Hundredths, and finer where networks are all but certain.
+# Hundredths, and finer where networks are almost certain.
 FROC_THRESHOLDS = (1.0, 0.999, 0.998, 0.995, *(n / 100 for n in range(99, 0, -1)), 0.005, 0.002, 0.001)
 FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 
@@ -60,13 +64,13 @@ class Rules:
         Least volume of a lesion in free-response curves.
     """
 
-    f1_connectivity: int = 26
+    f1_connectivity: Connectivity = 26
     f1_inclusive: bool = False
     brats_large_mm3: float = 27.0
     brats_min_dice: float = 0.2
     froc_min_mm3: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         expected = {
             "f1_connectivity": ("6, 18 or 26", self.f1_connectivity in (6, 18, 26)),
             "brats_large_mm3": ("a volume", 0 <= self.brats_large_mm3 < math.inf),
@@ -98,7 +102,7 @@ class Voxels:
 
     @property
     def empty(self) -> bool:
-        """Whether both masks are: a perfect score that says little, to be left out of means."""
+        """Whether both masks are: a perfect score that says little, to be excluded from means."""
         return self.both == self.predicted == self.missed == 0
 
     @property
@@ -135,7 +139,7 @@ class Voxels:
 
 @dataclass(frozen=True)
 class Counts:
-    """Lesions found, made up and missed, among so many true and predicted ones."""
+    """Lesions found, false positive and missed, among so many true and predicted ones."""
 
     found: int
     false: int
@@ -181,10 +185,10 @@ class Lesions:
     true_voxels: np.ndarray
 
     @classmethod
-    def of(cls, prediction: np.ndarray, truth: np.ndarray, *, connectivity: int = 26) -> Lesions:
+    def of(cls, prediction: np.ndarray, truth: np.ndarray, *, connectivity: Connectivity = 26) -> Lesions:
         """Find the lesions of two (X, Y, Z) bool masks; connectivity is 6, 18 or 26."""
         prediction, truth = _masks(prediction, truth)
-        predicted, true = (_components(mask, connectivity) for mask in (prediction, truth))
+        predicted, true = (label_components(mask, connectivity=connectivity)[0] for mask in (prediction, truth))
         shape = int(predicted.max(initial=0)) + 1, int(true.max(initial=0)) + 1
         some = prediction | truth
         pairs = predicted[some].astype(np.int64) * shape[1] + true[some]
@@ -194,17 +198,18 @@ class Lesions:
     @property
     def iou(self) -> np.ndarray:
         """Intersection over union of every predicted with every true lesion, (n_predicted, n_true)."""
-        return self.common / (self.predicted_voxels[:, None] + self.true_voxels - self.common)
+        union: np.ndarray = self.predicted_voxels[:, None] + self.true_voxels - self.common
+        return np.asarray(self.common / union)
 
     @property
     def false(self) -> np.ndarray:
         """Predicted lesions that share no voxel with a true one, (n_predicted,) bool."""
-        return ~(self.common > 0).any(1)
+        return np.asarray(~(self.common > 0).any(1))
 
     @property
     def found(self) -> np.ndarray:
         """True lesions that share a voxel with a predicted one, (n_true,) bool."""
-        return (self.common > 0).any(0)
+        return np.asarray((self.common > 0).any(0))
 
     def count(self, *, min_iou: float = MIN_IOU, inclusive: bool = False) -> Counts:
         """Count lesions by how much they overlap.
@@ -246,7 +251,9 @@ class Lesions:
         if not sum(iou.shape):
             return math.nan, math.nan, math.nan
         pairs = sorted(((iou[i, j], i, j) for i, j in np.argwhere(iou >= PANOPTIC_MIN_IOU)), reverse=True)
-        rows, columns, kept = set(), set(), []
+        rows: set[int] = set()
+        columns: set[int] = set()
+        kept: list[float] = []
         for value, i, j in pairs:
             if i not in rows and j not in columns:
                 rows.add(i)
@@ -268,7 +275,7 @@ def hausdorff95(prediction: np.ndarray, truth: np.ndarray, *, spacing_mm: Sequen
     prediction, truth = _masks(prediction, truth)
     if not prediction.any() or not truth.any():
         return 0.0 if prediction.any() == truth.any() else math.inf
-    box = ndimage.find_objects((prediction | truth).astype(np.uint8))[0]
+    box = bounding_box(prediction | truth)
     distances = surface_distance.compute_surface_distances(truth[box], prediction[box], spacing_mm)
     return float(surface_distance.compute_robust_hausdorff(distances, 95))
 
@@ -300,8 +307,8 @@ def score_lesionwise(prediction: np.ndarray, truth: np.ndarray, *, affine: np.nd
     # Room for one dilation on every side.
     prediction, truth = np.pad(prediction, 1), np.pad(truth, 1)
     grown = ndimage.binary_dilation(truth, BRATS_DILATION)
-    groups = np.where(truth, cc3d.connected_components(grown, connectivity=26), 0)
-    predicted = cc3d.connected_components(prediction, connectivity=26)
+    groups = np.where(truth, label_components(grown)[0], 0)
+    predicted, _ = label_components(prediction)
     places = ndimage.find_objects(predicted)
     touched: set[int] = set()
     dices, distances, found, missed = [], [], 0, 0
@@ -326,7 +333,7 @@ def score_lesionwise(prediction: np.ndarray, truth: np.ndarray, *, affine: np.nd
     return Lesionwise(sum(dices) / n, (sum(distances) + BRATS_FAR_MM * false) / n, found, false, missed)
 
 
-def _box_around(boxes):
+def _box_around(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
     return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
 
 
@@ -343,7 +350,7 @@ def normalised_surface_dice(prediction: np.ndarray, truth: np.ndarray, *, spacin
         Neither empty.
     spacing_mm : (3,) float
     """
-    surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in _masks(prediction, truth)]
+    surfaces = [find_surface(mask) for mask in _masks(prediction, truth)]
     distances = [ndimage.distance_transform_edt(~surface, sampling=spacing_mm) for surface in surfaces]
     shares = [distances[1][surfaces[0]], distances[0][surfaces[1]]]
     return float(np.mean([(share <= min(spacing_mm)).mean() for share in shares]))
@@ -383,27 +390,28 @@ def score_lesionwise_2026(
         Which lesions are large, and what is found.
     """
     # An oblique affine has 0.99999997 mm for 1 mm: too little for lesions of exactly 27 mm3 or exactly one voxel off.
-    spacing = np.round(Grid(np.shape(truth), np.asarray(affine)).spacing_mm, 4)[::-1]
+    spacing = np.round(Grid(np.shape(truth), np.asarray(affine)).spacing_mm, 4)[::-1].tolist()
     # The package numbers lesions along z, y, x and costs pairs so: of equally good matchings this one is its, too.
     lesions = Lesions.of(*(np.ascontiguousarray(np.transpose(mask)) for mask in (prediction, truth)))
     dice = 2 * lesions.common / (lesions.predicted_voxels[:, None] + lesions.true_voxels)
     cost = np.where(lesions.common > 0, 1 - dice, 1 + 1e-6).T
-    pairs = {j: i for j, i in zip(*linear_sum_assignment(cost), strict=True) if lesions.common[i, j]}
+    matched = (indices.tolist() for indices in linear_sum_assignment(cost))
+    pairs = {j: i for j, i in zip(*matched, strict=True) if lesions.common[i, j]}
     false = len(dice) - len(pairs)
     large = lesions.true_voxels * np.prod(spacing) >= rules.brats_large_mm3
     mean_dice = mean_nsd = small_f1 = math.nan
     if large.any():
-        outlined = [(pairs[j], j) for j in np.flatnonzero(large) if j in pairs]
+        outlined = [(pairs[j], j) for j in np.flatnonzero(large).tolist() if j in pairs]
         n = int(large.sum()) + false
         mean_dice = sum(dice[pair] for pair in outlined) / n
         mean_nsd = sum(_nsd_of_pairs(lesions, outlined, spacing)) / n
     if not large.all():
-        found = sum(dice[pairs[j], j] >= rules.brats_min_dice for j in np.flatnonzero(~large) if j in pairs)
+        found = sum(dice[pairs[j], j] >= rules.brats_min_dice for j in np.flatnonzero(~large).tolist() if j in pairs)
         small_f1 = 2 * found / (found + false + int((~large).sum()))
     return Lesionwise2026(float(mean_dice), float(mean_nsd), float(small_f1))
 
 
-def _nsd_of_pairs(lesions, pairs, spacing):
+def _nsd_of_pairs(lesions: Lesions, pairs: Iterable[tuple[int, int]], spacing: Sequence[float]) -> Iterator[float]:
     predicted, true = ndimage.find_objects(lesions.predicted), ndimage.find_objects(lesions.true)
     for i, j in pairs:
         box = _box_around([predicted[i], true[j]])
@@ -413,14 +421,14 @@ def _nsd_of_pairs(lesions, pairs, spacing):
 
 @dataclass(frozen=True)
 class Changes:
-    """What has come and gone since the last visit, and what a prediction makes of that.
+    """Lesions that appeared or vanished since the prior session, and what a prediction makes of that.
 
     Parameters
     ----------
     new : int
-        True lesions where the last visit has none.
+        True lesions where the prior session has none.
     vanished : int
-        Lesions of the last visit where the labels hold nothing.
+        Lesions of the prior session where the labels hold nothing.
     left : int
         Of these, those where a false lesion is predicted.
     false : int
@@ -434,20 +442,20 @@ class Changes:
 
 
 def count_changes(prediction: np.ndarray, truth: np.ndarray, prior: np.ndarray) -> Changes:
-    """Count new and vanished lesions, and false ones left where a lesion has vanished.
+    """Count new and vanished lesions, and false positives that are left where a lesion has vanished.
 
-    Copying the last visit's labels finds every known lesion and keeps every vanished one: Andrearczyk et al. name
-    these false lesions as what rules out registration alone; the count is ours.
+    Copying the prior session's labels finds every lesion that was there before and keeps every vanished one:
+    Andrearczyk et al. name these false positives as what rules out registration alone; the count is ours.
 
     Parameters
     ----------
     prediction, truth, prior : (X, Y, Z) bool
-        `prior`: last visit's lesions in the space of this one.
+        `prior`: the prior session's lesions in the space of this one.
     """
-    lesions, gone = Lesions.of(prediction, truth), Lesions.of(prior, truth)
-    vanished = gone.false
+    lesions, before = Lesions.of(prediction, truth), Lesions.of(prior, truth)
+    vanished = before.false
     stale = (Lesions.of(prediction, prior).common > 0)[lesions.false][:, vanished]
-    new = ~gone.found
+    new = ~before.found
     return Changes(int(new.sum()), int(vanished.sum()), int(stale.any(0).sum()), int(stale.any(1).sum()))
 
 
@@ -464,10 +472,11 @@ class Roc:
     specificity: float
 
 
-def choose_threshold(probability: np.ndarray, truth: np.ndarray) -> Roc:
-    """Find the threshold where sensitivity and specificity together are highest; of equally good ones the highest.
+def score_roc(probability: np.ndarray, truth: np.ndarray) -> Roc:
+    """Compute the ROC curve of voxels, and the threshold where sensitivity and specificity together are highest.
 
-    To be called with the voxels of the brain mask. A threshold is of use on other scans than it was chosen on.
+    Of equally good thresholds, the highest. To be called with the voxels of the brain mask. A threshold is of use on
+    other scans than it was chosen on.
 
     Parameters
     ----------
@@ -521,7 +530,7 @@ def count_free_response(
         a lesion, and one that touches a small true lesion is not false.
     """
     prediction, truth = np.asarray(probability), np.asarray(truth, bool)
-    lesions = _components(truth, 26)[truth]
+    lesions = label_components(truth)[0][truth]
     highest = np.zeros(lesions.max(initial=0) + 1, prediction.dtype)
     np.maximum.at(highest, lesions, prediction[truth])
     highest = highest[1:][np.bincount(lesions)[1:] >= min_voxels]
@@ -529,14 +538,14 @@ def count_free_response(
     false = np.zeros(len(thresholds), int)
     rising = np.argsort(thresholds)
     # What is connected above a threshold is so above a lower one: all happens inside the components of the lowest.
-    widest = _components(prediction >= thresholds[rising[0]], 26)
+    widest, _ = label_components(prediction >= thresholds[rising[0]])
     for number, box in enumerate(ndimage.find_objects(widest), start=1):
         inside, true = np.where(widest[box] == number, prediction[box], 0), truth[box]
         for place in rising:
             above = inside >= thresholds[place]
             if not above.any():
                 break
-            components = _components(above, 26)
+            components, _ = label_components(above)
             voxels = np.bincount(components[above])
             voxels[components[above & true]] = 0
             false[place] += (voxels >= max(min_voxels, 1)).sum()
@@ -544,7 +553,7 @@ def count_free_response(
 
 
 def sensitivity_at(
-    sensitivity: Sequence[float], false_per_scan: Sequence[float], *, rates: Sequence[float] = FROC_RATES
+    sensitivity: ArrayLike, false_per_scan: ArrayLike, *, rates: Sequence[float] = FROC_RATES
 ) -> list[float]:
     """Return the highest sensitivity of a free-response curve at no more than so many false lesions per scan.
 
@@ -556,10 +565,10 @@ def sensitivity_at(
     rates : sequence of float
         Those of LUNA16 (Setio et al. 2017), which takes the mean over them.
     """
-    sensitivity, false_per_scan = np.asarray(sensitivity, float), np.asarray(false_per_scan, float)
-    if np.isnan(sensitivity).any():
+    reached, false = np.asarray(sensitivity, float), np.asarray(false_per_scan, float)
+    if np.isnan(reached).any():
         return [math.nan] * len(rates)
-    return [float(sensitivity[false_per_scan <= rate].max(initial=0.0)) for rate in rates]
+    return [float(reached[false <= rate].max(initial=0.0)) for rate in rates]
 
 
 # --- Comparing methods and groups ----------------------------------------------------------------------------------
@@ -594,7 +603,7 @@ def is_better(new: Mapping[str, Sequence[float]], old: Mapping[str, Sequence[flo
     return float(result.statistic), float(result.pvalue)
 
 
-def _all_nan(*scores):
+def _all_nan(*scores: Sequence[float]) -> bool:
     return any(not len(values) or np.isnan(np.asarray(values, float)).all() for values in scores)
 
 
@@ -617,15 +626,15 @@ def compare_groups(scores: Mapping[str, Sequence[float]]) -> dict[tuple[str, str
         (a, b): float(stats.ranksums(scores[a], scores[b]).pvalue) if len(scores[a]) and len(scores[b]) else math.nan
         for a, b in pairs
     }
-    known = sorted((pair for pair in pairs if not math.isnan(raw[pair])), key=raw.get)
+    tested = sorted((pair for pair in pairs if not math.isnan(raw[pair])), key=lambda pair: raw[pair])
     corrected, least = dict(raw), 0.0
-    for rank, pair in enumerate(known):
-        least = max(least, min(1.0, (len(known) - rank) * raw[pair]))
+    for rank, pair in enumerate(tested):
+        least = max(least, min(1.0, (len(tested) - rank) * raw[pair]))
         corrected[pair] = least
     return corrected
 
 
-def size_effect(volume_mm3: Sequence[float], score: Sequence[float]) -> tuple[float, float]:
+def size_effect(volume_mm3: ArrayLike, score: ArrayLike) -> tuple[float, float]:
     """Correlate the size of lesions with how well they are segmented (Spearman); missed ones have score 0.
 
     Returns
@@ -633,18 +642,14 @@ def size_effect(volume_mm3: Sequence[float], score: Sequence[float]) -> tuple[fl
     rho, p : float
         NaN for fewer than three lesions, and where all sizes or all scores are the same.
     """
-    if len(volume_mm3) < 3 or not np.ptp(volume_mm3) or not np.ptp(score):
+    volumes, scores = np.asarray(volume_mm3, float), np.asarray(score, float)
+    if len(volumes) < 3 or not np.ptp(volumes) or not np.ptp(scores):
         return math.nan, math.nan
-    result = stats.spearmanr(volume_mm3, score)
+    result = stats.spearmanr(volumes, scores)
     return float(result.statistic), float(result.pvalue)
 
 
-def _components(mask, connectivity):
-    # cc3d 4.1.1 fails where components fill an array of a few voxels as tightly as they can: one plane more is enough.
-    return cc3d.connected_components(np.pad(mask, ((0, 1),) * 3), connectivity=connectivity)[:-1, :-1, :-1]
-
-
-def _masks(prediction, truth):
+def _masks(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     prediction, truth = np.asarray(prediction, bool), np.asarray(truth, bool)
     if prediction.shape != truth.shape:
         raise GridMismatchError(

@@ -20,6 +20,20 @@ LATTICE_ORIGIN = np.array([-110.0, -140.0, -95.0])
 LATTICE_SHAPE = (45, 55, 43)
 # The ICBM brain is larger than most: brains come out at 1200 to 1700 ml.
 MEAN_SCALE, SCALE_SD = 0.935, 0.025
+# Large vessels: points along them in template mm, the right side where paired, and radius in mm.
+MAIN_PATHS: list[tuple[list[tuple[int, int, int]], float]] = [
+    ([(0, -18, -60), (0, -20, -45), (0, -16, -28)], 1.7),  # basilar
+    ([(1, -16, -28), (10, -20, -24), (20, -30, -18), (26, -42, -10)], 1.0),  # posterior cerebral
+    ([(13, 4, -40), (12, 8, -30), (12, 4, -22), (14, 3, -17)], 2.1),  # internal carotid
+    ([(14, 3, -17), (24, 4, -17), (36, 4, -16), (42, 0, -8), (42, -10, 2), (44, -22, 8)], 1.3),  # middle cerebral
+    ([(36, 4, -16), (40, 10, -6), (42, 14, 4), (46, 18, 14)], 1.0),
+    ([(13, 3, -16), (5, 12, -16), (3, 24, -10), (3, 36, 2), (3, 33, 18), (3, 18, 27), (3, -6, 34)], 1.1),
+    ([(3, 33, 18), (3, 44, 24), (3, 40, 40), (3, 26, 52)], 0.8),
+    ([(3, 0, 8), (3, -15, 10), (3, -30, 8), (0, -37, 4)], 1.0),  # internal cerebral veins
+    ([(0, -37, 4), (0, -44, 5), (0, -55, 3), (0, -75, -3), (0, -97, -9)], 2.1),  # Galen, straight sinus
+    ([(22, -26, -8), (16, -34, -2), (8, -38, 2), (1, -40, 4)], 1.1),  # basal vein
+    ([(56, -10, 4), (50, 2, -6), (46, 12, -14), (38, 14, -24)], 1.3),  # superficial middle cerebral vein
+]
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,7 @@ class Anatomy:
         shape = points.shape
         points = points.reshape(3, -1)
         where = (points - LATTICE_ORIGIN[:, None]) / STEP_MM
-        moved = self.matrix[:3, :3] @ points + self.matrix[:3, 3:]
+        moved: np.ndarray = self.matrix[:3, :3] @ points + self.matrix[:3, 3:]
         for axis in range(3):
             moved[axis] += ndimage.map_coordinates(
                 self.displacement[axis], where, order=3, mode="nearest", prefilter=False
@@ -64,7 +78,7 @@ class Anatomy:
         """Map (3, n) template points (mm) to the patient (mm), by fixed-point iteration."""
         points = np.asarray(points, float)
         inverse = np.linalg.inv(self.matrix[:3, :3])
-        guess = inverse @ (points - self.matrix[:3, 3:])
+        guess: np.ndarray = inverse @ (points - self.matrix[:3, 3:])
         for _ in range(30):
             guess = guess + 0.8 * inverse @ (points - self.to_template(guess))
         return guess
@@ -123,7 +137,7 @@ def make_anatomy(seed: int, *, warp_mm: float, gyri: float, vessels: float) -> A
     return replace(anatomy, vessels=_grow_vessels(anatomy, stream(seed, "vessels"), density=vessels))
 
 
-def _own_sulci(template: head.Head, rng: np.random.Generator, *, amount: float) -> tuple[np.ndarray, ...]:
+def _own_sulci(template: head.Head, rng: np.random.Generator, *, amount: float) -> list[np.ndarray]:
     """Sharpen the average of many brains into one, with thresholds that wander from place to place."""
     depth = template.depth_mm.ravel()[template.inside]
     cortex = np.clip(1.4 - depth / 28, 0.15, 1).astype(np.float32)
@@ -137,7 +151,7 @@ def _own_sulci(template: head.Head, rng: np.random.Generator, *, amount: float) 
     ]
     parts = [np.exp(x) for x in logits]
     total = parts[0] + parts[1] + parts[2]
-    return tuple((p / total).astype(np.float32) for p in parts)
+    return [(p / total).astype(np.float32) for p in parts]
 
 
 def _grow_vessels(anatomy: Anatomy, rng: np.random.Generator, *, density: float) -> tuple[np.ndarray, np.ndarray]:
@@ -145,10 +159,10 @@ def _grow_vessels(anatomy: Anatomy, rng: np.random.Generator, *, density: float)
     template = head.load_head()
     csf = anatomy.csf_map
     points, radii = [], []
-    for path, radius in _main_paths():
-        path = np.array(path, float) + rng.normal(0, 1.0, (len(path), 3))
+    for knots, radius in MAIN_PATHS:
+        path = np.array(knots, float) + rng.normal(0, 1.0, (len(knots), 3))
         for side in (-1, 1) if np.abs(path[:, 0]).max() > 2 else (1,):
-            line = _spline(path * [side, 1, 1])
+            line = _spline(path * np.array([side, 1, 1]))
             points.append(line)
             radii.append(np.full(len(line), radius * rng.uniform(0.8, 1.2)))
     inside = template.inside[anatomy.csf > 0.55]
@@ -165,9 +179,8 @@ def _grow_vessels(anatomy: Anatomy, rng: np.random.Generator, *, density: float)
             continue
         start = np.stack(np.unravel_index(rng.choice(seeds, count), head.SHAPE), -1) + head.ORIGIN
         walked = _walk(csf, start, rng, steps=length)
-        radius = rng.uniform(low, high, count)[:, None] * np.linspace(1, 0.55, length)
         points.append(walked.reshape(-1, 3))
-        radii.append(radius.ravel())
+        radii.append((rng.uniform(low, high, count)[:, None] * np.linspace(1, 0.55, length)).ravel())
     # Medullary veins: thin straight lines in white matter, hardly seen.
     deep = template.inside[(anatomy.wm > 0.9)]
     count = int(80 * density)
@@ -181,33 +194,19 @@ def _grow_vessels(anatomy: Anatomy, rng: np.random.Generator, *, density: float)
     return _stamp(np.concatenate(points), np.concatenate(radii))
 
 
-def _main_paths() -> list[tuple[list, float]]:
-    """Large vessels in template mm, right side where paired."""
-    return [
-        ([(0, -18, -60), (0, -20, -45), (0, -16, -28)], 1.7),  # basilar
-        ([(1, -16, -28), (10, -20, -24), (20, -30, -18), (26, -42, -10)], 1.0),  # posterior cerebral
-        ([(13, 4, -40), (12, 8, -30), (12, 4, -22), (14, 3, -17)], 2.1),  # internal carotid
-        ([(14, 3, -17), (24, 4, -17), (36, 4, -16), (42, 0, -8), (42, -10, 2), (44, -22, 8)], 1.3),  # middle cerebral
-        ([(36, 4, -16), (40, 10, -6), (42, 14, 4), (46, 18, 14)], 1.0),
-        ([(13, 3, -16), (5, 12, -16), (3, 24, -10), (3, 36, 2), (3, 33, 18), (3, 18, 27), (3, -6, 34)], 1.1),
-        ([(3, 33, 18), (3, 44, 24), (3, 40, 40), (3, 26, 52)], 0.8),
-        ([(3, 0, 8), (3, -15, 10), (3, -30, 8), (0, -37, 4)], 1.0),  # internal cerebral veins
-        ([(0, -37, 4), (0, -44, 5), (0, -55, 3), (0, -75, -3), (0, -97, -9)], 2.1),  # Galen, straight sinus
-        ([(22, -26, -8), (16, -34, -2), (8, -38, 2), (1, -40, 4)], 1.1),  # basal vein
-        ([(56, -10, 4), (50, 2, -6), (46, 12, -14), (38, 14, -24)], 1.3),  # superficial middle cerebral vein
-    ]
-
-
 def _spline(path: np.ndarray) -> np.ndarray:
     """Points every 0.6 mm along a smooth curve through `path`."""
     knots = np.arange(len(path))
     length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
     at = np.linspace(0, len(path) - 1, max(int(length / 0.6), 2))
     line = np.stack([np.interp(at, knots, path[:, k]) for k in range(3)], -1)
-    return ndimage.gaussian_filter1d(line, 4, axis=0, mode="nearest")
+    smooth: np.ndarray = ndimage.gaussian_filter1d(line, 4, axis=0, mode="nearest")
+    return smooth
 
 
-def _walk(csf: np.ndarray, start: np.ndarray, rng: np.random.Generator, *, steps: int, step_mm=0.8) -> np.ndarray:
+def _walk(
+    csf: np.ndarray, start: np.ndarray, rng: np.random.Generator, *, steps: int, step_mm: float = 0.8
+) -> np.ndarray:
     """Walk from each start along fluid, keeping the direction where that can be: (n, steps, 3) mm."""
     n, choices = len(start), 7
     heading = rng.standard_normal((n, 3))
@@ -246,6 +245,6 @@ def _stamp(points: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, np.ndarra
         flat = np.ravel_multi_index(tuple(np.moveaxis(voxels, -1, 0)), head.SHAPE)
         np.maximum.at(out.ravel(), flat.ravel(), share.ravel().astype(np.float32))
     index = np.flatnonzero(out > 0.02)
-    # Nothing outside the dura: vessels of the scalp are left out.
+    # Nothing outside the dura: there are no vessels of the scalp.
     index = index[head.load_head().depth_mm.ravel()[index] > -1.5]
     return index.astype(np.int32), out.ravel()[index]

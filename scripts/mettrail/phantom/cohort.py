@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from scipy.spatial.transform import Rotation
@@ -21,11 +22,14 @@ from mettrail.cohort import CLINICAL
 from mettrail.errors import InputError
 from mettrail.images import Image
 from mettrail.phantom import anatomy, fields, lesions, scan
-from mettrail.phantom.fields import stream
+from mettrail.phantom.fields import make_affine, stream
 from mettrail.reasons import Reason
 
-COHORT = {"name": "Synthetic brain metastases", "defaults": {}, "patients": []}
-PATIENT = {
+# What a description may say: a name, and what it means when it is not given.
+Spec = dict[str, Any]
+
+COHORT: Spec = {"name": "Synthetic brain metastases", "defaults": {}, "patients": []}
+PATIENT: Spec = {
     "id": None,
     "anatomy": {},
     "sessions": [],
@@ -36,8 +40,8 @@ PATIENT = {
     "gap_mm": 8.0,  # least distance between the edges of lesions placed at random
     "mass_effect": 0.25,  # 0 none, 0.45 the most that can be without folding
 }
-ANATOMY = {"seed": 0, "warp_mm": 4.0, "gyri": 1.0, "vessels": 1.0}
-SESSION = {
+ANATOMY: Spec = {"seed": 0, "warp_mm": 4.0, "gyri": 1.0, "vessels": 1.0}
+SESSION: Spec = {
     "label": None,
     "acq_time": None,
     "sequences": list(scan.SEQUENCES),  # or a mapping from sequence to what differs for it
@@ -59,7 +63,7 @@ SESSION = {
     "brightness": {},  # tissue to brightness, in place of the table's
     "scale": None,  # grey values of white matter; drawn when not given
 }
-LESION = {
+LESION: Spec = {
     "id": None,
     "where": "random",  # or [x, y, z] in MNI mm, or {beside: id, distance_mm: d}
     "diameters_mm": [],  # longest axial diameter at each session, 0 where absent; or
@@ -73,8 +77,8 @@ LESION = {
     "merges_into": None,  # {lesion: id, sessions: [labels]}
     "splits": None,  # {sessions: [labels], gap_mm: 4}: from one body two, each of the given diameter
 }
-CROP = {"around": None, "size_mm": 40.0}
-TREATMENT = {
+CROP: Spec = {"around": None, "size_mm": 40.0}
+TREATMENT: Spec = {
     "treatment_id": None,
     "type": None,
     "date": None,
@@ -108,7 +112,7 @@ class Session:
     images : sequence -> Image
         Each on its own raw grid.
     tissue, instances : Image of uint8
-        1 enhancing, 2 edema, 3 necrosis; number of the lesion for life (label 1 or 3). On the reference grid: the
+        1 enhancing, 2 edema, 3 necrosis; persistent number of the lesion (label 1 or 3). On the reference grid: the
         post-contrast scan's, or the first sequence's where there is none.
     brain : Image of bool
     lesions : DataFrame
@@ -125,21 +129,21 @@ class Session:
     lesions: pd.DataFrame
 
 
-def _complete(given: dict, allowed: dict, what: str, base: dict | None = None) -> dict:
+def _complete(given: Spec, allowed: Spec, what: str, base: Spec | None = None) -> Spec:
     strange = sorted(set(given) - set(allowed))
     if strange:
         raise InputError(
             what,
             found=f"unknown settings {strange}",
             expected=f"some of {sorted(allowed)}",
-            advice="Correct the name or leave it out.",
+            advice="Correct the name or omit it.",
             reason=Reason.BAD_SPEC,
         )
     return {**allowed, **(base or {}), **given}
 
 
-def complete_patient(spec: dict, defaults: dict) -> dict:
-    """Fill in what a patient's description leaves out, and refuse what cannot be.
+def complete_patient(spec: Spec, defaults: Spec) -> Spec:
+    """Fill in what a patient's description does not say, and refuse what cannot be.
 
     Raises
     ------
@@ -183,24 +187,24 @@ def complete_patient(spec: dict, defaults: dict) -> dict:
     return patient
 
 
-def _complete_treatment(spec: dict, patient: dict, name: str) -> dict:
+def _complete_treatment(spec: Spec, patient: Spec, name: str) -> Spec:
     what = f"{name}, treatment {spec.get('treatment_id')}"
     treatment = _complete(spec, TREATMENT, what)
     treatment |= {"date": _iso(treatment["date"]), "session": str(treatment["session"])}
-    known, given = {lesion["id"] for lesion in patient["lesions"]}, treatment["lesions"]
+    numbers, given = {lesion["id"] for lesion in patient["lesions"]}, treatment["lesions"]
     labels = [session["label"] for session in patient["sessions"]]
-    if treatment["session"] not in labels or not (given == "all" or set(given) | set(treatment["fails"]) <= known):
+    if treatment["session"] not in labels or not (given == "all" or set(given) | set(treatment["fails"]) <= numbers):
         raise InputError(
             what,
             found=f"session {treatment['session']}, lesions {given}",
-            expected=f"one of {labels}, all or some of {sorted(known)}",
+            expected=f"one of {labels}, all or some of {sorted(numbers)}",
             advice="Correct them.",
             reason=Reason.BAD_SPEC,
         )
     return treatment
 
 
-def _complete_lesion(spec: dict, n: int, name: str) -> dict:
+def _complete_lesion(spec: Spec, n: int, name: str) -> Spec:
     lesion = _complete(spec, LESION, f"{name}, lesion {spec.get('id')}")
     sizes = lesion["diameters_mm"] or lesion["volumes_mm3"]
     if lesion["necrosis"] is None:
@@ -223,7 +227,7 @@ def _complete_lesion(spec: dict, n: int, name: str) -> dict:
     return lesion
 
 
-def _cells(given: dict, allowed: Sequence[str], what: str) -> dict[str, str]:
+def _cells(given: Spec, allowed: Sequence[str], what: str) -> dict[str, str]:
     """Write facts about a patient or a visit as a BIDS table has them; names that nobody reads are refused."""
     cells = _complete(given, dict.fromkeys(allowed), what)
     return {
@@ -233,11 +237,11 @@ def _cells(given: dict, allowed: Sequence[str], what: str) -> dict[str, str]:
     }
 
 
-def _iso(time) -> str:
-    return time.isoformat() if hasattr(time, "isoformat") else str(time)
+def _iso(time: object) -> str:
+    return time.isoformat() if isinstance(time, date) else str(time)
 
 
-def simulate_patient(patient_spec: dict, *, seed: int, defaults: dict | None = None) -> Iterator[Session]:
+def simulate_patient(patient_spec: Spec, *, seed: int, defaults: Spec | None = None) -> Iterator[Session]:
     """Simulate one patient, session by session, in order of date.
 
     Parameters
@@ -256,11 +260,14 @@ def simulate_patient(patient_spec: dict, *, seed: int, defaults: dict | None = N
     centres = lesions.place(patient["lesions"], body, seed=own, gap_mm=patient["gap_mm"])
     history: dict[int, str] = {}
     for number in range(len(patient["sessions"])):
-        visit = _visit(patient, body, centres, number, own)
-        yield _simulate_session(patient, visit, centres, number, own, history)
+        subject = _subject(patient, body, centres, number, own)
+        yield _simulate_session(patient, subject, centres, number, own, history)
 
 
-def _visit(patient: dict, body: anatomy.Anatomy, centres: dict, number: int, seed: int) -> scan.Visit:
+def _subject(
+    patient: Spec, body: anatomy.Anatomy, centres: dict[int, np.ndarray], number: int, seed: int
+) -> scan.Subject:
+    """Return the patient as the scanner meets it at a session."""
     session = patient["sessions"][number]
     blobs = [
         blob
@@ -273,28 +280,42 @@ def _visit(patient: dict, body: anatomy.Anatomy, centres: dict, number: int, see
     if number and session["atrophy_mm"]:
         drift = fields.smooth_vectors(anatomy.LATTICE_SHAPE, sigma=3, rng=stream(seed, "drift", session["label"]))
         drift *= session["atrophy_mm"] / np.sqrt(3)
-    visit = scan.Visit(body, blobs, [], patient["mass_effect"], drift)
+    subject = scan.Subject(body, blobs, [], patient["mass_effect"], drift)
     width = {lesion["id"]: lesion["edema_mm"][number] for lesion in patient["lesions"]}
     edemas = [
-        lesions.spread_edema(b, width[b.lesion], visit.tissue_at, seed=seed) for b in blobs if width[b.lesion] > 0
+        lesions.spread_edema(b, width[b.lesion], subject.tissue_at, seed=seed) for b in blobs if width[b.lesion] > 0
     ]
-    return scan.Visit(body, blobs, edemas, patient["mass_effect"], drift)
+    return scan.Subject(body, blobs, edemas, patient["mass_effect"], drift)
 
 
-def _simulate_session(patient, visit, centres, number, seed, history) -> Session:
+def _field_of_view(
+    session: Spec, body: anatomy.Anatomy, centres: dict[int, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners (mm, patient frame) of what a session's scans show."""
+    if session["crop"]:
+        around = session["crop"]["around"]
+        middle = _in_patient(around, body) if isinstance(around, list | tuple) else centres[around]
+        return scan.crop_box(middle, session["crop"]["size_mm"])
+    whole = session["extent"] == "head"
+    return scan.field_of_view(body, extent="head" if whole else "brain", margin_mm=3.0 if whole else 8.0)
+
+
+def _simulate_session(
+    patient: Spec,
+    subject: scan.Subject,
+    centres: dict[int, np.ndarray],
+    number: int,
+    seed: int,
+    history: dict[int, str],
+) -> Session:
+    """Scan the patient; the first sequence is the reference, on whose grid the truth lies."""
     session = patient["sessions"][number]
     label = session["label"]
-    if session["crop"]:
-        around, size = session["crop"]["around"], session["crop"]["size_mm"]
-        middle = centres[around] if np.isscalar(around) else _in_patient(around, visit.anatomy)
-        box = scan.crop_box(middle, size)
-    else:
-        whole = session["extent"] == "head"
-        box = scan.field_of_view(visit.anatomy, extent="head" if whole else "brain", margin_mm=3.0 if whole else 8.0)
+    box = _field_of_view(session, subject.anatomy, centres)
     pose = _rigid(stream(seed, "pose", label), session["motion_mm"], session["motion_deg"])
     reference = scan.CONTRAST if scan.CONTRAST in session["sequences"] else next(iter(session["sequences"]))
     order = [reference, *(s for s in session["sequences"] if s != reference)]
-    found, truth = {}, None
+    found: dict[str, Image] = {}
     for sequence in order:
         settings = _complete(session["sequences"][sequence] or {}, SESSION, f"sequence {sequence}", session)
         spacing = np.broadcast_to(settings["spacing_mm"], 3).astype(float)
@@ -304,20 +325,23 @@ def _simulate_session(patient, visit, centres, number, seed, history) -> Session
             shaken = pose @ _rigid(rng, settings["shake_mm"], settings["shake_mm"])
         # The scanner's grid was planned on the reference scan; the patient moves within it.
         grid = scan.scan_grid(box, pose, spacing_mm=spacing, oblique_deg=np.broadcast_to(settings["oblique_deg"], 3))
-        sampling = scan.sample(visit, grid, shaken)
-        overlays, swellings = scan.overlay_lesions(visit, sampling)
-        if truth is None:
+        sampling = scan.sample(subject, grid, shaken)
+        overlays, swellings = scan.overlay_lesions(subject, sampling)
+        part = None
+        if settings["extent"] == "piece":
+            part = scan.draw_ellipsoid(box, grid, shaken, margin_mm=PIECE_MARGIN_MM)
+        if sequence == reference:
             truth = scan.draw_truth(sampling, overlays, swellings)
-            if settings["extent"] == "piece":
-                truth = tuple(a * scan.draw_ellipsoid(box, grid, shaken, margin_mm=PIECE_MARGIN_MM) for a in truth)
+            if part is not None:
+                truth = truth[0] * part, truth[1] * part, truth[2] * part
             brain = truth[2]
         elif settings["extent"] in EXTRACTED:
             brain = scan.draw_brain(sampling)
-            if settings["extent"] == "piece":
-                brain = brain & scan.draw_ellipsoid(box, grid, shaken, margin_mm=PIECE_MARGIN_MM)
+            if part is not None:
+                brain = brain & part
         rng = stream(seed, "scan", label, sequence)
         mean = scan.brightness(sequence, rng=rng, spread=settings["contrast_spread"], changes=settings["brightness"])
-        fine = scan.look_up(scan.paint(visit.anatomy, mean, grain=settings["grain"]), sampling, fill=mean["air"])
+        fine = scan.look_up(scan.paint(subject.anatomy, mean, grain=settings["grain"]), sampling, fill=mean["air"])
         scan.blend(fine, overlays, swellings, mean, contrast=sequence == scan.CONTRAST)
         scale = settings["scale"] or rng.uniform(300, 900)
         data = scan.finish(
@@ -328,7 +352,7 @@ def _simulate_session(patient, visit, centres, number, seed, history) -> Session
             data = data * brain
         found[sequence] = Image(*scan.reorient(data, grid.affine, settings["orientation"]))
         if sequence == reference:
-            table = _truth_rows(patient, visit, session, number, truth, grid.affine, history)
+            table = _truth_rows(patient, subject, number, scan.measure_truth(truth[0], truth[1], grid.affine), history)
             tissue, instances, mask = (Image(*scan.reorient(a, grid.affine, settings["orientation"])) for a in truth)
     return Session(patient["id"], label, session["acq_time"], found, tissue, instances, mask, table)
 
@@ -342,17 +366,22 @@ def _rigid(rng: np.random.Generator, move_mm: float, turn_deg: float) -> np.ndar
     """Draw a rigid motion about the middle of the head: patient to scanner, mm."""
     turn = Rotation.from_euler("xyz", rng.normal(0, 1, 3) * turn_deg, degrees=True).as_matrix()
     centre = np.array([0.0, -18.0, 5.0])
-    return nib.affines.from_matvec(turn, centre - turn @ centre + rng.normal(0, 1, 3) * move_mm)
+    return make_affine(turn, centre - turn @ centre + rng.normal(0, 1, 3) * move_mm)
 
 
-def _truth_rows(patient, visit, session, number, truth, affine, history) -> pd.DataFrame:
-    """Rows of the truth table; `history` (lesion to last status) is carried from session to session."""
-    measured = scan.measure_truth(truth[0], truth[1], affine)
+def _truth_rows(
+    patient: Spec,
+    subject: scan.Subject,
+    number: int,
+    measured: dict[int, dict[str, float]],
+    history: dict[int, str],
+) -> pd.DataFrame:
+    """Rows of the truth table; `history` (lesion to last status) is handed from session to session."""
     rows = []
     for lesion in patient["lesions"]:
-        bodies = [b for b in visit.bodies if b.lesion == lesion["id"]]
+        bodies = [b for b in subject.bodies if b.lesion == lesion["id"]]
         before = history.get(lesion["id"])
-        into = "n/a"
+        into: int | str = "n/a"
         merged = bool(bodies) and bodies[0].owner != lesion["id"]
         if merged:
             event, into = "merged_into", bodies[0].owner
@@ -371,7 +400,7 @@ def _truth_rows(patient, visit, session, number, truth, affine, history) -> pd.D
         rows.append(
             {
                 "participant_id": f"sub-{patient['id']}",
-                "session_id": f"ses-{session['label']}",
+                "session_id": f"ses-{patient['sessions'][number]['label']}",
                 "lesion_id": lesion["id"],
                 "present": int(bool(bodies) and not merged),
                 **{k: round(volumes.get(k, 0.0), 3) for k in ("vol_wl_mm3", "vol_et_mm3", "vol_nc_mm3", "vol_ed_mm3")},
@@ -380,13 +409,13 @@ def _truth_rows(patient, visit, session, number, truth, affine, history) -> pd.D
                 "into": into,
             }
         )
-    return pd.DataFrame(rows, columns=TRUTH_COLUMNS)
+    return pd.DataFrame(rows, columns=list(TRUTH_COLUMNS))
 
 
 TRUTH_COLUMNS = {
     "participant_id": "Patient",
     "session_id": "Session",
-    "lesion_id": "Number of the lesion for life; the value in desc-lesions_dseg",
+    "lesion_id": "Persistent number of the lesion; the value in desc-lesions_dseg",
     "present": "1 where the lesion has voxels of its own at this session",
     "vol_wl_mm3": "Volume of the whole lesion, enhancing and necrotic, mm3",
     "vol_et_mm3": "Volume of enhancing tissue, mm3",
@@ -398,7 +427,7 @@ TRUTH_COLUMNS = {
 }
 
 
-def make_cohort(spec: dict, out: Path, *, seed: int) -> None:
+def make_cohort(spec: Spec, out: Path, *, seed: int) -> None:
     """Write a synthetic cohort as a BIDS data set with its truth.
 
     Parameters
@@ -464,7 +493,7 @@ TREATED_COLUMNS = {
 }
 
 
-def _treatment_rows(treatment: dict, instances: Image) -> list[dict]:
+def _treatment_rows(treatment: Spec, instances: Image) -> list[Spec]:
     """Rows of treatments.tsv: a lesion is named by a point in it, as somebody who plans on this scan would."""
     targets = ["all"]
     if treatment["lesions"] != "all":
@@ -479,7 +508,7 @@ def _point_in(instances: Image, lesion: int) -> str:
     return ";".join(f"{x:.1f}" for x in (instances.affine @ [*middle, 1])[:3])
 
 
-def _treated_truth(treatment: dict, session: Session) -> list[dict]:
+def _treated_truth(treatment: Spec, session: Session) -> list[Spec]:
     present = session.lesions.loc[session.lesions["present"] == 1, "lesion_id"].tolist()
     lesions = present if treatment["lesions"] == "all" else treatment["lesions"]
     return [
@@ -501,7 +530,7 @@ The ball on the scalp is on the left side of the head.
 """
 
 
-def _table_of(rows: list[dict], always: Sequence[str], where_given: Sequence[str]) -> pd.DataFrame:
+def _table_of(rows: list[Spec], always: Sequence[str], where_given: Sequence[str]) -> pd.DataFrame:
     """Put rows into a table; of the columns in `where_given` it has those that any row fills."""
     return pd.DataFrame(rows, columns=[*always, *(name for name in where_given if any(name in row for row in rows))])
 
@@ -520,8 +549,8 @@ def _write_session(out: Path, session: Session, *, extracted: bool) -> None:
     images.write_labels(folder / f"{stem}_desc-brain_mask.nii.gz", session.brain.data, session.brain.affine)
 
 
-def _sidecar(sequence: str, image: Image, *, extracted: bool) -> dict:
-    settings = {
+def _sidecar(sequence: str, image: Image, *, extracted: bool) -> Spec:
+    settings: Spec = {
         "MagneticFieldStrength": 3,
         "Manufacturer": "synthetic",
         "SkullStripped": extracted,
@@ -532,7 +561,7 @@ def _sidecar(sequence: str, image: Image, *, extracted: bool) -> dict:
     return settings
 
 
-def _write_json(path: Path, content: dict) -> None:
+def _write_json(path: Path, content: Spec) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")
 
@@ -542,7 +571,7 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
     table.to_csv(path, sep="\t", index=False, na_rep="n/a")
 
 
-def random_cohort_spec(n_patients: int, n_sessions: int, rng: np.random.Generator) -> dict:
+def random_cohort_spec(n_patients: int, n_sessions: int, rng: np.random.Generator) -> Spec:
     """Draw the description of a cohort whose lesions are as common and as large as clinical ones.
 
     Half of the lesions have less than about 170 mm3 of enhancing tissue, with a heavy tail; 57 % have edema and 23 % a
@@ -567,7 +596,7 @@ def random_cohort_spec(n_patients: int, n_sessions: int, rng: np.random.Generato
     return {"name": "Random synthetic brain metastases", "patients": patients}
 
 
-def _random_lesion(rng: np.random.Generator, number: int, n_sessions: int) -> dict:
+def _random_lesion(rng: np.random.Generator, number: int, n_sessions: int) -> Spec:
     enhancing = float(np.clip(np.exp(rng.normal(np.log(171), 1.5)), 8, 12000))
     has_core = rng.random() < 0.23
     necrosis = float(rng.uniform(0.15, 0.6)) if has_core else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 TILE = 64
+# A sum of cosines: the vectors along which they run, and their phases.
+Waves = tuple[np.ndarray, np.ndarray]
 
 
 def stream(seed: int, *names: object) -> np.random.Generator:
@@ -28,18 +31,20 @@ def stream(seed: int, *names: object) -> np.random.Generator:
 
 def ramp(x: np.ndarray) -> np.ndarray:
     """Share of a voxel on the positive side of a boundary at signed distance `x` (in voxels)."""
-    return np.clip(np.asarray(x, np.float32) + np.float32(0.5), 0, 1)
+    share: np.ndarray = np.clip(np.asarray(x, np.float32) + np.float32(0.5), 0, 1)
+    return share
 
 
 @lru_cache(maxsize=16)
 def _tile(sigma: float, index: int) -> np.ndarray:
     noise = np.random.default_rng([int(sigma * 1000), index]).standard_normal((TILE,) * 3, dtype=np.float32)
-    smooth = ndimage.gaussian_filter(noise, sigma, mode="wrap", truncate=3)
+    smooth: np.ndarray = ndimage.gaussian_filter(noise, sigma, mode="wrap", truncate=3)
     smooth -= smooth.mean()
-    return smooth / smooth.std()
+    smooth /= smooth.std()
+    return smooth
 
 
-def texture(shape: tuple[int, int, int], *, sigma: float, rng: np.random.Generator) -> np.ndarray:
+def texture(shape: tuple[int, ...], *, sigma: float, rng: np.random.Generator) -> np.ndarray:
     """Return Gaussian noise of unit variance smoothed by `sigma` voxels; repeats every 64 voxels.
 
     A tile made once is shifted and mirrored at random: smoothing a whole head anew takes longer than all the rest.
@@ -49,17 +54,18 @@ def texture(shape: tuple[int, int, int], *, sigma: float, rng: np.random.Generat
     return tile[np.ix_(*index)]
 
 
-def waves(rng: np.random.Generator, *, count: int, low: float, high: float) -> tuple[np.ndarray, ...]:
+def waves(rng: np.random.Generator, *, count: int, low: float, high: float) -> Waves:
     """Draw a random function on directions, a sum of `count` cosines; see `evaluate_waves`."""
     vectors = rng.standard_normal((count, 3))
     vectors *= (rng.uniform(low, high, count) / np.linalg.norm(vectors, axis=1))[:, None]
     return vectors.astype(np.float32), rng.uniform(0, 2 * np.pi, count).astype(np.float32)
 
 
-def evaluate_waves(drawn: tuple[np.ndarray, ...], directions: np.ndarray) -> np.ndarray:
+def evaluate_waves(drawn: Waves, directions: np.ndarray) -> np.ndarray:
     """Value of a random function, about unit variance, for (..., 3) unit vectors."""
     vectors, phases = drawn
-    return np.cos(directions @ vectors.T + phases).sum(-1) * np.float32(np.sqrt(2 / len(phases)))
+    values: np.ndarray = np.cos(directions @ vectors.T + phases).sum(-1) * np.float32(np.sqrt(2 / len(phases)))
+    return values
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,8 @@ def interpolate_at(positions: np.ndarray, size: int) -> Weights:
     return Weights(low, (positions - low).astype(np.float32))
 
 
-def upsample(coarse: np.ndarray, weights: tuple[Weights, Weights, Weights]) -> np.ndarray:
-    """Interpolate an (..., a, b, c) array along its last three axes with weights for each."""
+def upsample(coarse: np.ndarray, weights: Sequence[Weights]) -> np.ndarray:
+    """Interpolate an (..., a, b, c) array along its last three axes with weights for each of the three."""
     first, second, third = weights
     out = coarse.astype(np.float32, copy=False)
     # The middle axis last: whole rows are moved, which is fast.
@@ -100,13 +106,15 @@ def _blend(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray:
     return high
 
 
-def low_order_field(shape: tuple[int, int, int], *, knots: int, rng: np.random.Generator, change) -> np.ndarray:
+def low_order_field(
+    shape: tuple[int, ...], *, knots: int, rng: np.random.Generator, change: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     """Return a function of a very smooth random field that lies roughly within -1..1.
 
     The function is applied to a few coarse samples, which is all that so smooth a field needs.
     """
     coarse = ndimage.zoom(rng.uniform(-1, 1, (knots,) * 3), 8 / knots, order=3, mode="nearest", grid_mode=True)
-    return upsample(change(coarse), tuple(interpolate_at(np.linspace(0, 7, n), 8) for n in shape))
+    return upsample(change(coarse), [interpolate_at(np.linspace(0, 7, n), 8) for n in shape])
 
 
 def smooth_vectors(shape: tuple[int, int, int], *, sigma: float, rng: np.random.Generator) -> np.ndarray:
@@ -124,8 +132,21 @@ def integrate(velocity: np.ndarray, *, steps: int = 6) -> np.ndarray:
     The result is a diffeomorphism: tissue is squeezed and stretched but never torn or folded.
     """
     index = np.indices(velocity.shape[1:], dtype=np.float32)
-    moved = velocity.astype(np.float32) / 2**steps
+    moved: np.ndarray = velocity.astype(np.float32) / 2**steps
     for _ in range(steps):
         where = index + moved
         moved = moved + np.stack([ndimage.map_coordinates(c, where, order=1, mode="nearest") for c in moved])
+    return moved
+
+
+def make_affine(matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Return the (4, 4) affine of a (3, 3) matrix and what is added after it."""
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = matrix, offset
+    return affine
+
+
+def move_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Apply a (4, 4) affine to (..., 3) points."""
+    moved: np.ndarray = points @ affine[:3, :3].T + affine[:3, 3]
     return moved

@@ -6,24 +6,21 @@ hull: dura, skull with marrow, temporal muscle, fat, skin, a face with eyes and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
+from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from mettrail import images
 from mettrail.phantom import fields
 from mettrail.phantom.fields import ramp
+from mettrail.template import read_template
 
 # Corner and size of the grid heads are drawn on (mm, RAS): larger than the template's, for face and ears.
 ORIGIN = np.array([-102.0, -128.0, -78.0])
 SHAPE = (205, 239, 179)
-AFFINE = nib.affines.from_matvec(np.eye(3), ORIGIN)
 # The brain ends here: the template is cut through the brain stem.
 FLOOR_Z = -72.0
 SUBARACHNOID_MM = 1.3
@@ -31,6 +28,21 @@ DURA_MM = 2.1
 # Marker on the left scalp, as radiographers tape a vitamin E capsule: a mirrored head shows at once.
 MARKER_RADIUS_MM = 5.0
 EDGE = 2
+# Flat indices of voxels, and how much of each.
+Sparse = tuple[np.ndarray, np.ndarray]
+Box = tuple[slice, slice, slice]
+
+
+class Axes(NamedTuple):
+    """Places in mm, as three arrays of one shape or of shapes that broadcast to the template grid."""
+
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+
+    def cut(self, box: Box) -> Axes:
+        """Return the places in a box of the template grid; of arrays that broadcast."""
+        return Axes(self.x[box[0]], self.y[:, box[1]], self.z[:, :, box[2]])
 
 
 @dataclass(frozen=True)
@@ -66,9 +78,9 @@ class Head:
     wm: np.ndarray
     gm: np.ndarray
     csf: np.ndarray
-    layers: dict[str, tuple[np.ndarray, np.ndarray]]
+    layers: dict[str, Sparse]
     enhancing: list[tuple[str, np.ndarray, np.ndarray]]
-    covered: tuple[np.ndarray, np.ndarray]
+    covered: Sparse
     depth_mm: np.ndarray
     brain: np.ndarray
     brain_zone: np.ndarray
@@ -80,7 +92,8 @@ class Head:
 
 def to_voxel(points: np.ndarray) -> np.ndarray:
     """Template voxel coordinates of (..., 3) points in mm."""
-    return np.asarray(points) - ORIGIN
+    voxels: np.ndarray = np.asarray(points) - ORIGIN
+    return voxels
 
 
 @lru_cache(maxsize=1)
@@ -90,19 +103,19 @@ def load_head() -> Head:
     mask = t1 > 0
     outside_mm = _distance_to_hull(mask)
     axes = [np.arange(n, dtype=np.float32) + o for n, o in zip(SHAPE, ORIGIN.astype(np.float32))]
-    x, y, z = (a.reshape([-1 if i == k else 1 for i in range(3)]) for k, a in enumerate(axes))
+    at = Axes(*(a.reshape([-1 if i == k else 1 for i in range(3)]) for k, a in enumerate(axes)))
 
-    inside = np.flatnonzero((outside_mm < SUBARACHNOID_MM + 0.5) & (z > ORIGIN[2] - 1))
+    inside = np.flatnonzero((outside_mm < SUBARACHNOID_MM + 0.5) & (at.z > ORIGIN[2] - 1))
     g, w = gm.ravel()[inside], wm.ravel()[inside]
     total = np.maximum(g + w, 1)
     g, w = g / total, w / total
     csf = 1 - g - w
 
-    layers, body = _outside(outside_mm, x, y, z)
+    layers, body = _outside(outside_mm, at)
     csf_map = np.zeros(SHAPE, np.float32)
     csf_map.ravel()[inside] = csf
-    enhancing = _enhancing(outside_mm, csf_map, x, y, z)
-    brain = ndimage.gaussian_filter(_close(mask, 2).astype(np.float32), 0.7, truncate=2)
+    enhancing = _enhancing(outside_mm, csf_map, at)
+    brain: np.ndarray = ndimage.gaussian_filter(_close(mask, 2).astype(np.float32), 0.7, truncate=2)
 
     zone = np.where(_reach(brain > 0, 1), EDGE, 0).astype(np.uint8)
     zone[~_reach(brain < 1 - 1e-4, 1)] = 1
@@ -135,11 +148,8 @@ def load_head() -> Head:
 
 def _template() -> list[np.ndarray]:
     """Template T1 and tissue probabilities on the larger grid; the lowest slice is repeated downwards."""
-    # The files are nilearn's; importing it would take longer than all that is done with them here.
-    folder = Path(find_spec("nilearn").origin).parent / "datasets" / "data"
     out = []
-    for name in ("t1", "gm", "wm"):
-        image = images.read_image(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")
+    for image in (read_template("t1"), read_template("gm"), read_template("wm")):
         shift = np.round(ORIGIN - image.affine[:3, 3]).astype(int)
         index = [np.arange(n) + s for n, s in zip(SHAPE, shift)]
         index[2] = np.maximum(index[2], 1)
@@ -166,14 +176,14 @@ def _distance_to_hull(mask: np.ndarray) -> np.ndarray:
     signed = ndimage.distance_transform_edt(~hull) - ndimage.distance_transform_edt(hull)
     signed = ndimage.gaussian_filter(signed.astype(np.float32), 0.8)[pad:-pad, pad:-pad, pad:-pad] * 2
     return fields.upsample(
-        signed, tuple(fields.interpolate_at(np.arange(n) / 2, k) for n, k in zip(mask.shape, signed.shape))
+        signed, [fields.interpolate_at(np.arange(n) / 2, k) for n, k in zip(mask.shape, signed.shape)]
     )
 
 
-def _ellipsoid(x, y, z, centre, radii) -> np.ndarray:
+def _ellipsoid(at: Axes, centre: Sequence[float], radii: Sequence[float]) -> np.ndarray:
     """Rough signed distance (mm) to an ellipsoid; negative inside."""
-    terms = [((a - np.float32(c)) / np.float32(r)) ** 2 for a, c, r in zip((x, y, z), centre, radii)]
-    out = terms[0] + terms[1] + terms[2]
+    terms = [((a - np.float32(c)) / np.float32(r)) ** 2 for a, c, r in zip(at, centre, radii)]
+    out: np.ndarray = terms[0] + terms[1] + terms[2]
     np.sqrt(out, out=out)
     out -= 1
     out *= np.float32(min(radii))
@@ -183,108 +193,101 @@ def _ellipsoid(x, y, z, centre, radii) -> np.ndarray:
 def _smooth_min(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
     """Union of two bodies given by signed distances, with a fillet where they meet."""
     overlap = np.maximum(width - np.abs(a - b), 0)
-    return np.minimum(a, b) - overlap * overlap / np.float32(4 * width)
+    union: np.ndarray = np.minimum(a, b) - overlap * overlap / np.float32(4 * width)
+    return union
 
 
-def _box(centre, radii, margin: float) -> tuple[slice, slice, slice]:
+def _box(centre: Sequence[float], radii: Sequence[float], margin: float) -> Box:
     low = np.maximum(np.floor(to_voxel(np.subtract(centre, radii)) - margin), 0).astype(int)
     high = np.minimum(np.ceil(to_voxel(np.add(centre, radii)) + margin).astype(int) + 1, SHAPE)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high))
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high))
+    return x, y, z
 
 
-def _add(surface: np.ndarray, x, y, z, centre, radii, *, width: float) -> None:
+def _add(surface: np.ndarray, at: Axes, centre: Sequence[float], radii: Sequence[float], *, width: float) -> None:
     """Join an ellipsoid to a body in place, within a box around it."""
     box = _box(centre, radii, 2 * width + 2)
-    ball = _ellipsoid(x[box[0]], y[:, box[1]], z[:, :, box[2]], centre, radii)
-    surface[box] = _smooth_min(surface[box], ball, width)
+    surface[box] = _smooth_min(surface[box], _ellipsoid(at.cut(box), centre, radii), width)
 
 
 class _Shares:
-    """Hands out what is left of each voxel to one tissue after another."""
+    """Hands out what is left of each voxel to one tissue after another.
 
-    def __init__(self, left: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray):
-        self.left, self.weights = left, {}
-        self.places = np.stack([x, y, z])
+    Parameters
+    ----------
+    left : (n,) float
+    places : Axes of (n,) float
+    noise : (n,) float
+        By which surfaces are rough.
+    """
+
+    def __init__(self, left: np.ndarray, places: Axes, noise: np.ndarray):
+        self.left, self.noise = left, noise
+        self.weights: dict[str, np.ndarray] = {}
+        self.places = np.stack(places)
 
     def take(self, name: str, share: np.ndarray, at: np.ndarray | slice = slice(None)) -> None:
+        """Give a tissue its share of what is left."""
         part = self.left[at] * np.clip(share, 0, 1)
         if name not in self.weights:
             self.weights[name] = np.zeros_like(self.left)
         self.weights[name][at] += part
         self.left[at] -= part
 
-    def ellipsoid(self, centre, radii, margin: float = 4) -> tuple[np.ndarray, np.ndarray]:
+    def put(
+        self,
+        name: str,
+        centre: Sequence[float],
+        radii: Sequence[float],
+        *,
+        rough: float = 0.0,
+        grow: float = 0.0,
+        soft: float = 1.0,
+        within: np.ndarray | None = None,
+    ) -> None:
+        """Give an ellipsoid with a rough surface to a tissue."""
+        at, distance = self._near_ellipsoid(centre, radii, margin=4 + 3 * rough + grow)
+        share = ramp((grow - distance - rough * self.noise[at]) / soft)
+        self.take(name, share if within is None else share * within[at], at)
+
+    def _near_ellipsoid(self, centre: Sequence[float], radii: Sequence[float], margin: float) -> Sparse:
         """Return voxels near an ellipsoid and their signed distances to it."""
         low, high = (np.array(centre) + sign * (np.array(radii) + margin) for sign in (-1, 1))
         near = np.ones(self.left.shape, bool)
         for place, a, b in zip(self.places, low, high):
             near &= (place > a) & (place < b)
         at = np.flatnonzero(near)
-        return at, _ellipsoid(*self.places[:, at], centre, radii)
+        return at, _ellipsoid(Axes(*self.places[:, at]), centre, radii)
 
 
-def _outside(d, x, y, z) -> tuple[dict, np.ndarray]:
+def _outside(d: np.ndarray, at: Axes) -> tuple[dict[str, Sparse], np.ndarray]:
     """Return skull, scalp and face as sparse memberships, and the soft head mask."""
+    x, y, z = at
     rng = np.random.default_rng(7)
     wide, fine, middle = (fields.texture(SHAPE, sigma=s, rng=rng) for s in (9, 1.6, 3.5))
 
     # Thickness of skull and scalp; the temples carry a muscle.
     temple = np.exp(-(((y - 15) / 32) ** 2) - (((z + 12) / 26) ** 2)) * np.clip((np.abs(x) - 40) / 20, 0, 1)
     surface = d - (np.float32(12.5) + 4 * temple + np.float32(0.5) * wide)
-    _add(surface, x, y, z, (0, 30, -52), (63, 66, 78), width=12)
-    _add(surface, x, y, z, (0, -32, -95), (56, 62, 62), width=14)
-    _add(surface, x, y, z, (0, 92, -52), (13, 16, 22), width=8)
+    _add(surface, at, (0, 30, -52), (63, 66, 78), width=12)
+    _add(surface, at, (0, -32, -95), (56, 62, 62), width=14)
+    _add(surface, at, (0, 92, -52), (13, 16, 22), width=8)
     for side in (-1, 1):
-        _add(surface, x, y, z, (side * 87, -22, -28), (5, 13, 22), width=2)
-    marker_at = _marker_centre(surface)
-    marker_box = _box(marker_at, [MARKER_RADIUS_MM] * 3, 2)
-    marker = np.full(SHAPE, -1e3, np.float32)
-    marker[marker_box] = -_ellipsoid(
-        x[marker_box[0]], y[:, marker_box[1]], z[:, :, marker_box[2]], marker_at, [MARKER_RADIUS_MM] * 3
-    )
+        _add(surface, at, (side * 87, -22, -28), (5, 13, 22), width=2)
     body = ramp(-surface)
-    marker = ramp(marker[marker_box]) * (1 - body[marker_box])
+    marker_box, marker = _marker(surface, body, at)
 
     chosen = np.flatnonzero((d > SUBARACHNOID_MM - 1) & (body > 0))
-    i, j, k = np.unravel_index(chosen, SHAPE)
-    x_, y_, z_ = x.ravel()[i], y.ravel()[j], z.ravel()[k]
+    places = _at(chosen, at)
     d_, s_, fine_, middle_, wide_, temple_ = (a.ravel()[chosen] for a in (d, surface, fine, middle, wide, temple))
-    shares = _Shares(body.ravel()[chosen] * ramp(d_ - SUBARACHNOID_MM), x_, y_, z_)
+    shares = _Shares(body.ravel()[chosen] * ramp(d_ - SUBARACHNOID_MM), places, middle_)
     take = shares.take
     take("dura", ramp(DURA_MM - d_))
     take("skin", ramp(s_ + 1.8))
     # Below this plane there is no vault but the skull base, the face and the neck.
-    base = ramp((-21 - 0.23 * (60 - y_) - z_) / 4) * ramp((d_ - 1.0) / 1.0)
+    base = ramp((-21 - 0.23 * (60 - places.y) - places.z) / 4) * ramp((d_ - 1.0) / 1.0)
     vault = 1 - base
-
-    def put(name, centre, radii, *, rough=0.0, grow=0.0, soft=1.0, within=None):
-        """Give an ellipsoid with a rough surface to a tissue."""
-        at, distance = shares.ellipsoid(centre, radii, margin=4 + 3 * rough + grow)
-        share = ramp((grow - distance - rough * middle_[at]) / soft)
-        take(name, share if within is None else share * within[at], at)
-
-    for side in (-1, 1):
-        # Eyes with their muscles and fat; maxillary sinus; mastoid cells; jaw; the fat around the parotid.
-        eye = (side * 32, 66, -37)
-        put("lens", (side * 33, 75.5, -37), (4.5, 2.2, 4.5))
-        put("vitreous", eye, (12, 12, 12), grow=-1.0)
-        put("muscle", eye, (12, 12, 12))
-        for angle in np.arange(4) * np.pi / 2 + 0.2:
-            put("muscle", (side * (27 + 9 * np.cos(angle)), 46, -37 + 9 * np.sin(angle)), (2.2, 15, 2.2), within=base)
-        put("fat", (side * 28, 52, -37), (17, 24, 16), within=base)
-        put("air", (side * 27, 46, -66), (14, 17, 15), rough=1.5)
-        put("mucosa", (side * 27, 46, -66), (14, 17, 15), rough=1.5, grow=1.5)
-        put("air", (side * 55, -36, -46), (13, 15, 17), soft=2, within=ramp(2.5 * fine_ - 0.2))
-        put("bone", (side * 55, -36, -46), (13, 15, 17), soft=2)
-        put("bone", (side * 52, 12, -68), (4, 8, 16))
-        put("fat", (side * 66, -2, -66), (12, 14, 18), rough=3, soft=2, within=base)
-    put("air", (0, 26, -38), (11, 11, 9), rough=1.2)
-    nasal = ((0, 56, -52), (14, 30, 20))
-    put("air", *nasal, soft=2, within=ramp(2.4 * np.sin(x_ * 0.75) + 1.5 * middle_ + 0.2))
-    put("mucosa", *nasal, soft=2)
-    put("air", (0, 62, -8), (20, 8, 13), rough=2.5, within=ramp(d_ - 3) * ramp(-s_ - 6))
-    put("air", (0, 8, -78), (9, 8, 18))
-    put("marrow", (0, -4, -56), (13, 7, 19), rough=1.0, within=base)
+    _face(shares, places, base, fine_, sinus=ramp(d_ - 3) * ramp(-s_ - 6))
 
     skull = 6.6 + 0.9 * wide_
     table = 1.7 + 0.2 * middle_
@@ -307,75 +310,104 @@ def _outside(d, x, y, z) -> tuple[dict, np.ndarray]:
     return layers, body
 
 
-def _flat(box: tuple[slice, slice, slice]) -> np.ndarray:
+def _face(shares: _Shares, places: Axes, base: np.ndarray, fine: np.ndarray, *, sinus: np.ndarray) -> None:
+    """Give the skull base, the face and the neck their organs; the frontal sinus lies where `sinus` says."""
+    put = shares.put
+    for side in (-1, 1):
+        # Eyes with their muscles and fat; maxillary sinus; mastoid cells; jaw; the fat around the parotid.
+        eye = (side * 32, 66, -37)
+        put("lens", (side * 33, 75.5, -37), (4.5, 2.2, 4.5))
+        put("vitreous", eye, (12, 12, 12), grow=-1.0)
+        put("muscle", eye, (12, 12, 12))
+        for angle in np.arange(4) * np.pi / 2 + 0.2:
+            put("muscle", (side * (27 + 9 * np.cos(angle)), 46, -37 + 9 * np.sin(angle)), (2.2, 15, 2.2), within=base)
+        put("fat", (side * 28, 52, -37), (17, 24, 16), within=base)
+        put("air", (side * 27, 46, -66), (14, 17, 15), rough=1.5)
+        put("mucosa", (side * 27, 46, -66), (14, 17, 15), rough=1.5, grow=1.5)
+        put("air", (side * 55, -36, -46), (13, 15, 17), soft=2, within=ramp(2.5 * fine - 0.2))
+        put("bone", (side * 55, -36, -46), (13, 15, 17), soft=2)
+        put("bone", (side * 52, 12, -68), (4, 8, 16))
+        put("fat", (side * 66, -2, -66), (12, 14, 18), rough=3, soft=2, within=base)
+    put("air", (0, 26, -38), (11, 11, 9), rough=1.2)
+    nasal = ((0, 56, -52), (14, 30, 20))
+    put("air", *nasal, soft=2, within=ramp(2.4 * np.sin(places.x * 0.75) + 1.5 * shares.noise + 0.2))
+    put("mucosa", *nasal, soft=2)
+    put("air", (0, 62, -8), (20, 8, 13), rough=2.5, within=sinus)
+    put("air", (0, 8, -78), (9, 8, 18))
+    put("marrow", (0, -4, -56), (13, 7, 19), rough=1.0, within=base)
+
+
+def _flat(box: Box) -> np.ndarray:
     """Flat indices of a box's voxels."""
     return np.ravel_multi_index(np.ix_(*(np.arange(b.start, b.stop) for b in box)), SHAPE).ravel()
 
 
-def _marker_centre(surface: np.ndarray) -> np.ndarray:
-    """Centre of the capsule: just outside the left scalp, above the ear."""
+def _marker(surface: np.ndarray, body: np.ndarray, at: Axes) -> tuple[Box, np.ndarray]:
+    """Return the capsule's shares of the voxels in a box around it: just outside the left scalp, above the ear."""
     j, k = (round(c) for c in to_voxel(np.array([0, 8.0, 32.0]))[1:])
     i = int(np.flatnonzero(surface[:, j, k] < 0)[0])
-    return np.array([i, j, k]) + ORIGIN - [MARKER_RADIUS_MM - 1, 0, 0]
+    centre = np.array([i, j, k]) + ORIGIN - [MARKER_RADIUS_MM - 1, 0, 0]
+    radii = [MARKER_RADIUS_MM] * 3
+    box = _box(centre.tolist(), radii, 2)
+    return box, ramp(-_ellipsoid(at.cut(box), centre.tolist(), radii)) * (1 - body[box])
 
 
-def _enhancing(d, csf, x, y, z) -> list:
+def _enhancing(d: np.ndarray, csf: np.ndarray, at: Axes) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Return what takes up contrast agent without being a metastasis."""
     rng = np.random.default_rng(11)
     patchy = fields.texture(SHAPE, sigma=8, rng=rng)
     tufts = fields.texture(SHAPE, sigma=2.5, rng=rng)
     return [
         ("dura_enhancing", *_dura(d, patchy)),
-        ("dura_enhancing", *_falx(d, csf, patchy, x, z)),
-        ("dura_enhancing", *_tentorium(d, csf, patchy, x, y, z)),
-        *(("choroid", *part) for part in _choroid(d, csf, tufts, x, y, z)),
-        ("gland", *_ball((0, 3, -32), (6, 5, 4), x, y, z)),
-        ("gland", *_ball((0, -31, 1), (3, 4, 3), x, y, z)),
-        ("sinus", *_sinuses(d, x, y, z)),
+        ("dura_enhancing", *_falx(d, csf, patchy, at)),
+        ("dura_enhancing", *_tentorium(d, csf, patchy, at)),
+        *(("choroid", *part) for part in _choroid(d, csf, tufts, at)),
+        ("gland", *_ball((0, 3, -32), (6, 5, 4), at)),
+        ("gland", *_ball((0, -31, 1), (3, 4, 3), at)),
+        ("sinus", *_sinuses(d, at)),
         # Cavernous sinuses and carotids beside the pituitary.
-        *(("sinus", *_ball((side * 12, 4, -34), (4.5, 9, 5.5), x, y, z)) for side in (-1, 1)),
+        *(("sinus", *_ball((side * 12, 4, -34), (4.5, 9, 5.5), at)) for side in (-1, 1)),
     ]
 
 
-def _ball(centre, radii, x, y, z) -> tuple[np.ndarray, np.ndarray]:
+def _ball(centre: Sequence[float], radii: Sequence[float], at: Axes) -> Sparse:
     box = _box(centre, radii, 2)
-    return _sparse(_flat(box), ramp(-_ellipsoid(x[box[0]], y[:, box[1]], z[:, :, box[2]], centre, radii)).ravel())
+    return _sparse(_flat(box), ramp(-_ellipsoid(at.cut(box), centre, radii)).ravel())
 
 
-def _at(index: np.ndarray, x, y, z) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _at(index: np.ndarray, at: Axes) -> Axes:
     """Places (mm) of voxels given by flat index."""
-    i, j, k = np.unravel_index(index, SHAPE)
-    return x.ravel()[i], y.ravel()[j], z.ravel()[k]
+    return Axes(*(axis.ravel()[i] for axis, i in zip(at, np.unravel_index(index, SHAPE))))
 
 
-def _dura(d, patchy) -> tuple[np.ndarray, np.ndarray]:
+def _dura(d: np.ndarray, patchy: np.ndarray) -> Sparse:
     index = np.flatnonzero((d > 0) & (d < DURA_MM + 1))
     d = d.ravel()[index]
     shell = ramp((d - 0.9) * 1.3) * ramp((DURA_MM - d) * 1.3)
     return _sparse(index, shell * np.clip(0.7 + 0.3 * patchy.ravel()[index], 0.1, 1))
 
 
-def _falx(d, csf, patchy, x, z) -> tuple[np.ndarray, np.ndarray]:
+def _falx(d: np.ndarray, csf: np.ndarray, patchy: np.ndarray, at: Axes) -> Sparse:
     """Return the fold between the hemispheres: seen where fluid separates them."""
     middle = _box((0, 0, 0), (2, 200, 200), 0)
     d, csf, patchy = d[middle], csf[middle], patchy[middle]
-    sheet = ramp((1.0 - np.abs(x[middle[0]])) * 1.2) * np.clip(csf * 1.8, 0, 1)
-    sheet = sheet * ramp(42 + d) * ramp((z + 5) / 4) * (d < 1.5) * np.clip(0.7 + 0.25 * patchy, 0.1, 1)
+    sheet = ramp((1.0 - np.abs(at.x[middle[0]])) * 1.2) * np.clip(csf * 1.8, 0, 1)
+    sheet = sheet * ramp(42 + d) * ramp((at.z + 5) / 4) * (d < 1.5) * np.clip(0.7 + 0.25 * patchy, 0.1, 1)
     return _sparse(_flat(middle), sheet.ravel())
 
 
-def _tentorium(d, csf, patchy, x, y, z) -> tuple[np.ndarray, np.ndarray]:
+def _tentorium(d: np.ndarray, csf: np.ndarray, patchy: np.ndarray, at: Axes) -> Sparse:
     """Return the roof of the cerebellum: seen where fluid separates it from the cerebrum."""
     box = _box((0, -75, -20), (70, 40, 35), 0)
-    x, y, z = x[box[0]], y[:, box[1]], z[:, :, box[2]]
+    x, y, z = at.cut(box)
     roof = 4 - 0.25 * np.clip(-y - 40, 0, 80) - 0.42 * np.abs(x)
     sheet = ramp(1.6 - np.abs(z - roof) / 2.5) * np.clip(csf[box] * 1.6, 0, 1) * (d[box] < 1.5)
     return _sparse(_flat(box), (sheet * np.clip(0.65 + 0.25 * patchy[box], 0.1, 1)).ravel())
 
 
-def _choroid(d, csf, tufts, x, y, z) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _choroid(d: np.ndarray, csf: np.ndarray, tufts: np.ndarray, at: Axes) -> Iterator[Sparse]:
     """Yield the choroid plexus: tufted, and within the ventricles only."""
-    balls = [((0, -47, -34), (3, 3, 4))]
+    balls: list[tuple[tuple[float, float, float], tuple[float, float, float]]] = [((0, -47, -34), (3, 3, 4))]
     for side in (-1, 1):
         balls += [
             ((side * 23, -42, 9), (3.5, 6, 4.5)),
@@ -385,15 +417,15 @@ def _choroid(d, csf, tufts, x, y, z) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         ]
     for centre, radii in balls:
         box = _box(centre, radii, 3)
-        ball = _ellipsoid(x[box[0]], y[:, box[1]], z[:, :, box[2]], centre, radii)
+        ball = _ellipsoid(at.cut(box), centre, radii)
         ventricle = np.clip((csf[box] - 0.3) * 2.2, 0, 1) * ramp((-d[box] - 24) / 3)
         yield _sparse(_flat(box), (ramp(-(ball + 0.8 * tufts[box])) * ventricle).ravel())
 
 
-def _sinuses(d, x, y, z) -> tuple[np.ndarray, np.ndarray]:
+def _sinuses(d: np.ndarray, at: Axes) -> Sparse:
     """Return the venous sinuses along the hull."""
     index = np.flatnonzero((d > -8) & (d < 3))
-    x, y, z = _at(index, x, y, z)
+    x, y, z = _at(index, at)
     d = d.ravel()[index]
     # Superior sagittal sinus: a triangle under the vault in the midline, wider towards the back.
     half_width = 1.4 + 3.8 * np.clip((70 - y) / 170, 0, 1)
@@ -423,6 +455,6 @@ def _reach(mask: np.ndarray, voxels: int) -> np.ndarray:
     return ndimage.maximum_filter(mask.view(np.uint8), size=2 * voxels + 1, mode="nearest").astype(bool)
 
 
-def _sparse(index: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sparse(index: np.ndarray, weights: np.ndarray) -> Sparse:
     keep = weights > 0.004
     return index[keep].astype(np.int32), weights[keep].astype(np.float32)

@@ -6,16 +6,19 @@ its centre, so that its boundary is a radius for every direction and growing nee
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
 
 from mettrail.errors import InputError
+from mettrail.geometry import sphere_diameter_mm
 from mettrail.phantom import fields, head
 from mettrail.phantom.anatomy import Anatomy
-from mettrail.phantom.fields import ramp, stream
+from mettrail.phantom.fields import Waves, ramp, stream
 from mettrail.reasons import Reason
 
 # Cores smaller than this do not show, and a rim is at least this thick.
@@ -32,7 +35,7 @@ class Body:
     Parameters
     ----------
     lesion : int
-        Number of the lesion for life.
+        Persistent number of the lesion.
     owner : int
         Number it is labelled with: another lesion's where they have fused.
     centre : (3,) mm, patient frame
@@ -63,9 +66,9 @@ class Body:
     diameter_mm: float
     axes: np.ndarray
     stretch: np.ndarray
-    bumps: tuple
-    core_bumps: tuple
-    rim_bumps: tuple
+    bumps: Waves
+    core_bumps: Waves
+    rim_bumps: Waves
     irregularity: float
     necrosis: float
     core_shift: np.ndarray
@@ -97,7 +100,7 @@ class Body:
         return outer, core, uptake
 
 
-def _signed_distance(own: np.ndarray, radii: np.ndarray, bumps: tuple, height: float) -> np.ndarray:
+def _signed_distance(own: np.ndarray, radii: np.ndarray, bumps: Waves, height: float) -> np.ndarray:
     """Roughly the distance (mm) to a bumpy ellipsoid about the origin, for (..., 3) points."""
     scaled = own / radii.astype(np.float32)
     rho = np.linalg.norm(scaled, axis=-1)
@@ -106,11 +109,13 @@ def _signed_distance(own: np.ndarray, radii: np.ndarray, bumps: tuple, height: f
     reach = _radius(bumps, height, direction)
     # mm per unit of rho along this ray; in the middle the mean radius stands in.
     scale = np.where(rho > 1e-3, distance / np.maximum(rho, 1e-3), radii.mean())
-    return ((rho - reach) * scale).astype(np.float32)
+    distance_mm: np.ndarray = (rho - reach) * scale
+    return distance_mm.astype(np.float32)
 
 
-def _radius(bumps: tuple, height: float, direction: np.ndarray) -> np.ndarray:
-    return np.maximum(1 + np.float32(height) * fields.evaluate_waves(bumps, direction), 0.35)
+def _radius(bumps: Waves, height: float, direction: np.ndarray) -> np.ndarray:
+    radius: np.ndarray = np.maximum(1 + np.float32(height) * fields.evaluate_waves(bumps, direction), 0.35)
+    return radius
 
 
 def _sphere(n: int = 900) -> np.ndarray:
@@ -119,7 +124,7 @@ def _sphere(n: int = 900) -> np.ndarray:
     return np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], -1).astype(np.float32)
 
 
-def measure_shape(axes: np.ndarray, stretch: np.ndarray, bumps: tuple, height: float) -> tuple[float, float]:
+def measure_shape(axes: np.ndarray, stretch: np.ndarray, bumps: Waves, height: float) -> tuple[float, float]:
     """Longest axial diameter and volume of a shape whose mean radius is 1."""
     directions = _sphere()
     radius = _radius(bumps, height, directions)
@@ -131,7 +136,7 @@ def measure_shape(axes: np.ndarray, stretch: np.ndarray, bumps: tuple, height: f
     return float(longest), float(volume)
 
 
-def make_bodies(lesion: dict, centre: np.ndarray, *, session: int, label: str, seed: int) -> list[Body]:
+def make_bodies(lesion: dict[str, Any], centre: np.ndarray, *, session: int, label: str, seed: int) -> list[Body]:
     """Return the blobs of one lesion at one session; none where it is absent.
 
     Parameters
@@ -210,7 +215,7 @@ def push(points: np.ndarray, bodies: list[Body], anatomy: Anatomy, *, strength: 
     return moved
 
 
-def place(lesions: list[dict], anatomy: Anatomy, *, seed: int, gap_mm: float) -> dict[int, np.ndarray]:
+def place(lesions: list[dict[str, Any]], anatomy: Anatomy, *, seed: int, gap_mm: float) -> dict[int, np.ndarray]:
     """Find a centre (mm, patient frame) for every lesion.
 
     Raises
@@ -221,13 +226,21 @@ def place(lesions: list[dict], anatomy: Anatomy, *, seed: int, gap_mm: float) ->
     template = head.load_head()
     found: dict[int, np.ndarray] = {}
     sizes: dict[int, float] = {}
-    csf = anatomy.csf_map
     for lesion in sorted(lesions, key=lambda entry: entry["where"] == "random"):
         rng = stream(seed, "place", lesion["id"])
         size = _largest_mm(lesion)
         where = lesion["where"]
         if where == "random":
-            centre = _free_site(anatomy, csf, size, found, sizes, rng, gap_mm=gap_mm, name=lesion["id"])
+            taken = [(found[number], sizes[number]) for number in found]
+            centre = _free_site(anatomy, size, taken, rng, gap_mm=gap_mm)
+            if centre is None:
+                raise InputError(
+                    f"lesion {lesion['id']}",
+                    found=f"no room in the brain for {size:.0f} mm with {gap_mm:g} mm to the next",
+                    expected="fewer or smaller lesions",
+                    advice="Lower gap_mm, the sizes, or the number of lesions of this patient.",
+                    reason=Reason.BAD_SPEC,
+                )
         elif isinstance(where, dict):
             if where["beside"] not in found:
                 raise InputError(
@@ -247,36 +260,34 @@ def place(lesions: list[dict], anatomy: Anatomy, *, seed: int, gap_mm: float) ->
     return found
 
 
-def _largest_mm(lesion: dict) -> float:
-    sizes = lesion["diameters_mm"] or [2.3 * (3 * v / (4 * np.pi)) ** (1 / 3) for v in lesion["volumes_mm3"]]
-    largest = max(sizes)
-    return 2 * largest + lesion["splits"]["gap_mm"] if lesion["splits"] else largest
+def _largest_mm(lesion: dict[str, Any]) -> float:
+    sizes = lesion["diameters_mm"] or [1.15 * sphere_diameter_mm(v) for v in lesion["volumes_mm3"]]
+    largest = float(max(sizes))
+    return 2 * largest + float(lesion["splits"]["gap_mm"]) if lesion["splits"] else largest
 
 
-def _free_site(anatomy, csf, size, found, sizes, rng, *, gap_mm, name) -> np.ndarray:
-    """Draw a site at the grey-white border, deep enough, mostly not in fluid, and clear of other lesions."""
+def _free_site(
+    anatomy: Anatomy, size: float, taken: list[tuple[np.ndarray, float]], rng: np.random.Generator, *, gap_mm: float
+) -> np.ndarray | None:
+    """Draw a site at the grey-white border, deep enough, mostly not in fluid; None where there is no room.
+
+    It is clear of what is taken: places, and sizes in mm.
+    """
     template = head.load_head()
     drawn = template.sites[rng.choice(len(template.sites), 400, p=template.site_weights)]
     depth = template.depth_mm[tuple(np.rint(head.to_voxel(drawn)).astype(int).T)]
     scale = np.linalg.norm(anatomy.matrix[:3, :3], axis=0).mean()
     drawn = drawn[depth > (0.55 * size + 1.5) * scale]
-    if len(drawn):
-        centres = anatomy.from_template(drawn.T).T
-        directions = _sphere(30)
-        for centre, site in zip(centres, drawn):
-            clear = all(
-                np.linalg.norm(centre - other) > 0.55 * (size + sizes[k]) + gap_mm for k, other in found.items()
-            )
-            around = np.rint(head.to_voxel(site + 0.4 * size * directions)).astype(int)
-            if clear and csf[tuple(around.T)].mean() < 0.3:
-                return centre
-    raise InputError(
-        f"lesion {name}",
-        found=f"no room in the brain for {size:.0f} mm with {gap_mm:g} mm to the next",
-        expected="fewer or smaller lesions",
-        advice="Lower gap_mm, the sizes, or the number of lesions of this patient.",
-        reason=Reason.BAD_SPEC,
-    )
+    if not len(drawn):
+        return None
+    directions = _sphere(30)
+    centres: np.ndarray = anatomy.from_template(drawn.T).T
+    for centre, site in zip(centres, drawn):
+        clear = all(np.linalg.norm(centre - other) > 0.55 * (size + its_size) + gap_mm for other, its_size in taken)
+        around = np.rint(head.to_voxel(site + 0.4 * size * directions)).astype(int)
+        if clear and anatomy.csf_map[tuple(around.T)].mean() < 0.3:
+            return np.asarray(centre)
+    return None
 
 
 @dataclass(frozen=True)
@@ -291,15 +302,22 @@ class Edema:
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
         """Corners (mm) of the box that holds it."""
         inside = np.argwhere(self.margin_mm > -2)
-        return tuple(self.origin + EDEMA_STEP_MM * c for c in (inside.min(0), inside.max(0)))
+        return self.origin + EDEMA_STEP_MM * inside.min(0), self.origin + EDEMA_STEP_MM * inside.max(0)
 
     def margin(self, points: np.ndarray) -> np.ndarray:
         """Distance (mm) from the edge of the edema for (3, ...) patient points."""
         where = (points - self.origin.reshape(3, *[1] * (points.ndim - 1)).astype(np.float32)) / EDEMA_STEP_MM
-        return ndimage.map_coordinates(self.margin_mm, where, order=1, mode="nearest", output=np.float32)
+        margin: np.ndarray = ndimage.map_coordinates(self.margin_mm, where, order=1, mode="nearest", output=np.float32)
+        return margin
 
 
-def spread_edema(body: Body, width_mm: float, tissue_at, *, seed: int) -> Edema:
+def spread_edema(
+    body: Body,
+    width_mm: float,
+    tissue_at: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]],
+    *,
+    seed: int,
+) -> Edema:
     """Let edema spread from a lesion through tissue: quickly along white matter, hardly in grey, never through fluid.
 
     Parameters
@@ -323,7 +341,7 @@ def spread_edema(body: Body, width_mm: float, tissue_at, *, seed: int) -> Edema:
     cost = np.where(outer < 0, 0.02, cost)
     starts = np.argwhere(outer < 0)
     if not len(starts):
-        starts = [np.unravel_index(outer.argmin(), outer.shape)]
+        starts = np.array([np.unravel_index(outer.argmin(), outer.shape)])
         cost[tuple(starts[0])] = 0.02
     distance, _ = MCP_Geometric(cost).find_costs(starts)
     distance = np.minimum(distance * EDEMA_STEP_MM, 3 * width_mm + 10)

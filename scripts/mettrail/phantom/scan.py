@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import nibabel as nib
 import numpy as np
+from nibabel import orientations
+from numpy.typing import ArrayLike
 from scipy import ndimage
-from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from mettrail.geometry import find_peak, nearest_labels
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid
 from mettrail.phantom import fields, head, lesions
 from mettrail.phantom.anatomy import LATTICE_ORIGIN, STEP_MM, Anatomy
-from mettrail.phantom.fields import ramp
+from mettrail.phantom.fields import make_affine, move_points, ramp
+from mettrail.phantom.head import Box
 
 CONTRAST = "ce-gadolinium_T1w"
 SEQUENCES = (CONTRAST, "T1w", "T2w", "FLAIR")
@@ -46,12 +49,13 @@ BRIGHTNESS = {
 LESION_GRAIN = np.float32(0.09)
 # Knots of the deformation in a scan: fine enough for the push of a small lesion.
 LATTICE_MM = 3.5
+# As far as the pipeline assigns edema to a lesion.
 EDEMA_MAX_MM = 20.0
 
 
 @dataclass(frozen=True)
-class Visit:
-    """A patient at one session: anatomy, lesions, and what the tissue did since the first session.
+class Subject:
+    """A patient as the scanner meets it at a session: anatomy, lesions, what the tissue did since the first session.
 
     Parameters
     ----------
@@ -78,7 +82,8 @@ class Visit:
             where = (flat - LATTICE_ORIGIN[:, None]) / STEP_MM
             moved = [ndimage.map_coordinates(c, where, order=1, mode="nearest") for c in self.drift]
             points = (flat + np.stack(moved)).reshape(shape)
-        return self.anatomy.to_template(points) - head.ORIGIN.reshape(3, *[1] * (points.ndim - 1))
+        voxels: np.ndarray = self.anatomy.to_template(points) - head.ORIGIN.reshape(3, *[1] * (points.ndim - 1))
+        return voxels
 
     def tissue_at(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """White matter, CSF and depth at (3, n) patient points."""
@@ -100,13 +105,15 @@ def field_of_view(anatomy: Anatomy, *, extent: str, margin_mm: float) -> tuple[n
     return low, high
 
 
-def crop_box(centre: np.ndarray, size_mm) -> tuple[np.ndarray, np.ndarray]:
+def crop_box(centre: np.ndarray, size_mm: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Corners (mm, patient frame) of a box around a point."""
     half = np.broadcast_to(size_mm, 3) / 2
     return centre - half, centre + half
 
 
-def scan_grid(box: tuple[np.ndarray, np.ndarray], motion: np.ndarray, *, spacing_mm, oblique_deg) -> Grid:
+def scan_grid(
+    box: tuple[np.ndarray, np.ndarray], motion: np.ndarray, *, spacing_mm: ArrayLike, oblique_deg: np.ndarray
+) -> Grid:
     """Return the RAS-ordered grid that covers a box of the patient, tilted as asked, in scanner coordinates."""
     low, high = box
     centre, size = (low + high) / 2, high - low
@@ -116,19 +123,27 @@ def scan_grid(box: tuple[np.ndarray, np.ndarray], motion: np.ndarray, *, spacing
     spacing = np.asarray(spacing_mm, float)
     shape = np.maximum(np.ceil(size / spacing).astype(int), 1)
     axes = tilt * spacing
-    middle = nib.affines.apply_affine(motion, centre)
-    return Grid(tuple(int(n) for n in shape), nib.affines.from_matvec(axes, middle - axes @ ((shape - 1) / 2)))
+    middle = move_points(motion, centre)
+    return Grid(_three(shape), make_affine(axes, middle - axes @ ((shape - 1) / 2)))
+
+
+def _three(numbers: Sequence[int] | np.ndarray) -> tuple[int, int, int]:
+    x, y, z = numbers
+    return int(x), int(y), int(z)
 
 
 def reorient(data: np.ndarray, affine: np.ndarray, orientation: str) -> tuple[np.ndarray, np.ndarray]:
     """Write the same content in another order of axes, e.g. "LPS" or "PSR"."""
-    start = nib.orientations.io_orientation(affine)
-    ornt = nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(orientation))
-    moved = np.ascontiguousarray(nib.orientations.apply_orientation(data, ornt))
-    return moved, affine @ nib.orientations.inv_ornt_aff(ornt, data.shape)
+    start = orientations.io_orientation(affine)
+    end = orientations.axcodes2ornt(orientation)
+    turn = orientations.ornt_transform(start, end)
+    moved = np.ascontiguousarray(orientations.apply_orientation(data, turn))
+    return moved, affine @ orientations.inv_ornt_aff(turn, data.shape)
 
 
-def brightness(sequence: str, *, rng: np.random.Generator, spread: float, changes: dict) -> dict[str, float]:
+def brightness(
+    sequence: str, *, rng: np.random.Generator, spread: float, changes: dict[str, float]
+) -> dict[str, float]:
     """Draw the brightness of every tissue in one scan."""
     column = SEQUENCES.index(sequence)
     out = {name: row[column] * float(np.exp(spread * rng.standard_normal())) for name, row in BRIGHTNESS.items()}
@@ -178,31 +193,31 @@ class Sampling:
     factors: tuple[int, int, int]
     to_patient: np.ndarray
     lattice: np.ndarray
-    weights: tuple[fields.Weights, fields.Weights, fields.Weights]
+    weights: list[fields.Weights]
 
-    def where(self, box: tuple[slice, slice, slice]) -> np.ndarray:
+    def where(self, box: Box) -> np.ndarray:
         """Template voxel coordinates (3, ...) of a box of fine voxels."""
-        return fields.upsample(self.lattice, tuple(w[b] for w, b in zip(self.weights, box)))
+        return fields.upsample(self.lattice, [w[b] for w, b in zip(self.weights, box)])
 
-    def slabs(self, thickness: int = 8):
+    def slabs(self, thickness: int = 8) -> Iterator[Box]:
         """Boxes that cover the fine grid, small enough for the processor's cache."""
         for start in range(0, self.fine.shape[0], thickness):
             yield slice(start, min(start + thickness, self.fine.shape[0])), slice(None), slice(None)
 
 
-def sample(visit: Visit, grid: Grid, motion: np.ndarray) -> Sampling:
+def sample(subject: Subject, grid: Grid, motion: np.ndarray) -> Sampling:
     """Work out the whole deformation once, on a lattice from which it is interpolated to the voxels."""
-    factors = tuple(int(np.clip(np.ceil(s / 1.35), 1, 4)) for s in grid.spacing_mm)
-    scaling = nib.affines.from_matvec(np.diag(1 / np.array(factors)), (1 / np.array(factors) - 1) / 2)
-    fine = Grid(tuple(n * f for n, f in zip(grid.shape, factors)), grid.affine @ scaling)
+    factors = _three([int(np.clip(np.ceil(s / 1.35), 1, 4)) for s in grid.spacing_mm])
+    scaling = make_affine(np.diag(1 / np.array(factors)), (1 / np.array(factors) - 1) / 2)
+    fine = Grid(_three([n * f for n, f in zip(grid.shape, factors)]), grid.affine @ scaling)
     to_patient = np.linalg.inv(motion) @ fine.affine
     spacing = np.array(fine.spacing_mm)
     counts = [max(int(np.ceil((n - 1) * s / LATTICE_MM)) + 1, 2) for n, s in zip(fine.shape, spacing)]
     steps = [np.linspace(0, n - 1, c) for n, c in zip(fine.shape, counts)]
     knots = np.stack(np.meshgrid(*steps, indexing="ij"))
     points = np.tensordot(to_patient[:3, :3], knots, 1) + to_patient[:3, 3].reshape(3, 1, 1, 1)
-    weights = tuple(fields.interpolate_at(np.linspace(0, c - 1, n), c) for n, c in zip(fine.shape, counts))
-    return Sampling(grid, fine, factors, to_patient, visit.to_template_voxel(points).astype(np.float32), weights)
+    weights = [fields.interpolate_at(np.linspace(0, c - 1, n), c) for n, c in zip(fine.shape, counts)]
+    return Sampling(grid, fine, factors, to_patient, subject.to_template_voxel(points).astype(np.float32), weights)
 
 
 def look_up(volume: np.ndarray, sampling: Sampling, *, fill: float) -> np.ndarray:
@@ -254,7 +269,7 @@ def shrink(fine: np.ndarray, factors: tuple[int, int, int]) -> np.ndarray:
 class Overlay:
     """One body's rim and core as shares of the fine voxels in a box around it."""
 
-    box: tuple[slice, slice, slice]
+    box: Box
     owner: int
     rim: np.ndarray
     core: np.ndarray
@@ -268,16 +283,16 @@ class Overlay:
 class Swelling:
     """One body's edema as a share of the fine voxels in a box around it."""
 
-    box: tuple[slice, slice, slice]
+    box: Box
     share: np.ndarray
 
 
-def overlay_lesions(visit: Visit, sampling: Sampling) -> tuple[list[Overlay], list[Swelling]]:
+def overlay_lesions(subject: Subject, sampling: Sampling) -> tuple[list[Overlay], list[Swelling]]:
     """Work out every lesion's rim, core and edema shares of the fine voxels."""
     width = float(np.clip(np.mean(sampling.fine.spacing_mm), 0.5, 1.2))
     depth_mm = head.load_head().depth_mm
     overlays, swellings = [], []
-    for body in visit.bodies:
+    for body in subject.bodies:
         reach = 1.6 * body.radius_mm + 2
         found = _box(sampling, body.centre - reach, body.centre + reach)
         if found is None:
@@ -289,24 +304,24 @@ def overlay_lesions(visit: Visit, sampling: Sampling) -> tuple[list[Overlay], li
         inner = np.minimum(ramp(-core / width), whole)
         grain = fields.texture(outer.shape, sigma=1.3, rng=fields.stream(body.lesion, "grain"))
         overlays.append(Overlay(box, body.owner, whole - inner, inner, uptake, body.enhancement, outer, grain))
-    for edema in visit.edemas:
+    for edema in subject.edemas:
         found = _box(sampling, *edema.corners)
         if found is None:
             continue
         box, points = found
         where = sampling.where(box)
         depth = ndimage.map_coordinates(depth_mm, where, order=1, mode="nearest")
-        csf = ndimage.map_coordinates(visit.anatomy.csf_map, where, order=1, mode="nearest")
+        csf = ndimage.map_coordinates(subject.anatomy.csf_map, where, order=1, mode="nearest")
         share = ramp(edema.margin(points) / 3.0) * ramp((0.45 - csf) * 4) * ramp(depth - 1)
         swellings.append(Swelling(box, share))
     return overlays, swellings
 
 
-def _box(sampling: Sampling, low_mm: np.ndarray, high_mm: np.ndarray):
+def _box(sampling: Sampling, low_mm: np.ndarray, high_mm: np.ndarray) -> tuple[Box, np.ndarray] | None:
     """Fine voxels within a box of the patient frame, and their places (3, ...) there; None where there are none."""
     inverse = np.linalg.inv(sampling.to_patient)
     corners = np.array([[(low_mm, high_mm)[b][k] for k, b in enumerate(bits)] for bits in np.ndindex(2, 2, 2)])
-    corners = nib.affines.apply_affine(inverse, corners)
+    corners = move_points(inverse, corners)
     low = np.maximum(np.floor(corners.min(0)).astype(int), 0)
     high = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, sampling.fine.shape)
     if (high <= low).any():
@@ -314,7 +329,8 @@ def _box(sampling: Sampling, low_mm: np.ndarray, high_mm: np.ndarray):
     index = np.stack(np.meshgrid(*[np.arange(a, b) for a, b in zip(low, high)], indexing="ij")).astype(np.float32)
     points = np.tensordot(sampling.to_patient[:3, :3].astype(np.float32), index, 1)
     points += sampling.to_patient[:3, 3].reshape(3, 1, 1, 1).astype(np.float32)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high)), points
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high))
+    return (x, y, z), points
 
 
 def blend(
@@ -326,7 +342,7 @@ def blend(
         part += 0.85 * swelling.share * (mean["edema"] - part)
     for over in overlays:
         part = image[over.box]
-        rim = mean["rim"]
+        rim: float | np.ndarray = mean["rim"]
         if contrast:
             base = 0.7 * mean["wm"]
             rim = base + (mean["rim"] * over.enhancement - base) * over.uptake
@@ -345,9 +361,10 @@ def draw_ellipsoid(
     """Mask, on the scan's own grid, of the ellipsoid that fits a box of the patient with a margin around it."""
     low, high = box
     index = np.indices(grid.shape).reshape(3, -1).T
-    points = nib.affines.apply_affine(np.linalg.inv(motion) @ grid.affine, index)
+    points = move_points(np.linalg.inv(motion) @ grid.affine, index)
     apart = (points - (low + high) / 2) / ((high - low) / 2 - margin_mm)
-    return ((apart**2).sum(1) <= 1).reshape(grid.shape)
+    inside: np.ndarray = (apart**2).sum(1) <= 1
+    return inside.reshape(grid.shape)
 
 
 def draw_truth(
@@ -377,7 +394,7 @@ def draw_truth(
         # A lesion too small for any voxel keeps the one it fills most.
         mine = owner == number
         if not (inside & mine).any():
-            inside.ravel()[np.where(mine, whole, -1).argmax()] = True
+            inside[find_peak(whole, among=mine)] = True
     tissue[inside] = np.where(core >= 0.5 * np.maximum(whole, 1e-6), NECROSIS, ENHANCING)[inside]
     instances = np.where(inside, owner, 0).astype(np.uint8)
     brain = draw_brain(sampling)
@@ -388,7 +405,7 @@ def measure_truth(tissue: np.ndarray, instances: np.ndarray, affine: np.ndarray)
     """Volumes (mm3) of each lesion's tissues; edema counts for the nearest lesion within 20 mm."""
     volume = abs(np.linalg.det(affine[:3, :3]))
     numbers = [int(n) for n in np.unique(instances) if n]
-    out = {n: {} for n in numbers}
+    out: dict[int, dict[str, float]] = {n: {} for n in numbers}
     for n in numbers:
         labels = tissue[instances == n]
         out[n]["vol_et_mm3"] = float((labels == ENHANCING).sum() * volume)
@@ -397,12 +414,8 @@ def measure_truth(tissue: np.ndarray, instances: np.ndarray, affine: np.ndarray)
         out[n]["vol_ed_mm3"] = 0.0
     swollen = np.argwhere(tissue == EDEMA)
     if len(swollen) and numbers:
-        index = np.argwhere(instances > 0)
-        owner = instances[tuple(index.T)]
-        tree = cKDTree(nib.affines.apply_affine(affine, index))
-        distance, nearest = tree.query(nib.affines.apply_affine(affine, swollen), distance_upper_bound=EDEMA_MAX_MM)
-        near = np.isfinite(distance)
-        counts = np.bincount(owner[nearest[near]], minlength=256)
+        owner, _ = nearest_labels(move_points(affine, swollen), instances, affine=affine, within_mm=EDEMA_MAX_MM)
+        counts = np.bincount(owner, minlength=256)
         for n in numbers:
             out[n]["vol_ed_mm3"] = float(counts[n] * volume)
     return out
@@ -427,4 +440,5 @@ def finish(
         imaginary = rng.standard_normal(image.shape, dtype=np.float32)
         imaginary *= sigma
         image = np.hypot(real, imaginary)
-    return np.rint(image)
+    whole: np.ndarray = np.rint(image)
+    return whole

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mettrail.errors import InputError
@@ -60,7 +62,7 @@ def training_pair(seed: int, *, spacing_mm: float = 1.0, lesions: bool = True) -
     )
 
 
-def random_training_patient(rng: np.random.Generator, *, spacing_mm: float) -> dict:
+def random_training_patient(rng: np.random.Generator, *, spacing_mm: float) -> dict[str, Any]:
     """Draw the description of a patient with two visits for training."""
     n = int(rng.choice([0, 1, 2, 3, 4, 6, 8, 11], p=[0.06, 0.2, 0.2, 0.16, 0.14, 0.12, 0.08, 0.04]))
     return {
@@ -77,7 +79,7 @@ def random_training_patient(rng: np.random.Generator, *, spacing_mm: float) -> d
     }
 
 
-def _random_session(rng: np.random.Generator, number: int, spacing_mm: float) -> dict:
+def _random_session(rng: np.random.Generator, number: int, spacing_mm: float) -> dict[str, Any]:
     spread = {name: float(row[0] * np.exp(0.12 * rng.standard_normal())) for name, row in BRIGHTNESS.items()}
     spread["wm"] = 1.0
     spread["gm"] = float(rng.uniform(0.6, 1.02))
@@ -109,7 +111,7 @@ def _random_session(rng: np.random.Generator, number: int, spacing_mm: float) ->
     }
 
 
-def _random_lesion(rng: np.random.Generator, number: int) -> dict:
+def _random_lesion(rng: np.random.Generator, number: int) -> dict[str, Any]:
     radius = float(np.exp(rng.uniform(*np.log(RADIUS_MM))))
     # Large ones are rarer: a brain has no room for many.
     if radius > 8 and rng.random() < 0.4:

@@ -1,14 +1,17 @@
-"""Registration of two brain-extracted images: one function, two engines, and the numbers that say how well it went.
+"""Registration of two brain-extracted images: one function, its engines, and the numbers that say how well it went.
 
-Engines are modules with one function ``run``; they get cropped, rescaled images and a start that is roughly right, and
-return matrices and warps in the house's convention (RAS mm, fixed to moving). Nothing outside this package calls
-greedy or ANTs.
+Engines get cropped, rescaled images and a start that is roughly right, and return matrices and warps in RAS mm, fixed
+to moving. Nothing outside this package calls greedy or ANTs.
+
+A new engine is a module here with a function ``run(task, **settings)``, a line in `ENGINES`, and a block of its name
+with its settings under ``register`` in config/config.yaml and its schema; a test compares the three.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from scipy import ndimage, optimize
@@ -16,11 +19,15 @@ from scipy.spatial.transform import Rotation
 
 from mettrail import transforms
 from mettrail.errors import InputError
-from mettrail.images import Grid, Image, grow_mask, require_same_grid
+from mettrail.geometry import bounding_box, grow_mask
+from mettrail.images import Box, Grid, Image, require_same_grid
 from mettrail.reasons import Reason
+from mettrail.registration import ants, greedy
+from mettrail.registration.engines import Settings, Stage, Task
 from mettrail.transforms import Transform, Warp
 
-STAGES = ("rigid", "affine", "deformable")
+# What an engine returns: the affine (RAS mm, fixed to moving), and for ``deformable`` the warp.
+ENGINES: dict[str, Callable[..., tuple[np.ndarray, Warp | None]]] = {"greedy": greedy.run, "ants": ants.run}
 # Beyond the mask, so that metric windows and smoothing do not meet the border.
 _MARGIN_MM = 12.0
 # The search for a start works on points this far apart.
@@ -51,16 +58,12 @@ def register(
     fixed: Image,
     moving: Image,
     *,
-    stage: str,
+    stage: Stage,
     fixed_mask: Image | None,
     moving_mask: Image | None,
     initial: np.ndarray | None,
     threads: int,
-    engine: str,
-    seed: int,
-    mask_grow_mm: float,
-    greedy: dict,
-    ants: dict,
+    settings: Settings,
 ) -> Transform:
     """Find the transform that takes points of the fixed image to points of the moving one.
 
@@ -72,17 +75,14 @@ def register(
         ``deformable`` is rigid, affine, then cross-correlation inside the masks (as Andrearczyk et al. 2024 did with
         ANTs).
     fixed_mask, moving_mask : Image or None
-        Brains; the metric sees them grown by `mask_grow_mm`. Lesions may be left out. None: everything that is not 0
-        counts for the start, and the metric sees the whole image.
+        Brains; the metric sees them grown by `settings.mask_grow_mm`. Lesions may be excluded. None: everything that is
+        not 0 counts for the start, and the metric sees the whole image.
     initial : (4, 4) float or None
         RAS mm, fixed to moving; None searches: centres of mass, and rotations up to 60 degrees about each axis.
     threads : int
         Cores the engine may use.
-    engine : {'greedy', 'ants'}
-    seed : int
-        Above 0: the sampling is then the same each time, whereas sums over several threads may differ in last digits.
-    greedy, ants : dict
-        Settings of the engines.
+    settings : Settings
+        The engine and its settings.
 
     Returns
     -------
@@ -93,15 +93,17 @@ def register(
     ------
     InputError
         An image without content, or a mask that is empty or not on its image's grid.
+    ValueError
+        There is no such stage or engine.
     """
-    if stage not in STAGES:
-        raise ValueError(f"stage is {stage!r}, not one of {STAGES}")
-    if engine not in ENGINES:
-        raise ValueError(f"engine is {engine!r}, not one of {tuple(ENGINES)}")
-    fixed_small, fixed_brain, box = _prepare(fixed, fixed_mask, mask_grow_mm)
-    moving_small, moving_brain, _ = _prepare(moving, moving_mask, mask_grow_mm)
+    if stage not in get_args(Stage):
+        raise ValueError(f"stage is {stage!r}, not one of {get_args(Stage)}")
+    if settings.engine not in ENGINES:
+        raise ValueError(f"engine is {settings.engine!r}, not one of {tuple(ENGINES)}")
+    fixed_small, fixed_brain, box = _prepare(fixed, fixed_mask, settings.mask_grow_mm)
+    moving_small, moving_brain, _ = _prepare(moving, moving_mask, settings.mask_grow_mm)
     start = find_start(fixed_small, moving_small, fixed_brain, moving_brain) if initial is None else initial
-    affine, warp = ENGINES[engine]()(
+    task = Task(
         fixed_small,
         moving_small,
         fixed_mask=None if fixed_mask is None else fixed_brain,
@@ -109,26 +111,10 @@ def register(
         stage=stage,
         start=np.asarray(start, float),
         threads=threads,
-        seed=seed,
-        **(greedy if engine == "greedy" else ants),
+        seed=settings.seed,
     )
+    affine, warp = ENGINES[settings.engine](task, **settings.of_engine)
     return Transform(affine, None if warp is None else _on_whole_grid(warp, fixed.grid, box))
-
-
-def _load_greedy() -> Callable:
-    from mettrail.registration.greedy import run
-
-    return run
-
-
-def _load_ants() -> Callable:
-    from mettrail.registration.ants import run
-
-    return run
-
-
-# Each is imported when it is first asked for: ANTs takes seconds.
-ENGINES = {"greedy": _load_greedy, "ants": _load_ants}
 
 
 def find_start(fixed: Image, moving: Image, fixed_mask: Image, moving_mask: Image) -> np.ndarray:
@@ -179,7 +165,7 @@ def similarity(fixed: Image, moved: Image, mask: Image, *, radius_vox: int = 2) 
     inside = mask.data > 0
     if not inside.any():
         return {"correlation": float("nan"), "local_ncc": float("nan")}
-    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    box = bounding_box(inside)
     a, b, inside = (image[box] for image in (fixed.data, moved.data, inside))
     a, b = a.astype(np.float64), b.astype(np.float64)
     size = 2 * radius_vox + 1
@@ -221,7 +207,7 @@ def registration_qc(*, dice: float, rigid: np.ndarray | None, dice_warn: float, 
     rigid : (4, 4) float or None
         The matrix, when it has to keep volumes.
     dice_warn, dice_fail : float
-        Below the first to be looked at, below the second not evaluable.
+        Below the first the registration requires review, below the second the session is not evaluable.
     """
     if rigid is not None and abs(np.linalg.det(rigid[:3, :3]) - 1) > _RIGID_TOLERANCE:
         return QualityCheck("fail", Reason.NOT_RIGID)
@@ -232,7 +218,7 @@ def registration_qc(*, dice: float, rigid: np.ndarray | None, dice_warn: float, 
     return QualityCheck("ok")
 
 
-def _prepare(image: Image, mask: Image | None, grow_mm: float) -> tuple[Image, Image, tuple[slice, ...]]:
+def _prepare(image: Image, mask: Image | None, grow_mm: float) -> tuple[Image, Image, Box]:
     """Cut an image to its brain and bring its values to 0..1000; return it, its mask and where it was cut."""
     if mask is not None:
         require_same_grid(image, mask)
@@ -242,23 +228,21 @@ def _prepare(image: Image, mask: Image | None, grow_mm: float) -> tuple[Image, I
             image.path or "image",
             found="nothing but background" if content.any() else "an empty brain mask",
             expected="a brain",
-            advice="Look at the scan and its brain mask.",
+            advice="Check the scan and its brain mask.",
             reason=Reason.EMPTY_BRAIN,
         )
-    margin = np.ceil((_MARGIN_MM + grow_mm) / np.array(image.spacing_mm)).astype(int)
-    found = ndimage.find_objects(content.astype(np.uint8))[0]
-    box = tuple(slice(max(s.start - m, 0), min(s.stop + m, n)) for s, m, n in zip(found, margin, image.data.shape))
+    box = bounding_box(content, margin_vox=np.ceil((_MARGIN_MM + grow_mm) / np.array(image.spacing_mm)).astype(int))
     affine = image.grid.crop(box).affine
     data, inside = image.data[box].astype(np.float32), content[box]
     if mask is not None:
-        inside = grow_mask(Image(inside, affine), grow_mm=grow_mm).data
+        inside = grow_mask(inside, spacing_mm=image.spacing_mm, grow_mm=grow_mm)
     # Vessels and lesions far brighter than tissue would leave tissue few histogram bins.
     low, high = min(data.min(), 0.0), np.percentile(data[inside], 99.8)
     data = np.clip((data - low) / max(high - low, 1e-6), 0, 1) * 1000
     return Image(data, affine), Image(inside, affine), box
 
 
-def _on_whole_grid(warp: Warp, grid: Grid, box: tuple[slice, ...]) -> Warp:
+def _on_whole_grid(warp: Warp, grid: Grid, box: Box) -> Warp:
     """Continue a warp of the cut image to the whole grid by its border values, so that nothing tears."""
     pad = [(s.start, n - s.stop) for s, n in zip(box, grid.shape)]
     return Warp(np.pad(warp.vectors, [*pad, (0, 0)], mode="edge"), grid.affine)
@@ -284,7 +268,8 @@ def _sample(image: Image, points: np.ndarray) -> np.ndarray:
 
 def bin_edges(values: np.ndarray) -> np.ndarray:
     """Return the (23,) edges between 24 bins, from the first to the last percentile; see `mutual_information`."""
-    return np.linspace(*np.percentile(values, [1, 99]), _BINS - 1)
+    low, high = np.percentile(values, [1, 99])
+    return np.linspace(low, high, _BINS - 1)
 
 
 def _bin(values: np.ndarray) -> np.ndarray:

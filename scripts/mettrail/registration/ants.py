@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mettrail import images, transforms
-from mettrail.images import Image
+from mettrail.registration.engines import Task
 from mettrail.transforms import Warp
 
 _LOG = logging.getLogger(__name__)
@@ -18,15 +18,8 @@ _THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
 
 
 def run(
-    fixed: Image,
-    moving: Image,
+    task: Task,
     *,
-    fixed_mask: Image | None,
-    moving_mask: Image | None,
-    stage: str,
-    start: np.ndarray,
-    threads: int,
-    seed: int,
     linear_iterations: list[int],
     iterations: list[int],
     radius: int,
@@ -37,9 +30,8 @@ def run(
 
     Parameters
     ----------
-    fixed, moving, fixed_mask, moving_mask, stage, start, threads, seed
-        As `mettrail.registration.register` prepares them. With more than one thread, warps of two runs differ in the
-        last digits.
+    task : Task
+        With more than one thread, warps of two runs differ in the last digits.
     linear_iterations, iterations : list of int
         Per resolution level, coarse to fine; the last one is full resolution. Empty linear ones: the start is final.
     radius : int, voxels
@@ -53,37 +45,37 @@ def run(
     -----
     ITK reads the number of threads once per process: the first call decides.
     """
-    os.environ[_THREADS] = str(threads)
+    os.environ[_THREADS] = str(task.threads)
     # Imported here because ITK fixes its number of threads when it is first used.
     import ants
 
     with tempfile.TemporaryDirectory(prefix="ants-") as folder:
-        files = {"fixed": fixed, "moving": moving, "fixed_mask": fixed_mask, "moving_mask": moving_mask}
         paths = {}
-        for name, image in files.items():
-            paths[name] = str(Path(folder) / f"{name}.nii")
+        for name in ("fixed", "moving", "fixed_mask", "moving_mask"):
+            image = getattr(task, name)
+            paths[name] = "NULL" if image is None else str(Path(folder) / f"{name}.nii")
             if image is not None:
                 images.write_image(paths[name], image.data, image.affine)
-        masks = [paths[n] if files[n] is not None else "NULL" for n in ("fixed_mask", "moving_mask")]
         first = Path(folder) / "start.txt"
-        transforms.write_affine(first, start)
+        transforms.write_affine(first, task.start)
         prefix = Path(folder) / "out-"
 
-        command = ["-d", "3", "--float", "1", "--random-seed", str(seed), "-o", f"[{prefix}]", "-r", str(first)]
+        command = ["-d", "3", "--float", "1", "--random-seed", str(task.seed), "-o", f"[{prefix}]", "-r", str(first)]
         pair = f"{paths['fixed']},{paths['moving']}"
+        masks = f"[{paths['fixed_mask']},{paths['moving_mask']}]"
         for kind in ("Rigid", "Affine"):
-            if not linear_iterations or (kind == "Affine" and stage == "rigid"):
+            if not linear_iterations or (kind == "Affine" and task.stage == "rigid"):
                 break
             command += ["-t", f"{kind}[0.1]", "-m", f"MI[{pair},1,32,Regular,0.25]"]
-            command += [*_levels(linear_iterations), "-x", f"[{','.join(masks)}]"]
-        if stage == "deformable":
+            command += [*_levels(linear_iterations), "-x", masks]
+        if task.stage == "deformable":
             command += ["-t", f"SyN[{step},{smooth_vox[0]},{smooth_vox[1]}]", "-m", f"CC[{pair},1,{radius}]"]
-            command += [*_levels(iterations), "-x", f"[{','.join(masks)}]"]
+            command += [*_levels(iterations), "-x", masks]
         _LOG.info("antsRegistration %s", " ".join(command))
         ants.registration(command, None)
 
         affine = transforms.read_affine(f"{prefix}0GenericAffine.mat")
-        return affine, transforms.read_warp(f"{prefix}1Warp.nii.gz") if stage == "deformable" else None
+        return affine, transforms.read_warp(f"{prefix}1Warp.nii.gz") if task.stage == "deformable" else None
 
 
 def _levels(iterations: list[int]) -> list[str]:

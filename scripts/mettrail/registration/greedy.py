@@ -11,38 +11,27 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import SimpleITK as sitk  # noqa: N813
 from picsl_greedy import Greedy3D
 
 from mettrail import transforms
-from mettrail.images import Image
+from mettrail.registration.engines import Task
 from mettrail.transforms import Warp
 
 _LOG = logging.getLogger(__name__)
 
 
 def run(
-    fixed: Image,
-    moving: Image,
-    *,
-    fixed_mask: Image | None,
-    moving_mask: Image | None,
-    stage: str,
-    start: np.ndarray,
-    threads: int,
-    seed: int,
-    linear_iterations: list[int],
-    iterations: list[int],
-    radius: int,
-    smooth_vox: list[float],
+    task: Task, *, linear_iterations: list[int], iterations: list[int], radius: int, smooth_vox: list[float]
 ) -> tuple[np.ndarray, Warp | None]:
     """Register with greedy: rigid by normalised mutual information, affine and warp by local cross-correlation.
 
     Parameters
     ----------
-    fixed, moving, fixed_mask, moving_mask, stage, start, threads, seed
-        As `mettrail.registration.register` prepares them.
+    task : Task
     linear_iterations, iterations : list of int
         Per resolution level, coarse to fine; the last one is full resolution. Empty linear ones: the start is final.
     radius : int, voxels
@@ -56,17 +45,17 @@ def run(
     scan and its own rigid copy it made the brain 0.7 % (full resolution) to 1.9 % (2 mm) larger, with displacements of
     0.12 and 0.30 mm on average; cross-correlation at 2 mm left 0.03 mm.
     """
-    common = f"-i fixed moving -threads {threads} -seed {seed} -V 0"
-    images = {"fixed": transforms.image_to_itk(fixed), "moving": transforms.image_to_itk(moving)}
-    for option, name, mask in (("-gm", "fixed_mask", fixed_mask), ("-mm", "moving_mask", moving_mask)):
+    common = f"-i fixed moving -threads {task.threads} -seed {task.seed} -V 0"
+    images = {"fixed": transforms.image_to_itk(task.fixed), "moving": transforms.image_to_itk(task.moving)}
+    for option, name, mask in (("-gm", "fixed_mask", task.fixed_mask), ("-mm", "moving_mask", task.moving_mask)):
         if mask is not None:
             common += f" {option} {name}"
-            images[name] = transforms.image_to_itk(Image(mask.data.astype(np.float32), mask.affine))
+            images[name] = transforms.image_to_itk(mask.like(mask.data.astype(np.float32)))
     with tempfile.TemporaryDirectory(prefix="greedy-") as folder:
         window = "x".join([str(radius)] * 3)
-        matrix = start
+        matrix = task.start
         for freedom, metric in ((6, "NMI"), (12, f"NCC {window}")):
-            if not linear_iterations or (freedom == 12 and stage == "rigid"):
+            if not linear_iterations or (freedom == 12 and task.stage == "rigid"):
                 break
             before = _write_matrix(Path(folder) / f"before-{freedom}.mat", matrix)
             matrix = _execute(
@@ -74,7 +63,7 @@ def run(
                 "matrix",
                 images,
             )
-        if stage != "deformable":
+        if task.stage != "deformable":
             return matrix, None
         affine = _write_matrix(Path(folder) / "affine.mat", matrix)
         # greedy rounds warps to a tenth of a voxel unless told not to (-wp 0).
@@ -87,8 +76,8 @@ def run(
     return matrix, transforms.warp_from_itk(field)
 
 
-def _execute(command: str, result: str, images: dict):
-    """Run one command and return one result; what greedy prints goes to the log."""
+def _execute(command: str, result: str, images: dict[str, sitk.Image]) -> Any:
+    """Run one command and return one result, a matrix or an ITK image; what greedy prints goes to the log."""
     greedy, out, err = Greedy3D(), io.StringIO(), io.StringIO()
     _LOG.info("greedy %s", command)
     try:
@@ -125,7 +114,7 @@ def _optimiser_to_log() -> Iterator[None]:
 
 
 def _write_matrix(path: Path, matrix: np.ndarray) -> Path:
-    # greedy's own matrices are RAS mm, fixed to moving: the house's convention.
+    # greedy's own matrices are RAS mm, fixed to moving, like ours.
     np.savetxt(path, matrix, fmt="%.17g")
     return path
 

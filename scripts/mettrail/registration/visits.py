@@ -1,18 +1,21 @@
-"""The registrations of the walk: sequences within a visit, the last visit to this one, each visit to the first."""
+"""The registrations of the pipeline: sequences of a visit, the prior visit to this one, each visit to the first."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from mettrail import registration, transforms
 from mettrail.images import Image
+from mettrail.registration.engines import Settings
 from mettrail.transforms import Transform
 
 # Sequences of one visit start where the scanner put them; the patient moves a little, not to another place.
 _AS_SCANNED = np.eye(4)
 
 
-def align_sequence(reference: Image, moving: Image, *, mask: Image, threads: int, **engine) -> Transform:
+def align_sequence(reference: Image, moving: Image, *, mask: Image, threads: int, **settings: Any) -> Transform:
     """Bring another sequence of a visit rigidly onto its reference image.
 
     Parameters
@@ -21,8 +24,8 @@ def align_sequence(reference: Image, moving: Image, *, mask: Image, threads: int
         Heads on their own grids.
     mask : Image
         Brain of the reference image; the metric is taken there.
-    **engine
-        Settings of `registration.register`.
+    **settings
+        As for `Settings.of`.
     """
     return registration.register(
         reference,
@@ -32,7 +35,7 @@ def align_sequence(reference: Image, moving: Image, *, mask: Image, threads: int
         moving_mask=None,
         initial=_AS_SCANNED,
         threads=threads,
-        **engine,
+        settings=Settings.of(**settings),
     )
 
 
@@ -45,15 +48,15 @@ def register_visits(
     threads: int,
     dice_warn: float,
     dice_fail: float,
-    **engine,
-) -> tuple[Transform, Image, dict]:
-    """Deform the last visit onto this one.
+    **settings: Any,
+) -> tuple[Transform, Image, dict[str, Any]]:
+    """Deform the prior visit onto this one.
 
     Returns
     -------
     transform : Transform
     moved : Image
-        The last visit on this visit's grid.
+        The prior visit on this visit's grid.
     quality : dict
         Similarity before (with the rigid part of the transform) and after, overlap of the brains, extremes of the
         Jacobian determinant in the brain.
@@ -66,8 +69,9 @@ def register_visits(
         moving_mask=moving_mask,
         initial=None,
         threads=threads,
-        **engine,
+        settings=Settings.of(**settings),
     )
+    assert transform.warp is not None, "deformable registration gives a warp"
     centre = transforms.map_points(np.argwhere(fixed_mask.data), affine=fixed.affine).mean(axis=0)
     rigid = transforms.nearest_rigid(transform.affine, about=centre)
     before = transforms.apply(moving, fixed.grid, affine=rigid)
@@ -76,7 +80,7 @@ def register_visits(
     dice = registration.brain_dice_in_common_view(fixed_mask, moving_mask, affine=transform.affine, warp=transform.warp)
     verdict = registration.registration_qc(dice=dice, rigid=None, dice_warn=dice_warn, dice_fail=dice_fail)
     quality = {
-        "engine": engine["engine"],
+        "engine": settings["engine"],
         "status": verdict.status,
         "reason": verdict.reason or "",
         "brain_dice": dice,
@@ -97,8 +101,8 @@ def register_reference(
     threads: int,
     dice_warn: float,
     dice_fail: float,
-    **engine,
-) -> tuple[np.ndarray, dict]:
+    **settings: Any,
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Bring a visit rigidly into the patient's reference space, which is its first visit's.
 
     Returns
@@ -118,13 +122,13 @@ def register_reference(
         moving_mask=moving_mask,
         initial=None,
         threads=threads,
-        **engine,
+        settings=Settings.of(**settings),
     ).affine
     dice = registration.brain_dice_in_common_view(fixed_mask, moving_mask, affine=affine)
     verdict = registration.registration_qc(dice=dice, rigid=affine, dice_warn=dice_warn, dice_fail=dice_fail)
     moved = transforms.apply(moving, fixed.grid, affine=affine)
     return affine, {
-        "engine": engine["engine"],
+        "engine": settings["engine"],
         "status": verdict.status,
         "reason": verdict.reason or "",
         "brain_dice": dice,

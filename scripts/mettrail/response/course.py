@@ -6,8 +6,9 @@ Sizes at two sessions are compared like with like (`Course.compare`): whatever n
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,8 @@ from mettrail import schema
 from mettrail.cohort.overrides import Overrides
 from mettrail.errors import InputError
 from mettrail.reasons import Reason
-from mettrail.response.criteria import TOO_SMALL_MM, diameter_in_sum, is_definite, join_groups
+from mettrail.response.criteria import TOO_SMALL_MM, Source, State, diameter_in_sum, is_definite, join_groups
+from mettrail.response.rules import Rules, Size
 from mettrail.schema.cells import number_of, value_of
 
 # Columns the matching must give; without one of them the response would be wrong, not just incomplete.
@@ -28,6 +30,7 @@ NEEDED = (
 # What the matching says of lesions that touch at one of two sessions and not at the other.
 COMPARED = tuple(name for name in schema.COMPARISONS if name != "participant_id")
 BY_READER = ("tsm5", "override")  # sources of a diameter
+Row: TypeAlias = Mapping[Any, Any]  # of a table
 
 
 class Comparison(NamedTuple):
@@ -51,39 +54,76 @@ class Comparison(NamedTuple):
 
 @dataclass
 class Course:
-    """All that happened to a patient, sessions (T) by lesions (K), in order."""
+    """All that happened to a patient, sessions (T) by lesions (K), in order.
+
+    Parameters
+    ----------
+    ids, tracks : list of str
+        Names of sessions (T) and of lesions (K).
+    days, evaluable : array (T,)
+    rows : list of dict
+        Per evaluable session, the row of the matching of each lesion.
+    first : array (K,) of int
+        First evaluable session of each lesion.
+    state, source, volume_source : array (T, K) of str
+        `State`, and `Source` of diameter and volume.
+    ld, volume : array (T, K)
+        mm, mL; NaN where not evaluable.
+    owner : array (T, K) of int
+        Position of the lesion that carries the size: another one where a lesion has merged.
+    definite : array (T, K) of bool
+        Whether a lesion would be a definite new one (`criteria.is_definite`).
+    missed : list of (int, int, int)
+        Probable missed detections: session, lesion, session at which it reappeared.
+    crossed : set of (int, int)
+        Session and lesion that has merged with one of another role.
+    measured_again : dict of (int, int) to dict
+        Session and earlier session to lesion to size: now, then. Only of lesions measured again.
+    """
 
     ids: list[str]
     days: np.ndarray
     evaluable: np.ndarray
     tracks: list[str]
-    rows: list[dict[str, dict]]  # per session: track -> row of the matching
-    born: np.ndarray  # (K,) first evaluable session
-    state: np.ndarray  # (T, K) unborn, present, absent, merged, ne: for the response
-    ld: np.ndarray  # (T, K) mm
-    source: np.ndarray  # (T, K) of ld
-    volume: np.ndarray  # (T, K) mL
-    volume_source: np.ndarray  # (T, K)
-    owner: np.ndarray  # (T, K) position of the lesion that carries the size
-    definite: np.ndarray  # (T, K) is_definite
-    gaps: list[tuple[int, int, int]]  # session missed, lesion, session of its return
-    crossed: set[tuple[int, int]] = field(default_factory=set)  # merged across roles
-    # Session, earlier session: lesion -> size: now, then. Only of lesions measured again.
-    measured_again: dict[tuple[int, int], dict[int, dict[str, tuple[float, float]]]] = field(default_factory=dict)
+    rows: list[dict[str, Row]]
+    first: np.ndarray
+    state: np.ndarray
+    ld: np.ndarray
+    source: np.ndarray
+    volume: np.ndarray
+    volume_source: np.ndarray
+    owner: np.ndarray
+    definite: np.ndarray
+    missed: list[tuple[int, int, int]]
+    crossed: set[tuple[int, int]] = field(default_factory=set)
+    measured_again: dict[tuple[int, int], dict[int, dict[Size, tuple[float, float]]]] = field(default_factory=dict)
+
+    @property
+    def last(self) -> int:
+        """Position of the last session."""
+        return len(self.ids) - 1
+
+    def sizes(self, size: Size) -> np.ndarray:
+        """Diameters or volumes (T, K), mm or mL."""
+        return self.ld if size == "ld" else self.volume
+
+    def positions(self, tracks: Sequence[str]) -> list[int]:
+        """Positions of lesions."""
+        return [self.tracks.index(track) for track in tracks]
 
     def known(self, upto: int) -> Course:
         """Look at the course with what is known at session `upto`: missed lesions are not evaluable where missed."""
-        gaps = [(t, k) for t, k, back in self.gaps if back <= upto]
-        if not gaps:
+        missed = [(t, k) for t, k, seen_again in self.missed if seen_again <= upto]
+        if not missed:
             return self
         names = ("state", "ld", "source", "volume", "volume_source")
         cells = {name: getattr(self, name).copy() for name in names}
-        for t, k in gaps:
-            for name, missed in zip(names, ("ne", np.nan, "probable_miss", np.nan, "probable_miss"), strict=True):
-                cells[name][t, k] = missed
+        for t, k in missed:
+            for name, unknown in zip(names, ("ne", np.nan, "probable_miss", np.nan, "probable_miss"), strict=True):
+                cells[name][t, k] = unknown
         return replace(self, **cells)
 
-    def compare(self, t: int, u: int, size: str) -> Comparison:
+    def compare(self, t: int, u: int, size: Size) -> Comparison:
         """Compare the sizes of all lesions at session `t` to those at an earlier session `u`.
 
         Lesions that touch at one of the two and not at the other were measured again at both (RECIST 1.1: as long as
@@ -95,7 +135,7 @@ class Course:
         size : str
             ``ld`` or ``volume``.
         """
-        sizes = getattr(self, size)
+        sizes = self.sizes(size)
         now, then = sizes[t].copy(), sizes[u].copy()
         again = np.zeros(len(self.tracks), bool)
         cut = self.measured_again.get((t, u), {})
@@ -103,23 +143,23 @@ class Course:
             joined = join_groups(self.owner[t], self.owner[u])
             read = {int(joined[k]) for s in (t, u) for k in np.flatnonzero(np.isin(self.source[s], BY_READER))}
             for k, both in cut.items():
-                # What carries a lesion stands for it: a lesion merged into one that is gone is gone with it.
+                # What carries a lesion stands for it: a lesion merged into one that is absent is absent with it.
                 if int(joined[k]) not in read and self._is_seen(t, k) and self._is_seen(u, k):
                     now[k], then[k], again[k] = *both[size], True
         alone = np.arange(len(self.tracks))
         return Comparison(now, then, join_groups(*(np.where(again, alone, self.owner[s]) for s in (t, u))), again)
 
-    def _is_seen(self, t, k):
-        return self.state[t, k] in ("present", "merged") and self.state[t, self.owner[t, k]] == "present"
+    def _is_seen(self, t: int, k: int) -> bool:
+        return self.state[t, k] in ("present", "merged") and bool(self.state[t, self.owner[t, k]] == "present")
 
 
 def make_course(
     lesions: pd.DataFrame,
-    sessions: list[dict],
+    sessions: Sequence[Row],
     overrides: Overrides,
     *,
     comparisons: pd.DataFrame | None = None,
-    rano: dict,
+    rules: Rules,
 ) -> Course:
     """Put the rows of a patient's sessions in order.
 
@@ -127,14 +167,13 @@ def make_course(
     ----------
     lesions : DataFrame
         Rows of the matching: `NEEDED`.
-    sessions : list of dict
+    sessions : sequence of mapping
         In order of time.
     overrides : Overrides
     comparisons : DataFrame, optional
         Columns `COMPARED`, from the matching: what touches at one of two sessions and not at the other, measured again
         at both.
-    rano : dict
-        Settings.
+    rules : Rules
 
     Raises
     ------
@@ -143,7 +182,34 @@ def make_course(
     """
     ids = [s["session_id"] for s in sessions]
     evaluable = np.array([bool(value_of(s, "evaluable", False)) for s in sessions], bool)
-    position = {name: t for t, name in enumerate(ids)}
+    rows = _sort_rows(lesions, ids, evaluable)
+    tracks = sorted({track for session in rows for track in session}, key=lambda name: (len(name), name))
+    shape = len(ids), len(tracks)
+    course = Course(
+        ids=ids,
+        days=np.array([number_of(s, "days") for s in sessions], float),
+        evaluable=evaluable,
+        tracks=tracks,
+        rows=rows,
+        first=np.array([next(t for t in range(len(ids)) if track in rows[t]) for track in tracks], int),
+        state=np.full(shape, "undetected", object),
+        ld=np.zeros(shape),
+        source=np.full(shape, None, object),
+        volume=np.zeros(shape),
+        volume_source=np.full(shape, None, object),
+        owner=np.tile(np.arange(len(tracks)), (len(ids), 1)),
+        definite=np.zeros(shape, bool),
+        missed=[],
+    )
+    spacings = _slice_spacings(sessions, rows)
+    for k in range(len(tracks)):
+        _fill(course, k, overrides, spacings, rules)
+    course.measured_again = _read_comparisons(comparisons, course, tsm_mode=rules.tsm_mode)
+    return course
+
+
+def _sort_rows(lesions: pd.DataFrame, ids: list[str], evaluable: np.ndarray) -> list[dict[str, Row]]:
+    """Rows of the matching by session and lesion; none of sessions that are not evaluable."""
     lacking = [name for name in NEEDED if name not in lesions] if len(lesions) else []
     if lacking:
         raise InputError(
@@ -153,7 +219,8 @@ def make_course(
             advice="Run the matching again.",
             reason=Reason.BAD_TABLE,
         )
-    rows: list[dict[str, dict]] = [{} for _ in ids]
+    position = {name: t for t, name in enumerate(ids)}
+    rows: list[dict[str, Row]] = [{} for _ in ids]
     for row in lesions.to_dict("records"):
         if row["session_id"] not in position:
             raise InputError(
@@ -166,68 +233,51 @@ def make_course(
         t = position[row["session_id"]]
         if evaluable[t]:
             rows[t][row["track_id"]] = row
-    tracks = sorted({track for session in rows for track in session}, key=lambda name: (len(name), name))
-    n_sessions, n_tracks = len(ids), len(tracks)
-    shape = (n_sessions, n_tracks)
-    born = np.array([next(t for t in range(n_sessions) if track in rows[t]) for track in tracks], int)
-    course = Course(
-        ids=ids,
-        days=np.array([number_of(s, "days") for s in sessions], float),
-        evaluable=evaluable,
-        tracks=tracks,
-        rows=rows,
-        born=born,
-        state=np.full(shape, "unborn", object),
-        ld=np.zeros(shape),
-        source=np.full(shape, None, object),
-        volume=np.zeros(shape),
-        volume_source=np.full(shape, None, object),
-        owner=np.tile(np.arange(n_tracks), (n_sessions, 1)),
-        definite=np.zeros(shape, bool),
-        gaps=[],
-    )
-    spacing = _slice_spacings(sessions, rows)
-    for k, track in enumerate(tracks):
-        last_absent = []
-        for t in range(born[k], n_sessions):
-            if evaluable[t] and track not in rows[t]:
-                raise InputError(
-                    f"lesion {track} at {ids[t]}",
-                    found="no row",
-                    expected="one for every lesion at every evaluable session from its first on, absent ones too",
-                    advice="Run the matching of this session again.",
-                    reason=Reason.BAD_TABLE,
-                )
-            row = rows[t].get(track, {"status": "not_evaluable"})
-            resected = course.days[t] > overrides.resected_day.get(track, math.inf)
-            _place(course, t, k, row, overrides, resected=resected, tsm_mode=rano["tsm_mode"])
-            if course.state[t, k] == "present" and t:
-                before = next((spacing[u] for u in range(t - 1, -1, -1) if evaluable[u]), math.nan)
-                course.definite[t, k] = value_of(row, "confidence") != "candidate" and is_definite(
-                    ld_mm=course.ld[t, k],
-                    n_slices=number_of(row, "n_slices"),
-                    bbox_voxels=_bbox(row),
-                    slice_spacing_mm=spacing[t],
-                    prior_slice_spacing_mm=before,
-                    new_definite_mm=rano["new_definite_mm"],
-                )
-            if row["status"] == "absent":
-                last_absent.append(t)
-            elif row["status"] in ("present", "merged"):
-                if bool(value_of(row, "probable_miss", False)):
-                    # What a reader measured was not missed.
-                    course.gaps += [(u, k, t) for u in last_absent if course.source[u, k] not in BY_READER]
-                last_absent = []
-    course.measured_again = _read_comparisons(comparisons, course, tsm_mode=rano["tsm_mode"])
-    return course
+    return rows
 
 
-def _read_comparisons(table, course, *, tsm_mode):
-    found = {}
+def _fill(course: Course, k: int, overrides: Overrides, spacings: Sequence[float], rules: Rules) -> None:
+    """Fill in all that happened to one lesion."""
+    track = course.tracks[k]
+    absent: list[int] = []  # sessions since it was last seen
+    for t in range(course.first[k], len(course.ids)):
+        if course.evaluable[t] and track not in course.rows[t]:
+            raise InputError(
+                f"lesion {track} at {course.ids[t]}",
+                found="no row",
+                expected="one for every lesion at every evaluable session from its first on, absent ones too",
+                advice="Run the matching of this session again.",
+                reason=Reason.BAD_TABLE,
+            )
+        row = course.rows[t].get(track, {"status": "not_evaluable"})
+        _place(course, t, k, row, overrides, tsm_mode=rules.tsm_mode)
+        if course.state[t, k] == "present" and t:
+            before = next((spacings[u] for u in range(t - 1, -1, -1) if course.evaluable[u]), math.nan)
+            course.definite[t, k] = value_of(row, "confidence") != "candidate" and is_definite(
+                ld_mm=course.ld[t, k],
+                n_slices=number_of(row, "n_slices"),
+                bbox_voxels=_bbox(row),
+                slice_spacing_mm=spacings[t],
+                prior_slice_spacing_mm=before,
+                rules=rules,
+            )
+        if row["status"] == "absent":
+            absent.append(t)
+        elif row["status"] in ("present", "merged"):
+            if bool(value_of(row, "probable_miss", False)):
+                # What a reader measured was not missed.
+                course.missed += [(u, k, t) for u in absent if course.source[u, k] not in BY_READER]
+            absent = []
+
+
+def _read_comparisons(
+    table: pd.DataFrame | None, course: Course, *, tsm_mode: str
+) -> dict[tuple[int, int], dict[int, dict[Size, tuple[float, float]]]]:
+    found: dict[tuple[int, int], dict[int, dict[Size, tuple[float, float]]]] = {}
     if table is None or not len(table):
         return found
 
-    def refuse(given, expected):
+    def refuse(given: str, expected: str) -> InputError:
         return InputError(
             "table of comparisons",
             found=given,
@@ -251,27 +301,31 @@ def _read_comparisons(table, course, *, tsm_mode):
         if not all(math.isfinite(size) and size >= 0 for size in sizes):
             raise refuse(f"{what}: {', '.join(map(str, sizes))}", "sizes of 0 or more")
         now, then = (max(mm, TOO_SMALL_MM) if tsm_mode == "floor5" and mm > 0 else mm for mm in sizes[:2])
-        found.setdefault((t, u), {})[k] = {"ld": (now, then), "volume": tuple(sizes[2:])}
+        found.setdefault((t, u), {})[k] = {"ld": (now, then), "volume": (sizes[2], sizes[3])}
     return found
 
 
-def _place(course, t, k, row, overrides, *, resected, tsm_mode):
+def _place(course: Course, t: int, k: int, row: Row, overrides: Overrides, *, tsm_mode: str) -> None:
     """Fill one cell of the course from a row of the matching."""
     track, session, status = course.tracks[k], course.ids[t], row["status"]
-    if resected:
+    if course.days[t] > overrides.resected_day.get(track, math.inf):
         status = "not_evaluable"
-    enhancing = bool(value_of(row, "enhancing", True))
     value, source = diameter_in_sum(
         status=status,
-        enhancing=enhancing,
+        enhancing=bool(value_of(row, "enhancing", True)),
         ld_mm=number_of(row, "ld_mm"),
         n_fragments=number_of(row, "n_fragments"),
         ld_fragments_mm=number_of(row, "ld_fragments_mm"),
         tsm_mode=tsm_mode,
     )
-    state = {"merged": "merged", "absent": "absent", "ne": "ne"}.get(source, "present")
-    volume = {"merged": 0.0, "absent": 0.0, "ne": math.nan}.get(source, number_of(row, "vol_wl_mm3") / 1000)
-    volume_source = source if state != "present" else "measured"
+    state: State
+    volume_source: Source
+    if source == "merged" or source == "absent":
+        state, volume, volume_source = source, 0.0, source
+    elif source == "ne":
+        state, volume, volume_source = "ne", math.nan, "ne"
+    else:
+        state, volume, volume_source = "present", number_of(row, "vol_wl_mm3") / 1000, "measured"
     if (session, track) in overrides.too_small:
         value, source = TOO_SMALL_MM, "tsm5"
     if (session, track) in overrides.diameters_mm:
@@ -282,29 +336,32 @@ def _place(course, t, k, row, overrides, *, resected, tsm_mode):
         # A reader gives diameters alone: where the mask has none, the volume is not known.
         volume = number_of(row, "vol_wl_mm3") / 1000 if status == "present" else math.nan
         state, volume_source = "present", "ne" if math.isnan(volume) else "measured"
-    for name, cell in zip(
-        ("state", "ld", "source", "volume", "volume_source"), (state, value, source, volume, volume_source), strict=True
-    ):
-        getattr(course, name)[t, k] = cell
+    course.state[t, k], course.ld[t, k], course.source[t, k] = state, value, source
+    course.volume[t, k], course.volume_source[t, k] = volume, volume_source
     if state == "merged":
-        carrier = value_of(row, "merged_into")
-        if carrier not in course.tracks:
-            raise InputError(
-                f"lesion {track} at {session}",
-                found=f"merged into {carrier}",
-                expected="a lesion of this patient",
-                advice="Run the matching of this session again.",
-                reason=Reason.BAD_MATCH,
-            )
-        course.owner[t, k] = course.tracks.index(carrier)
+        course.owner[t, k] = _carrier(course, t, k, row)
 
 
-def _bbox(row):
+def _carrier(course: Course, t: int, k: int, row: Row) -> int:
+    """Position of the lesion that a lesion has merged into."""
+    carrier = value_of(row, "merged_into")
+    if carrier not in course.tracks:
+        raise InputError(
+            f"lesion {course.tracks[k]} at {course.ids[t]}",
+            found=f"merged into {carrier}",
+            expected="a lesion of this patient",
+            advice="Run the matching of this session again.",
+            reason=Reason.BAD_MATCH,
+        )
+    return course.tracks.index(carrier)
+
+
+def _bbox(row: Row) -> list[float] | None:
     box = [number_of(row, f"bbox_{axis}_vox") for axis in "xyz"]
     return None if any(math.isnan(side) for side in box) else box
 
 
-def _slice_spacings(sessions, rows):
+def _slice_spacings(sessions: Sequence[Row], rows: Sequence[Mapping[str, Row]]) -> list[float]:
     """Slice spacing of each session, mm: its own column, else what its lesions say, else NaN."""
     spacings = []
     for session, of in zip(sessions, rows, strict=True):
@@ -314,25 +371,26 @@ def _slice_spacings(sessions, rows):
     return spacings
 
 
-def carry_by_targets(course: Course, targets: list[str], baseline: int) -> None:
+def carry_by_targets(course: Course, targets: Sequence[str], baseline: int) -> None:
     """Let a target carry the size of what it merged with, whoever did before (ours); chains of merges end here too."""
-    of = [course.tracks.index(track) for track in targets]
+    of = course.positions(targets)
     for t in range(len(course.ids)):
         groups = join_groups(course.owner[t])
-        for g in set(map(int, groups)):
-            members = np.flatnonzero(groups == g)
+        for group in {int(number) for number in groups}:
+            members = [int(k) for k in np.flatnonzero(groups == group)]
             if len(members) < 2:
                 continue
-            heads = [k for k in members if course.state[t, k] != "merged"] or [int(members[0])]
+            heads = [k for k in members if course.state[t, k] != "merged"] or members
             head = heads[0]
             mine = [k for k in of if k in members] if t >= baseline else []
             if mine and len(mine) < len(members):
-                course.crossed |= {(t, int(k)) for k in members}
+                course.crossed |= {(t, k) for k in members}
             if mine and head not in mine:
                 new = mine[0]
                 for cells in (course.state, course.ld, course.volume):
                     cells[t, new] = cells[t, head]
                 course.state[t, head], course.ld[t, head], course.volume[t, head] = "merged", 0.0, 0.0
-                course.source[t, [new, head]] = course.volume_source[t, [new, head]] = "merged"
+                for k in (new, head):
+                    course.source[t, k] = course.volume_source[t, k] = "merged"
                 head = new
             course.owner[t, members] = head

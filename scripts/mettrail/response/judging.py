@@ -1,344 +1,363 @@
-"""Response of every session of a patient, as known at any of them: targets, other lesions, new lesions, clinic."""
+"""Response of every session after baseline, as known at any of them: targets, non-targets, new lesions, clinic."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from mettrail.response import criteria
-from mettrail.response.criteria import NA, at_least
-from mettrail.schema.cells import flags_of, number_of, value_of
+from mettrail.response.clinic import Clinic
+from mettrail.response.course import Comparison, Course
+from mettrail.response.criteria import NA, NewLesions, Response, SessionFacts
+from mettrail.response.grown import burden_grown, find_grown, grown_nontargets, may_be_effect
+from mettrail.response.patient import Baseline, Known, Patient
+from mettrail.response.rules import SIZES, Rules, Size
+from mettrail.schema.cells import flags_of
 
 
-def _judge(course, t, *, baseline, targets, nontargets, new, after_cr, rano, volume, overrides):
-    """Judge one session after baseline with what the course knows. All by position."""
-    earlier = [u for u in range(baseline, t) if course.evaluable[u]]
-    against = {size: {u: course.compare(t, u, size) for u in earlier} for size in ("ld", "volume")}
-    least_ml, scale = criteria.least_growth(volume)
-    judged = {
-        "ld": _judge_targets(
-            course, t, "ld", against["ld"], targets, after_cr["ld"],
-            pr=rano["pr"], pd=rano["pd"], pd_abs=rano["pd_abs_mm"], abs_rule=rano["abs_rule"],
-        ),
-        "volume": _judge_targets(
-            course, t, "volume", against["volume"], targets, after_cr["volume"],
-            pr=volume["pr"], pd=volume["pd"], pd_abs=least_ml, scale=scale,
-        ),
-    }  # fmt: skip
-    statuses = {k: status[t] for k, status in new.items() if course.state[t, k] == "present"}
-    judged["sure"] = {k for k, status in statuses.items() if status in ("definite", "confirmed")}
-    judged["new"] = "definite" if judged["sure"] else "equivocal" if "equivocal" in statuses.values() else "none"
-    judged["new_before"] = any(s not in (None, "rejected") for status in new.values() for s in status[:t])
-    grown = _grown_nontargets(course, t, against["ld"], nontargets)
-    burden_grown = _burden_grown(course, t, against["volume"], nontargets)
-    judged |= {"nt_source": None, "review": set()}
-    # Remnants that have not enhanced since baseline are no disease that could respond.
-    since = course.state[[baseline, *earlier, t]][:, nontargets]
-    any_nontarget = bool((since != "absent").any())
-    said = overrides.nontarget_pd.get(course.ids[t])
-    for size in ("ld", "volume"):
-        response, review = criteria.nontarget_response(
-            list(course.state[t, nontargets]) if any_nontarget else [], grown=bool(grown), burden_grown=burden_grown,
-            target=judged[size]["response"], after_cr=after_cr[size],
-        )  # fmt: skip
-        source, review = None if response == NA else "auto", grown if review and size == "ld" else set()
-        if said or (said is False and response != NA):  # disease without lesions of its own can progress, too
-            response = "PD" if said else ("NON_CR_NON_PD" if response == "PD" else response)
-            source, review = "reader", set()
-        if response == "CR" and judged["new"] == "definite":
-            response = "NON_CR_NON_PD"  # CR wants no new lesion
-        judged[size]["nontarget"] = response
-        judged["nt_source"] = source
-        judged["review"] |= review
-    # Whether what was there at baseline is there, and casts doubt on a complete response before.
-    there = "present" in course.state[t, targets + nontargets]
-    judged["back"] = {size: bool(there and not after_cr[size]) for size in ("ld", "volume")}
-    return judged
+@dataclass(frozen=True)
+class Sums:
+    """Sums of the targets by one size, mm or mL; NaN where not evaluable.
+
+    Parameters
+    ----------
+    total, baseline : float
+        At this session and at baseline, as measured.
+    now, reference : float
+        The same two like with like.
+    now_at_nadir, nadir : float
+        At this session and at the nadir, like with like.
+    increase : float
+        Largest growth of one of them since the nadir, in the unit of `Limits.scale`.
+    coalesced : bool
+        Whether one of them touches another lesion at one of these sessions.
+    """
+
+    total: float = math.nan
+    baseline: float = math.nan
+    now: float = math.nan
+    reference: float = math.nan
+    now_at_nadir: float = math.nan
+    nadir: float = math.nan
+    increase: float = math.nan
+    coalesced: bool = False
 
 
-def _judge_targets(course, t, size, against, targets, after_cr, *, scale=float, **rules):
+@dataclass(frozen=True)
+class Judged:
+    """Targets and non-targets at a session by one size; `reappeared`: see `criteria.revise_unconfirmed_cr`."""
+
+    target: Response
+    nontarget: Response
+    reappeared: bool = False
+    sums: Sums = field(default_factory=Sums)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A session before anything is confirmed or cleared by others.
+
+    Parameters
+    ----------
+    facts : SessionFacts
+    ld, volume : Judged
+    nt_source : str or None
+        Who decided on the non-targets: ``auto`` or ``reader``.
+    review : set of int
+        Non-targets that a reader should look at.
+    effect : bool
+        Whether all growth may be an effect of radiation.
+    """
+
+    facts: SessionFacts
+    ld: Judged
+    volume: Judged
+    nt_source: Literal["auto", "reader"] | None = None
+    review: frozenset[int] = frozenset()
+    effect: bool = False
+
+    def judged(self, size: Size) -> Judged:
+        """Return what one size says."""
+        return self.ld if size == "ld" else self.volume
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The responses of a session, as known at the last that counts.
+
+    Parameters
+    ----------
+    reading : Reading
+    imaging, volumetric, overall : str
+        By diameters, by volumes, and by diameters with steroids and clinical status.
+    held : bool
+        Whether the session waits for a lower dose of steroids.
+    reasons : list of str
+        Of a progression.
+    """
+
+    reading: Reading
+    imaging: Response
+    volumetric: Response
+    overall: Response
+    held: bool
+    reasons: list[str]
+
+
+class Continued(NamedTuple):
+    """Responses of a session where a confirmed PR that is no PD stays PR."""
+
+    target: Response | None
+    imaging: Response | None
+    overall: Response | None
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Responses of the sessions after baseline, by position: as known at each, and with all that is known."""
+
+    prospective: dict[int, Verdict]
+    continued: dict[int, Continued]
+    final: dict[int, Verdict]
+
+
+def judge_patient(patient: Patient) -> Responses:
+    """Judge all sessions after baseline; none without a baseline."""
+    found = Responses({}, {}, {})
+    if patient.baseline is None:
+        return found
+    verdicts: list[Verdict] = []
+    for t in range(patient.baseline.session + 1, len(patient.sessions)):
+        verdicts = respond(patient, patient.baseline, upto=t)
+        found.prospective[t] = verdicts[-1]
+        found.continued[t] = _continue(verdicts, patient.rules)
+    found.final.update(enumerate(verdicts, start=patient.baseline.session + 1))
+    return found
+
+
+def respond(patient: Patient, baseline: Baseline, *, upto: int) -> list[Verdict]:
+    """Responses of the sessions after baseline to `upto`, as known at `upto`."""
+    readings = _read_sessions(Known(patient, baseline, upto))
+    images = {size: _follow_images(readings, size, patient.rules) for size in SIZES}
+    clinics = patient.clinic[baseline.session + 1 : upto + 1]
+    overall, held = criteria.follow_overall(
+        images["ld"], [clinic.steroids for clinic in clinics], [clinic.clinical for clinic in clinics]
+    )
+    return [
+        Verdict(reading, image, volumetric, response, waits, _reasons(reading, image, response))
+        for reading, image, volumetric, response, waits in zip(
+            readings, images["ld"], images["volume"], overall, held, strict=True
+        )
+    ]
+
+
+def _follow_images(readings: Sequence[Reading], size: Size, rules: Rules) -> list[Response]:
+    """Imaging responses by one size."""
+    judged = [reading.judged(size) for reading in readings]
+    images = criteria.follow_unconfirmed(
+        [reading.facts for reading in readings],
+        [each.target for each in judged],
+        [each.nontarget for each in judged],
+        confirm_days=rules.confirm_days,
+    )
+    return criteria.revise_unconfirmed_cr(images, [each.reappeared for each in judged])
+
+
+def _reasons(reading: Reading, image: Response, response: Response) -> list[str]:
+    """Name what made a session progressive."""
+    if response not in ("PD", "uPD"):
+        return []
+    reasons = ["target"] * (reading.ld.target == "PD") + ["nontarget"] * (reading.ld.nontarget == "PD")
+    reasons += ["new"] * (image in ("PD", "uPD") and bool(reading.facts.sure))
+    return reasons + ["clinical"] * (response == "PD" and (reading.facts.worse or image != "PD"))
+
+
+def _continue(verdicts: Sequence[Verdict], rules: Rules) -> Continued:
+    """Responses of the last of some sessions, where a confirmed PR that is no PD stays PR, as known at it."""
+    days = [verdict.reading.facts.day for verdict in verdicts]
+
+    def last(responses: Sequence[Response]) -> Response | None:
+        given = [None if response == NA else response for response in responses]
+        return criteria.continue_response(days, given, confirm_days=rules.confirm_days)[-1]
+
+    return Continued(
+        target=last([verdict.reading.ld.target for verdict in verdicts]),
+        imaging=last([verdict.imaging for verdict in verdicts]),
+        overall=last([verdict.overall for verdict in verdicts]),
+    )
+
+
+# --- One session ---------------------------------------------------------------------------------------------------
+
+
+def _read_sessions(known: Known) -> list[Reading]:
+    """Read the sessions after baseline one by one."""
+    course, first = known.course, known.baseline.session + 1
+    readings: list[Reading] = []
+    # Images so far, before anything is confirmed or cleared: that makes no CR of another response.
+    images: dict[Size, list[Response]] = {size: [] for size in SIZES}
+    for t in range(first, known.upto + 1):
+        after_cr = {
+            size: criteria.has_confirmed_cr(
+                course.days[first:t].tolist(), seen, confirm_days=known.patient.rules.confirm_days
+            )
+            for size, seen in images.items()
+        }
+        reading = _read_session(known, t, readings, after_cr)
+        for size, seen in images.items():
+            judged = reading.judged(size)
+            image = criteria.imaging_response(judged.target, judged.nontarget, reading.facts.new)
+            seen.append(image if reading.facts.evaluable else "NE")
+        readings.append(reading)
+    return readings
+
+
+def _read_session(known: Known, t: int, before: Sequence[Reading], after_cr: Mapping[Size, bool]) -> Reading:
+    """Read one session after baseline; `before` are the readings of those between."""
+    course, clinic, rules = known.course, known.patient.clinic[t], known.patient.rules
+    evaluable = bool(course.evaluable[t])
+    sure, new, new_before = _new_at(known, t) if evaluable else (frozenset[int](), "none", False)
+    grown = find_grown(known, t)
+    effect = bool(grown) and not sure and all(may_be_effect(known.patient, t, k) for k in grown)
+    facts = SessionFacts(
+        day=float(course.days[t]),
+        evaluable=evaluable,
+        immunotherapy=clinic.immunotherapy,
+        worse=clinic.clinical == "worse",
+        new=new,
+        new_before=new_before,
+        sure=sure,
+        new_growth_mm=_new_growth(known, t, sure, before),
+        wait_days=_wait_days(clinic, rules, effect=effect),
+    )
+    if not evaluable:
+        unknown = Judged("NE" if known.targets else NA, "NE" if known.nontargets else NA)
+        return Reading(facts, unknown, unknown, effect=effect)
+    earlier = [u for u in range(known.baseline.session, t) if course.evaluable[u]]
+    against = {size: {u: course.compare(t, u, size) for u in earlier} for size in SIZES}
+    targets = {size: _judge_targets(known, t, size, against[size], after_cr[size]) for size in SIZES}
+    nontargets, source, review = _judge_nontargets(
+        known, t, against, {size: response for size, (response, _) in targets.items()}, after_cr, new
+    )
+    # What was there at baseline and is there now calls a complete response before into question.
+    there = "present" in course.state[t, known.targets + known.nontargets]
+    by_size = {
+        size: Judged(response, nontargets[size], bool(there and not after_cr[size]), sums)
+        for size, (response, sums) in targets.items()
+    }
+    return Reading(facts, by_size["ld"], by_size["volume"], source, review, effect)
+
+
+def _new_at(known: Known, t: int) -> tuple[frozenset[int], NewLesions, bool]:
+    """Tell of new lesions at a session which are definite, what they come to, and whether any was there before."""
+    statuses = {k: status[t] for k, status in known.new.items() if known.course.state[t, k] == "present"}
+    sure = frozenset(k for k, status in statuses.items() if status in ("definite", "confirmed"))
+    before = any(s not in (None, "rejected") for status in known.new.values() for s in status[:t])
+    if sure:
+        return sure, "definite", before
+    return sure, "equivocal" if "equivocal" in statuses.values() else "none", before
+
+
+def _new_growth(known: Known, t: int, sure: frozenset[int], before: Sequence[Reading]) -> dict[int, float]:
+    """Growth of the definite new lesions since each earlier session that has some: {position in `before`: mm}."""
+    growth = {}
+    for i, earlier in enumerate(before):
+        both = sorted(sure | earlier.facts.sure)
+        if sure and earlier.facts.sure:
+            c = known.course.compare(t, known.baseline.session + 1 + i, "ld")
+            growth[i] = float(np.nansum(c.now[both]) - np.nansum(c.then[both]))
+    return growth
+
+
+def _wait_days(clinic: Clinic, rules: Rules, *, effect: bool) -> float:
+    """Days that a progression of this session waits to be confirmed; 0 where it does not."""
+    early = 0 < clinic.days_of_immunotherapy <= criteria.IRANO_DAYS
+    if rules.irano and early and clinic.clinical != "worse":
+        return criteria.IRANO_CONFIRM_DAYS
+    return rules.confirm_days if rules.srs_requires_confirmation and effect else 0
+
+
+def _judge_targets(
+    known: Known, t: int, size: Size, against: Mapping[int, Comparison], after_cr: bool
+) -> tuple[Response, Sums]:
     """Judge the targets by one size; `against` compares it to each earlier session, baseline first."""
-    sizes = getattr(course, size)
-    baseline, earlier = next(iter(against)), list(against)
-    found = {
-        "sum": math.nan, "baseline": math.nan, "now": math.nan, "reference": math.nan, "now_at_nadir": math.nan,
-        "nadir": math.nan, "increase": math.nan, "coalesced": False,
-    }  # fmt: skip
+    course, targets = known.course, known.targets
+    limits, sizes, baseline = known.patient.rules.limits(size), course.sizes(size), known.baseline.session
     if not targets:
-        return found | {"response": NA}
+        return NA, Sums()
     first = last = against[baseline]
     at = criteria.find_nadir(
         [float(np.nansum(c.now[targets])) for c in against.values()],
         [float(c.then[targets].sum()) for c in against.values()],
     )
     sessions = {t, baseline}
+    now_at_nadir = nadir = increase = math.nan
     if at is not None:
-        last = against[earlier[at]]
-        sessions.add(earlier[at])
-        found |= {
-            "now_at_nadir": float(last.now[targets].sum()),
-            "nadir": float(last.then[targets].sum()),
-            "increase": criteria.largest_increase(last.now, last.then, last.groups, of=targets, scale=scale),
-        }
-    found |= {
-        "sum": float(sizes[t, targets].sum()),
-        "baseline": float(sizes[baseline, targets].sum()),
-        "now": float(first.now[targets].sum()),
-        "reference": float(first.then[targets].sum()),
-        "coalesced": bool((first.again | last.again)[targets].any() or are_touching(course, sessions, targets)),
-    }
+        session, last = list(against.items())[at]
+        sessions.add(session)
+        now_at_nadir, nadir = float(last.now[targets].sum()), float(last.then[targets].sum())
+        increase = criteria.largest_increase(last.now, last.then, last.groups, of=targets, scale=limits.scale)
+    sums = Sums(
+        total=float(sizes[t, targets].sum()),
+        baseline=float(sizes[baseline, targets].sum()),
+        now=float(first.now[targets].sum()),
+        reference=float(first.then[targets].sum()),
+        now_at_nadir=now_at_nadir,
+        nadir=nadir,
+        increase=increase,
+        coalesced=bool((first.again | last.again)[targets].any() or are_touching(course, sessions, targets)),
+    )
     response = criteria.target_response(
-        first.now[targets], baseline_sum=found["reference"], nadir_sum=found["nadir"], increase=found["increase"],
-        gone=course.state[t, targets] == "absent", now_at_nadir=last.now[targets], after_cr=after_cr, **rules,
-    )  # fmt: skip
-    return found | {"response": response}
+        first.now[targets],
+        baseline_sum=sums.reference,
+        nadir_sum=sums.nadir,
+        increase=sums.increase,
+        absent=course.state[t, targets] == "absent",
+        limits=limits,
+        now_at_nadir=last.now[targets],
+        after_cr=after_cr,
+    )
+    return response, sums
 
 
-def are_touching(course, sessions, targets):
+def are_touching(course: Course, sessions: Collection[int], targets: Sequence[int]) -> bool:
     """Whether a target is one with another lesion at one of some sessions, as the matching says."""
     given = (course.rows[t].get(course.tracks[k], {}) for t in sessions for k in targets)
     return any("coalesced" in flags_of(row) for row in given)
 
 
-def _grown_nontargets(course, t, against, nontargets):
-    """Which of the lesions that are no targets have grown since their own smallest, by position.
-
-    Lesions that are one now grew from what each of them was (ours), or from what they were when they were one before.
-    """
-
-    def has_own_size(u, k):  # merged: size 0, yet not small
-        return course.owner[u, k] in nontargets and course.state[u, k] in ("present", "absent")
-
-    grown = set()
-    groups = {}
-    for k in nontargets:
-        groups.setdefault(int(course.owner[t, k]), []).append(k)
-    for head, members in groups.items():
-        together = len(members) > 1 or head not in nontargets  # or carried by a target
-        for k in members:
-            # Measured again, a lesion has its own size at both sessions whatever it is one with.
-            pairs = [
-                (c.now[k], c.then[k]) for u, c in against.items() if c.again[k] or (not together and has_own_size(u, k))
-            ]
-            at = criteria.find_nadir(*zip(*pairs, strict=True)) if pairs else None
-            if at is not None and criteria.nontarget_has_grown(*pairs[at]):
-                grown.add(k)
-        if len(members) == 1 or head not in nontargets:
-            continue
-        smallest = [
-            np.fmin.reduce(
-                [math.nan, *(c.then[k] for u, c in against.items() if has_own_size(u, k) and not c.again[k])]
-            )
-            for k in members
-        ]
-        before = [sum(smallest)] + [
-            float(c.then[members].sum())
-            for u, c in against.items()
-            if (course.owner[u, members] == head).all() and not c.again[members].any()
-        ]
-        now = float(course.ld[t, members].sum())
-        if any(criteria.nontarget_has_grown(now, size) for size in before):
-            grown |= set(members)
-    return grown
-
-
-def _burden_grown(course, t, against, nontargets):
-    """Whether the lesions that are no targets have grown together since they were smallest."""
-    now, then = [], []
-    for u, c in against.items():
-        # What a target carries at one of both sessions has no size of its own there.
-        own = c.again | (np.isin(course.owner[t], nontargets) & np.isin(course.owner[u], nontargets))
-        now.append(float(np.where(own, c.now, np.nan)[nontargets].sum()))
-        then.append(float(np.where(own, c.then, np.nan)[nontargets].sum()))
-    at = criteria.find_nadir(now, then)
-    return at is not None and criteria.burden_has_grown(now[at], then[at])
-
-
-def find_candidates(course, overrides, *, upto):
-    """Lesions seen by session `upto` as candidates and never as more, by position: they play no part yet (ours).
-
-    Confirmed at a later session, a lesion is what it would have been, dated from its first appearance as RANO-BM dates
-    uncertain new lesions. A reader confirms it by deciding its status or its role.
-    """
-    found = set()
-    for k, track in enumerate(course.tracks):
-        given = [of[track] for of in course.rows[: upto + 1] if track in of and of[track]["status"] == "present"]
-        decided = track in overrides.new_status or track in overrides.roles
-        if {value_of(row, "confidence") for row in given} == {"candidate"} and not decided:
-            found.add(k)
-    return found
-
-
-def find_roles(course, baseline, targets, overrides, *, upto):
-    """Role of each lesion as known at session `upto`, by position; `course` must be what was known then."""
-    roles = []
-    candidates = find_candidates(course, overrides, upto=upto)
-    for k, track in enumerate(course.tracks):
-        at_baseline = course.state[baseline, k]
-        back = any(course.state[t, k] == "present" for t in range(baseline + 1, upto + 1))
-        if track in overrides.excluded:
-            roles.append("excluded")
-        elif track in targets:
-            roles.append("target")
-        elif k in candidates:
-            roles.append("candidate")
-        elif at_baseline == "unborn":
-            roles.append("new")
-        elif overrides.resected_day.get(track, math.inf) < course.days[baseline]:
-            roles.append("prebaseline")
-        elif at_baseline == "absent" and course.rows[baseline][track]["status"] == "absent":
-            roles.append("recurrent" if back else "prebaseline")
-        else:
-            roles.append("nontarget")
-    return roles
-
-
-def follow_new_lesions(course, roles, overrides, *, baseline, upto, recurrence_is_new):
-    """Status of new lesions at each session as known at `upto`: {position: [status per session]}."""
-    counted = ("new", "recurrent") if recurrence_is_new else ("new",)
-    found = {}
-    for k, role in enumerate(roles):
-        if role not in counted:
-            continue
-        sessions = [t for t in range(baseline + 1, upto + 1) if course.evaluable[t]]
-        seen = [{"present": True, "absent": False}.get(course.state[t, k]) for t in sessions]
-        sure = [course.definite[t, k] for t in sessions]
-        status = [None] * len(course.ids)
-        for t, s in zip(sessions, criteria.follow_new_lesion(seen, sure), strict=True):
-            decided = overrides.new_status.get(course.tracks[k])
-            status[t] = decided if decided and s else s
-        found[k] = status
-    return found
-
-
-def respond(course, upto, *, baseline, targets, overrides, clinic, rano, volume):
-    """Responses of the sessions from baseline + 1 to `upto`, as known at `upto`: list of dict."""
-    course = course.known(upto)
-    roles = find_roles(course, baseline, targets, overrides, upto=upto)
-    new = follow_new_lesions(
-        course, roles, overrides, baseline=baseline, upto=upto, recurrence_is_new=rano["recurrence_is_new"]
-    )
-    at = {role: [k for k, r in enumerate(roles) if r == role] for role in ("target", "nontarget")}
-    at["target"].sort(key=lambda k: targets.index(course.tracks[k]))
-    points = []
-    after = range(baseline + 1, upto + 1)
-    images = {"ld": [], "volume": []}  # so far, before anything is confirmed or cleared: that makes no CR of another
-    for t in after:
-        none = {"response": "NE" if at["target"] else NA, "nontarget": "NE" if at["nontarget"] else NA}
-        now = {"ld": none, "volume": none, "new": "none", "new_before": False, "sure": set(), "nt_source": None}
-        now |= {"review": set(), "back": {"ld": False, "volume": False}}
-        if course.evaluable[t]:
-            after_cr = {
-                size: criteria.has_confirmed_cr(course.days[baseline + 1 : t], seen, confirm_days=rano["confirm_days"])
-                for size, seen in images.items()
-            }
-            now |= _judge(
-                course, t, baseline=baseline, targets=at["target"], nontargets=at["nontarget"], new=new,
-                after_cr=after_cr, rano=rano, volume=volume, overrides=overrides,
-            )  # fmt: skip
-        for size, seen in images.items():
-            response = (now[size]["response"], now[size]["nontarget"], now["new"])
-            seen.append(criteria.imaging_response(*response) if course.evaluable[t] else "NE")
-        now |= {"target": now["ld"]["response"], "nontarget": now["ld"]["nontarget"]}
-        now |= {"day": course.days[t], "evaluable": bool(course.evaluable[t])}
-        now |= {"immunotherapy": clinic[t]["immunotherapy"], "worse": clinic[t]["clinical"] == "worse"}
-        now["new_growth_mm"] = _new_growth(course, t, now, points, baseline=baseline)
-        grown = find_grown(course, t, baseline=baseline, rano=rano)
-        now["effect"] = (
-            bool(grown) and not now["sure"] and all(may_be_effect(course, t, k, overrides, rano) for k in grown)
+def _judge_nontargets(
+    known: Known,
+    t: int,
+    against: Mapping[Size, Mapping[int, Comparison]],
+    targets: Mapping[Size, Response],
+    after_cr: Mapping[Size, bool],
+    new: NewLesions,
+) -> tuple[dict[Size, Response], Literal["auto", "reader"] | None, frozenset[int]]:
+    """Judge the non-targets beside the responses of the targets by each size; who decided, and what needs review."""
+    course, nontargets, rules = known.course, known.nontargets, known.patient.rules
+    grown = grown_nontargets(course, t, against["ld"], nontargets, rules)
+    together = burden_grown(course, t, against["volume"], nontargets, rules)
+    # Remnants that have not enhanced since baseline are no disease that could respond.
+    since = course.state[[*against["ld"], t]][:, nontargets]
+    states = list(course.state[t, nontargets]) if bool((since != "absent").any()) else []
+    said = known.patient.overrides.nontarget_pd.get(course.ids[t])
+    by_reader = bool(said or (said is False and states))  # disease without lesions of its own can progress, too
+    found: dict[Size, Response] = {}
+    review: frozenset[int] = frozenset()
+    for size in SIZES:
+        response, unclear = criteria.nontarget_response(
+            states, grown=bool(grown), burden_grown=together, target=targets[size], after_cr=after_cr[size]
         )
-        now["doubt_days"] = _doubt_days(now, clinic[t], rano)
-        points.append(now)
-    read = {}
-    for size in images:
-        seen = [p | {"target": p[size]["response"], "nontarget": p[size]["nontarget"]} for p in points]
-        read[size] = criteria.follow_unconfirmed(seen, confirm_days=rano["confirm_days"])
-        read[size] = criteria.doubt_unconfirmed_cr(read[size], [p["back"][size] for p in points])
-    overall, held = criteria.follow_overall(
-        read["ld"], [clinic[t]["steroids"] for t in after], [clinic[t]["clinical"] for t in after]
-    )
-    for point, image, volumes, response, waits in zip(points, read["ld"], read["volume"], overall, held, strict=True):
-        point |= {"imaging": image, "volumetric": volumes, "overall": response, "held": waits, "roles": roles}
-        reasons = ["target"] * (point["target"] == "PD") + ["nontarget"] * (point["nontarget"] == "PD")
-        reasons += ["new"] * (image in ("PD", "uPD") and bool(point["sure"]))
-        reasons += ["clinical"] * (response == "PD" and (point["worse"] or image != "PD"))
-        point["reasons"] = reasons if response in ("PD", "uPD") else []
-    return points
-
-
-def _new_growth(course, t, now, points, *, baseline):
-    """Growth of the definite new lesions since each earlier session that has some: {position in `points`: mm}."""
-    growth = {}
-    for i, earlier in enumerate(points):
-        both = sorted(now["sure"] | earlier["sure"])
-        if now["sure"] and earlier["sure"]:
-            c = course.compare(t, baseline + 1 + i, "ld")
-            growth[i] = float(np.nansum(c.now[both]) - np.nansum(c.then[both]))
-    return growth
-
-
-def find_grown(course, t, *, baseline, rano):
-    """Lesions that have grown by the absolute amount of PD since they were smallest, by position."""
-    grown = []
-    against = {u: course.compare(t, u, "ld") for u in range(baseline, t)}
-    for k in range(len(course.tracks)):
-        since = [c.now[k] - c.then[k] for u, c in against.items() if course.state[u, k] in ("present", "absent")]
-        if any(at_least(growth, rano["pd_abs_mm"]) for growth in since):
-            grown.append(k)
-    return grown
-
-
-def may_be_effect(course, t, k, overrides, rano):
-    """Whether a lesion was irradiated so long before that its growth may be radionecrosis (days ours)."""
-    low, high = rano["treatment_effect_days"]
-    since = course.days[t] - overrides.irradiated_day.get(course.tracks[k], math.nan)
-    return bool(low <= since <= high)
-
-
-def _doubt_days(now, clinic, rano):
-    """Days until a progression of this session can be confirmed; 0 where it is not in doubt."""
-    if rano["irano"] and 0 < clinic["since_immunotherapy"] <= criteria.IRANO_DAYS and not now["worse"]:
-        return criteria.IRANO_CONFIRM_DAYS
-    return rano["confirm_days"] if rano["srs_requires_confirmation"] and now["effect"] else 0
-
-
-def read_clinic(sessions, participant, baseline, *, rano):
-    """Steroids, clinical status and immunotherapy of each session."""
-    base = sessions[0 if baseline is None else baseline] if sessions else {}
-    doses = [number_of(s, "dexamethasone_equiv_mg_per_day") for s in sessions]
-    base_dose = doses[0 if baseline is None else baseline] if sessions else math.nan
-    under = "immunotherapy" in str(value_of(participant, "treatment_type", "")).split(";")
-    start = number_of(participant, "immunotherapy_start_day")
-    if math.isnan(start) and under:
-        start = number_of(participant, "treatment_start_day")
-    found = []
-    for s, dose in zip(sessions, doses):
-        steroids, clinical = value_of(s, "steroid_status"), value_of(s, "clinical_status")
-        if clinical is None:
-            scores = [number_of(row, name) for name in ("kps", "ecog") for row in (s, base)]
-            clinical = criteria.performance_status(*scores)
-        if clinical == "worse" and value_of(s, "clinical_tumour_related") == "false":
-            clinical = "stable"
-        since = number_of(s, "days") - start
-        found.append(
-            {
-                "steroids": steroids
-                or criteria.steroid_status(dose, base_dose, physiologic_dex_mg=rano["physiologic_dex_mg"]),
-                "clinical": clinical,
-                "immunotherapy": under if math.isnan(since) else since > 0,  # a scan of the first day is before it
-                "since_immunotherapy": since,
-            }
-        )
-    return found
-
-
-def continue_responses(points, rano):
-    """Responses of the last of some sessions, where a confirmed PR that is no PD stays PR, as known at it."""
-    found = {}
-    for name in ("target", "imaging", "overall"):
-        responses = [None if p[name] == NA else p[name] for p in points]
-        found[name] = criteria.continue_response(
-            [p["day"] for p in points], responses, confirm_days=rano["confirm_days"]
-        )[-1]
-    return found
+        if by_reader:
+            response = "PD" if said else ("NON_CR_NON_PD" if response == "PD" else response)
+        elif unclear and size == "ld":
+            review = frozenset(grown)
+        if response == "CR" and new == "definite":
+            response = "NON_CR_NON_PD"  # CR wants no new lesion
+        found[size] = response
+    return found, "reader" if by_reader else "auto" if states else None, review

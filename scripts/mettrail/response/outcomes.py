@@ -1,15 +1,17 @@
 """What became of treated lesions and of patients, as pure functions over the final tables.
 
 A lesion is compared to its own size before its treatment and to its smallest since, not to the patient's baseline. The
-thresholds are those of the response criteria (settings ``rano`` and ``volume``). A scan on the day of a treatment was
+thresholds are those of the response criteria (`Rules`). A scan on the day of a treatment was
 made before it: radiosurgery images and treats on one day.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -17,18 +19,21 @@ from statsmodels.duration.survfunc import CumIncidenceRight
 
 from mettrail import schema
 from mettrail.cohort.order import START_FROM
-from mettrail.response.criteria import at_least, find_nadir, least_growth, target_response
+from mettrail.response.course import Row
+from mettrail.response.criteria import Response, at_least, find_smallest, target_response
+from mettrail.response.rules import Limits, Rules
 from mettrail.response.treatments import FOCAL, RADIATION
 
-BEST = ("CR", "PR", "SD", "PD")
+BEST: tuple[Response, ...] = ("CR", "PR", "SD", "PD")
 # Of one day, what comes first; the column first_event.
 EVENTS = ("local", "distant", "death")
 CURVE = ("day", "local_failure", "low", "high", "n_at_risk")
 # Normal quantile of a confidence interval of 95 %.
 Z95 = 1.959964
+_Size: TypeAlias = Literal["ld", "vol"]
 
 
-def start_day(patients: pd.DataFrame, sessions: pd.DataFrame, participant: Mapping) -> float:
+def start_day(patients: pd.DataFrame, sessions: pd.DataFrame, participant: Row) -> float:
     """Return t0 of a patient on the time axis of the sessions; NaN where it has none.
 
     Parameters
@@ -50,11 +55,10 @@ def follow_treatments(
     treatments: pd.DataFrame,
     lesions: pd.DataFrame,
     sessions: pd.DataFrame,
-    participant: Mapping,
+    participant: Row,
     *,
     t0: float,
-    rano: Mapping,
-    volume: Mapping,
+    rules: Rules,
     comparisons: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Follow each treated lesion from its treatment to failure, to its next treatment, or as long as it is seen.
@@ -69,15 +73,14 @@ def follow_treatments(
         ``death_day`` on the time axis of the sessions.
     t0 : float
         From `start_day`.
-    rano, volume : mapping
-        Blocks of the settings.
+    rules : Rules
     comparisons : DataFrame, optional
         Sizes of lesions that are cut differently at two sessions, like with like.
 
     Returns
     -------
     DataFrame
-        Table ``treated_lesions``: one row per lesion and treatment. A lesion that a reader left out has none.
+        Table ``treated_lesions``: one row per lesion and treatment. A lesion that a reader excluded has none.
     """
     focal = treatments[treatments["track_id"].notna() & treatments["treatment_type"].isin(FOCAL)]
     days = _round(focal["treatment_day"] - t0)
@@ -88,30 +91,28 @@ def follow_treatments(
         track = treatment["track_id"]
         if day is None or track in looks.excluded:
             continue
-        again = sorted(d for d, other in zip(days, focal["track_id"]) if other == track and d > day)
-        surgery = min(
-            (d for d, other, kind in zip(days, focal["track_id"], focal["treatment_type"])
-             if other == track and kind == "surgery"),
-            default=math.inf,
-        )  # fmt: skip
-        row = dict.fromkeys(schema.columns("treated_lesions"))
+        own = [
+            (d, kind)
+            for d, of, kind in zip(days, focal["track_id"], focal["treatment_type"])
+            if of == track and d is not None
+        ]
+        again = min((d for d, _ in own if d > day), default=None)
+        surgery = min((d for d, kind in own if kind == "surgery"), default=math.inf)
+        outcome = _follow(looks, track, day, until=math.inf if again is None else again, resected=surgery, rules=rules)
+        if outcome.local_failure_day is not None:
+            low, high = rules.treatment_effect_days
+            after_radiation = treatment["treatment_type"] in RADIATION
+            possible = after_radiation and low <= outcome.local_failure_day - day <= high
+            outcome = dataclasses.replace(outcome, treatment_effect_possible=possible)
+        elif outcome.censored_reason != "no_pretreatment" and again is not None:
+            outcome = dataclasses.replace(outcome, censored_reason="retreatment")
+        elif outcome.censored_reason != "no_pretreatment" and death is not None:
+            outcome = dataclasses.replace(outcome, censored_reason="death", censored_day=death)
+        row: dict[str, Any] = dict.fromkeys(schema.columns("treated_lesions"))
         row |= {name: treatment[name] for name in row if name in treatment}
-        row |= {"treatment_day": day, "salvage_day": again[0] if again else None}
-        story = _follow(
-            looks, track, day, until=again[0] if again else math.inf, resected=surgery, rano=rano, volume=volume
-        )
-        failed = story["local_failure_day"]
-        if failed is not None:
-            low, high = rano["treatment_effect_days"]
-            radiation = treatment["treatment_type"] in RADIATION
-            story["treatment_effect_possible"] = radiation and low <= failed - day <= high
-        if failed is None and story["censored_reason"] != "no_pretreatment":
-            if again:
-                story["censored_reason"] = "retreatment"
-            elif death is not None:
-                story |= {"censored_reason": "death", "censored_day": death}
-        end = failed if failed is not None else story["censored_day"]
-        rows.append(row | story | {"time_to_local_failure_days": end - day})
+        row |= dataclasses.asdict(outcome)
+        row |= {"treatment_day": day, "salvage_day": again, "time_to_local_failure_days": outcome.end_day - day}
+        rows.append(row)
     return schema.make_table(rows, "treated_lesions")
 
 
@@ -121,7 +122,7 @@ def complete_patients(
     treatments: pd.DataFrame,
     lesions: pd.DataFrame,
     sessions: pd.DataFrame,
-    participant: Mapping,
+    participant: Row,
     *,
     t0: float,
 ) -> pd.DataFrame:
@@ -138,7 +139,7 @@ def complete_patients(
     )  # fmt: skip
     last = max((int(day) for day in sessions["days_from_t0"].dropna()), default=None)
     contact = _day(participant, "last_contact_day", t0)
-    found = {
+    found: dict[str, Any] = {
         "local_failure_day": _first(treated["local_failure_day"]),
         "distant_failure_day": _first(sure["days_from_t0"]),
         "leptomeningeal_day": _day(participant, "leptomeningeal_day", t0),
@@ -147,13 +148,14 @@ def complete_patients(
         "last_contact_day": contact if contact is not None else last,
     }
     names = {"local": "local_failure_day", "distant": "distant_failure_day", "death": "death_day"}
-    happened = [(found[names[event]], event) for event in EVENTS if found[names[event]] is not None]
-    day, event = min(happened, key=lambda each: each[0], default=(found["last_contact_day"], "none"))
+    happened = [event for event in EVENTS if found[names[event]] is not None]
+    event = min(happened, key=lambda each: int(found[names[each]]), default="none")
+    day = found["last_contact_day"] if event == "none" else found[names[event]]
     found |= {"first_event": None if day is None else event, "first_event_day": day}
     if participant.get(START_FROM) and row["t0_source"] == "treatment":
         flags = [row["flags"]] if isinstance(row["flags"], str) else []
         found["flags"] = ";".join([*flags, "start_from_treatments"])
-    return schema.make_table([row | found], "patients")
+    return schema.make_table(pd.DataFrame([row | found]), "patients")
 
 
 def incidence(treated_lesions: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFrame:
@@ -165,7 +167,7 @@ def incidence(treated_lesions: pd.DataFrame, patients: pd.DataFrame) -> pd.DataF
     Parameters
     ----------
     treated_lesions : DataFrame
-        Table ``treated_lesions``; rows that cannot fail (not seen before treatment) are left out.
+        Table ``treated_lesions``; rows that cannot fail (not seen before treatment) are excluded.
     patients : DataFrame
         Table ``patients``: lesions of these alone count.
 
@@ -204,32 +206,64 @@ def incidence(treated_lesions: pd.DataFrame, patients: pd.DataFrame) -> pd.DataF
 
 
 @dataclass(frozen=True)
+class _Outcome:
+    """What became of a lesion after a treatment: cells of ``treated_lesions`` (mm, mL, days from t0)."""
+
+    best_response: Response
+    pretreatment_session: str | None = None
+    pretreatment_ld_mm: float | None = None
+    pretreatment_vol_ml: float | None = None
+    nadir_ld_mm: float | None = None
+    nadir_ld_day: int | None = None
+    nadir_vol_ml: float | None = None
+    nadir_vol_day: int | None = None
+    local_failure: bool | None = None
+    local_failure_day: int | None = None
+    failure_by: str | None = None
+    failure_confirmed: bool | None = None
+    censored_day: int | None = None
+    censored_reason: str | None = None
+    treatment_effect_possible: bool | None = None
+
+    @property
+    def end_day(self) -> int:
+        """The day of failure, else the one until which the lesion is known not to have failed."""
+        day = self.censored_day if self.local_failure_day is None else self.local_failure_day
+        assert day is not None, "a lesion fails or is censored"
+        return day
+
+
+@dataclass(frozen=True)
 class _Look:
     """A lesion at an evaluable session: sizes (mm, mL) are NaN where it cannot be measured apart."""
 
     session_id: str
     day: int
     present: bool
-    gone: bool
-    known: bool  # evaluable and no probable miss: whatever else is said of its size may count
+    absent: bool
+    known: bool  # evaluable and no probable missed detection: whatever else is said of its size may count
     ld: float
     vol: float
+
+    def size(self, name: _Size) -> float:
+        """Return the diameter or the volume."""
+        return self.ld if name == "ld" else self.vol
 
 
 class _Looks:
     """All lesions of a patient at all evaluable sessions, and what is to be compared like with like."""
 
-    def __init__(self, lesions, sessions, comparisons):
+    def __init__(self, lesions: pd.DataFrame, sessions: pd.DataFrame, comparisons: pd.DataFrame | None) -> None:
         able = sessions[sessions["evaluable"].fillna(False).astype(bool) & sessions["days_from_t0"].notna()]
-        self.days = dict(zip(able["session_id"], able["days_from_t0"].astype(int)))
-        self.rows = {
+        self.days: dict[str, int] = dict(zip(able["session_id"], able["days_from_t0"].astype(int)))
+        self.rows: dict[tuple[str, str], Row] = {
             (row["session_id"], row["track_id"]): row
             for row in lesions.to_dict("records")
             if row["session_id"] in self.days
         }
         self.carriers = {(session, row["merged_into"]) for (session, _), row in self.rows.items()}
         self.excluded = set(lesions.loc[lesions["role"] == "excluded", "track_id"])
-        given = [] if comparisons is None else comparisons.to_dict("records")
+        given: list[Row] = [] if comparisons is None else [*comparisons.to_dict("records")]
         self.pairs = {(row["session_id"], row["earlier_session_id"], row["track_id"]): row for row in given}
 
     def of(self, track: str, *, resected: float) -> list[_Look]:
@@ -241,7 +275,7 @@ class _Looks:
                 found.append(self._look(row, session, day, day > resected))
         return found
 
-    def _look(self, row, session, day, resected):
+    def _look(self, row: Row, session: str, day: int, resected: bool) -> _Look:
         flags = str(row["flags"]).split(";")
         missed = row["ld_source"] == "probable_miss" or (row["status"] == "absent" and "probable_miss" in flags)
         ld, vol = _float(row["ld_rano_mm"]), _float(row["vol_rano_ml"])
@@ -257,112 +291,126 @@ class _Looks:
             ld = vol = math.nan
         return _Look(session, day, row["status"] == "present", ld == 0, known, ld, vol)
 
-    def pair(self, track: str, now: _Look, then: _Look, size: str) -> tuple[float, float]:
+    def pair(self, track: str, now: _Look, then: _Look, size: _Size) -> tuple[float, float]:
         """Return a size now and then, cut alike; NaN where it is not known."""
         row = self.pairs.get((now.session_id, then.session_id, track))
         if row is None or not (now.known and then.known):
-            return getattr(now, size), getattr(then, size)
+            return now.size(size), then.size(size)
         unit = {"ld": "mm", "vol": "ml"}[size]
         return _float(row[f"{size}_now_{unit}"]), _float(row[f"{size}_then_{unit}"])
 
 
-def _follow(looks, track, day, *, until, resected, rano, volume) -> dict:
+def _follow(looks: _Looks, track: str, day: int, *, until: float, resected: float, rules: Rules) -> _Outcome:
     """Follow a lesion from the day of its treatment on; a scan on the day of the next one still belongs to this."""
-    story = dict.fromkeys(
-        ("pretreatment_session", "local_failure", "local_failure_day", "censored_day", "censored_reason")
-    )
     course = looks.of(track, resected=resected)
     before = [look for look in course if look.day <= day and look.present]
     if not before:
-        return story | {"best_response": "NE", "censored_day": day, "censored_reason": "no_pretreatment"}
+        return _Outcome("NE", censored_day=day, censored_reason="no_pretreatment")
     first = before[-1]
     after = [look for look in course if day < look.day <= until]
-    tests = _Tests(looks, track, rano, volume)
-    chain, best, failure, by = [first], [], None, []
-    for n, look in enumerate(after):
+    tests = _Tests(looks, track, rules)
+    chain: list[_Look] = [first]  # up to a failure
+    seen: list[Response] = []
+    by: list[str] = []
+    for look in after:
         by = tests.failed(look, chain)
-        best.append(tests.response(look, first, chain, "diameter" in by))
+        seen.append(tests.response(look, first, chain, "diameter" in by))
         if by:
-            failure = n
             break
         chain.append(look)
-    story |= {
-        "pretreatment_session": first.session_id, "pretreatment_ld_mm": first.ld, "pretreatment_vol_ml": first.vol,
-        "best_response": next((word for word in BEST if word in best), "NE"), "local_failure": failure is not None,
-    }  # fmt: skip
-    for size, unit in (("ld", "mm"), ("vol", "ml")):
-        known = [look for look in chain if not math.isnan(getattr(look, size))]
-        least = min(known, key=lambda look: (getattr(look, size), -look.day), default=None)
-        story[f"nadir_{size}_{unit}"] = None if least is None else getattr(least, size)
-        story[f"nadir_{size}_day"] = None if least is None else least.day
-    if failure is not None:
-        look = after[failure]
-        later = [each for each in after[failure + 1 :] if at_least(each.day - look.day, rano["confirm_days"])]
-        judged = [tests.failed(each, chain) for each in later if tests.is_judged(each, chain)]
-        confirmed = bool(judged[0]) if judged else None
-        return story | {
-            "local_failure_day": look.day, "failure_by": ";".join(by), "failure_confirmed": confirmed,
-        }  # fmt: skip
+    ld_mm, ld_day = _smallest(chain, "ld")
+    vol_ml, vol_day = _smallest(chain, "vol")
+    outcome = _Outcome(
+        next((word for word in BEST if word in seen), "NE"),
+        pretreatment_session=first.session_id,
+        pretreatment_ld_mm=first.ld,
+        pretreatment_vol_ml=first.vol,
+        nadir_ld_mm=ld_mm,
+        nadir_ld_day=ld_day,
+        nadir_vol_ml=vol_ml,
+        nadir_vol_day=vol_day,
+        local_failure=bool(by),
+    )
+    if by:
+        failed, *later = after[len(chain) - 1 :]
+        later = [look for look in later if at_least(look.day - failed.day, rules.confirm_days)]
+        again = [bool(tests.failed(look, chain)) for look in later if tests.is_judged(look, chain)]
+        return dataclasses.replace(
+            outcome,
+            local_failure_day=failed.day,
+            failure_by=";".join(by),
+            failure_confirmed=again[0] if again else None,
+        )
     judged = [look for n, look in enumerate(after) if tests.is_judged(look, chain[: n + 1])]
     reason = "no_followup" if not after else "last_scan" if judged and judged[-1] is after[-1] else "not_measurable"
-    return story | {"censored_day": judged[-1].day if judged else day, "censored_reason": reason}
+    return dataclasses.replace(outcome, censored_day=judged[-1].day if judged else day, censored_reason=reason)
+
+
+def _smallest(looks: Sequence[_Look], size: _Size) -> tuple[float | None, int | None]:
+    """Return the smallest size of a lesion and its last day; None where it is never known."""
+    known = [look for look in looks if not math.isnan(look.size(size))]
+    least = min(known, key=lambda look: (look.size(size), -look.day), default=None)
+    return (None, None) if least is None else (least.size(size), least.day)
 
 
 class _Tests:
     """The criteria of failure and response, for one lesion."""
 
-    def __init__(self, looks, track, rano, volume):
-        self.looks, self.track, self.rano = looks, track, rano
-        self.rules = {
-            "diameter": ("ld", rano["pd"], rano["pd_abs_mm"], float),
-            "volume": ("vol", volume["pd"], *least_growth(volume)),
+    def __init__(self, looks: _Looks, track: str, rules: Rules) -> None:
+        self.looks, self.track, self.rules = looks, track, rules
+        self.limits: dict[str, tuple[_Size, Limits]] = {
+            "diameter": ("ld", rules.one_lesion),
+            "volume": ("vol", rules.volume),
         }
 
-    def failed(self, look: _Look, earlier: list[_Look]) -> list[str]:
+    def failed(self, look: _Look, earlier: Sequence[_Look]) -> list[str]:
         """Return by what a lesion has failed: ``diameter``, ``volume``."""
         found = []
-        for name, (size, share, least, scale) in self.rules.items():
+        for name, (size, limits) in self.limits.items():
             now, then = self._from_nadir(look, earlier, size)
-            if now > 0 and at_least(now, (1 + share) * then) and at_least(scale(now) - scale(then), least):
+            grown = now > 0 and at_least(now, (1 + limits.pd) * then)
+            if grown and at_least(limits.scale(now) - limits.scale(then), limits.least_growth):
                 found.append(name)
         return found
 
-    def is_judged(self, look: _Look, earlier: list[_Look]) -> bool:
+    def is_judged(self, look: _Look, earlier: Sequence[_Look]) -> bool:
         """Whether a failure would show."""
-        return any(not math.isnan(self._from_nadir(look, earlier, size)[0]) for size, *_ in self.rules.values())
+        return any(not math.isnan(self._from_nadir(look, earlier, size)[0]) for size, _ in self.limits.values())
 
-    def response(self, look: _Look, first: _Look, earlier: list[_Look], grown: bool) -> str:
+    def response(self, look: _Look, first: _Look, earlier: Sequence[_Look], grown: bool) -> Response:
         """Return the response by diameter from the size before treatment."""
         if grown:
             return "PD"
         now, base = self.looks.pair(self.track, look, first, "ld")
-        nadir = self._from_nadir(look, earlier, "ld")[1]
+        _, nadir = self._from_nadir(look, earlier, "ld")
         return target_response(
-            [now], baseline_sum=base, nadir_sum=nadir, increase=0.0, gone=[look.gone], pr=self.rano["pr"],
-            pd=self.rano["pd"], pd_abs=self.rano["pd_abs_mm"],
-        )  # fmt: skip
+            [now],
+            baseline_sum=base,
+            nadir_sum=nadir,
+            increase=0.0,
+            absent=[look.absent],
+            limits=self.rules.one_lesion,
+        )
 
-    def _from_nadir(self, look, earlier, size):
+    def _from_nadir(self, look: _Look, earlier: Sequence[_Look], size: _Size) -> tuple[float, float]:
         """Return a size now and at its smallest before."""
         pairs = [self.looks.pair(self.track, look, each, size) for each in earlier]
-        pairs = [pair for pair in pairs if not math.isnan(sum(pair))]
-        at = find_nadir(*zip(*pairs)) if pairs else None
-        return (math.nan, math.nan) if at is None else pairs[at]
+        return find_smallest([pair for pair in pairs if not math.isnan(sum(pair))]) or (math.nan, math.nan)
 
 
-def _float(value):
+def _float(value: Any) -> float:
     return math.nan if value is None or pd.isna(value) else float(value)
 
 
-def _round(days):
+def _round(days: Iterable[float]) -> list[int | None]:
     return [None if pd.isna(day) else math.floor(day + 0.5) for day in days]
 
 
-def _day(participant, name, t0):
+def _day(participant: Row, name: str, t0: float) -> int | None:
     given = participant.get(name, schema.MISSING)
     day = math.nan if given == schema.MISSING else float(given) - t0
     return None if math.isnan(day) else math.floor(day + 0.5)
 
 
-def _first(days):
+def _first(days: pd.Series) -> int | None:
     return min((int(day) for day in days.dropna()), default=None)

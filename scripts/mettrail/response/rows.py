@@ -3,129 +3,105 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from mettrail import schema
-from mettrail.cohort.overrides import Overrides
 from mettrail.reasons import Reason
 from mettrail.response import criteria
-from mettrail.response.course import Course
-from mettrail.response.criteria import NA, at_least
-from mettrail.response.judging import (
-    are_touching,
-    find_candidates,
-    find_grown,
-    find_roles,
-    follow_new_lesions,
-    may_be_effect,
-)
+from mettrail.response.course import Course, Row
+from mettrail.response.criteria import NA, NewStatus, Response, at_least
+from mettrail.response.grown import find_grown, may_be_effect
+from mettrail.response.judging import Continued, Responses, Verdict, are_touching
+from mettrail.response.patient import Baseline, Known, Patient
+from mettrail.response.roles import find_candidates
+from mettrail.response.rules import Rules, Size
 from mettrail.schema.cells import flags_of, join_words, number_of, value_of
 
-RESIDUAL_SHIFT_MM = 2.0  # from here on it is pointed out (ours)
 _LESION = {c.name: c for c in schema.LESIONS}
 ZERO_IF_ABSENT = tuple(name for name, c in _LESION.items() if c.absent is not None)
 COPIED_IF_PRESENT = tuple(name for name, c in _LESION.items() if c.stage)
 
 
-@dataclass
-class Story:
-    """What was found out about a patient, before it is put into tables."""
-
-    who: str
-    course: Course
-    sessions: list[dict]
-    baseline: int | None
-    baseline_flag: str | None
-    targets: list[str]
-    t0: float
-    t0_source: str | None
-    dated: bool
-    prospective: list[dict | None]
-    final: list[dict | None]
-    clinic: list[dict]
-    overrides: Overrides
-    measurable: list[dict[str, bool]]
-    rano: Mapping
-    volume: Mapping
-    target_lost: bool
-
-    @property
-    def n_targets(self) -> int:
-        """Lesions in the sum at baseline; those that are one with another there count with it."""
-        at = [self.course.tracks.index(track) for track in self.targets]
-        return int((self.course.state[self.baseline, at] != "merged").sum())
+# How sizes are called in the names of columns.
+_IN_COLUMNS: tuple[tuple[str, Size], ...] = (("ld", "ld"), ("vol", "volume"))
 
 
-def _percent(value, reference):
+def _percent(value: float, reference: float) -> float | None:
     if math.isnan(value) or math.isnan(reference) or reference == 0:
         return None
     return 100 * (value - reference) / reference
 
 
-def make_lesion_rows(story):
+def _n_targets(patient: Patient, baseline: Baseline) -> int:
+    """Lesions in the sum at baseline; those that are one with another there count with it."""
+    at = patient.course.positions(baseline.targets)
+    return int((patient.course.state[baseline.session, at] != "merged").sum())
+
+
+# --- Lesions -------------------------------------------------------------------------------------------------------
+
+
+def make_lesion_rows(patient: Patient, responses: Responses) -> list[dict[str, Any]]:
     """Make one row per session and lesion, from its first session on."""
+    course, baseline = patient.course, patient.baseline
+    at_end = course.known(course.last)
+    statuses = {} if baseline is None else Known(patient, baseline, course.last).new
     rows = []
-    course, baseline, last = story.course, story.baseline, len(story.course.ids) - 1
-    at_end = course.known(last)
-    statuses = {}
-    if baseline is not None:
-        roles = find_roles(at_end, baseline, story.targets, story.overrides, upto=last)
-        statuses = follow_new_lesions(
-            at_end, roles, story.overrides, baseline=baseline, upto=last,
-            recurrence_is_new=story.rano["recurrence_is_new"],
-        )  # fmt: skip
-    back = {(u, k) for _, k, u in course.gaps}
     for t in range(len(course.ids)):
-        upto = t if baseline is None else max(t, baseline)
-        known = course.known(upto)
-        roles = None if baseline is None else find_roles(known, baseline, story.targets, story.overrides, upto=upto)
-        grown = [] if baseline is None else find_grown(known, t, baseline=baseline, rano=story.rano)
-        review = story.prospective[t]["review"] if story.prospective[t] else ()
-        edema_known = not math.isnan(_total_ml(story, t, "ed", candidates=set()))
-        for k, track in enumerate(course.tracks):
-            if course.born[k] > t:
+        known = None if baseline is None else Known(patient, baseline, max(t, baseline.session))
+        grown = [] if known is None else find_grown(known, t)
+        verdict = responses.prospective.get(t)
+        review = verdict.reading.review if verdict else frozenset()
+        edema_known = not math.isnan(_total_ml(patient, t, "ed", candidates=()))
+        for k in range(len(course.tracks)):
+            if course.first[k] > t:
                 continue
-            given = course.rows[t].get(track, {"status": "not_evaluable"})
-            row = _lesion_cells(given)
-            row |= {
-                "participant_id": story.who,
-                "session_id": course.ids[t],
-                "track_id": track,
-                "days_from_t0": course.days[t] - story.t0,
-                "is_baseline": t == baseline,
-                "role": roles[k] if roles else None,
-                "measurable": story.measurable[t].get(track),
-                "ld_rano_mm": at_end.ld[t, k],
-                "ld_source": at_end.source[t, k],
-                "vol_rano_ml": at_end.volume[t, k],
-                "vol_source": at_end.volume_source[t, k],
-                "vol_wl_ml": None if row["vol_wl_mm3"] is None else row["vol_wl_mm3"] / 1000,
-                "new_lesion_status": statuses.get(k, [None] * (t + 1))[t],
-                "prior_local_therapy": _treated(story, t, track),
-            }
-            if given["status"] == "absent" and not edema_known:
+            row = _lesion_row(patient, at_end, t, k)
+            row["new_lesion_status"] = statuses[k][t] if k in statuses else None
+            if row["status"] == "absent" and not edema_known:
                 row["vol_ed_mm3"] = None
-            row |= _lesion_changes(story, known, t, k, roles[k] if roles else None)
-            flags = flags_of(given) + ["probable_miss"] * (at_end.source[t, k] == "probable_miss" or (t, k) in back)
-            flags += ["nonenhancing_remnant"] * (
-                given["status"] == "present" and not bool(value_of(given, "enhancing", True))
-            )
-            flags += ["merged_across_roles"] * ((t, k) in course.crossed)
-            flags += ["dural"] * (track in story.overrides.dural) + ["nontarget_review"] * (k in review)
-            if k in grown:
-                flags += ["treatment_effect_possible"] * may_be_effect(course, t, k, story.overrides, story.rano)
+            if known is not None:
+                row["role"] = known.roles[k]
+                row |= _lesion_changes(known, t, k)
+            flags = _lesion_flags(patient, at_end, t, k) + ["nontarget_review"] * (k in review)
+            flags += ["treatment_effect_possible"] * (k in grown and may_be_effect(patient, t, k))
             row["flags"] = join_words(flags)
             rows.append(row)
     return rows
 
 
-def _lesion_cells(given):
+def _given(course: Course, t: int, k: int) -> Row:
+    """Return what the matching says of a lesion at a session."""
+    return course.rows[t].get(course.tracks[k], {"status": "not_evaluable"})
+
+
+def _lesion_row(patient: Patient, at_end: Course, t: int, k: int) -> dict[str, Any]:
+    """Cells of a lesion row that no response decides; `at_end` is the course with all that is known."""
+    course, track = patient.course, patient.course.tracks[k]
+    row = _lesion_cells(_given(course, t, k))
+    return row | {
+        "participant_id": patient.name,
+        "session_id": course.ids[t],
+        "track_id": track,
+        "days_from_t0": patient.days_from_t0(t),
+        "is_baseline": patient.baseline is not None and t == patient.baseline.session,
+        "measurable": patient.measurable[t].get(track),
+        "ld_rano_mm": at_end.ld[t, k],
+        "ld_source": at_end.source[t, k],
+        "vol_rano_ml": at_end.volume[t, k],
+        "vol_source": at_end.volume_source[t, k],
+        "vol_wl_ml": None if row["vol_wl_mm3"] is None else row["vol_wl_mm3"] / 1000,
+        "prior_local_therapy": _is_treated(patient, t, track),
+    }
+
+
+def _lesion_cells(given: Row) -> dict[str, Any]:
     """Cells of a lesion row that come straight from the matching."""
     status = given["status"]
-    row = dict.fromkeys(schema.columns("lesions"))
+    row: dict[str, Any] = dict.fromkeys(schema.columns("lesions"))
     row["status"], row["event"] = status, value_of(given, "event", "not_evaluable")
     if status == "present":
         row |= {name: value_of(given, name, row[name]) for name in COPIED_IF_PRESENT}
@@ -138,325 +114,348 @@ def _lesion_cells(given):
     return row
 
 
-def _treated(story, t, track):
-    days = [d[track] for d in (story.overrides.irradiated_day, story.overrides.resected_day) if track in d]
-    return None if not days else bool(min(days) < story.course.days[t])
+def _is_treated(patient: Patient, t: int, track: str) -> bool | None:
+    """Whether a lesion had local therapy before a session; None if it never has."""
+    decided = patient.overrides
+    days = [d[track] for d in (decided.irradiated_day, decided.resected_day) if track in d]
+    return None if not days else bool(min(days) < patient.course.days[t])
 
 
-def _lesion_changes(story, known, t, k, role):
+def _lesion_flags(patient: Patient, at_end: Course, t: int, k: int) -> list[str]:
+    """Remarks on a lesion that no response decides."""
+    course = patient.course
+    given = _given(course, t, k)
+    missed_before = any((seen_again, lesion) == (t, k) for _, lesion, seen_again in course.missed)
+    remnant = given["status"] == "present" and not bool(value_of(given, "enhancing", True))
+    flags = flags_of(given) + ["probable_miss"] * (at_end.source[t, k] == "probable_miss" or missed_before)
+    flags += ["nonenhancing_remnant"] * remnant + ["merged_across_roles"] * ((t, k) in course.crossed)
+    return flags + ["dural"] * (course.tracks[k] in patient.overrides.dural)
+
+
+def _lesion_changes(known: Known, t: int, k: int) -> dict[str, Any]:
     """Change of one lesion from baseline and from its smallest, and its response alone."""
-    baseline = story.baseline
-    if role is None or t < baseline or role in ("excluded", "prebaseline", "candidate"):
+    course, baseline, role = known.course, known.baseline.session, known.roles[k]
+    if t < baseline or role in ("excluded", "prebaseline", "candidate"):
         return {}
-    born_later = role in ("new", "recurrent")
-    present = [u for u in range(baseline, t + 1) if known.state[u, k] == "present"]
-    start = (present[0] if present else t) if born_later else baseline
-    cells = {}
-    if not born_later:
-        for name, size in (("ld", "ld"), ("vol", "volume")):
-            first, smallest = _lesion_references(known, t, k, size, start)
+    later = role in ("new", "recurrent")
+    present = [u for u in range(baseline, t + 1) if course.state[u, k] == "present"]
+    start = (present[0] if present else t) if later else baseline
+    cells: dict[str, Any] = {}
+    if not later:
+        for name, size in _IN_COLUMNS:
+            first, smallest = _lesion_references(course, t, k, size, start)
             cells[f"{name}_change_baseline_pct"] = _percent(*first)
             cells[f"{name}_change_nadir_pct"] = _percent(*smallest)
     if t > start:
-        cells["lesion_response"] = _lesion_response(known, t, k, start, story.rano)
+        cells["lesion_response"] = _lesion_response(course, t, k, start, known.patient.rules)
     return cells
 
 
-def _lesion_references(known, t, k, size, start):
+def _lesion_references(
+    course: Course, t: int, k: int, size: Size, start: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """Size of one lesion now and then, like with like: against its first session, against its smallest before."""
 
-    def against(u):
-        c = known.compare(t, u, size)
-        if c.again[k] or all(_is_alone(known, s, k) for s in (t, u)):
+    def against(u: int) -> tuple[float, float]:
+        c = course.compare(t, u, size)
+        if c.again[k] or all(_is_alone(course, s, k) for s in (t, u)):
             return float(c.now[k]), float(c.then[k])
         return math.nan, math.nan
 
-    before = [against(u) for u in range(start, t)]
-    at = criteria.find_nadir(*zip(*before)) if before else None
-    return against(start), (math.nan, math.nan) if at is None else before[at]
+    smallest = criteria.find_smallest([against(u) for u in range(start, t)])
+    return against(start), smallest or (math.nan, math.nan)
 
 
-def _is_alone(known, t, k):
-    """Whether the size of a lesion is its own: seen or gone, and not one with another."""
-    return known.state[t, k] in ("present", "absent") and (known.owner[t] == known.owner[t, k]).sum() == 1
+def _is_alone(course: Course, t: int, k: int) -> bool:
+    """Whether the size of a lesion is its own: seen or absent, and not one with another."""
+    return course.state[t, k] in ("present", "absent") and bool((course.owner[t] == course.owner[t, k]).sum() == 1)
 
 
-def _lesion_response(known, t, k, start, rano):
+def _lesion_response(course: Course, t: int, k: int, start: int, rules: Rules) -> Response:
     """Response of one lesion alone, from its first size (`start`) on."""
 
-    def respond(u, before):
-        (now, first), (again, smallest) = _lesion_references(known, u, k, "ld", start)
+    def respond(u: int, before: Sequence[Response]) -> Response:
+        (now, first), (again, smallest) = _lesion_references(course, u, k, "ld", start)
+        days = course.days[start + 1 : u].tolist()
         return criteria.target_response(
-            [now], baseline_sum=first, nadir_sum=smallest, increase=again - smallest, now_at_nadir=[again],
-            gone=[known.state[u, k] == "absent"], pr=rano["pr"], pd=rano["pd"], pd_abs=rano["pd_abs_mm"],
-            after_cr=criteria.has_confirmed_cr(known.days[start + 1 : u], before, confirm_days=rano["confirm_days"]),
-        )  # fmt: skip
+            [now],
+            baseline_sum=first,
+            nadir_sum=smallest,
+            increase=again - smallest,
+            now_at_nadir=[again],
+            absent=[course.state[u, k] == "absent"],
+            limits=rules.one_lesion,
+            after_cr=criteria.has_confirmed_cr(days, before, confirm_days=rules.confirm_days),
+        )
 
-    # What came before matters where the lesion has been gone.
-    responses = []
-    if "absent" in known.state[start:t, k]:
+    # What came before matters where the lesion has been absent.
+    responses: list[Response] = []
+    if "absent" in course.state[start:t, k]:
         for u in range(start + 1, t):
             responses.append(respond(u, responses))
     return respond(t, responses)
 
 
-def make_session_rows(story):
+# --- Sessions ------------------------------------------------------------------------------------------------------
+
+
+def make_session_rows(patient: Patient, responses: Responses) -> list[dict[str, Any]]:
     """Make one row per session."""
-    course, baseline = story.course, story.baseline
+    course, baseline = patient.course, patient.baseline
+    final_overall = [responses.final[t].overall if t in responses.final else None for t in range(len(course.ids))]
+    confirmed = criteria.confirm_responses(course.days.tolist(), final_overall, confirm_days=patient.rules.confirm_days)
     rows = []
-    final_overall = [p["overall"] if p else None for p in story.final]
-    confirmed = criteria.confirm_responses(course.days.tolist(), final_overall, confirm_days=story.rano["confirm_days"])
-    for t, session in enumerate(story.sessions):
-        evaluable, now, end = bool(course.evaluable[t]), story.prospective[t], story.final[t]
-        clinic = story.clinic[t]
-        row = dict.fromkeys(schema.columns("sessions"))
-        role = None
-        if baseline is not None:
-            role = "baseline" if t == baseline else "prebaseline" if t < baseline else "followup"
-        row |= {
-            "session_id": course.ids[t],
-            "participant_id": story.who,
-            "days_from_t0": course.days[t] - story.t0,
-            "session_role": role,
-            "evaluable": evaluable,
-            "ne_reason": None if evaluable else value_of(session, "ne_reason", Reason.UNKNOWN.value),
-            "registration_qc": value_of(session, "registration_qc"),
-            "residual_shift_mm": value_of(session, "residual_shift_mm"),
-            **{name: value_of(session, name) for name in schema.BRAIN},
-            "baseline_flag": story.baseline_flag,
-            "n_targets": None if baseline is None else story.n_targets,
-            "steroid_status": clinic["steroids"],
-            "clinical_status": clinic["clinical"],
-            "clinical_assumed": "unknown" in (clinic["steroids"], clinic["clinical"]),
-        }
-        flags = flags_of(session) + ["no_dates"] * (not story.dated)
-        if evaluable:
-            row |= _session_counts(story, t, session)
-            flags += _session_remarks(story, t, session)
-        if t == baseline:
-            of = [course.tracks.index(track) for track in story.targets]
-            if of:
-                total, volume = float(course.ld[t, of].sum()), float(course.volume[t, of].sum())
-                row |= dict.fromkeys(("sum_ld_mm", "sum_ld_baseline_mm", "ref_sum_ld_mm", "sum_ld_final_mm"), total)
-                row |= dict.fromkeys(("sum_vol_target_ml", "sum_vol_target_final_ml"), volume)
-                row["sum_ld_change_baseline_pct"] = _percent(total, total)
-            flags += ["no_targets"] * (not of) + ["no_lesions_at_baseline"] * (not row["n_lesions"])
-            flags += ["coalesced"] * are_touching(course, [t], of)
-        if now:
-            if evaluable:
-                ld, volume = now["ld"], now["volume"]
-                row |= {
-                    "sum_ld_mm": ld["sum"],
-                    "sum_ld_baseline_mm": ld["baseline"],
-                    "ref_sum_ld_mm": ld["reference"],
-                    "nadir_sum_ld_mm": ld["nadir"],
-                    "sum_ld_change_baseline_pct": _percent(ld["now"], ld["reference"]),
-                    "sum_ld_change_nadir_pct": _percent(ld["now_at_nadir"], ld["nadir"]),
-                    "max_lesion_increase_mm": ld["increase"],
-                    "sum_vol_target_ml": volume["sum"],
-                    "sum_ld_final_mm": end["ld"]["sum"],
-                    "sum_vol_target_final_ml": end["volume"]["sum"],
-                    "new_lesion": now["new"],
-                    "nt_source": now["nt_source"],
-                }
-                flags += ["sum_incomplete"] * (bool(story.targets) and math.isnan(ld["sum"]))
-                flags += ["treatment_effect_possible"] * (now["effect"] and "PD" in (now["target"], now["nontarget"]))
-                flags += ["coalesced"] * (ld["coalesced"] or volume["coalesced"])
-                flags += ["nontarget_review"] * bool(now["review"])
-            continued = {name: None if r == NA else r for name, r in now["continued"].items()}
-            row |= {
-                "target_response": now["target"] if now["target"] != NA else None,
-                "target_response_continued": continued["target"],
-                "nontarget_response": now["nontarget"] if now["nontarget"] != NA else None,
-                "response_imaging_prospective": now["imaging"],
-                "response_imaging_final": end["imaging"],
-                "response_imaging_continued": continued["imaging"],
-                "response_overall_prospective": now["overall"],
-                "response_overall_final": end["overall"],
-                "response_overall_continued": continued["overall"],
-                "response_volumetric_prospective": now["volumetric"],
-                "response_volumetric_final": end["volumetric"],
-                "confirmed": confirmed[t],
-                "pd_reason": join_words(end["reasons"]),
-            }
-            flags += ["steroid_hold"] * end["held"]
-        elif baseline is None:
-            for name in row:
-                if name.startswith("response_") or name == "target_response":
-                    row[name] = "NE"
+    for t, session in enumerate(patient.sessions):
+        row = _session_row(patient, t)
+        flags = flags_of(session) + ["no_dates"] * (not patient.is_dated)
+        if row["evaluable"]:
+            row |= _session_counts(patient, t)
+            flags += _session_flags(patient, t)
+        if baseline is None:
+            row |= {name: "NE" for name in row if name.startswith("response_") or name == "target_response"}
+        elif t == baseline.session:
+            row |= _baseline_sums(patient, baseline)
+            flags += ["no_targets"] * (not baseline.targets) + ["no_lesions_at_baseline"] * (not row["n_lesions"])
+            flags += ["coalesced"] * are_touching(course, [t], course.positions(baseline.targets))
+        elif t in responses.final:
+            now, final = responses.prospective[t], responses.final[t]
+            row |= _response_cells(now, final, responses.continued[t]) | {"confirmed": confirmed[t]}
+            if row["evaluable"]:
+                row |= _sum_cells(now, final)
+                flags += _response_flags(now, any_target=bool(baseline.targets))
+            flags += ["steroid_hold"] * final.held
         row["flags"] = join_words(flags)
         rows.append(row)
     return rows
 
 
-def _session_counts(story, t, session):
+def _session_row(patient: Patient, t: int) -> dict[str, Any]:
+    """Cells of a session row that no response decides."""
+    session, baseline, clinic = patient.sessions[t], patient.baseline, patient.clinic[t]
+    evaluable = bool(patient.course.evaluable[t])
+    role = None
+    if baseline is not None:
+        role = "baseline" if t == baseline.session else "prebaseline" if t < baseline.session else "followup"
+    row: dict[str, Any] = dict.fromkeys(schema.columns("sessions"))
+    return row | {
+        "session_id": patient.course.ids[t],
+        "participant_id": patient.name,
+        "days_from_t0": patient.days_from_t0(t),
+        "session_role": role,
+        "evaluable": evaluable,
+        "ne_reason": None if evaluable else value_of(session, "ne_reason", Reason.UNKNOWN.value),
+        "registration_qc": value_of(session, "registration_qc"),
+        "residual_shift_mm": value_of(session, "residual_shift_mm"),
+        **{name: value_of(session, name) for name in schema.BRAIN},
+        "baseline_flag": None if baseline is None else baseline.flag,
+        "n_targets": None if baseline is None else _n_targets(patient, baseline),
+        "steroid_status": clinic.steroids,
+        "clinical_status": clinic.clinical,
+        "clinical_assumed": "unknown" in (clinic.steroids, clinic.clinical),
+    }
+
+
+def _baseline_sums(patient: Patient, baseline: Baseline) -> dict[str, Any]:
+    """Add up the targets at baseline; nothing without targets."""
+    if not baseline.targets:
+        return {}
+    course, of = patient.course, patient.course.positions(baseline.targets)
+    total, volume = (float(course.sizes(size)[baseline.session, of].sum()) for _, size in _IN_COLUMNS)
+    return {
+        **dict.fromkeys(("sum_ld_mm", "sum_ld_baseline_mm", "ref_sum_ld_mm", "sum_ld_final_mm"), total),
+        **dict.fromkeys(("sum_vol_target_ml", "sum_vol_target_final_ml"), volume),
+        "sum_ld_change_baseline_pct": _percent(total, total),
+    }
+
+
+def _sum_cells(now: Verdict, final: Verdict) -> dict[str, Any]:
+    """Tell what the targets add up to at an evaluable session after baseline."""
+    ld, volume = now.reading.ld.sums, now.reading.volume.sums
+    return {
+        "sum_ld_mm": ld.total,
+        "sum_ld_baseline_mm": ld.baseline,
+        "ref_sum_ld_mm": ld.reference,
+        "nadir_sum_ld_mm": ld.nadir,
+        "sum_ld_change_baseline_pct": _percent(ld.now, ld.reference),
+        "sum_ld_change_nadir_pct": _percent(ld.now_at_nadir, ld.nadir),
+        "max_lesion_increase_mm": ld.increase,
+        "sum_vol_target_ml": volume.total,
+        "sum_ld_final_mm": final.reading.ld.sums.total,
+        "sum_vol_target_final_ml": final.reading.volume.sums.total,
+        "new_lesion": now.reading.facts.new,
+        "nt_source": now.reading.nt_source,
+    }
+
+
+def _response_flags(now: Verdict, *, any_target: bool) -> list[str]:
+    """Remarks on the response of an evaluable session after baseline."""
+    reading = now.reading
+    progressed = "PD" in (reading.ld.target, reading.ld.nontarget)
+    flags = ["sum_incomplete"] * (any_target and math.isnan(reading.ld.sums.total))
+    flags += ["treatment_effect_possible"] * (reading.effect and progressed)
+    flags += ["coalesced"] * (reading.ld.sums.coalesced or reading.volume.sums.coalesced)
+    return flags + ["nontarget_review"] * bool(reading.review)
+
+
+def _response_cells(now: Verdict, final: Verdict, continued: Continued) -> dict[str, Any]:
+    """Responses of a session after baseline."""
+    target, nontarget = now.reading.ld.target, now.reading.ld.nontarget
+    return {
+        "target_response": None if target == NA else target,
+        "target_response_continued": continued.target,
+        "nontarget_response": None if nontarget == NA else nontarget,
+        "response_imaging_prospective": now.imaging,
+        "response_imaging_final": final.imaging,
+        "response_imaging_continued": continued.imaging,
+        "response_overall_prospective": now.overall,
+        "response_overall_final": final.overall,
+        "response_overall_continued": continued.overall,
+        "response_volumetric_prospective": now.volumetric,
+        "response_volumetric_final": final.volumetric,
+        "pd_reason": join_words(final.reasons),
+    }
+
+
+def _candidates(patient: Patient, upto: int) -> set[int]:
+    return find_candidates(patient.course, patient.overrides, upto=upto)
+
+
+def _session_counts(patient: Patient, t: int) -> dict[str, Any]:
     """Numbers and volumes over all lesions of an evaluable session."""
-    course, baseline = story.course, story.baseline
-    counted = [k for k, track in enumerate(course.tracks) if track not in story.overrides.excluded]
-    candidates = [find_candidates(course, story.overrides, upto=max(u, baseline or 0)) for u in range(t + 1)]
+    course, session = patient.course, patient.sessions[t]
+    start = 0 if patient.baseline is None else patient.baseline.session
+    candidates, last = _candidates(patient, max(t, start)), _candidates(patient, course.last)
+    counted = [k for k in range(len(course.tracks)) if not patient.is_excluded(k) and course.first[k] <= t]
 
-    def rows_of(some):
-        return [course.rows[t].get(course.tracks[k], {"status": None}) for k in some if course.born[k] <= t]
+    def n_with(status: str, of: Iterable[int]) -> int:
+        return sum(_given(course, t, k)["status"] == status for k in of)
 
-    given = rows_of(k for k in counted if k not in candidates[t])
-    present = [row for row in given if row["status"] == "present"]
-    unsure = rows_of(k for k in counted if k in candidates[t])
-    counts = {
-        "n_lesions": len(present),
-        "n_candidates": sum(row["status"] == "present" for row in unsure),
-        "n_absent": sum(row["status"] == "absent" for row in given),
+    sure = [k for k in counted if k not in candidates]
+    counts: dict[str, Any] = {
+        "n_lesions": n_with("present", sure),
+        "n_candidates": n_with("present", (k for k in counted if k in candidates)),
+        "n_absent": n_with("absent", sure),
         "n_subthreshold": value_of(session, "n_subthreshold"),
         "edema_unassigned_mm3": value_of(session, "edema_unassigned_mm3"),
     }
-    last = find_candidates(course, story.overrides, upto=len(course.ids) - 1)
     for tissue in ("wl", "et", "nc", "ed"):
-        counts[f"total_vol_{tissue}_ml"] = _total_ml(story, t, tissue, candidates=candidates[t])
-        total = math.nan if _missed(story, t) else _total_ml(story, t, tissue, candidates=last)
+        counts[f"total_vol_{tissue}_ml"] = _total_ml(patient, t, tissue, candidates=candidates)
+        total = math.nan if _is_missing(patient, t) else _total_ml(patient, t, tissue, candidates=last)
         counts[f"total_vol_{tissue}_final_ml"] = total
-    if baseline is not None and t >= baseline:
-        counts["n_new"] = 0
-        if t > baseline:
-            roles = story.prospective[t]["roles"]
-            counts["n_new"] = sum(
-                roles[k] in ("new", "recurrent")
-                and course.state[t, k] == "present"
-                and not any(course.state[u, k] == "present" and k not in candidates[u] for u in range(baseline + 1, t))
-                for k in counted
-            )
+    if patient.baseline is not None and t >= start:
+        counts["n_new"] = _n_new(Known(patient, patient.baseline, t), counted)
     return counts
 
 
-def _total_ml(story, t, tissue, *, candidates):
+def _n_new(known: Known, counted: Sequence[int]) -> int:
+    """How many new lesions a session is the first to show as more than candidates."""
+    course, t = known.patient.course, known.upto
+    new = [k for k in counted if known.roles[k] in ("new", "recurrent") and course.state[t, k] == "present"]
+    for u in range(known.baseline.session + 1, t):
+        candidates = _candidates(known.patient, u)
+        new = [k for k in new if course.state[u, k] != "present" or k in candidates]
+    return len(new)
+
+
+def _total_ml(patient: Patient, t: int, tissue: str, *, candidates: Collection[int]) -> float:
     """Volume of one tissue over all lesions of an evaluable session but candidates, mL; NaN where one is not known."""
-    present = [
-        course_row
-        for k, track in enumerate(story.course.tracks)
-        if (course_row := story.course.rows[t].get(track)) and course_row["status"] == "present"
-        if k not in candidates and track not in story.overrides.excluded
+    course = patient.course
+    counted = [
+        course.rows[t][track]
+        for k, track in enumerate(course.tracks)
+        if track in course.rows[t] and k not in candidates and not patient.is_excluded(k)
     ]
-    total = sum(number_of(row, f"vol_{tissue}_mm3") for row in present)
+    total = sum(number_of(row, f"vol_{tissue}_mm3") for row in counted if row["status"] == "present")
     if tissue == "ed":  # also far from any lesion; n/a where no image shows edema
-        total += number_of(story.sessions[t], "edema_unassigned_mm3")
+        total += number_of(patient.sessions[t], "edema_unassigned_mm3")
     return total / 1000
 
 
-def _missed(story, t, *, upto=None):
-    """Whether a lesion was overlooked at a session, as known at session `upto`, by default the last."""
-    course = story.course
-    upto = len(course.ids) - 1 if upto is None else upto
-    candidates = find_candidates(course, story.overrides, upto=upto)
+def _is_missing(patient: Patient, t: int, *, upto: int | None = None) -> bool:
+    """Whether a session has a probable missed detection, as known at session `upto`, by default the last."""
+    upto = patient.course.last if upto is None else upto
+    candidates = _candidates(patient, upto)
     return any(
-        missed == t and back <= upto and k not in candidates and course.tracks[k] not in story.overrides.excluded
-        for missed, k, back in course.gaps
+        missed == t and seen_again <= upto and k not in candidates and not patient.is_excluded(k)
+        for missed, k, seen_again in patient.course.missed
     )
 
 
-def _session_remarks(story, t, session):
-    """Name what a reader should know of the lesions of an evaluable session, as flags."""
-    course, baseline = story.course, story.baseline
-    flags = ["residual_shift"] * at_least(number_of(session, "residual_shift_mm"), RESIDUAL_SHIFT_MM)
-    flags += ["probable_miss"] * _missed(story, t)
-    of = [row for track, row in course.rows[t].items() if track not in story.overrides.excluded]
+def _session_flags(patient: Patient, t: int) -> list[str]:
+    """Name what a reader should know of the lesions of an evaluable session."""
+    course, rules, baseline = patient.course, patient.rules, patient.baseline
+    shift_mm = number_of(patient.sessions[t], "residual_shift_mm")
+    flags = ["residual_shift"] * at_least(shift_mm, rules.residual_shift_warn_mm)
+    flags += ["probable_miss"] * _is_missing(patient, t)
+    of = [row for track, row in course.rows[t].items() if track not in patient.overrides.excluded]
     flags += ["weak_match"] * any("weak_match" in flags_of(row) for row in of)
-    if baseline is not None and t > baseline:
+    if baseline is None or t <= baseline.session:
+        return flags
 
-        def edema_ml(u):
-            return _total_ml(story, u, "ed", candidates=find_candidates(course, story.overrides, upto=max(u, baseline)))
+    def edema_ml(u: int) -> float:
+        return _total_ml(patient, u, "ed", candidates=_candidates(patient, max(u, baseline.session)))
 
-        since = [edema_ml(u) for u in range(baseline, t) if course.evaluable[u] and not _missed(story, u, upto=t)]
-        since = [volume for volume in since if not math.isnan(volume)]
-        flags += ["edema_progression"] * (bool(since) and criteria.edema_has_grown(edema_ml(t), min(since)))
-    return flags
+    before = [u for u in range(baseline.session, t) if course.evaluable[u] and not _is_missing(patient, u, upto=t)]
+    since = [volume for volume in map(edema_ml, before) if not math.isnan(volume)]
+    grown = bool(since) and criteria.edema_has_grown(edema_ml(t), min(since), rules=rules)
+    return flags + ["edema_progression"] * grown
 
 
-def make_patient_row(story, session_rows):
+# --- Patient -------------------------------------------------------------------------------------------------------
+
+
+def make_patient_row(patient: Patient, responses: Responses, session_rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Make the row of the patient; `session_rows` are those of `make_session_rows`."""
-    course, baseline, rano = story.course, story.baseline, story.rano
-    n_evaluable = int(course.evaluable.sum())
-    candidates = find_candidates(course, story.overrides, upto=len(course.ids) - 1)
-    row = dict.fromkeys(schema.columns("patients"))
+    course, baseline = patient.course, patient.baseline
+    candidates, n_evaluable = _candidates(patient, course.last), int(course.evaluable.sum())
+    row: dict[str, Any] = dict.fromkeys(schema.columns("patients"))
     row |= {
-        "participant_id": story.who,
+        "participant_id": patient.name,
         "n_sessions": len(course.ids),
         "n_evaluable": n_evaluable,
-        "t0_source": story.t0_source,
-        "baseline_session": None if baseline is None else course.ids[baseline],
-        "baseline_flag": story.baseline_flag,
-        "n_tracks_total": len(
-            [
-                track
-                for k, track in enumerate(course.tracks)
-                if track not in story.overrides.excluded and k not in candidates
-            ]
-        ),
+        "t0_source": patient.t0_source,
+        "baseline_session": None if baseline is None else course.ids[baseline.session],
+        "baseline_flag": None if baseline is None else baseline.flag,
+        "n_tracks_total": sum(not patient.is_excluded(k) and k not in candidates for k in range(len(course.tracks))),
         "best_response": "NE",
         "best_response_volumetric": "NE",
-        "progressed": False,
-        "ttp_event": False,
     }
-    flags = ["no_dates"] * (not story.dated) + ["target_lost"] * story.target_lost
+    flags = ["no_dates"] * (not patient.is_dated)
+    flags += ["target_lost"] * (baseline is not None and baseline.target_lost)
     flags += ["no_lesions"] * (not course.tracks and n_evaluable > 0)
-    assumed = ["clinical_assumed"] * any(r["clinical_assumed"] for r in session_rows)
     if baseline is None:
-        row |= {"progressed": None, "ttp_event": None, "flags": join_words([*flags, "no_evaluable_session", *assumed])}
-        return row
-    first = session_rows[baseline]
-    flags += ["no_lesions_at_baseline"] * (not first["n_lesions"]) + ["no_targets"] * (not story.targets)
-    last = len(course.ids) - 1
-    at_end = course.known(last)
-    roles = find_roles(at_end, baseline, story.targets, story.overrides, upto=last)
-    new = follow_new_lesions(
-        at_end, roles, story.overrides, baseline=baseline, upto=last, recurrence_is_new=rano["recurrence_is_new"]
-    )
-    n_new = sum(any(s in ("definite", "confirmed", "equivocal") for s in status) for status in new.values())
-    row |= {
+        flags += ["no_evaluable_session"]
+    else:
+        row |= _baseline_cells(patient, baseline, session_rows[baseline.session])
+        row |= _outcome_cells(patient, baseline, responses)
+        flags += ["no_lesions_at_baseline"] * (not row["n_lesions_baseline"]) + ["no_targets"] * (not baseline.targets)
+        flags += ["gap_before_pd"] * _is_late(responses)
+        flags += ["no_followup"] * (not course.evaluable[baseline.session + 1 :].any())
+    flags += ["clinical_assumed"] * any(each["clinical_assumed"] for each in session_rows)
+    return row | {"flags": join_words(flags)}
+
+
+def _baseline_cells(patient: Patient, baseline: Baseline, first: dict[str, Any]) -> dict[str, Any]:
+    """Lesions at baseline, from its row, and those that are new since."""
+    at_end = Known(patient, baseline, patient.course.last)
+    real = ("definite", "confirmed", "equivocal")
+    cells = {
         "n_lesions_baseline": first["n_lesions"],
-        "n_targets": story.n_targets,
-        "n_nontargets": roles.count("nontarget"),
-        "n_new_total": n_new,
+        "n_targets": _n_targets(patient, baseline),
+        "n_nontargets": len(at_end.nontargets),
+        "n_new_total": sum(any(s in real for s in status) for status in at_end.new.values()),
         "baseline_sum_ld_mm": first["sum_ld_mm"],
         "baseline_vol_ml": first["sum_vol_target_ml"],
         "lesion_count_group": criteria.lesion_count_group(first["n_lesions"]),
     }
-    if story.t0_source == "treatment":
-        row |= _velocity(story, new)
-    after = range(baseline + 1, last + 1)
-    days = [float(course.days[t] - story.t0) for t in after]
-    responses = [story.final[t]["overall"] for t in after]
-    row |= _best_changes(story, responses)
-    rules = {name: rano[name] for name in ("confirm_days", "sd_min_days", "confirm")}
-    best, best_day, confirmed = criteria.best_response(days, responses, **rules)
-    row |= {"best_response": best, "best_response_day": best_day, "best_response_confirmed": confirmed}
-    row["best_response_volumetric"] = criteria.best_response(
-        days, [story.final[t]["volumetric"] for t in after], **rules
-    )[0]
-    last_day = float(course.days[np.flatnonzero(course.evaluable)[-1]] - story.t0)
-    row["last_evaluable_day"] = last_day
-    end_day = last_day
-    if "PD" in responses:
-        at = responses.index("PD")
-        end_day = days[at]
-        gap = responses[:at][::-1]
-        row |= {
-            "progressed": True,
-            "ttp_event": True,
-            "progression_day": end_day,
-            "progression_reason": join_words(story.final[baseline + 1 + at]["reasons"]),
-        }
-        flags += ["gap_before_pd"] * (len(gap) >= 2 and gap[0] == gap[1] == "NE")
-    row["time_to_progression_days"] = max(end_day, 0.0) if not math.isnan(end_day) else None
-    if best in ("CR", "PR"):
-        row["duration_of_response_days"] = end_day - best_day
-    flags += ["no_followup"] * (not course.evaluable[baseline + 1 :].any())
-    row["flags"] = join_words([*flags, *assumed])
-    return row
+    return cells | (_velocity(patient, at_end.new) if patient.t0_source == "treatment" else {})
 
 
-def _velocity(story, new):
+def _velocity(patient: Patient, new: dict[int, list[NewStatus | None]]) -> dict[str, Any]:
     """Brain metastasis velocity at the first and at the latest distant failure."""
     real = ("definite", "confirmed")
     first = [next((t for t, s in enumerate(status) if s in real), None) for status in new.values()]
-    rates = criteria.metastasis_velocity([float(story.course.days[t] - story.t0) for t in first if t is not None])
+    rates = criteria.metastasis_velocity([patient.days_from_t0(t) for t in first if t is not None])
     if not rates:
         return {}
     return {
@@ -466,18 +465,64 @@ def _velocity(story, new):
     }
 
 
-def _best_changes(story, responses):
+def _outcome_cells(patient: Patient, baseline: Baseline, responses: Responses) -> dict[str, Any]:
+    """Best response, progression and how long both took."""
+    rules, after = patient.rules, list(responses.final)
+    days = [patient.days_from_t0(t) for t in after]
+    overall = [responses.final[t].overall for t in after]
+
+    def best_of(seen: Sequence[Response]) -> tuple[Response, float, bool | None]:
+        return criteria.best_response(
+            days, seen, confirm_days=rules.confirm_days, sd_min_days=rules.sd_min_days, confirm=rules.confirm
+        )
+
+    best, best_day, confirmed = best_of(overall)
+    last_day = patient.days_from_t0(int(np.flatnonzero(patient.course.evaluable)[-1]))
+    cells: dict[str, Any] = {
+        "best_response": best,
+        "best_response_day": best_day,
+        "best_response_confirmed": confirmed,
+        "best_response_volumetric": best_of([responses.final[t].volumetric for t in after])[0],
+        "last_evaluable_day": last_day,
+        "progressed": "PD" in overall,
+        "ttp_event": "PD" in overall,
+    }
+    end_day = last_day
+    if "PD" in overall:
+        at = overall.index("PD")
+        end_day = days[at]
+        cells["progression_day"] = end_day
+        cells["progression_reason"] = join_words(responses.final[after[at]].reasons)
+    cells["time_to_progression_days"] = max(end_day, 0.0) if not math.isnan(end_day) else None
+    if best in ("CR", "PR"):
+        cells["duration_of_response_days"] = end_day - best_day
+    return cells | _best_changes(patient, baseline, _until_progression(responses))
+
+
+def _until_progression(responses: Responses) -> list[Verdict]:
+    """Return the final verdicts up to the first PD."""
+    verdicts = list(responses.final.values())
+    overall = [verdict.overall for verdict in verdicts]
+    return verdicts[: overall.index("PD") + 1] if "PD" in overall else verdicts
+
+
+def _is_late(responses: Responses) -> bool:
+    """Whether two sessions before a progression could not be evaluated: it may have come earlier."""
+    *before, last = [verdict.overall for verdict in _until_progression(responses)] or ["NE"]
+    return last == "PD" and before[-2:] == ["NE", "NE"]
+
+
+def _best_changes(patient: Patient, baseline: Baseline, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Smallest sum and lowest changes up to the first PD, with all that is known, measured as at baseline."""
-    baseline = story.baseline
-    if not story.targets:
+    if not baseline.targets:
         return {}
-    until = responses.index("PD") + 1 if "PD" in responses else len(responses)
-    points = [p for p in story.final[baseline + 1 : baseline + 1 + until] if p["evaluable"]]
-    found = {}
-    for name, size in (("ld", "ld"), ("vol", "volume")):
-        changes = [_percent(p[size]["now"], p[size]["reference"]) for p in points]
-        found[f"best_change_{name}_pct"] = min((c for c in changes if c is not None), default=None)
-    at_baseline = float(story.course.ld[baseline, [story.course.tracks.index(track) for track in story.targets]].sum())
-    sums = [at_baseline, *(p["ld"]["now"] for p in points)]
-    found["nadir_sum_ld_mm"] = min(total for total in sums if not math.isnan(total))
+    readings = [verdict.reading for verdict in verdicts if verdict.reading.facts.evaluable]
+    found: dict[str, Any] = {}
+    for name, size in _IN_COLUMNS:
+        sums = [reading.judged(size).sums for reading in readings]
+        changes = [_percent(each.now, each.reference) for each in sums]
+        found[f"best_change_{name}_pct"] = min((change for change in changes if change is not None), default=None)
+    at_baseline = float(patient.course.ld[baseline.session, patient.course.positions(baseline.targets)].sum())
+    totals = [at_baseline, *(reading.ld.sums.now for reading in readings)]
+    found["nadir_sum_ld_mm"] = min(total for total in totals if not math.isnan(total))
     return found

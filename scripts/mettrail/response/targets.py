@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 
+from mettrail.cohort.overrides import Overrides
 from mettrail.response import criteria
+from mettrail.response.course import Course, Row
 from mettrail.response.criteria import at_least
-from mettrail.response.judging import find_candidates
+from mettrail.response.roles import find_candidates
+from mettrail.response.rules import Rules
 from mettrail.schema.cells import flags_of, number_of, value_of
 
 
-def find_measurable(course, overrides, rano):
+def find_measurable(course: Course, overrides: Overrides, rules: Rules) -> list[dict[str, bool]]:
     """Per session: {track: whether it is measurable there}, for lesions that are evaluable."""
-    rules = {name: rano[name] for name in ("ld_min_mm", "perp_min_mm", "slices_min", "small_lesions")}
     found = []
     for t in range(len(course.ids)):
-        of = {}
+        of: dict[str, bool] = {}
         for track, row in course.rows[t].items():
             if row["status"] == "absent":
                 of[track] = False
@@ -29,13 +33,13 @@ def find_measurable(course, overrides, rano):
                     enhancing=bool(value_of(row, "enhancing", True)),
                     slice_spacing_mm=number_of(row, "slice_spacing_mm"),
                     flags=flags_of(row) + ["dural"] * (track in overrides.dural),
-                    **rules,
+                    rules=rules,
                 )
         found.append(of)
     return found
 
 
-def seen_at(course, t):
+def seen_at(course: Course, t: int) -> set[str]:
     """Lesions that can have a role at a session: seen there, alone or in another."""
     return {
         track
@@ -44,26 +48,47 @@ def seen_at(course, t):
     }
 
 
-def find_targets(course, baseline, measurable, overrides, rano):
+def settle_targets(
+    course: Course,
+    baseline: int,
+    measurable: Sequence[Mapping[str, bool]],
+    overrides: Overrides,
+    rules: Rules,
+    frozen: pd.DataFrame | None,
+) -> tuple[list[str], bool]:
+    """Targets, with all that is one with them at baseline, and whether one of an earlier run is lost."""
+    targets, lost = keep_targets(course, baseline, frozen, overrides)
+    if targets is None:
+        targets = find_targets(course, baseline, measurable, overrides, rules)
+    return targets + parts_of_targets(course, baseline, targets, overrides), lost
+
+
+def find_targets(
+    course: Course, baseline: int, measurable: Sequence[Mapping[str, bool]], overrides: Overrides, rules: Rules
+) -> list[str]:
     """Targets: those a reader names, and the largest measurable lesions up to the number there may be."""
     named = [track for track in course.tracks if overrides.roles.get(track) == "target"]
-    eligible = []
     unsure = {course.tracks[k] for k in find_candidates(course, overrides, upto=baseline)}
-    for track, ok in measurable[baseline].items():
-        if not ok or track in overrides.excluded | unsure or track in overrides.roles:
-            continue
-        row = course.rows[baseline][track]
-        if is_treated(course, baseline, course.tracks.index(track), overrides, rano):
-            continue
-        flags = flags_of(row)
-        hard = "fov_edge" in flags or ("nonconvex" in flags and bool(value_of(row, "touches_border", False)))
-        sizes = {name: number_of(row, name) for name in ("ld_mm", "perp_mm", "vol_wl_mm3")}
-        eligible.append({"track_id": track, "hard": hard} | sizes)
+    barred = {*overrides.excluded, *unsure, *overrides.roles}
+    eligible = []
+    for track, fit in measurable[baseline].items():
+        if fit and track not in barred and not is_treated(course, baseline, track, overrides, rules):
+            row = course.rows[baseline][track]
+            sizes = {name: number_of(row, name) for name in ("ld_mm", "perp_mm", "vol_wl_mm3")}
+            eligible.append({"track_id": track, "hard": _is_hard(row)} | sizes)
     table = pd.DataFrame(eligible, columns=["track_id", "ld_mm", "perp_mm", "vol_wl_mm3", "hard"])
-    return named + criteria.choose_targets(table, max_targets=rano["max_targets"] - len(named))
+    return named + criteria.choose_targets(table, max_targets=rules.max_targets - len(named))
 
 
-def keep_targets(course, baseline, frozen, overrides):
+def _is_hard(row: Row) -> bool:
+    """Whether the diameter of a lesion is hard to reproduce."""
+    flags = flags_of(row)
+    return "fov_edge" in flags or ("nonconvex" in flags and bool(value_of(row, "touches_border", False)))
+
+
+def keep_targets(
+    course: Course, baseline: int, frozen: pd.DataFrame | None, overrides: Overrides
+) -> tuple[list[str] | None, bool]:
     """Targets of an earlier run (None without one, or with another baseline), and whether one of them is lost."""
     if frozen is None or not len(frozen):
         return None, False
@@ -77,21 +102,21 @@ def keep_targets(course, baseline, frozen, overrides):
     return kept + sorted(named["target"] - set(kept)), bool(set(given) - there)
 
 
-def parts_of_targets(course, baseline, targets, overrides):
+def parts_of_targets(course: Course, baseline: int, targets: Sequence[str], overrides: Overrides) -> list[str]:
     """Lesions that are one with a target at baseline: once apart, they still are what the sum began with."""
-    owners = {course.tracks.index(track) for track in targets}
+    owners = set(course.positions(targets))
     parts = [k for k, owner in enumerate(course.owner[baseline]) if owner != k and int(owner) in owners]
     other = {*targets, *overrides.excluded, *overrides.roles}
     return [course.tracks[k] for k in parts if course.tracks[k] not in other]
 
 
-def is_treated(course, baseline, k, overrides, rano):
+def is_treated(course: Course, baseline: int, track: str, overrides: Overrides, rules: Rules) -> bool:
     """Whether a lesion had local therapy before baseline and has not progressed since: no target (RECIST 1.1).
 
     A scan of the day of treatment is before it, as for the choice of the baseline: radiosurgery images and treats on
     one day.
     """
-    track = course.tracks[k]
+    k = course.tracks.index(track)
     days = [d[track] for d in (overrides.irradiated_day, overrides.resected_day) if track in d]
     before = [day for day in days if day < course.days[baseline]]
     if not before:
@@ -100,8 +125,9 @@ def is_treated(course, baseline, k, overrides, rano):
         t for t in range(baseline) if course.days[t] >= max(before) and course.state[t, k] in ("present", "absent")
     ]
     against = [course.compare(baseline, t, "ld") for t in since]
-    at = criteria.find_nadir([c.now[k] for c in against], [c.then[k] for c in against])
-    if at is None:
+    sizes = criteria.find_smallest([(float(c.now[k]), float(c.then[k])) for c in against])
+    if sizes is None:
         return True
-    now, smallest = against[at].now[k], against[at].then[k]
-    return not (at_least(now, (1 + rano["pd"]) * smallest) and at_least(now - smallest, rano["pd_abs_mm"]))
+    now, smallest = sizes
+    grown = at_least(now - smallest, rules.ld.least_growth)
+    return not (at_least(now, (1 + rules.ld.pd) * smallest) and grown)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -14,7 +15,10 @@ from mettrail import points
 from mettrail.cohort.treatments import ALL, LOCAL
 from mettrail.points import Finder
 from mettrail.reasons import Reason
+from mettrail.response.course import Row
 from mettrail.schema import MISSING
+
+Problem: TypeAlias = dict[str, str]  # see `cohort.write_problems`
 
 RADIATION = ("srs", "fsrt", "wbrt")
 # Treatments that can be of one lesion, and after which it is followed.
@@ -34,7 +38,7 @@ def resolve(
     finder: Finder,
     *,
     participant_id: str,
-) -> tuple[pd.DataFrame, list[dict]]:
+) -> tuple[pd.DataFrame, list[Problem]]:
     """Find the lesions of treatments.
 
     Parameters
@@ -57,9 +61,11 @@ def resolve(
         See `cohort.write_problems`: rows that are not used, and what is doubtful about others.
     """
     history = _History(lesions, sessions)
-    rows, problems, done = [], [], set()
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    done: set[tuple[str, str | None]] = set()
 
-    def say(row, stage, detail):
+    def say(row: Row, stage: str, detail: str) -> None:
         where = f"{row['where']}, column target"
         problems.append(_problem(participant_id, stage, Reason.BAD_TREATMENT, where, detail))
 
@@ -101,7 +107,7 @@ def resolve(
 
 def resolve_overrides(
     overrides: pd.DataFrame, finder: Finder, *, participant_id: str, source: str
-) -> tuple[pd.DataFrame, list[dict]]:
+) -> tuple[pd.DataFrame, list[Problem]]:
     """Put names of lesions where a reader's table names points; a point without a lesion takes out its row.
 
     Parameters
@@ -145,14 +151,18 @@ def as_overrides(treatments: pd.DataFrame, overrides: pd.DataFrame | None) -> pd
     fields = treated["treatment_type"].map(
         {kind: "resected_day" if kind == "surgery" else "irradiated_day" for kind in FOCAL}
     )
-    days = treated.assign(field=fields).groupby(["track_id", "field"], sort=True)["treatment_day"].min()
-    if not len(days):
+    first = treated.assign(field=fields).groupby(["track_id", "field"], sort=True)["treatment_day"].min()
+    if first.empty:
         return overrides
     names = ["session_id", "track_id", "field", "value"]
     given = pd.DataFrame(columns=names) if overrides is None else overrides
     fields = given["field"].str.lower() if len(given) else given["field"]
     said = set(zip(given["track_id"], fields))
-    added = [(MISSING, track, name, f"{day:.15g}") for (track, name), day in days.items() if (track, name) not in said]
+    added = [
+        (MISSING, track, name, f"{day:.15g}")
+        for track, name, day in first.reset_index().itertuples(index=False)
+        if (track, name) not in said
+    ]
     more = pd.DataFrame(added, columns=names, dtype=object)
     return pd.concat([given, more.set_axis([f"of treatments {n}" for n in range(len(more))])]).fillna(MISSING)
 
@@ -166,28 +176,28 @@ def list_treatments(treatments: pd.DataFrame, t0: float) -> pd.DataFrame:
 class _History:
     """Where a patient's lesions were seen, at sessions that can be evaluated."""
 
-    def __init__(self, lesions, sessions):
+    def __init__(self, lesions: pd.DataFrame, sessions: pd.DataFrame) -> None:
         able = sessions[sessions["evaluable"].fillna(False).astype(bool)] if len(sessions) else sessions
         self.days = {row["session_id"]: float(row["days"]) for row in able.to_dict("records") if pd.notna(row["days"])}
-        self.seen = {name: [] for name in self.days}
+        self.seen: dict[str, list[str]] = {name: [] for name in self.days}
         self.first: dict[str, tuple[str, float]] = {}
         for row in lesions.to_dict("records"):
             if row["session_id"] in self.days and row["status"] == "present":
                 self.seen[row["session_id"]].append(row["track_id"])
-        for name in sorted(self.days, key=self.days.get):
+        for name in sorted(self.days, key=lambda session: self.days[session]):
             for track in self.seen[name]:
                 self.first.setdefault(track, (name, self.days[name]))
 
-    def present(self, session, day):
+    def present(self, session: str, day: float) -> list[str]:
         """Lesions at a session; without one, at the last up to a day."""
         before = [name for name in self.days if self.days[name] <= day]
-        at = session if session in self.days else max(before, key=self.days.get, default=None)
-        return self.seen.get(at, [])
+        last = max(before, key=lambda name: self.days[name], default="")
+        return self.seen.get(session if session in self.days else last, [])
 
 
 def _problem(participant_id: str, stage: str, reason: Reason, where: str, detail: str) -> dict[str, str]:
     return {"sub": participant_id, "stage": stage, "reason": reason, "detail": f"{where}: {detail}"}
 
 
-def _number(text):
+def _number(text: str) -> float | None:
     return None if text == MISSING else float(text)

@@ -11,8 +11,8 @@ import pandas as pd
 
 from mettrail.schema import MISSING
 
-# A row of a table; keys are names of columns.
-Row = Mapping[str, Any]
+# A row of a table; keys are names of columns, which pandas knows as anything hashable.
+Row = Mapping[Any, Any]
 
 
 def value_of(row: Row, name: str, default: Any = None) -> Any:

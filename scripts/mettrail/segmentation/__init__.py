@@ -1,6 +1,6 @@
 """Segmenters behind one contract: a model folder goes in, class probabilities come out, fusion decides voxels.
 
-`models` says what a model folder holds. nnU-Net is imported only when something is predicted or trained.
+`model_folder` says what that is. nnU-Net is imported only when something is predicted or trained.
 """
 
 from mettrail.segmentation.channels import read_channels
@@ -8,11 +8,11 @@ from mettrail.segmentation.fusion import (
     add_candidates,
     apply_rule,
     decide_on_grid,
-    evidence_of_people,
     fuse,
     gather_evidence,
+    manual_evidence,
 )
-from mettrail.segmentation.models import Model, read_model, require_channels
+from mettrail.segmentation.models import Model, read_model
 from mettrail.segmentation.prediction import predict_probabilities
 
 __all__ = [
@@ -20,11 +20,10 @@ __all__ = [
     "add_candidates",
     "apply_rule",
     "decide_on_grid",
-    "evidence_of_people",
     "fuse",
     "gather_evidence",
+    "manual_evidence",
     "predict_probabilities",
     "read_channels",
     "read_model",
-    "require_channels",
 ]

@@ -6,16 +6,21 @@ A new architecture is a class with a line in `known_networks`. It is given the a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mettrail.reasons import Reason
-from mettrail.segmentation.contract import PLANS, refusal, settle_plans
+from mettrail.segmentation.model_folder import PLANS, refusal, settle_plans
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Of 32 bits each, 4 GB: ten times the largest network that nnU-Net plans.
 MOST_WEIGHTS = 10**9
 
 
-def known_networks() -> dict[str, type]:
+def known_networks() -> dict[str, Callable[..., nn.Module]]:
     """Return the networks by the names that plans may use."""
     from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 
@@ -27,11 +32,11 @@ def known_networks() -> dict[str, type]:
     }
 
 
-def known_parts() -> dict[str, dict[str, type]]:
+def known_parts() -> dict[str, dict[str, type[nn.Module]]]:
     """Return, for each argument that takes a part, the parts by the names that plans may use."""
     from torch import nn
 
-    parts = {
+    parts: dict[str, tuple[type[nn.Module], ...]] = {
         "conv_op": (nn.Conv2d, nn.Conv3d),
         "norm_op": (nn.InstanceNorm2d, nn.InstanceNorm3d, nn.BatchNorm2d, nn.BatchNorm3d),
         "dropout_op": (nn.Dropout, nn.Dropout2d, nn.Dropout3d),
@@ -46,14 +51,14 @@ def known_parts() -> dict[str, dict[str, type]]:
 
 
 def build_from_plans(
-    plans: dict,
+    plans: dict[str, Any],
     configuration: str,
     *,
     channels: int,
     outputs: int,
     path: Path,
     tile: tuple[int, ...] | None = None,
-):
+) -> nn.Module:
     """Build nnU-Net's network of a configuration, without deep supervision, weights as initialised.
 
     It is sketched first, without memory: what is too large, or does not take a tile to a tile, is never built.
@@ -67,7 +72,7 @@ def build_from_plans(
     path : Path
         The folder of plans.json, for messages.
     tile : tuple of int, optional
-        Voxels, the patch it has to work on; the plans' own when omitted.
+        Voxels that it has to work on; the patch of the plans when omitted.
 
     Raises
     ------
@@ -100,12 +105,13 @@ def build_from_plans(
             "Get the model again.",
         )
     network = make()
-    if hasattr(network, "initialize"):
-        network.apply(network.initialize)
+    initialise = getattr(network, "initialize", None)
+    if initialise is not None:
+        network.apply(initialise)
     return network
 
 
-def _resolve(path: Path, architecture: dict, **arguments):
+def _resolve(path: Path, architecture: Mapping[str, Any], **arguments: int) -> Callable[[], nn.Module]:
     """Return a function that makes the network, its class and parts looked up in the tables.
 
     Raises

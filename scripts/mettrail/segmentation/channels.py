@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from mettrail.images import ENHANCING, NECROSIS, TISSUE_LABELS, read_image, read_labels, require_same_grid
-from mettrail.segmentation.models import POST_CONTRAST, PRIOR, Model, require_channels
+from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR
+from mettrail.segmentation.models import Model
 
 
 def read_channels(
@@ -29,7 +30,7 @@ def read_channels(
     sequences : list of path
         Other images on the same grid; the BIDS suffix names them.
     prior : path, optional
-        Last visit's tissue labels on the same grid.
+        Tissue labels of the prior visit on the same grid.
 
     Returns
     -------
@@ -47,11 +48,10 @@ def read_channels(
     paths[reference[0]] = reference[1]
     if reference[0] == "T1w":
         paths[POST_CONTRAST] = reference[1]
-    require_channels(model, [*paths, *([PRIOR] if prior is not None else [])])
+    model.require_channels([*paths, *([PRIOR] if prior is not None else [])])
     images = {name: read_image(paths[name]) for name in model.channels if name in paths}
-    if PRIOR in model.channels:
-        labels = read_labels(prior, TISSUE_LABELS)
-        images[PRIOR] = labels
+    if prior is not None and PRIOR in model.channels:
+        images[PRIOR] = read_labels(prior, TISSUE_LABELS)
     require_same_grid(*images.values())
     return {
         name: np.isin(image.data, (ENHANCING, NECROSIS)).astype(np.float32) if name == PRIOR else image.data

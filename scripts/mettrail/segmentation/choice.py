@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,7 +12,7 @@ from mettrail import cohort
 from mettrail.errors import ModelError
 from mettrail.reasons import Reason
 from mettrail.segmentation.fusion import needed
-from mettrail.segmentation.models import DESCRIPTION, POST_CONTRAST, PRIOR, lacking_channels, read_description
+from mettrail.segmentation.model_folder import DESCRIPTION, POST_CONTRAST, PRIOR, lacking_channels, read_description
 
 
 def choose_models(
@@ -21,11 +22,11 @@ def choose_models(
     fusion_rule: str,
     reference: str,
     sequences: Sequence[str],
-) -> tuple[pd.DataFrame, dict[tuple[str, str], dict[str, Path]]]:
+) -> tuple[pd.DataFrame, dict[tuple[str, str], dict[str, Path | None]]]:
     """Take, per session and task, the first model all of whose channels the session has.
 
     Which tasks a session needs, on a first visit and with a usable session before, is up to the fusion. A session that
-    no model of a task fits is left out like one whose scan cannot be read; one whose masks a person has drawn needs no
+    no model of a task fits is excluded like one whose scan cannot be read; one with a provided segmentation needs no
     model, and none needs a sensitive one.
 
     Parameters
@@ -45,6 +46,7 @@ def choose_models(
     table : cohort table
         Sessions no model fits are not usable, ``no_model``, and the detail says what they have and the models want.
     chosen : {(sub, ses): {task: folder}}
+        None for a task that no model is for: with a provided segmentation, or of a sensitive model.
 
     Raises
     ------
@@ -79,11 +81,11 @@ def choose_models(
     return cohort.name_priors(table), chosen
 
 
-def _first_fitting(listed: Mapping[Path, dict], available: Sequence[str]) -> Path | None:
+def _first_fitting(listed: Mapping[Path, dict[str, Any]], available: Sequence[str]) -> Path | None:
     return next((folder for folder, described in listed.items() if not lacking_channels(described, available)), None)
 
 
-def _read_for(task: str, folder: Path) -> dict:
+def _read_for(task: str, folder: Path) -> dict[str, Any]:
     description = read_description(folder)
     if description["task"] != task.removesuffix("_sensitive"):
         raise ModelError(

@@ -1,44 +1,46 @@
-"""Two networks, one answer: which voxels are whose, and the decision on the scan's own grid. Voxels only.
+"""Fusion: which network decides on which voxels, and the decision on the scan's own grid. Voxels only.
 
 A rule decides what a follow-up takes; a session without a prior has detection alone. ``detection``, ``resegmentation``
 and ``propagation`` take one answer as it is: the methods compared by Andrearczyk et al., Sci Rep 2024 (propagation is
-registration alone, the last visit's lesions where they lie now). ``parallel`` takes from both networks:
+registration alone, the lesions of the prior visit where they lie now). ``parallel`` takes from both networks:
 
 =====================================================  =====================================================
-a connected lesion seen by                             comes from
+a connected component of                               comes from
 =====================================================  =====================================================
-re-segmentation, within `touch_mm` of the prior        re-segmentation: a known lesion
+re-segmentation, within `touch_mm` of the prior        re-segmentation: a lesion seen before
 re-segmentation, away from any prior                   (ignored: finding new ones is not its task)
-detection, overlapping a known lesion                  re-segmentation, whole: one lesion is not stitched of two
-detection, at a prior, re-segmentation sees nothing    detection: what one network sees unaided is not gone
+detection, overlapping one of re-segmentation's        re-segmentation, whole: one lesion is not stitched of two
+detection, at a prior, re-segmentation sees nothing    detection: what one network sees unaided is not absent
 detection, elsewhere                                   detection: a new lesion
 =====================================================  =====================================================
 
 Edema goes with the nearest lesion, as when it is measured.
 
-How sure a lesion is: every connected piece of lesion voxels has a mean probability and is seen by ``both`` networks, by
-``detection`` or by ``resegmentation`` alone (`gather_evidence`). A piece is *confirmed* whose mean probability reaches
-the limit of those who see it, any other is a *candidate*; a lesion is confirmed if one of its pieces is. What all
-networks see that ran is asked for little; what detection sees and re-segmentation does not, for much: it seldom is a
-lesion. Masks drawn by people are confirmed; of lesions carried over by propagation nothing is said. What only a
-sensitive reading sees, a second detection model or the first one from its ``candidate_threshold`` on, is added as a
-candidate where there is no other lesion (`add_candidates`): Huang et al. 2022 tell confirmed lesions from candidates by
-two such networks.
+Certainty: every connected component of lesion voxels has a mean probability and is detected by ``both`` networks, by
+``detection`` or by ``resegmentation`` alone (`gather_evidence`). A component is *confirmed* whose mean probability
+reaches the limit for the networks that detect it, any other is a *candidate*; a lesion is confirmed if one of its
+components is. What all networks detect that ran needs little; what detection sees and re-segmentation does not, much:
+it seldom is a lesion. Provided segmentations are confirmed; propagated lesions have no certainty. What only a sensitive
+reading detects, a second detection model or the first one from its ``candidate_threshold`` on, is added as a candidate
+where there is no other lesion (`add_candidates`): Huang et al. 2022 tell confirmed lesions from candidates by two such
+networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from mettrail.errors import InputError
+from mettrail.geometry import NEIGHBOURS, decide_labels, find_peak, label_components, nearest_labels, whole_lesion
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, require_same_grid
 from mettrail.reasons import Reason
-from mettrail.segmentation.prediction import TOUCHING, recentre
+from mettrail.segmentation.prediction import recentre
 
 # Beyond this from any lesion there is no edema to measure.
 EDEMA_REACH_MM = 20.0
@@ -65,7 +67,7 @@ def needed(rule: str, *, followup: bool) -> tuple[str, ...]:
     return NEEDED[rule] if followup else NEEDED["detection"]
 
 
-def show_edema(models: Sequence[Mapping], sequences: Sequence[str]) -> bool:
+def show_edema(models: Sequence[Mapping[str, Any]], sequences: Sequence[str]) -> bool:
     """Return whether the networks that run can tell edema: each sees FLAIR or T2w.
 
     On T1w with contrast agent alone they call next to nothing of it.
@@ -73,7 +75,7 @@ def show_edema(models: Sequence[Mapping], sequences: Sequence[str]) -> bool:
     Parameters
     ----------
     models : sequence of mapping
-        Descriptions of the detection and the re-segmentation model that run; none where lesions are carried over.
+        Descriptions of the detection and the re-segmentation model that run; none where lesions are propagated.
     sequences : sequence of str
         What the session has beside its reference image.
 
@@ -89,46 +91,49 @@ def show_edema(models: Sequence[Mapping], sequences: Sequence[str]) -> bool:
 
 
 def apply_rule(
-    detection: Image | None, known: Image | None, prior: Image | None, *, rule: str, touch_mm: float
+    detection: Image | None, resegmentation: Image | None, prior: Image | None, *, rule: str, touch_mm: float
 ) -> Image:
     """Return the probabilities that decide on a session's voxels; the rules stand at the top of this file.
 
     Parameters
     ----------
-    detection, known, prior, touch_mm
-        As for `fuse`. What the rule does not want may be None; on a first visit `known` and `prior` are.
+    detection, resegmentation, prior, touch_mm
+        As for `fuse`. What the rule does not want may be None; on a first visit `resegmentation` and `prior` are.
     rule : {'parallel', 'detection', 'resegmentation', 'propagation'}
+
+    Raises
+    ------
+    InputError
+        The rule wants what is not there.
     """
-    if rule == "detection" or (known is None and prior is None):
-        if detection is None:
-            raise InputError(
-                "segment: fusion",
-                found="no earlier session that can be used",
-                expected=f"one, for the rule {rule}",
-                advice="See why the sessions before failed, or take the rule parallel.",
-                reason=Reason.NO_PRIOR,
-            )
-        return detection
-    if rule == "resegmentation":
-        return known
-    if rule == "propagation":
+    if rule == "resegmentation" and resegmentation is not None:
+        return resegmentation
+    if rule == "propagation" and prior is not None:
         return Image(np.eye(4, dtype=np.float32)[prior.data], prior.affine, prior.path)
-    return fuse(detection, known, prior, touch_mm=touch_mm)
+    if detection is None:
+        raise InputError(
+            "segment: fusion",
+            found="no earlier session that can be used",
+            expected=f"one, for the rule {rule}",
+            advice="See why the sessions before failed, or take the rule parallel.",
+            reason=Reason.NO_PRIOR,
+        )
+    return detection if rule == "detection" else fuse(detection, resegmentation, prior, touch_mm=touch_mm)
 
 
-def fuse(detection: Image, known: Image | None, prior: Image | None, *, touch_mm: float) -> Image:
+def fuse(detection: Image, resegmentation: Image | None, prior: Image | None, *, touch_mm: float) -> Image:
     """Put the two networks' probabilities together, voxel by voxel: the rule ``parallel``.
 
     Parameters
     ----------
     detection : Image of (X, Y, Z, 4) float
         Background, enhancing, edema, necrosis.
-    known : Image of (X, Y, Z, 4) float, optional
+    resegmentation : Image of (X, Y, Z, 4) float, optional
         The same from re-segmentation.
     prior : Image of (X, Y, Z) unsigned int, optional
-        Last visit's tissue labels on the same grid.
+        Tissue labels of the prior visit on the same grid.
     touch_mm : float
-        A lesion of re-segmentation this near to the prior is a known one.
+        A component of re-segmentation this near to the prior is a lesion seen before.
 
     Returns
     -------
@@ -141,32 +146,33 @@ def fuse(detection: Image, known: Image | None, prior: Image | None, *, touch_mm
     InputError
         Not four classes.
     """
-    for image in (detection, known):
+    for image in (detection, resegmentation):
         if image is not None:
             _require_classes(image)
-    if known is None or prior is None:
+    if resegmentation is None or prior is None:
         return detection
     spatial = [Image(image.data[..., 0] if image.data.ndim == 4 else image.data, image.affine, image.path)
-               for image in (detection, known, prior)]  # fmt: skip
+               for image in (detection, resegmentation, prior)]  # fmt: skip
     require_same_grid(*spatial)
-    lesion_before = np.isin(prior.data, (ENHANCING, NECROSIS))
-    if not lesion_before.any():
+    prior_mask = np.isin(prior.data, (ENHANCING, NECROSIS))
+    if not prior_mask.any():
         return detection
     spacing = spatial[0].spacing_mm
-    from_detection, _ = ndimage.label(_whole(detection.data) >= 0.5, TOUCHING)
-    from_known, _ = ndimage.label(_whole(known.data) >= 0.5, TOUCHING)
+    detected, _ = label_components(whole_lesion(detection.data) >= 0.5)
+    resegmented, _ = label_components(whole_lesion(resegmentation.data) >= 0.5)
 
-    at_prior = _grow(lesion_before, touch_mm, spacing)
-    is_known = _touched(from_known, at_prior)
-    same = _touched(from_detection, is_known)
-    new = (from_detection > 0) & ~same
-    takes_known = is_known | same
+    seen_before = _touched(resegmented, _grow(prior_mask, touch_mm, spacing))
+    same = _touched(detected, seen_before)
+    new = (detected > 0) & ~same
+    takes_resegmentation = seen_before | same
 
     # Edema, and everything faint: from the network whose lesion is nearest.
-    near = _grow_distance(takes_known, spacing)
-    unasked = (from_known > 0) & ~is_known
-    takes_known |= (near <= EDEMA_REACH_MM) & (near < _grow_distance(new, spacing)) & ~new & ~unasked
-    return detection.like(np.where(takes_known[..., None], known.data, detection.data).astype(np.float32))
+    near = _grow_distance(takes_resegmentation, spacing)
+    ignored = (resegmented > 0) & ~seen_before
+    takes_resegmentation |= (near <= EDEMA_REACH_MM) & (near < _grow_distance(new, spacing)) & ~new & ~ignored
+    return detection.like(
+        np.where(takes_resegmentation[..., None], resegmentation.data, detection.data).astype(np.float32)
+    )
 
 
 def add_candidates(fused: Image, detection: Image | None, sensitive: Image | None, *, level: float | None) -> Image:
@@ -193,11 +199,11 @@ def add_candidates(fused: Image, detection: Image | None, sensitive: Image | Non
         readings.append(detection.like(recentre(detection.data, threshold=level)))
     for reading in readings:
         _require_classes(reading)
-        pieces, _ = ndimage.label(_whole(reading.data) >= 0.5, TOUCHING)
-        there = ndimage.binary_dilation(_whole(fused.data) >= 0.5, TOUCHING)
-        alone = (pieces > 0) & ~_touched(pieces, there)
+        components, _ = label_components(whole_lesion(reading.data) >= 0.5)
+        there = ndimage.binary_dilation(whole_lesion(fused.data) >= 0.5, NEIGHBOURS[26])
+        alone = (components > 0) & ~_touched(components, there)
         # With the voxels around them, by which their edge is found on the scan's grid.
-        taken = ndimage.binary_dilation(alone, TOUCHING)
+        taken = ndimage.binary_dilation(alone, NEIGHBOURS[26])
         fused = fused.like(np.where(taken[..., None], reading.data, fused.data).astype(np.float32))
     return fused
 
@@ -205,9 +211,8 @@ def add_candidates(fused: Image, detection: Image | None, sensitive: Image | Non
 def decide_on_grid(probabilities: Image, grid: Grid) -> tuple[Image, Image]:
     """Resample class probabilities linearly to a scan's own grid and decide there.
 
-    A voxel is lesion where enhancing and necrosis together reach 0.5, and then the likelier of the two; otherwise edema
-    where that is likelier than background. Where the scan's voxels are thicker than the probabilities', a voxel is the
-    mean over its extent. A lesion that would lose its last voxel keeps the one at its peak.
+    Labels are those of `geometry.decide_labels`. Where the scan's voxels are thicker than the probabilities', a voxel
+    is the mean over its extent. A lesion that would lose its last voxel keeps the one at its peak.
 
     Parameters
     ----------
@@ -231,20 +236,20 @@ def decide_on_grid(probabilities: Image, grid: Grid) -> tuple[Image, Image]:
     _require_classes(probabilities)
     data = probabilities.data
     labels, whole = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, np.float32)
-    noticeable = ndimage.binary_dilation(1 - data[..., 0] > NOTICEABLE, TOUCHING)
+    noticeable = ndimage.binary_dilation(1 - data[..., 0] > NOTICEABLE, NEIGHBOURS[26])
     to_grid = np.linalg.inv(grid.affine) @ probabilities.affine
-    pieces, _ = ndimage.label(noticeable, TOUCHING)
-    for box in _merge([_box_on_grid(b, to_grid, grid.shape) for b in ndimage.find_objects(pieces)]):
+    components, _ = label_components(noticeable)
+    for box in _merge(_box_on_grid(b, to_grid, grid.shape) for b in ndimage.find_objects(components)):
         sampled = _sample(data, probabilities.affine, grid, box)
-        labels[box] = np.maximum(labels[box], _decide(sampled))
-        whole[box] = np.maximum(whole[box], _whole(sampled))
+        labels[box] = np.maximum(labels[box], decide_labels(sampled))
+        whole[box] = np.maximum(whole[box], whole_lesion(sampled))
     return Image(_rescue(labels, data, to_grid), grid.affine), Image(whole, grid.affine)
 
 
 def gather_evidence(
     labels: Image, fused: Image, networks: Mapping[str, Image | None], *, limits: Mapping[str, float]
 ) -> tuple[Image, pd.DataFrame]:
-    """Tell how sure the networks are of each connected piece of lesion; the rule stands at the top of this file.
+    """Tell how certain the networks are of each connected component; the rule stands at the top of this file.
 
     Parameters
     ----------
@@ -255,65 +260,56 @@ def gather_evidence(
     networks : mapping
         ``detection`` and ``resegmentation``: probabilities on the grid of `fused`; None where one did not run.
     limits : mapping
-        Least mean probability of a confirmed piece that ``all`` networks see that ran, or, of two, ``detection`` or
-        ``resegmentation`` alone; what none sees is a candidate.
+        Least mean probability of a confirmed component that ``all`` networks detect that ran, or, of two,
+        ``detection`` or ``resegmentation`` alone; what none detects is a candidate.
 
     Returns
     -------
-    pieces : Image of (X, Y, Z) uint16
-        On the grid of `labels`: the number of the piece that a lesion voxel belongs to, the nearest one.
+    components : Image of (X, Y, Z) uint16
+        On the grid of `labels`: the number of the component that a lesion voxel belongs to, the nearest one.
     table : DataFrame
-        One row per piece: ``index``, ``name``, ``mean_probability`` (over its voxels of 1 mm, of whole lesion, the
+        One row per component: ``index``, ``name``, ``mean_probability`` (over its voxels of 1 mm, of whole lesion, the
         higher of both networks'; their thresholds are 0.5), ``seen_by`` and ``confidence``.
     """
-    wholes = {name: _whole(image.data) for name, image in networks.items() if image is not None}
-    found, count = ndimage.label(_whole(fused.data) >= 0.5, TOUCHING)
+    wholes = {name: whole_lesion(image.data) for name, image in networks.items() if image is not None}
+    found, count = label_components(whole_lesion(fused.data) >= 0.5)
     numbers = np.arange(1, count + 1)
     table = pd.DataFrame({"index": numbers, "name": [f"P{n:03d}" for n in numbers]})
     if not wholes:
         table = table.assign(mean_probability=np.nan, seen_by="propagation", confidence=None)
-        return _nearest_piece(labels, Image(found, fused.affine)), table
-    mean = ndimage.mean(np.maximum.reduce(list(wholes.values())), found, numbers) if count else []
-    seen = {name: np.isin(numbers, found[whole >= 0.5]) for name, whole in wholes.items()}
-    by = [[name for name in seen if seen[name][number - 1]] for number in numbers]
-    seen_by = ["both" if len(names) > 1 else [*names, "sensitive"][0] for names in by]
+        return _nearest_component(labels, Image(found, fused.affine)), table
+    mean: Any = ndimage.mean(np.maximum.reduce(list(wholes.values())), found, numbers) if count else []
+    detected = {name: np.isin(numbers, found[whole >= 0.5]) for name, whole in wholes.items()}
+    networks_of = [[name for name in detected if detected[name][number - 1]] for number in numbers]
+    seen_by = ["both" if len(names) > 1 else [*names, "sensitive"][0] for names in networks_of]
     table["mean_probability"] = np.asarray(mean, float)
     table["seen_by"] = pd.Series(seen_by, dtype="str")
-    asked = ["all" if len(names) == len(wholes) else one for names, one in zip(by, seen_by, strict=True)]
-    sure = table["mean_probability"] >= pd.Series(asked, dtype="str").map(dict(limits)).astype(float)
-    table["confidence"] = sure.map({True: "confirmed", False: "candidate"}).astype("str")
-    return _nearest_piece(labels, Image(found, fused.affine)), table
+    limit = ["all" if len(names) == len(wholes) else one for names, one in zip(networks_of, seen_by, strict=True)]
+    certain = table["mean_probability"] >= pd.Series(limit, dtype="str").map(dict(limits)).astype(float)
+    table["confidence"] = certain.map({True: "confirmed", False: "candidate"}).astype("str")
+    return _nearest_component(labels, Image(found, fused.affine)), table
 
 
-def evidence_of_people(labels: Image) -> tuple[Image, pd.DataFrame]:
-    """Return what `gather_evidence` does, for masks drawn by people: one piece, and no doubt."""
-    pieces = np.isin(labels.data, (ENHANCING, NECROSIS)).astype(np.uint16)
+def manual_evidence(labels: Image) -> tuple[Image, pd.DataFrame]:
+    """Return what `gather_evidence` does, for a provided segmentation: one component, confirmed."""
+    components = np.isin(labels.data, (ENHANCING, NECROSIS)).astype(np.uint16)
     row = {"index": 1, "name": "P001", "mean_probability": np.nan, "seen_by": "manual", "confidence": "confirmed"}
-    return Image(pieces, labels.affine), pd.DataFrame([row])
+    return Image(components, labels.affine), pd.DataFrame([row])
 
 
-def _nearest_piece(labels: Image, pieces: Image) -> Image:
-    """Give each lesion voxel of a grid the number of the piece nearest to it, mm."""
+def _nearest_component(labels: Image, components: Image) -> Image:
+    """Give each lesion voxel of a grid the number of the component nearest to it, mm."""
     out = np.zeros(labels.data.shape, np.uint16)
-    here, there = np.argwhere(np.isin(labels.data, (ENHANCING, NECROSIS))), np.argwhere(pieces.data)
-    if len(here) and len(there):
-        points = [index @ of.affine[:3, :3].T + of.affine[:3, 3] for index, of in ((here, labels), (there, pieces))]
-        nearest = cKDTree(points[1]).query(points[0])[1]
-        out[tuple(here.T)] = pieces.data[tuple(there[nearest].T)]
+    here = np.argwhere(np.isin(labels.data, (ENHANCING, NECROSIS)))
+    points = here @ labels.affine[:3, :3].T + labels.affine[:3, 3]
+    out[tuple(here.T)] = nearest_labels(points, components.data, affine=components.affine)[0]
     return Image(out, labels.affine)
-
-
-def _decide(p: np.ndarray) -> np.ndarray:
-    """Turn (..., 4) probabilities into labels."""
-    lesion = np.where(p[..., ENHANCING] >= p[..., NECROSIS], ENHANCING, NECROSIS)
-    rest = np.where(p[..., EDEMA] > p[..., 0], EDEMA, 0)
-    return np.where(_whole(p) >= 0.5, lesion, rest).astype(np.uint8)
 
 
 def _rescue(labels: np.ndarray, data: np.ndarray, to_grid: np.ndarray) -> np.ndarray:
     """Give every lesion without a voxel on the grid the voxel its peak lies in."""
-    whole = _whole(data)
-    lesions, _ = ndimage.label(whole >= 0.5, TOUCHING)
+    whole = whole_lesion(data)
+    lesions, _ = label_components(whole >= 0.5)
     for number, box in enumerate(ndimage.find_objects(lesions), start=1):
         index = np.argwhere(lesions[box] == number) + [s.start for s in box]
         there = np.rint(index @ to_grid[:3, :3].T + to_grid[:3, 3]).astype(int)
@@ -321,8 +317,7 @@ def _rescue(labels: np.ndarray, data: np.ndarray, to_grid: np.ndarray) -> np.nda
         found = labels[tuple(there[inside].T)]
         if not inside.any() or np.isin(found, (ENHANCING, NECROSIS)).any():
             continue
-        strength = np.where(inside, whole[tuple(index.T)], -1)
-        peak = int(strength.argmax())
+        (peak,) = find_peak(whole[tuple(index.T)], among=inside)
         p = data[tuple(index[peak])]
         labels[tuple(there[peak])] = ENHANCING if p[ENHANCING] >= p[NECROSIS] else NECROSIS
     return labels
@@ -363,18 +358,14 @@ def _box_on_grid(box: tuple[slice, ...], to_grid: np.ndarray, shape: tuple[int, 
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high)) if (high > low).all() else None
 
 
-def _merge(boxes: list) -> list[tuple[slice, ...]]:
-    """Leave out boxes that lie within another one."""
-    boxes = sorted((b for b in boxes if b is not None), key=lambda b: -np.prod([s.stop - s.start for s in b]))
+def _merge(boxes: Iterable[tuple[slice, ...] | None]) -> list[tuple[slice, ...]]:
+    """Return boxes that lie within no other one."""
+    largest_first = sorted((b for b in boxes if b is not None), key=lambda b: -math.prod(s.stop - s.start for s in b))
     kept: list[tuple[slice, ...]] = []
-    for box in boxes:
+    for box in largest_first:
         if not any(all(k.start <= s.start and s.stop <= k.stop for k, s in zip(other, box)) for other in kept):
             kept.append(box)
     return kept
-
-
-def _whole(data: np.ndarray) -> np.ndarray:
-    return data[..., ENHANCING] + data[..., NECROSIS]
 
 
 def _touched(components: np.ndarray, region: np.ndarray) -> np.ndarray:
@@ -386,7 +377,8 @@ def _touched(components: np.ndarray, region: np.ndarray) -> np.ndarray:
 def _grow_distance(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
     if not mask.any():
         return np.full(mask.shape, np.inf, np.float32)
-    return ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
+    distance: np.ndarray = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
+    return distance
 
 
 def _grow(mask: np.ndarray, mm: float, spacing_mm: tuple[float, ...]) -> np.ndarray:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import io
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 
 from mettrail.devices import choose_device, has_bfloat16
 from mettrail.errors import InputError
+from mettrail.geometry import bounding_box, label_components, whole_lesion
 from mettrail.reasons import Reason
-from mettrail.segmentation.cases import from_nnunet, to_nnunet
-from mettrail.segmentation.models import PRIOR, Model, build_network, read_weights, require_channels
+from mettrail.segmentation.model_folder import PRIOR
+from mettrail.segmentation.models import Model
 
-# A piece this near to the prior (at 1 mm) is at a known lesion.
-KNOWN_VOX = 3
-# Where a piece is weighed again, beside the model's own threshold.
-LEVELS = (0.5, 0.7, 0.85)
-# Of a larger piece its surest millilitre is weighed: what only resembles a lesion seldom is as large and as sure.
-WEIGHED_VOX = 1000
-TOUCHING = np.ones((3, 3, 3), bool)
+if TYPE_CHECKING:
+    import torch
+
+# What so many steps across faces of voxels lead to from the prior is at one of its lesions: across corners, less far
+# than a distance in mm (`segment.fusion.touch_mm`). The thresholds of the models were chosen with it.
+AT_PRIOR_VOX = 3
+# Where a component is scored again, beside the model's own threshold.
+SCORE_LEVELS = (0.5, 0.7, 0.85)
+# Of a larger component the most certain 1 mL is scored: what only resembles a lesion seldom is as large and as certain.
+SCORED_VOX = 1000
 # Distance between neighbouring tiles as a share of the tile: with 0.75, lesions at tiles' edges were lost.
 TILE_STEP = 0.5
 
@@ -43,10 +49,10 @@ def predict_probabilities(
     model : Model
     channels : name -> (X, Y, Z) array
         RAS, 1 mm, one grid: images as they are in the working folder (0 outside the grown brain mask for a model with
-        input ``brain``), ``prior`` as a binary mask (label 1 or 3 of the last visit). More than the model
+        input ``brain``), ``prior`` as a binary mask (label 1 or 3 of the prior visit). More than the model
         needs is no harm; zeros stand for an optional channel that is missing.
     within : (X, Y, Z) bool, optional
-        The brain mask, grown as it was for the images (`images.grow_mask`): beyond it everything is background.
+        The brain mask, grown as it was for the images (`geometry.grow_mask`): beyond it everything is background.
         Wherever an image is not 0 when omitted.
     device : str
         ``cpu``, ``cuda`` or ``auto`` (cuda where there is one).
@@ -60,7 +66,7 @@ def predict_probabilities(
     -------
     (X, Y, Z, 4) float32
         Background, enhancing, edema, necrosis; they sum to 1. Whole lesion (1 + 3) is called from 0.5 on, whatever the
-        model's own threshold; see `settle`.
+        model's own threshold; see `apply_threshold`.
 
     Raises
     ------
@@ -74,11 +80,7 @@ def predict_probabilities(
     Convolutions are computed in bfloat16 on CPUs made for it, in single precision on others; probabilities of the
     shipped networks differ by about 0.01.
     """
-    import torch
-    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    require_channels(model, channels)
+    model.require_channels(channels)
     nothing = np.zeros(np.shape(next(iter(channels.values()))), np.float32)
     arrays = [np.asarray(channels.get(name, nothing), np.float32) for name in model.channels]
     _check_arrays(model, arrays, within)
@@ -90,7 +92,7 @@ def predict_probabilities(
         seen &= within
     if not seen.any():
         return probabilities
-    box = ndimage.find_objects(seen.astype(np.uint8))[0]
+    box = bounding_box(seen)
     seen = seen[box]
     arrays = [np.where(seen, a[box], 0) for a in arrays]
     # Holes are dark tissue that happens to be exactly 0.
@@ -98,59 +100,57 @@ def predict_probabilities(
     if within is not None:
         inside &= within[box]
 
-    manager = PlansManager(_plans_with_tile(model))
-    configuration = manager.get_configuration(model.configuration)
-    data, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
-        np.stack([to_nnunet(a) for a in arrays]),
-        None,
-        {"spacing": [1.0, 1.0, 1.0]},
-        manager,
-        configuration,
-        model.dataset,
-    )
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        predicted = _run(
-            model, data, properties, manager, configuration, choose_device(device, setting="segment: device"), mirror
-        )
-    finally:
-        torch.set_num_threads(before)
-    within = probabilities[box]
+    predicted = _predict_box(model, arrays, device=device, threads=threads, mirror=mirror)
+    found = probabilities[box]
     # Models may name fewer classes than four.
-    within[inside, 0] = 0
+    found[inside, 0] = 0
     for output, label in enumerate(model.classes):
-        within[..., label][inside] = from_nnunet(predicted[output])[inside]
-    known = arrays[model.channels.index(PRIOR)] > 0 if PRIOR in model.channels else None
-    probabilities[box] = settle(within, threshold=model.threshold, confidence=model.confidence, known=known)
+        found[..., label][inside] = from_nnunet(predicted[output])[inside]
+    probabilities[box] = apply_threshold(
+        found,
+        threshold=model.threshold,
+        min_component_score=model.min_component_score,
+        prior_mask=arrays[model.channels.index(PRIOR)] > 0 if PRIOR in model.channels else None,
+    )
     return probabilities
 
 
-def settle(
-    probabilities: np.ndarray, *, threshold: float, confidence: float, known: np.ndarray | None = None
+def to_nnunet(array: np.ndarray) -> np.ndarray:
+    """Turn (X, Y, Z) into (Z, Y, X), the order of nnU-Net's readers: models trained on NIfTI files fit as they are."""
+    return np.ascontiguousarray(array.transpose(2, 1, 0))
+
+
+def from_nnunet(array: np.ndarray) -> np.ndarray:
+    """Turn (..., Z, Y, X) back into (..., X, Y, Z)."""
+    return array.transpose(*range(array.ndim - 3), -1, -2, -3)
+
+
+def apply_threshold(
+    probabilities: np.ndarray, *, threshold: float, min_component_score: float, prior_mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """Apply a model's threshold and confidence, so that whole lesion is what reaches 0.5.
+    """Apply a model's threshold and least component score, so that whole lesion is what reaches 0.5.
 
     Parameters
     ----------
     probabilities : (X, Y, Z, 4) float
     threshold : float
         Probability of whole lesion from which a voxel is one.
-    confidence : float
-        Voxels of less conviction (`weigh_voxels`) are held below the threshold: vessels and noise are seldom called
-        with conviction, lesions are.
-    known : (X, Y, Z) bool, optional
-        Lesions of the last visit, where they lie now: pieces within 3 voxels of them need no conviction, having been
+    min_component_score : float
+        Voxels of a lower confidence score (`score_components`) are held below the threshold: vessels and noise seldom
+        score high, lesions do.
+    prior_mask : (X, Y, Z) bool, optional
+        Lesions of the prior visit, where they lie now: components within 3 voxels of them need no score, having been
         seen before.
 
     Returns
     -------
     (X, Y, Z, 4) float32
     """
-    whole = probabilities[..., 1] + probabilities[..., 3]
-    if confidence > 0:
-        doubtful = (whole >= threshold) & (weigh_voxels(whole, threshold=threshold, known=known) < confidence)
-        kept = np.where(doubtful, 0.98 * threshold / np.maximum(whole, 1e-12), 1).astype(np.float32)
+    whole = whole_lesion(probabilities)
+    if min_component_score > 0:
+        scores = score_components(whole, threshold=threshold, prior_mask=prior_mask)
+        rejected = (whole >= threshold) & (scores < min_component_score)
+        kept = np.where(rejected, 0.98 * threshold / np.maximum(whole, 1e-12), 1).astype(np.float32)
         probabilities = probabilities.copy()
         probabilities[..., 1] *= kept
         probabilities[..., 3] *= kept
@@ -158,22 +158,22 @@ def settle(
     return recentre(probabilities, threshold=threshold)
 
 
-def weigh_voxels(whole: np.ndarray, *, threshold: float, known: np.ndarray | None = None) -> np.ndarray:
-    """Return with how much conviction each voxel is called a lesion.
+def score_components(whole: np.ndarray, *, threshold: float, prior_mask: np.ndarray | None = None) -> np.ndarray:
+    """Return the confidence score of the connected component that each voxel belongs to.
 
-    It is the mean probability of the connected piece (26 neighbours) that the voxel belongs to, or of its surest 1 mL.
-    A clear lesion that touches something doubtful must not be lost with it: pieces of what reaches a higher level are
-    weighed as well, by where their mean lies between that level and 1, which is brought to the scale of the threshold.
-    The highest counts.
+    It is the mean probability of the component (26 neighbours), or of its most certain 1 mL. A clear lesion that
+    touches something uncertain must not be lost with it: components of what reaches a higher level are scored as well,
+    by where their mean lies between that level and 1, which is brought to the scale of the threshold. The highest
+    counts.
 
     Parameters
     ----------
     whole : (X, Y, Z) float
         Probability of whole lesion.
     threshold : float
-        From here on a voxel is called.
-    known : (X, Y, Z) bool, optional
-        As for `settle`: of pieces within 3 voxels the conviction is infinite.
+        From here on a voxel is lesion.
+    prior_mask : (X, Y, Z) bool, optional
+        As for `apply_threshold`: of components within 3 voxels the score is infinite.
 
     Returns
     -------
@@ -182,32 +182,33 @@ def weigh_voxels(whole: np.ndarray, *, threshold: float, known: np.ndarray | Non
 
     Examples
     --------
-    A clear lesion of 27 voxels in a doubtful surrounding, which has not its conviction:
+    A clear lesion of 27 voxels in an uncertain surrounding, which does not score as high:
 
     >>> whole = np.full((9, 9, 9), 0.4)
     >>> whole[3:6, 3:6, 3:6] = 0.95
-    >>> conviction = weigh_voxels(whole, threshold=0.3)
-    >>> [round(float(c), 2) for c in (conviction[0, 0, 0], conviction[4, 4, 4])]
+    >>> scores = score_components(whole, threshold=0.3)
+    >>> [round(float(score), 2) for score in (scores[0, 0, 0], scores[4, 4, 4])]
     [0.42, 0.93]
     """
-    conviction = np.zeros(whole.shape, np.float32)
-    for level in (threshold, *(level for level in LEVELS if level > threshold)):
-        pieces, count = ndimage.label(whole >= level, TOUCHING)
+    scores = np.zeros(whole.shape, np.float32)
+    for level in (threshold, *(level for level in SCORE_LEVELS if level > threshold)):
+        components, count = label_components(whole >= level)
         if count == 0:
             break
         numbers = np.arange(1, count + 1)
-        means = ndimage.labeled_comprehension(whole, pieces, numbers, _mean_of_surest, np.float64, 0)
+        means = ndimage.labeled_comprehension(whole, components, numbers, _mean_of_most_certain, np.float64, 0)
         scaled = 1 - (1 - np.r_[1.0, means]) * (1 - threshold) / (1 - level)
-        if level == threshold and known is not None and known.any():
-            scaled[np.unique(pieces[ndimage.binary_dilation(known, iterations=KNOWN_VOX)])] = np.inf
+        if level == threshold and prior_mask is not None and prior_mask.any():
+            scaled[np.unique(components[ndimage.binary_dilation(prior_mask, iterations=AT_PRIOR_VOX)])] = np.inf
         scaled[0] = 0
-        np.maximum(conviction, scaled[pieces], out=conviction)
-    return conviction
+        np.maximum(scores, scaled[components], out=scores)
+    return scores
 
 
-def _mean_of_surest(probabilities: np.ndarray) -> float:
-    count = min(WEIGHED_VOX, len(probabilities))
-    return np.partition(probabilities, -count)[-count:].mean()
+def _mean_of_most_certain(probabilities: Any) -> float:
+    """Return the mean of the highest `SCORED_VOX` of (n,) probabilities."""
+    count = min(SCORED_VOX, len(probabilities))
+    return float(np.partition(probabilities, -count)[-count:].mean())
 
 
 def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:
@@ -226,7 +227,7 @@ def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:
     """
     if threshold == 0.5:
         return probabilities
-    whole = probabilities[..., 1] + probabilities[..., 3]
+    whole = whole_lesion(probabilities)
     rest = 1 - whole
     shifted = whole * (1 - threshold) / np.maximum(whole * (1 - threshold) + rest * threshold, 1e-12)
     out = np.empty_like(probabilities)
@@ -237,7 +238,7 @@ def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:
     return out
 
 
-def candidate_level(description: Mapping) -> float | None:
+def candidate_level(description: Mapping[str, Any]) -> float | None:
     """Return where a model's ``candidate_threshold`` lies in what it predicts, once its threshold lies at 0.5.
 
     Examples
@@ -249,10 +250,53 @@ def candidate_level(description: Mapping) -> float | None:
     return None if lower is None else float(recentre(np.array([1 - lower, lower, 0.0, 0.0]), threshold=threshold)[1])
 
 
-def _run(model: Model, data, properties, manager, configuration, device, mirror) -> np.ndarray:
-    """Run nnU-Net's predictor; (outputs, Z, Y, X) probabilities on the grid that was preprocessed."""
+def _predict_box(
+    model: Model, arrays: list[np.ndarray], *, device: str, threads: int, mirror: bool | None
+) -> np.ndarray:
+    """Return (outputs, Z, Y, X) probabilities of (X, Y, Z) channels that are 0 where nothing is to be seen."""
     import torch
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans = copy.deepcopy(model.plans)
+    plans["configurations"][model.configuration]["patch_size"] = list(model.tile)
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration(model.configuration)
+    data, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
+        np.stack([to_nnunet(a) for a in arrays]),
+        None,
+        {"spacing": [1.0, 1.0, 1.0]},
+        manager,
+        configuration,
+        model.dataset,
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        where = choose_device(device, setting="segment: device")
+        predictor = _prepare_predictor(model, manager, configuration, where, mirror=mirror)
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(where)):
+            logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).float()
+        probabilities: np.ndarray
+        _, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits,
+            manager,
+            configuration,
+            manager.get_label_manager(model.dataset),
+            properties,
+            return_probabilities=True,
+            num_threads_torch=torch.get_num_threads(),
+        )
+    finally:
+        torch.set_num_threads(before)
+    return probabilities
+
+
+def _prepare_predictor(
+    model: Model, manager: Any, configuration: Any, device: torch.device, *, mirror: bool | None
+) -> Any:
+    """Return nnU-Net's predictor with the model's networks."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     axes = model.mirror_axes if (device.type == "cuda" if mirror is None else mirror) else ()
@@ -266,58 +310,33 @@ def _run(model: Model, data, properties, manager, configuration, device, mirror)
             device=device,
             allow_tqdm=False,
         )
-    network = build_network(model)
-    in_bfloat16 = has_bfloat16(device)
-    if device.type == "cpu" and not in_bfloat16:
+    network = model.build_network()
+    if device.type == "cpu" and not has_bfloat16(device):
         _use_onednn(network)
     predictor.manual_initialization(
-        network,
-        manager,
-        configuration,
-        read_weights(model),
-        model.dataset,
-        "nnUNetTrainer",
-        axes or None,
+        network, manager, configuration, model.read_weights(), model.dataset, "nnUNetTrainer", axes or None
     )
-    with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
-        logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).float()
-    _, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
-        logits,
-        manager,
-        configuration,
-        manager.get_label_manager(model.dataset),
-        properties,
-        return_probabilities=True,
-        num_threads_torch=torch.get_num_threads(),
-    )
-    return probabilities
+    return predictor
 
 
-def _use_onednn(network) -> None:
+def _use_onednn(network: torch.nn.Module) -> None:
     """Have 3-D convolutions in single precision run by oneDNN, whatever their size; the results are the same.
 
     For a single image with few channels torch chooses a convolution of its own, which takes twice as long.
     """
     import torch
 
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
-
-    def forward(self, x):
-        return torch.mkldnn_convolution(
-            x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
-        )
-
     for module in network.modules():
         if type(module) is torch.nn.Conv3d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
-            module.forward = forward.__get__(module)
+            vars(module)["forward"] = functools.partial(_convolve, module, module.padding)
 
 
-def _plans_with_tile(model: Model) -> dict:
-    plans = copy.deepcopy(model.plans)
-    if model.tile:
-        plans["configurations"][model.configuration]["patch_size"] = list(model.tile)
-    return plans
+def _convolve(layer: torch.nn.Conv3d, padding: tuple[int, ...], x: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.mkldnn_convolution(x, layer.weight, layer.bias, padding, layer.stride, layer.dilation, layer.groups)
 
 
 def _check_arrays(model: Model, arrays: list[np.ndarray], within: np.ndarray | None) -> None:
@@ -335,7 +354,7 @@ def _check_arrays(model: Model, arrays: list[np.ndarray], within: np.ndarray | N
             raise InputError(
                 f"prior for {model.folder}",
                 found=f"values {np.unique(array)[:6].tolist()}",
-                expected="a binary mask: label 1 or 3 of the last visit",
+                expected="a binary mask: label 1 or 3 of the prior visit",
                 advice="Threshold the labels, and resample them with nearest neighbour.",
                 reason=Reason.BAD_LABELS,
             )

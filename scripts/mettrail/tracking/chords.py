@@ -56,8 +56,8 @@ def longest_diameters(
     spacing = np.asarray(spacing_mm, float)
     length = pdist(doubled * spacing / 2)
     pairs = np.flatnonzero(length >= at_least_mm - TOLERANCE)
-    first, second = _pair_of(pairs, len(doubled))
-    possible = ~_leaves_for_long(mask, doubled[first] / 2, doubled[second] / 2, spacing, gap_mm)
+    first, second = pair_of(pairs, len(doubled))
+    possible = ~leaves_for_long(mask, doubled[first] / 2, doubled[second] / 2, spacing, gap_mm)
     first, second, length = first[possible], second[possible], length[pairs[possible]]
     # Pairs come in the order of their points, which breaks ties.
     order = np.argsort(-np.round(length, 9), kind="stable")
@@ -66,7 +66,7 @@ def longest_diameters(
     while done < len(order) and length[order[done]] >= best - TOLERANCE:
         these = order[done : done + batch]
         p, q = doubled[first[these]] / 2, doubled[second[these]] / 2
-        passing = _longest_gap(mask, p, q, spacing) <= gap_mm + TOLERANCE
+        passing = longest_gap(mask, p, q, spacing) <= gap_mm + TOLERANCE
         if passing.any():
             best = best or float(length[these[passing]][0])
             passing &= length[these] >= best - TOLERANCE
@@ -156,17 +156,17 @@ def cut_by(mask: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.nda
     return at, inside
 
 
-def _pair_of(condensed: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both points of pairs that `pdist` numbers."""
+def pair_of(condensed: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return both points of pairs that `pdist` numbers, of `n` points."""
     starts = np.cumsum([0, *range(n - 1, 0, -1)])
     first = np.searchsorted(starts, condensed, side="right") - 1
     return first, condensed - starts[first] + first + 1
 
 
-def _leaves_for_long(
+def leaves_for_long(
     mask: np.ndarray, start: np.ndarray, end: np.ndarray, spacing_mm: np.ndarray, gap_mm: float
 ) -> np.ndarray:
-    """Whether a chord surely stays outside for longer than the gap; quick, and never wrong when it says so.
+    """Return whether chords surely stay outside for longer than the gap; quick, and never wrong when it says so.
 
     A point of the chord that is farther than half the gap from the mask has as much of the chord around it outside.
     """
@@ -187,8 +187,8 @@ def _leaves_for_long(
     return leaves
 
 
-def _longest_gap(mask: np.ndarray, start: np.ndarray, end: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """Longest stretch outside the mask of each segment, mm; exact."""
+def longest_gap(mask: np.ndarray, start: np.ndarray, end: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Return the longest stretch outside the mask of each segment, mm; exact."""
     at, inside = cut_by(mask, start, end)
     length = np.diff(at, axis=1) * np.linalg.norm((end - start) * spacing_mm, axis=1)[:, None]
     outside = np.cumsum(np.where(inside, 0, length), axis=1)

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cc3d
 import numpy as np
 import pandas as pd
 from scipy import ndimage
@@ -31,6 +30,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from mettrail import images, schema, transforms
+from mettrail.geometry import label_components
 from mettrail.images import Image
 from mettrail.tracking.axial import longest_diameter_mm
 from mettrail.tracking.contact import pairs_without_neck
@@ -203,11 +203,10 @@ def _parts(visit: Visit, group: list[int], *, birth_mm3: float, birth_vox: int) 
         voxels = np.argwhere(data == track)
         if len(voxels) == 0:
             continue
-        # One voxel of margin: cc3d counts wrongly how many components an array without any may hold.
-        within = tuple((voxels - voxels.min(0) + 1).T)
-        box = np.zeros(np.ptp(voxels, axis=0) + 3, bool)
+        within = tuple((voxels - voxels.min(0)).T)
+        box = np.zeros(np.ptp(voxels, axis=0) + 1, bool)
         box[within] = True
-        number = cc3d.connected_components(box, connectivity=26)[within]
+        number = label_components(box)[0][within]
         points = voxels @ to_reference[:3, :3].T + to_reference[:3, 3]
         count = np.bincount(number)
         large = [n for n in range(1, len(count)) if count[n] >= least] or [int(count[1:].argmax()) + 1]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from mettrail.errors import InputError
+from mettrail.geometry import NEIGHBOURS, bounding_box, label_components
 from mettrail.images import ENHANCING, NECROSIS, voxel_volume_mm3
 from mettrail.reasons import Reason
 from mettrail.tracking.axial import to_ras_order, to_stored_order
@@ -97,7 +97,7 @@ def find_instances(
     whole = (labels == ENHANCING) | (labels == NECROSIS)
     if not whole.any():
         return to_stored_order(out, orientation)
-    box = ndimage.find_objects(whole.astype(np.uint8))[0]
+    box = bounding_box(whole)
     origin = origin_of(box) - 1
     # One voxel of background around everything: what touches the border of the image is not closed by it.
     whole = np.pad(whole[box], 1)
@@ -141,8 +141,8 @@ def _label(whole: np.ndarray, connectivity: int | None) -> np.ndarray:
     """Give the components numbers, joined across closed cavities; without a connectivity, as BraTS-METS joins them."""
     filled = whole | _unlabelled_necrosis(whole)
     if connectivity is None:
-        filled = ndimage.binary_dilation(filled, ndimage.generate_binary_structure(3, 2))
-    components = cc3d.connected_components(filled, connectivity=connectivity or 26)  # type: ignore[call-overload]
+        filled = ndimage.binary_dilation(filled, NEIGHBOURS[18])
+    components, _ = label_components(filled, connectivity=connectivity or 26)
     return np.where(whole, components, 0)
 
 
@@ -169,7 +169,7 @@ def _counts_and_centroids(
 def _unlabelled_necrosis(whole: np.ndarray) -> np.ndarray:
     """Voxels in closed cavities of single components, small enough to be their core."""
     filled = np.zeros_like(whole)
-    components = cc3d.connected_components(whole, connectivity=26)
+    components, _ = label_components(whole)
     for number, box in enumerate(ndimage.find_objects(components), start=1):
         shell = components[box] == number
         # Six voxels are the least that close a cavity.
@@ -181,7 +181,7 @@ def _unlabelled_necrosis(whole: np.ndarray) -> np.ndarray:
 
 def cavities(shell: np.ndarray, occupied: np.ndarray) -> np.ndarray:
     """Voxels enclosed by a shell, cavity by cavity where what is free in it is small enough."""
-    holes, n = ndimage.label(ndimage.binary_fill_holes(shell) & ~shell)
+    holes, n = label_components(ndimage.binary_fill_holes(shell) & ~shell, connectivity=6)
     if n == 0:
         return np.zeros_like(shell)
     free = np.bincount(holes[~occupied], minlength=n + 1)

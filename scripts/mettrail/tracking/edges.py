@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
+from mettrail.geometry import bounding_box, find_surface, label_components, nearest_labels
 from mettrail.tracking.chords import (
     TOLERANCE,
 )
@@ -47,17 +46,16 @@ class EdgeProbability:
         """Make one of lesions and the probability of whole lesion, on a grid of `spacing_mm`."""
         grown = instances.astype(np.int32)
         voxels = np.argwhere((whole >= OUTER) & (instances == 0))
-        surface = surface_voxels(instances > 0)
-        if len(voxels) and len(surface):
-            reach = REACH_MM + TOLERANCE
-            tree = cKDTree(surface * spacing_mm)
-            distance, nearest = map(np.asarray, tree.query(voxels * spacing_mm, distance_upper_bound=reach))
-            near = np.isfinite(distance)
-            grown[tuple(voxels[near].T)] = instances[tuple(surface[nearest[near]].T)]
-        box = ndimage.find_objects((grown > 0).astype(np.uint8))[0]
-        # One voxel of margin: cc3d counts wrongly how many components an array without any may hold.
-        components = cc3d.connected_components(np.pad(grown[box], 1), connectivity=26)[1:-1, 1:-1, 1:-1]
-        reached = np.zeros(int(components.max()) + 1, bool)
+        grown[tuple(voxels.T)], _ = nearest_labels(
+            voxels * spacing_mm,
+            instances,
+            affine=np.diag([*spacing_mm, 1]),
+            among=find_surface(instances > 0),
+            within_mm=REACH_MM + TOLERANCE,
+        )
+        box = bounding_box(grown > 0)
+        components, count = label_components(grown[box])
+        reached = np.zeros(count + 1, bool)
         reached[components[instances[box] > 0]] = True
         grown[box] *= reached[components]
         return cls(grown, whole >= INNER, instances, ndimage.find_objects(grown))
@@ -110,8 +108,3 @@ def _across_faces(mask: np.ndarray) -> list[list[np.ndarray]]:
 def origin_of(box: Box) -> np.ndarray:
     """Return the first voxel of a box, (3,)."""
     return np.array([s.start for s in box])
-
-
-def surface_voxels(mask: np.ndarray) -> np.ndarray:
-    """Voxels of a mask with a neighbour across a face that is not in it; (n, 3)."""
-    return np.argwhere(mask & ~ndimage.binary_erosion(mask))

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cc3d
 import numpy as np
 import pandas as pd
 from scipy import ndimage
@@ -20,6 +19,7 @@ from skimage.measure import marching_cubes, mesh_surface_area
 
 from mettrail import schema
 from mettrail.errors import GridMismatchError
+from mettrail.geometry import find_surface, label_components, nearest_labels, sphere_diameter_mm
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, voxel_volume_mm3
 from mettrail.reasons import Reason
 from mettrail.schema.cells import join_words
@@ -28,7 +28,7 @@ from mettrail.tracking.chords import (
     TOLERANCE,
 )
 from mettrail.tracking.components import SizeLimits, cavities
-from mettrail.tracking.edges import Box, EdgeProbability, crop_around, origin_of, surface_voxels
+from mettrail.tracking.edges import Box, EdgeProbability, crop_around, origin_of
 from mettrail.tracking.evidence import Evidence, evidence_of
 
 MAX_TILT_DEG = 20
@@ -136,8 +136,7 @@ def measure_instances(
         row["flags"] = _flags(row, scan.view)
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(INSTANCE_COLUMNS)).astype(INSTANCE_COLUMNS)
-    left_out = scan.whole & (scan.instances == 0)
-    n_dropped = int(cc3d.connected_components(left_out, connectivity=26).max()) if left_out.any() else 0
+    _, n_dropped = label_components(scan.whole & (scan.instances == 0))
     session = {
         "edema_unassigned_mm3": None if unassigned is None else float(unassigned * scan.voxel_mm3),
         "n_subthreshold": n_dropped + int(table["below_birth"].sum()),
@@ -222,7 +221,7 @@ def _count_voxels(scan: _Scan, mask: np.ndarray, box: Box, limits: SizeLimits) -
         "vol_nc_mm3": (n_wl - n_et) * scan.voxel_mm3,
         "vol_wl_ml": n_wl * scan.voxel_mm3 / 1000,
         "necrosis_fraction": (n_wl - n_et) / n_wl,
-        "esd_mm": equivalent_diameter_mm(n_wl * scan.voxel_mm3),
+        "esd_mm": sphere_diameter_mm(n_wl * scan.voxel_mm3),
         "at_edge": bool(((in_scan == 0) | (in_scan == np.array(scan.instances.shape) - 1)).any()),
         **dict(zip(("cx_mm", "cy_mm", "cz_mm"), centre, strict=True)),
     }
@@ -242,11 +241,6 @@ def _flags(row: Mapping[str, Any], view: AxialView) -> str | None:
     return join_words(name for name, holds in flags if holds)
 
 
-def equivalent_diameter_mm(volume_mm3: float) -> float:
-    """Return the diameter of the sphere of this volume, mm."""
-    return float((6 * volume_mm3 / np.pi) ** (1 / 3))
-
-
 def _count_edema(scan: _Scan, max_mm: float) -> tuple[np.ndarray, int]:
     """Edema voxels of each lesion, and of none."""
     instances, spacing_mm = scan.instances, scan.view.spacing_mm
@@ -254,12 +248,11 @@ def _count_edema(scan: _Scan, max_mm: float) -> tuple[np.ndarray, int]:
     voxels = np.argwhere((scan.tissue == EDEMA) & (instances == 0))
     if len(voxels) == 0:
         return np.zeros(size, int), 0
-    surface = surface_voxels(instances > 0)
-    if len(surface) == 0:
-        return np.zeros(size, int), len(voxels)
     # The nearest voxel of a lesion is on its surface: one step from it towards the point would be nearer still.
-    distance, nearest = cKDTree(surface * spacing_mm).query(voxels * spacing_mm)
-    owner = np.where(distance <= max_mm + TOLERANCE, instances[tuple(surface[nearest].T)], 0)
+    owner, distance = nearest_labels(
+        voxels * spacing_mm, instances, affine=np.diag([*spacing_mm, 1]), among=find_surface(instances > 0)
+    )
+    owner = np.where(distance <= max_mm + TOLERANCE, owner, 0)
     counts = np.bincount(owner, minlength=size)
     unassigned = int(counts[0])
     counts[0] = 0
@@ -281,7 +274,7 @@ def _border_distances(scan: _Scan) -> dict[int, tuple[float, bool]]:
         if box is None:
             continue
         # A voxel that is not on the surface has neighbours in the lesion only.
-        surface = surface_voxels(instances[box] == number) + origin_of(box)
+        surface = np.argwhere(find_surface(instances[box] == number)) + origin_of(box)
         if tree is None or outside[tuple((surface + 1).T)].any():
             out[number] = (0.0, True)
             continue

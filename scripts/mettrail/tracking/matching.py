@@ -52,12 +52,13 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from mettrail import schema
+from mettrail.geometry import sphere_diameter_mm
 from mettrail.images import Grid, Image
 from mettrail.reasons import Reason
 from mettrail.tracking.chords import TOLERANCE
 from mettrail.tracking.contact import cut_shared, find_shared
 from mettrail.tracking.evidence import Evidence, join_evidence
-from mettrail.tracking.lesions import equivalent_diameter_mm, measure_instances
+from mettrail.tracking.lesions import measure_instances
 from mettrail.tracking.numbering import first_detected, numbers_of_later_sessions, numbers_of_this_session
 from mettrail.tracking.pairing import Lesion, Pairing, Rules, gather_lesions, overlaps
 from mettrail.tracking.places import Place
@@ -284,7 +285,7 @@ def match_visit(
     session: Mapping[str, Any],
     grid: Grid,
     world: np.ndarray,
-    read_scan: Callable[[], tuple[Image, Image, Evidence]],
+    read_scan: Callable[[], tuple[Image, Image, Evidence | None]],
     measure: Mapping[str, Any],
     merge_policy: str,
     frozen: Sequence[Registry] = (),
@@ -486,7 +487,7 @@ def _sum_components(components: pd.DataFrame) -> dict[str, Any]:
         **join_evidence(components, components["n_voxels"].to_numpy()),
         "below_birth": bool(components["below_birth"].astype(bool).all()),
         "enhancing": enhancing,
-        "esd_mm": equivalent_diameter_mm(row["vol_wl_mm3"]),
+        "esd_mm": sphere_diameter_mm(row["vol_wl_mm3"]),
         "necrosis_fraction": row["vol_nc_mm3"] / row["vol_wl_mm3"],
         "border_distance_mm": components["border_distance_mm"].min(),
         "touches_border": bool(components["touches_border"].astype(bool).any()),

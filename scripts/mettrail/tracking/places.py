@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from mettrail.geometry import grow_mask
 from mettrail.tracking.chords import TOLERANCE, edge_points
 
 
@@ -82,6 +82,6 @@ def lies_near(a: Place, others: list[Place], spacing: np.ndarray, grow_mm: float
             window[tuple(map(slice, start - low, stop - low))] |= b.mask[tuple(map(slice, start - b.low, stop - b.low))]
     if not window.any():
         return np.zeros(len(a.flat), bool)
-    near = ndimage.distance_transform_edt(~window, sampling=spacing) <= grow_mm + TOLERANCE
+    near = grow_mask(window, spacing_mm=spacing, grow_mm=grow_mm)
     inside: np.ndarray = near[tuple(map(slice, margin, margin + a.mask.shape))][a.mask]
     return inside

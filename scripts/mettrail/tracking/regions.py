@@ -7,17 +7,16 @@ not wobble from visit to visit. An affine registration is good for some millimet
 
 from __future__ import annotations
 
-import importlib.resources
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from mettrail import registration, schema, sidecars, transforms
-from mettrail.images import Image, canonical_grid, read_image, resample
+from mettrail.images import Image
+from mettrail.registration.engines import Settings
+from mettrail.template import coarsen, load_template
 
 # Regions by their number in the atlas; 0 is outside the brain.
 REGIONS = tuple(schema.levels("lesions", "region"))
@@ -29,9 +28,8 @@ MIN_DICE = 0.85
 STRETCH = (0.8, 1.4)
 # Lobes need no finer grid, and the search on it takes seconds.
 _SPACING_MM = 2.0
-_SEED = 1
 _GREEDY = {"linear_iterations": [100, 50, 20], "iterations": [0], "radius": 2, "smooth_vox": [2.0, 1.0]}
-_TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+_SETTINGS = Settings("greedy", seed=1, mask_grow_mm=_SPACING_MM, of_engine=_GREEDY)
 
 
 def register_atlas(brain: Image, mask: Image, *, threads: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -50,9 +48,8 @@ def register_atlas(brain: Image, mask: Image, *, threads: int) -> tuple[np.ndarr
     quality : dict
         ``brain_dice`` and ``stretch``, smallest and largest; ``status`` is ok, or fail where one of them cannot be.
     """
-    template, template_brain = _load_template()
-    small, small_mask = _coarser(brain), _coarser(Image(mask.data.astype(np.float32), mask.affine))
-    small_mask = small_mask.like(small_mask.data > 0.5)
+    template, template_brain = load_template(_SPACING_MM)
+    small, small_mask = coarsen(brain, _SPACING_MM), coarsen(mask.like(mask.data > 0), _SPACING_MM)
     affine = registration.register(
         small,
         template,
@@ -61,17 +58,13 @@ def register_atlas(brain: Image, mask: Image, *, threads: int) -> tuple[np.ndarr
         moving_mask=template_brain,
         initial=None,
         threads=threads,
-        engine="greedy",
-        seed=_SEED,
-        mask_grow_mm=_SPACING_MM,
-        greedy=_GREEDY,
-        ants={},
+        settings=_SETTINGS,
     ).affine
     dice = registration.brain_dice_in_common_view(small_mask, template_brain, affine=affine)
     stretch = np.linalg.svd(affine[:3, :3], compute_uv=False)[[-1, 0]]
     good = dice >= MIN_DICE and STRETCH[0] <= stretch[0] and stretch[1] <= STRETCH[1]
     return affine, {
-        "engine": "greedy",
+        "engine": _SETTINGS.engine,
         "status": "ok" if good else "fail",
         "brain_dice": dice,
         "stretch": stretch.tolist(),
@@ -131,21 +124,3 @@ def sides_at(points: np.ndarray, *, affine: np.ndarray) -> list[str]:
     # The midplane is where the template's x is 0; its scale is undone, for the template is larger than most brains.
     distance = transforms.map_points(points, affine=affine)[:, 0] / np.linalg.norm(affine[0, :3])
     return ["midline" if abs(d) <= MIDLINE_MM else "right" if d > 0 else "left" for d in distance]
-
-
-def _coarser(image: Image) -> Image:
-    """Smooth and resample to the working grid."""
-    sigma_vox = _SPACING_MM / 2.5 / np.array(image.spacing_mm)
-    data: np.ndarray = ndimage.gaussian_filter(image.data.astype(np.float32), sigma_vox)
-    return resample(Image(data, image.affine), canonical_grid(image.grid, spacing_mm=_SPACING_MM))
-
-
-@lru_cache(maxsize=1)
-def _load_template() -> tuple[Image, Image]:
-    """Return the ICBM 152 2009a symmetric T1w brain and its mask on the working grid, from the nilearn package."""
-    # Not through nilearn.datasets, which takes two seconds to import; the file is part of the package.
-    folder = importlib.resources.files("nilearn")
-    t1w = read_image(Path(str(folder / "datasets" / "data" / _TEMPLATE)))
-    inside = ndimage.binary_fill_holes(t1w.data > 0).astype(np.float32)
-    brain = _coarser(Image(inside, t1w.affine))
-    return _coarser(t1w), brain.like(brain.data > 0.5)

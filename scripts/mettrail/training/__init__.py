@@ -1,1 +1,1 @@
-"""Networks from cases: data sets, losses, trainers, validation."""
+"""How networks are made: cases, synthesis, priors, losses, trainers, cross-validation, validation."""

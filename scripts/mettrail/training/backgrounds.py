@@ -8,15 +8,17 @@ import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from mettrail.errors import InputError
+from mettrail.geometry import label_components
 from mettrail.images import ENHANCING, NECROSIS, read_image, read_labels, read_mask, require_same_grid, resample
 from mettrail.reasons import Reason
-from mettrail.segmentation.cases import Visit
-from mettrail.segmentation.models import POST_CONTRAST
+from mettrail.segmentation.model_folder import POST_CONTRAST
+from mettrail.training.cases import LabelledScan
 from mettrail.training.synthesis import simulate_visits
 
 # Lesions are painted at least so far from those that a head has of its own.
@@ -25,7 +27,7 @@ APART_VOX = 5
 
 @dataclass(frozen=True)
 class Background:
-    """A prepared session: bias-corrected head and brain mask at 1 mm, and a person's lesion masks if there are any.
+    """A prepared session: bias-corrected head and brain mask at 1 mm, and its manual segmentation if there is one.
 
     Parameters
     ----------
@@ -56,11 +58,15 @@ class Painted:
 
     background: Background | int
     seed: int
-    lesions: tuple[int, int] | dict
-    synthesis: dict
+    lesions: tuple[int, int] | dict[str, list[float]]
+    synthesis: dict[str, Any]
 
 
-def prepare(scans: Path, root: Path, *, heads: list[dict], cores: int) -> None:
+# What a case is made from: the seed of a phantom, a prepared session, or one that lesions are painted into.
+Key = int | Background | Painted
+
+
+def prepare(scans: Path, root: Path, *, heads: list[dict[str, Any]], cores: int) -> None:
     """Lay scans out as BIDS datasets and have the pipeline prepare them (``--until align``); what exists is kept.
 
     Parameters
@@ -92,8 +98,8 @@ def prepare(scans: Path, root: Path, *, heads: list[dict], cores: int) -> None:
         subprocess.run(["snakemake", "--cores", str(cores), "--until", "align", "--config", *settings], check=True)
 
 
-def _lay_out(scans: Path, root: Path, head: dict) -> Path:
-    bids = Path(root) / "bids" / head["name"]
+def _lay_out(scans: Path, root: Path, head: dict[str, Any]) -> Path:
+    bids = Path(root, "bids", head["name"])
     found = sorted(Path(scans).glob(head["files"]))
     if not found:
         raise InputError(
@@ -149,17 +155,17 @@ def find_backgrounds(
     found = []
     for mask in masks:
         (head,) = mask.parent.glob("*_res-1mm_desc-debias_*T1w.nii.gz")
-        drawn = sorted((Path(root) / "labels" / name / Path(*mask.parts[-4:-1])).glob("*_dseg.nii.gz"))
-        found += [Background(head, mask, drawn[0] if drawn else None)] * copies
+        manual = sorted((Path(root) / "labels" / name / Path(*mask.parts[-4:-1])).glob("*_dseg.nii.gz"))
+        found += [Background(head, mask, manual[0] if manual else None)] * copies
     return found
 
 
-def make_visits(key: int | Background | Painted) -> list[Visit]:
+def make_visits(key: Key) -> list[LabelledScan]:
     """Simulate two visits from a seed, or read a real one, or paint two into a real one.
 
     Parameters
     ----------
-    key : int, Background or Painted
+    key : Key
     """
     if isinstance(key, Background):
         return [_read(key)]
@@ -168,11 +174,11 @@ def make_visits(key: int | Background | Painted) -> list[Visit]:
     return _simulate(key, lesions=True)
 
 
-def _simulate(seed: int, *, lesions: bool) -> list[Visit]:
+def _simulate(seed: int, *, lesions: bool) -> list[LabelledScan]:
     from mettrail import phantom
 
     return [
-        Visit(
+        LabelledScan(
             np.asarray(session.images[POST_CONTRAST].data, np.float32),
             np.asarray(session.brain.data) > 0,
             *_tissue_and_lesions(np.asarray(session.tissue.data), np.asarray(session.instances.data)),
@@ -182,24 +188,24 @@ def _simulate(seed: int, *, lesions: bool) -> list[Visit]:
 
 
 @lru_cache(maxsize=2)
-def _read(background: Background) -> Visit:
+def _read(background: Background) -> LabelledScan:
     head, mask = read_image(background.image), read_mask(background.mask)
     require_same_grid(head, mask)
     tissue = np.zeros(head.data.shape, np.uint8)
     if background.labels is not None:
-        drawn = resample(read_labels(background.labels), head.grid, order=0).data.astype(np.uint8)
+        manual = resample(read_labels(background.labels), head.grid, order=0).data.astype(np.uint8)
         # What a ring encloses, slice by slice, belongs to the lesion.
-        filled = np.stack([ndimage.binary_fill_holes(drawn[..., k] > 0) for k in range(drawn.shape[2])], -1)
-        tissue = np.where(filled & (drawn == 0), NECROSIS, drawn).astype(np.uint8)
-    instances, _ = ndimage.label(np.isin(tissue, (ENHANCING, NECROSIS)), np.ones((3, 3, 3)))
-    return Visit(head.data.astype(np.float32), mask.data > 0, *_tissue_and_lesions(tissue, instances))
+        filled = np.stack([ndimage.binary_fill_holes(manual[..., k] > 0) for k in range(manual.shape[2])], -1)
+        tissue = np.where(filled & (manual == 0), NECROSIS, manual).astype(np.uint8)
+    instances, _ = label_components(np.isin(tissue, (ENHANCING, NECROSIS)))
+    return LabelledScan(head.data.astype(np.float32), mask.data > 0, *_tissue_and_lesions(tissue, instances))
 
 
-def _paint(key: Painted) -> list[Visit]:
+def _paint(key: Painted) -> list[LabelledScan]:
     """Paint lesions well apart from the tumour that the head has of its own, which stays as it is.
 
-    That tumour is one lesion however many pieces it was drawn in: a dozen voxels of one thick slice, met again in every
-    patient painted into this head, would count like so many small lesions missed.
+    That tumour is one lesion however many components it was segmented in: a dozen voxels of one thick slice, met again
+    in every patient painted into this head, would count like so many small lesions missed.
     """
     head = _simulate(key.background, lesions=False)[0] if isinstance(key.background, int) else _read(key.background)
     apart = ~ndimage.binary_dilation(head.tissue > 0, iterations=APART_VOX)
@@ -210,7 +216,7 @@ def _paint(key: Painted) -> list[Visit]:
     own = np.where(head.instances > 0, most + 1, 0).astype(np.uint8)
     return [
         # Mass effect may have pressed one nearer.
-        Visit(image, head.brain, np.maximum(tissue * apart, head.tissue), np.maximum(instances * apart, own))
+        LabelledScan(image, head.brain, np.maximum(tissue * apart, head.tissue), np.maximum(instances * apart, own))
         for image, tissue, instances in painted
     ]
 

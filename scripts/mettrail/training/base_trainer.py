@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+# What nnU-Net hands from transform to transform, and from its loader to its trainer.
+Batch = dict[str, Any]
 
-class FirstChannels(BasicTransform):
+
+class FirstChannels(BasicTransform):  # type: ignore[misc]
     """Apply a transform of intensities to the first channels and leave the others (the prior) as they are.
 
     Parameters
@@ -24,14 +28,14 @@ class FirstChannels(BasicTransform):
         super().__init__()
         self.transform, self.channels = transform, channels
 
-    def apply(self, data_dict: dict, **_) -> dict:
+    def apply(self, data_dict: Batch, **_: object) -> Batch:
         """Transform a copy of the first channels and put it back."""
         image = data_dict["image"]
         image[: self.channels] = self.transform(image=image[: self.channels].clone())["image"]
         return data_dict
 
 
-class NearestPrior(BasicTransform):
+class NearestPrior(BasicTransform):  # type: ignore[misc]
     """Move images, prior and labels alike, the prior (the last channel) with nearest neighbour: it stays binary.
 
     Parameters
@@ -44,36 +48,37 @@ class NearestPrior(BasicTransform):
         self.spatial, self.nearest = spatial, copy.copy(spatial)
         self.nearest.mode_image = "nearest"
 
-    def get_parameters(self, **data_dict) -> dict:
+    def get_parameters(self, **data_dict: Any) -> dict[str, Any]:
         """Draw one movement for everything."""
-        return self.spatial.get_parameters(**data_dict)
+        parameters: dict[str, Any] = self.spatial.get_parameters(**data_dict)
+        return parameters
 
-    def apply(self, data_dict: dict, **parameters) -> dict:
+    def apply(self, data_dict: Batch, **parameters: Any) -> Batch:
         """Move images and labels as nnU-Net does, and the prior once more in its own way."""
         prior = self.nearest.apply({"image": data_dict["image"][-1:]}, **parameters)["image"]
-        moved = self.spatial.apply(dict(data_dict), **parameters)
+        moved: Batch = self.spatial.apply(dict(data_dict), **parameters)
         return moved | {"image": torch.cat([moved["image"][:-1], prior])}
 
 
-class BaseTrainer(nnUNetTrainer):
+class BaseTrainer(nnUNetTrainer):  # type: ignore[misc]
     """nnU-Net's trainer; arguments are nnU-Net's."""
 
     def __init__(
         self,
-        plans: dict,
+        plans: dict[str, Any],
         configuration: str,
         fold: int,
-        dataset_json: dict,
+        dataset_json: dict[str, Any],
         device: torch.device = torch.device("cuda"),  # noqa: B008  (nnU-Net's own signature)
     ):
         # nnU-Net takes this key out of the plans it is given.
         super().__init__({"continue_training": False, **plans}, configuration, fold, dataset_json, device)
         self.my_init_kwargs["plans"] = plans
 
-    def plot_network_architecture(self):
+    def plot_network_architecture(self) -> None:
         """Not drawn: it needs a package that is not installed."""
 
-    def last(self, name: str):
+    def last(self, name: str) -> Any:
         """Return the last value of nnU-Net's log under a name."""
         return self.logger.get_value(name, step=-1)
 

@@ -12,6 +12,7 @@ nnU-Net is imported within the functions, after `point_nnunet_at` has said what 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -19,6 +20,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,9 +28,18 @@ from mettrail.devices import choose_device
 from mettrail.errors import InputError
 from mettrail.reasons import Reason
 from mettrail.segmentation.architectures import build_from_plans
-from mettrail.segmentation.cases import CONFIGURATION
-from mettrail.segmentation.models import PRIOR, Model, read_checkpoint, write_model
+from mettrail.segmentation.model_folder import PRIOR
+from mettrail.segmentation.models import Model, read_checkpoint, write_model
+from mettrail.training.card import as_list, as_table, write_card
+from mettrail.training.cases import CONFIGURATION
 from mettrail.training.dataset import TASKS
+from mettrail.training.priors import PriorSettings
+from mettrail.training.settings import FoldSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from mettrail.training.nnunet_trainers import DiceCETrainer
 
 PLANS = "mettrailPlans"
 # What nnU-Net's dataset.json must say of a model; the rest is about the data it was trained on.
@@ -100,10 +111,9 @@ def train_fold(
     fold: int,
     device: str,
     threads: int,
-    seed: int,
     save_probabilities: bool,
-    **settings,
-) -> dict:
+    **settings: Any,
+) -> dict[str, Any]:
     """Train one network and let it predict the sessions it has not seen; goes on from the last checkpoint there is.
 
     Parameters
@@ -115,11 +125,11 @@ def train_fold(
     fold : int
     device : str
         ``cpu``, ``cuda`` or ``auto`` (cuda where there is one).
-    threads, seed : int
+    threads : int
     save_probabilities : bool
         Keep the probabilities of the sessions not seen, to try ensembles of trainers.
     **settings
-        Of `nnunet_trainers.DiceCETrainer.configure`.
+        Of `settings.FoldSettings`.
 
     Returns
     -------
@@ -138,12 +148,13 @@ def train_fold(
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True
     running = make_trainer(folder, task=task, trainer=trainer, fold=fold, device=where)
-    running.configure(**settings)
+    asked = FoldSettings(**settings | {"priors": PriorSettings(**settings["priors"])})
+    running.configure(asked)
     out = Path(running.output_folder)
-    _start_anew_unless_same(out, folder, task=task, trainer=trainer, seed=seed, **settings)
+    start_anew_unless_same(out, folder, task=task, trainer=trainer, settings=asked)
     final, latest = (out / f"checkpoint_{name}.pth" for name in ("final", "latest"))
     # Made before the weights are: they are drawn in `initialize`.
-    torch.manual_seed(seed)
+    torch.manual_seed(asked.seed)
     running.initialize()
     if final.exists():
         running.load_checkpoint(str(final))
@@ -151,15 +162,15 @@ def train_fold(
         if latest.exists():
             running.load_checkpoint(str(latest))
         # nnU-Net draws patches and augmentation from both; a resumed training must not draw the same ones again.
-        torch.manual_seed(seed + running.current_epoch)
-        np.random.seed([seed, fold, running.current_epoch])  # noqa: NPY002
+        torch.manual_seed(asked.seed + running.current_epoch)
+        np.random.seed([asked.seed, fold, running.current_epoch])  # noqa: NPY002
         running.run_training()
     running.perform_actual_validation(save_probabilities)
     summary = json.loads((out / "validation" / "summary.json").read_text())
     return {"checkpoint": str(final), "dice": {label: row["Dice"] for label, row in summary["mean"].items()}}
 
 
-def make_trainer(folder: str | Path, *, task: str, trainer: str, fold: int, device):
+def make_trainer(folder: str | Path, *, task: str, trainer: str, fold: int, device: torch.device) -> DiceCETrainer:
     """Return nnU-Net's trainer object of a fold, not yet configured; `point_nnunet_at` comes first."""
     from mettrail.training.nnunet_trainers import TRAINERS
 
@@ -169,25 +180,30 @@ def make_trainer(folder: str | Path, *, task: str, trainer: str, fold: int, devi
     return TRAINERS[trainer](plans, CONFIGURATION, fold, dataset, device)
 
 
-def _start_anew_unless_same(
-    out: Path,
-    folder: str | Path,
-    *,
-    task: str,
-    trainer: str,
-    save_every: int,  # noqa: ARG001  (changes nothing of the network)
-    alpha: dict[str, float],
-    tile_vox: float,
-    priors: dict,
-    **settings,
-) -> None:
-    """Remove what a training on other data, plans or settings has left in a fold's folder."""
+def start_anew_unless_same(out: Path, folder: str | Path, *, task: str, trainer: str, settings: FoldSettings) -> None:
+    """Remove what a training on other data, plans or settings has left in a fold's folder.
+
+    Parameters
+    ----------
+    out : Path
+        Of the fold.
+    folder : path
+        Of the task.
+    task, trainer : str
+    settings : FoldSettings
+        Those that change nothing of this trainer's network are not compared.
+    """
+    compared = dataclasses.asdict(settings)
+    del compared["save_every"]
+    alpha = compared.pop("alpha")
     if trainer in alpha:
-        settings |= {"alpha": alpha[trainer], "tile_vox": tile_vox}
-    if TASKS[task].has_prior:
-        settings |= {"priors": priors}
+        compared["alpha"] = alpha[trainer]
+    else:
+        del compared["tile_vox"]
+    if not TASKS[task].has_prior:
+        del compared["priors"]
     preprocessed = Path(folder) / "preprocessed" / TASKS[task].dataset
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(compared, sort_keys=True).encode())
     for name in (f"{PLANS}.json", "splits_final.json"):
         digest.update((preprocessed / name).read_bytes())
     digest.update(json.loads((preprocessed / "dataset.json").read_text())["content_sha256"].encode())
@@ -252,7 +268,7 @@ def gather_model(
     folds: int,
     threads: int,
     licence: str,
-    **settings,
+    **settings: Any,
 ) -> Model:
     """Put all folds' networks of the best trainers into a model folder that `segment` takes as it is.
 
@@ -278,27 +294,44 @@ def gather_model(
     if not np.isfinite(list(dice.values())).any():
         raise InputError(
             folder,
-            found="no lesion in any session that validates, neither drawn nor predicted",
+            found="no lesion in any session that validates, neither in the masks nor in the predictions",
             expected="lesions to judge the networks by",
             advice="Add patients with lesions.",
             reason=Reason.NO_TRAINING_DATA,
         )
-    preprocessed = folder / "preprocessed" / kind.dataset
-    plans = json.loads((preprocessed / f"{PLANS}.json").read_text())
-    dataset = json.loads((preprocessed / "dataset.json").read_text())
-    splits = json.loads((preprocessed / "splits_final.json").read_text())
+    plans, dataset, splits = (
+        json.loads((folder / "preprocessed" / kind.dataset / f"{name}.json").read_text())
+        for name in (PLANS, "dataset", "splits_final")
+    )
     networks = [
         _read_network(folder, plans, dataset, task=task, trainer=name, fold=fold)
         for name in chosen
         for fold in range(folds)
     ]
-    patients = {case.split("_")[0] for case in dataset["dataset"]}
-    configuration = plans["configurations"][CONFIGURATION]
     description = {
         "task": kind.name,
-        "input": "brain",
         "channels": [*channels, *([PRIOR] if kind.has_prior else [])],
         "optional_channels": list(settings["optional"]),
+        **_describe_networks(plans["configurations"][CONFIGURATION]),
+        **_describe_training(dataset, plans["configurations"][CONFIGURATION], chosen, folds=folds, settings=settings),
+        "cross_validation": {
+            "sessions": sum(len(split["val"]) for split in splits[:folds]),
+            "mean_dice": {name: round(value, 4) for name, value in dice.items()},
+            "chosen": chosen,
+        },
+        "licence": licence,
+    }
+    card = _write_card(task, description, settings)
+    small = {key: dataset[key] for key in DATASET_KEYS}
+    return write_model(
+        folder / "model", networks, plans=plans, dataset=small, description=description, card=card, half=False
+    )
+
+
+def _describe_networks(configuration: dict[str, Any]) -> dict[str, Any]:
+    """Return what mettrail.json says of all networks that nnU-Net has planned."""
+    return {
+        "input": "brain",
         "configuration": CONFIGURATION,
         "spacing_mm": [1.0, 1.0, 1.0],
         "normalisation": configuration["normalization_schemes"],
@@ -308,25 +341,30 @@ def gather_model(
         # nnU-Net's own decision, by the likeliest label: no other threshold was looked for.
         "threshold": 0.5,
         "confidence": 0.0,
-        "trained_on": f"{dataset['numTraining']} sessions of {len(patients)} patients",
+    }
+
+
+def _describe_training(
+    dataset: dict[str, Any],
+    configuration: dict[str, Any],
+    trainers: Sequence[str],
+    *,
+    folds: int,
+    settings: dict[str, Any],
+) -> dict[str, str]:
+    """Return what mettrail.json says of how the networks were made."""
+    patients = {case.split("_")[0] for case in dataset["dataset"]}
+    return {
+        "trained_on": f"{dataset['numTraining']} sessions of {len(patients)} patients, with manual segmentations",
         "trained_with": f"nnU-Net {importlib.metadata.version('nnunetv2')}, {folds} folds by patient of "
         f"{settings['epochs']} epochs of {settings['steps']} x {configuration['batch_size']} patches; "
-        f"{' and '.join(chosen)}",
-        "cross_validation": {
-            "sessions": sum(len(split["val"]) for split in splits[:folds]),
-            "mean_dice": {name: round(value, 4) for name, value in dice.items()},
-            "chosen": chosen,
-        },
-        "licence": licence,
+        f"{' and '.join(trainers)}",
     }
-    card = write_card(task, description, settings)
-    small = {key: dataset[key] for key in DATASET_KEYS}
-    return write_model(
-        folder / "model", networks, plans=plans, dataset=small, description=description, card=card, half=False
-    )
 
 
-def _read_network(folder: Path, plans: dict, dataset: dict, *, task: str, trainer: str, fold: int):
+def _read_network(
+    folder: Path, plans: dict[str, Any], dataset: dict[str, Any], *, task: str, trainer: str, fold: int
+) -> torch.nn.Module:
     """Return a trained network."""
     from mettrail.training.nnunet_trainers import TRAINERS
 
@@ -339,40 +377,21 @@ def _read_network(folder: Path, plans: dict, dataset: dict, *, task: str, traine
     return network
 
 
-def write_card(task: str, description: dict, settings: dict) -> str:
-    """Write the model card.
-
-    Parameters
-    ----------
-    task : str
-        Of Andrearczyk et al.
-    description : dict
-        mettrail.json.
-    settings : dict
-        Of `train`; put on the card.
-    """
+def _write_card(task: str, description: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Return the model card, with the candidates' Dice and the settings of `train`."""
     crossed = description["cross_validation"]
-    rows = [f"| {name} | {value:.3f} |" for name, value in crossed["mean_dice"].items()]
+    dice = {name: f"{value:.3f}" for name, value in crossed["mean_dice"].items()}
     # Whoever gets the model is not told who the patients are.
     shown = {key: value for key, value in sorted(settings.items()) if key != "test_patients"}
-    kept = "\n".join(f"- `{key}`: {json.dumps(value)}" for key, value in shown.items())
-    return f"""# {description["task"]}, task {task}
-
-- Trained on: {description["trained_on"]}, with masks drawn by people.
-- Trained with: {description["trained_with"]}.
-- Input: {", ".join(description["channels"])}; RAS, 1 mm, bias-corrected, 0 outside the brain mask grown by 3 mm.
-- Whole lesion from a probability of {description["threshold"]:g}.
-- Licence: {description["licence"]}.
-
-Mean Dice over {crossed["sessions"]} sessions, each predicted by networks that had not seen its patient:
-
-| candidate | Dice |
-| --- | --- |
-{chr(10).join(rows)}
-
-The candidate was chosen on these sessions: its own figure is a little too good. A test set says how good it is.
-
-Settings:
-
-{kept}
-"""
+    return write_card(
+        description,
+        title=f"{description['task']}, task {task}",
+        sections=[
+            f"Mean Dice over {crossed['sessions']} sessions, each predicted by networks that had not seen its patient:",
+            as_table(("candidate", "Dice"), dice),
+            "The candidate was chosen on these sessions: its own figure is a little too good. A test set says how good "
+            "it is.",
+            "Settings:",
+            as_list([f"`{key}`: {json.dumps(value)}" for key, value in shown.items()]),
+        ],
+    )

@@ -1,7 +1,7 @@
-"""What networks are trained on: sessions with masks drawn by people, as nnU-Net's raw dataset.
+"""What networks are trained on: sessions with manual segmentations, as nnU-Net's raw dataset.
 
 The pipeline's own stages prepare everything: images are those that `segment` sees (RAS, 1 mm, bias-corrected, 0 outside
-the brain mask grown by 3 mm), the prior is what `propagate` makes of the masks drawn at the last visit.
+the brain mask grown by 3 mm), the prior is what `propagate` makes of the manual segmentation of the prior visit.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from mettrail.images import (
     ENHANCING,
     NECROSIS,
     TISSUE_LABELS,
+    Image,
     read_image,
     read_labels,
     require_same_grid,
@@ -29,12 +31,12 @@ from mettrail.images import (
     write_labels,
 )
 from mettrail.reasons import Reason
-from mettrail.segmentation.cases import LABELS
-from mettrail.segmentation.models import IMAGES
+from mettrail.segmentation.model_folder import IMAGES
+from mettrail.training.cases import LABELS
 from mettrail.training.folds import make_splits
 
 WHOLE = {"background": 0, "lesion": 1}
-# What can be wrong with a mask that a person drew; see `cohort`.
+# What can be wrong with a provided segmentation; see `cohort`.
 LABEL_FAULTS = (Reason.BAD_LABELS, Reason.GRID_MISMATCH, Reason.AMBIGUOUS_LABELS, Reason.NO_LABELS)
 
 
@@ -58,7 +60,7 @@ class Task:
 
     @property
     def has_prior(self) -> bool:
-        """Whether the last visit's lesions are a channel."""
+        """Whether the lesions of the prior visit are a channel."""
         return self.name == "resegmentation"
 
 
@@ -71,14 +73,14 @@ TASKS = {
 
 
 def select_sessions(
-    rows: Sequence[dict],
-    participants: Mapping[str, dict],
+    rows: Sequence[dict[str, str]],
+    participants: Mapping[str, Mapping[str, str]],
     *,
     reference: str,
     sequences: Sequence[str],
     optional: Sequence[str],
     test_patients: Sequence[str],
-) -> list[dict]:
+) -> list[dict[str, str]]:
     """Choose the sessions to train on, and refuse early what would spoil the training.
 
     Parameters
@@ -115,7 +117,7 @@ def select_sessions(
             reason=Reason.BAD_CHANNELS,
         )
     test = find_test_patients(participants, test_patients)
-    drawn = []
+    segmented = []
     for row in rows:
         if row["sub"] in test:
             continue
@@ -125,25 +127,25 @@ def select_sessions(
                 f"sub-{row['sub']}_ses-{row['ses']}",
                 found=f"{row['reason']}: {row['detail']}",
                 expected="a session that can be trained on",
-                advice="Mend it, or leave it out (index.edits: usable = false, or labels.sessions).",
+                advice="Correct it, or exclude it (index.edits: usable = false, or labels.sessions).",
                 reason=reason,
             )
         if row["usable"] == "true" and row["labels"] != "n/a":
-            drawn.append(row)
-    if not drawn:
+            segmented.append(row)
+    if not segmented:
         raise InputError(
             "config: labels.folder",
             found="no usable session with lesion masks outside the test set",
             expected="sub-*/ses-*/anat/*_dseg.nii.gz (1 enhancing, 2 edema, 3 necrosis) to train on",
-            advice="Point labels.folder at the derivatives with the masks; cohort.tsv says why sessions are left out.",
+            advice="Point labels.folder at the derivatives with the masks; cohort.tsv says why sessions are excluded.",
             reason=Reason.NO_TRAINING_DATA,
         )
     required = [name for name in sequences if name not in optional]
-    complete = [row for row in drawn if all(row[name] != "n/a" for name in required)]
+    complete = [row for row in segmented if all(row[name] != "n/a" for name in required)]
     if not complete:
         raise InputError(
             "config: train.sequences",
-            found=f"{len(drawn)} sessions with masks, none of which has {', '.join(required)}",
+            found=f"{len(segmented)} sessions with masks, none of which has {', '.join(required)}",
             expected="sessions with all channels",
             advice="Train without the missing sequence, or name it under train.optional: zeros then stand for it.",
             reason=Reason.MISSING_CHANNEL,
@@ -151,7 +153,7 @@ def select_sessions(
     return complete
 
 
-def find_test_patients(participants: Mapping[str, dict], listed: Sequence[str]) -> set[str]:
+def find_test_patients(participants: Mapping[str, Mapping[str, str]], listed: Sequence[str]) -> set[str]:
     """Return the patients to keep out of training.
 
     Raises
@@ -160,12 +162,12 @@ def find_test_patients(participants: Mapping[str, dict], listed: Sequence[str]) 
         A patient that one place puts into the training set and another into the test set, one that nobody knows, or a
         ``split`` that is neither.
     """
-    listed = {str(name).removeprefix("sub-") for name in listed}
+    chosen = {str(name).removeprefix("sub-") for name in listed}
     split = {sub: row.get("split", "n/a") for sub, row in participants.items()}
     strange = {sub: value for sub, value in split.items() if value not in ("train", "test", "n/a", "")}
-    if strange or listed - set(participants):
+    if strange or chosen - set(participants):
         wrong = [f"sub-{sub} in {value!r}" for sub, value in strange.items()]
-        wrong += [f"sub-{sub}, who is not in the dataset" for sub in sorted(listed - set(participants))]
+        wrong += [f"sub-{sub}, who is not in the dataset" for sub in sorted(chosen - set(participants))]
         raise InputError(
             "participants.tsv: split, config: train.test_patients",
             found=", ".join(wrong),
@@ -173,7 +175,7 @@ def find_test_patients(participants: Mapping[str, dict], listed: Sequence[str]) 
             advice="Correct the table or the list.",
             reason=Reason.BAD_SPLIT,
         )
-    both = sorted(sub for sub in listed if split[sub] == "train")
+    both = sorted(sub for sub in chosen if split[sub] == "train")
     if both:
         raise InputError(
             "participants.tsv: split, config: train.test_patients",
@@ -182,11 +184,11 @@ def find_test_patients(participants: Mapping[str, dict], listed: Sequence[str]) 
             advice="Correct the table or the list.",
             reason=Reason.PATIENT_IN_TWO_SETS,
         )
-    return listed | {sub for sub, value in split.items() if value == "test"}
+    return chosen | {sub for sub, value in split.items() if value == "test"}
 
 
 def write_dataset(
-    sessions: Sequence[dict],
+    sessions: Sequence[dict[str, Any]],
     folder: str | Path,
     *,
     task: str,
@@ -209,7 +211,7 @@ def write_dataset(
         Images in the network's order; one that a session does not have is given as zeros.
     folds, seed
         See `folds.assign_folds`. Re-segmentation validates on follow-ups alone: first visits have no prior but a
-        made-up one, and those are for training only.
+        fictitious one, and those are for training only.
 
     Raises
     ------
@@ -222,33 +224,17 @@ def write_dataset(
     cases, files, content, lesions = [], {}, hashlib.sha256(), 0
     for session in sessions:
         case = f"sub-{session['sub']}_ses-{session['ses']}"
-        images = {name: read_image(path) for name, path in session["images"].items()}
-        first = images[channels[0]]
-        require_same_grid(*images.values())
-        labels = resample(read_drawn(session["labels"], session["scheme"]), first.grid, order=0).data
-        label_file = folder / "labelsTr" / f"{case}.nii.gz"
-        arrays = [as_task_labels(labels, kind)]
-        write_labels(label_file, arrays[0], first.affine)
-        paths = []
-        for index, name in enumerate(channels):
-            if name in images:
-                arrays.append(images[name].data)
-                paths.append(Path(session["images"][name]))
-            else:
-                arrays.append(np.zeros(first.data.shape, np.float32))
-                paths.append(folder / "imagesTr" / f"{case}_{index:04d}.nii.gz")
-                write_image(paths[-1], arrays[-1], first.affine)
-        if kind.has_prior:
-            arrays.append(_read_prior(session["prior"], first))
-            paths.append(folder / "imagesTr" / f"{case}_{len(channels):04d}.nii.gz")
-            write_labels(paths[-1], arrays[-1], first.affine)
-        files[case] = {"images": [str(path.absolute()) for path in paths], "label": str(label_file.absolute())}
-        for array in arrays:
-            content.update(np.ascontiguousarray(array))
-        lesions += int(np.isin(labels, (ENHANCING, NECROSIS)).any())
+        written = _write_case(folder, case, session, kind=kind, channels=channels)
+        files[case] = {
+            "images": [str(path.absolute()) for path in written.images],
+            "label": str(written.label.absolute()),
+        }
+        for array in written.arrays:
+            content.update(np.ascontiguousarray(array).data)
+        lesions += written.has_lesion
         validates = session["prior"] is not None or not kind.has_prior
         cases.append({"case": case, "sub": session["sub"], "validates": validates})
-        given = ", ".join(name if name in images else f"zeros for {name}" for name in channels)
+        given = ", ".join(name if name in session["images"] else f"zeros for {name}" for name in channels)
         print(f"{case}: {given}" + ("" if not kind.has_prior else ", prior" if validates else ", no prior"))
     if not lesions:
         raise InputError(
@@ -258,9 +244,8 @@ def write_dataset(
             advice="Check that these are the masks that are meant.",
             reason=Reason.NO_TRAINING_DATA,
         )
-    names = [*channels, *(["noNorm"] if kind.has_prior else [])]
     description = {
-        "channel_names": dict(enumerate(names)),
+        "channel_names": dict(enumerate([*channels, *(["noNorm"] if kind.has_prior else [])])),
         "labels": kind.labels,
         "numTraining": len(cases),
         "file_ending": ".nii.gz",
@@ -274,6 +259,43 @@ def write_dataset(
     (folder / "splits_final.json").write_text(json.dumps(splits, indent=1))
     for fold, split in enumerate(splits):
         print(f"fold {fold}: {len(split['train'])} sessions to train on, {len(split['val'])} to validate on")
+
+
+@dataclass(frozen=True)
+class _Written:
+    """The files of a case, and the arrays that it is trained on: labels, then channels."""
+
+    label: Path
+    images: list[Path]
+    arrays: list[np.ndarray]
+    has_lesion: bool
+
+
+def _write_case(
+    folder: Path, case: str, session: Mapping[str, Any], *, kind: Task, channels: Sequence[str]
+) -> _Written:
+    """Write a session's labels, its prior where the task has one, and zeros for channels it lacks."""
+    images = {name: read_image(path) for name, path in session["images"].items()}
+    first = images[channels[0]]
+    require_same_grid(*images.values())
+    labels = resample(read_drawn(session["labels"], session["scheme"]), first.grid, order=0).data
+    label = folder / "labelsTr" / f"{case}.nii.gz"
+    arrays = [as_task_labels(labels, kind)]
+    write_labels(label, arrays[0], first.affine)
+    paths = []
+    for index, name in enumerate(channels):
+        if name in images:
+            arrays.append(images[name].data)
+            paths.append(Path(session["images"][name]))
+        else:
+            arrays.append(np.zeros(first.data.shape, np.float32))
+            paths.append(folder / "imagesTr" / f"{case}_{index:04d}.nii.gz")
+            write_image(paths[-1], arrays[-1], first.affine)
+    if kind.has_prior:
+        arrays.append(_read_prior(session["prior"], first))
+        paths.append(folder / "imagesTr" / f"{case}_{len(channels):04d}.nii.gz")
+        write_labels(paths[-1], arrays[-1], first.affine)
+    return _Written(label, paths, arrays, bool(np.isin(labels, (ENHANCING, NECROSIS)).any()))
 
 
 def as_task_labels(labels: np.ndarray, task: Task) -> np.ndarray:
@@ -294,10 +316,11 @@ def lesion_labels(labels: Mapping[str, int]) -> list[int]:
     return [number for name, number in labels.items() if number and LABELS.get(name) != EDEMA]
 
 
-def _read_prior(path: str | None, image) -> np.ndarray:
+def _read_prior(path: str | None, image: Image) -> np.ndarray:
     """Read the propagated lesions as a binary channel, within what the network sees; nothing where there are none."""
     if path is None:
         return np.zeros(image.data.shape, np.uint8)
     labels = read_labels(path, TISSUE_LABELS)
     require_same_grid(image, labels)
-    return (np.isin(labels.data, (ENHANCING, NECROSIS)) & (image.data != 0)).astype(np.uint8)
+    prior: np.ndarray = np.isin(labels.data, (ENHANCING, NECROSIS)) & (image.data != 0)
+    return prior.astype(np.uint8)

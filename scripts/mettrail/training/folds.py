@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,13 +49,13 @@ def assign_folds(visits: Mapping[str, int], *, folds: int, seed: int) -> dict[st
     order = np.random.default_rng(seed).permutation(len(names))
     load = [0] * folds
     out = {}
-    for name in sorted((names[i] for i in order), key=visits.get, reverse=True):
+    for name in sorted((names[i] for i in order), key=lambda name: visits[name], reverse=True):
         out[name] = load.index(min(load))
         load[out[name]] += visits[name]
     return {name: out[name] for name in names}
 
 
-def make_splits(cases: Sequence[dict], *, folds: int, seed: int) -> list[dict[str, list[str]]]:
+def make_splits(cases: Sequence[Mapping[str, Any]], *, folds: int, seed: int) -> list[dict[str, list[str]]]:
     """Return nnU-Net's splits_final.json.
 
     Parameters

@@ -1,7 +1,7 @@
 """Losses that count metastases instead of voxels.
 
-The volume-level sensitivity-specificity loss asks whether there is a metastasis in a piece of brain; `EachLesionLoss`,
-of the shipped networks, how well each one is seen.
+The volume-level sensitivity-specificity loss asks whether there is a metastasis in a part of the brain;
+`EachLesionLoss`, of the shipped networks, how well each one is segmented.
 
 Huang et al., Med Phys 2022, section II.B: sensitivity and specificity counted over subvolumes of about 37 voxels a
 side, each of which holds a metastasis or none. One confident voxel inside a metastasis is enough to detect it, one
@@ -10,7 +10,7 @@ anywhere in an empty subvolume is a false alarm. The extent of metastases is lef
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cc3d
 import numpy as np
@@ -102,26 +102,27 @@ class JointVSSLoss(nn.Module):
         net_output = net_output.float()
         probability = torch.softmax(net_output, 1)[:, self.lesion_labels].sum(1, keepdim=True)
         truth = torch.isin(target, target.new_tensor(self.lesion_labels)).float()
-        return vss_loss(probability, truth, tiles=self.tiles, alpha=self.alpha) + self.cross_entropy(net_output, target)
+        crossed: torch.Tensor = self.cross_entropy(net_output, target)
+        return vss_loss(probability, truth, tiles=self.tiles, alpha=self.alpha) + crossed
 
 
 # A lesion is judged with what lies this near to it.
 SHELL_VOX = 2
-# What reaches this away from any lesion is a false piece.
+# What reaches this away from any lesion is a false positive.
 FALSE_FROM = 0.2
 # The edge of a patch cuts slivers off lesions: fewer voxels are no lesion.
 FEWEST_VOXELS = 4
-# As many lesions and false pieces a patch give the loss the weight of one.
+# As many lesions and false positives a patch give the loss the weight of one.
 USUAL_NUMBER = 4
 
 
 class EachLesionLoss(nn.Module):
-    """Every lesion counts alike, however small, and so does every false piece; of outputs before the softmax.
+    """Every lesion counts alike, however small, and so does every false positive; of outputs before the softmax.
 
     Beside a lesion of 20 mL one of 20 mm^3 is a thousandth in a Dice, and its voxels are a handful among all those that
     a cross-entropy is averaged over. Here each lesion of a patch has a Dice and a balanced cross-entropy of its own,
-    over its voxels and those within 2 voxels of it, and each connected piece that the network sees where no lesion is
-    near has its cross-entropy.
+    over its voxels and those within 2 voxels of it, and each false positive (a connected component where no lesion is
+    near) has its cross-entropy.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ class EachLesionLoss(nn.Module):
 
     Notes
     -----
-    A Dice per lesion is the blob loss of Kofler et al. 2023; false pieces are ours.
+    A Dice per lesion is the blob loss of Kofler et al. 2023; false positives are ours.
     """
 
     def __init__(self, *, lesion_labels: Sequence[int]):
@@ -164,17 +165,20 @@ class WithEachLesion(nn.Module):
         super().__init__()
         self.loss, self.each_lesion, self.weight = loss, each_lesion, weight
 
-    def forward(self, net_output, target) -> torch.Tensor:
+    def forward(
+        self, net_output: torch.Tensor | list[torch.Tensor], target: torch.Tensor | list[torch.Tensor]
+    ) -> torch.Tensor:
         """Return the sum of both."""
-        finest = (net_output[0], target[0]) if isinstance(net_output, (list, tuple)) else (net_output, target)
-        return self.loss(net_output, target) + self.weight * self.each_lesion(*finest)
+        finest = [each[0] if isinstance(each, (list, tuple)) else each for each in (net_output, target)]
+        loss: torch.Tensor = self.loss(net_output, target) + self.weight * self.each_lesion(*finest)
+        return loss
 
 
 def _lesion_by_lesion(log_odds: torch.Tensor, lesion: torch.Tensor) -> torch.Tensor:
-    """Sum up the losses of the lesions and false pieces of all patches, (B, X, Y, Z)."""
-    numbered, count = _number_pieces(lesion)
+    """Sum up the losses of the lesions and false positives of all patches, (B, X, Y, Z)."""
+    numbered, count = _number_components(lesion)
     around = torch.where(lesion, 0, _spread(numbered))
-    # No voxel of a sliver or of what surrounds it is a false piece.
+    # No voxel of a sliver or of what surrounds it is a false positive.
     false = (log_odds.detach() >= np.log(FALSE_FROM / (1 - FALSE_FROM))) & ~lesion & (around == 0)
 
     called = torch.sigmoid(log_odds)
@@ -185,19 +189,19 @@ def _lesion_by_lesion(log_odds: torch.Tensor, lesion: torch.Tensor) -> torch.Ten
     spilled = shell(functional.softplus(log_odds)) / voxels_around.clamp(min=1)
     of_lesions = (1 - dice + (missed + spilled) / 2)[voxels >= FEWEST_VOXELS].sum()
 
-    pieces = _sum_by(*_number_pieces(false))
-    size = pieces(torch.ones_like(called))
-    of_false = (pieces(functional.softplus(log_odds)) / size.clamp(min=1))[size >= FEWEST_VOXELS].sum()
+    components = _sum_by(*_number_components(false))
+    size = components(torch.ones_like(called))
+    of_false = (components(functional.softplus(log_odds)) / size.clamp(min=1))[size >= FEWEST_VOXELS].sum()
     return of_lesions + of_false
 
 
-def _number_pieces(mask: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Return the connected pieces (26 neighbours) of all patches, (B, X, Y, Z), numbered from 1, and their number."""
+def _number_components(mask: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Return all patches' connected components (26 neighbours), (B, X, Y, Z), numbered from 1, and their number."""
     # In one row, with a gap after each patch: one call for all is what a GPU waits for.
     row = np.pad(mask.cpu().numpy(), [(0, 0), (0, 1), (0, 0), (0, 0)])
-    pieces, count = cc3d.connected_components(row.reshape(-1, *row.shape[2:]), connectivity=26, return_N=True)
-    pieces = pieces.reshape(row.shape)[:, :-1].astype(np.int64)
-    return torch.from_numpy(pieces).to(mask.device), count
+    components, count = cc3d.connected_components(row.reshape(-1, *row.shape[2:]), connectivity=26, return_N=True)
+    components = components.reshape(row.shape)[:, :-1].astype(np.int64)
+    return torch.from_numpy(components).to(mask.device), count
 
 
 def _spread(numbered: torch.Tensor) -> torch.Tensor:
@@ -209,7 +213,7 @@ def _spread(numbered: torch.Tensor) -> torch.Tensor:
     return near[:, 0].long()
 
 
-def _sum_by(numbered: torch.Tensor, count: int):
+def _sum_by(numbered: torch.Tensor, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return a function that sums an array over each number from 1 to `count`."""
     where = numbered > 0
     at = numbered[where] - 1

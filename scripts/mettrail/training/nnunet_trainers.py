@@ -1,13 +1,14 @@
 """nnU-Net's trainer for patients: its own network, augmentation, optimiser and schedule, and what a prior needs.
 
 What is added, and nothing else: a prior channel is left alone by intensity augmentation, stays binary under spatial
-augmentation and is made worse while training, never while validating; the loss of Huang et al. 2022; a progress line.
+augmentation and is made worse in training, never in validation; the loss of Huang et al. 2022; a progress line.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,41 +21,41 @@ from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
-from scipy import ndimage
 
-from mettrail.segmentation.priors import make_prior
-from mettrail.training.base_trainer import BaseTrainer, FirstChannels, NearestPrior
+from mettrail.geometry import label_components
+from mettrail.training.base_trainer import BaseTrainer, Batch, FirstChannels, NearestPrior
 from mettrail.training.dataset import lesion_labels
 from mettrail.training.losses import JointVSSLoss, count_tiles
+from mettrail.training.priors import PriorSettings, make_prior
+from mettrail.training.settings import FoldSettings
 
-TOUCHING = np.ones((3, 3, 3), bool)
 # These treat a prior as they should: labels are not its business, and it is mirrored with the images.
 HARMLESS = (MirrorTransform, MaskImageTransform, RemoveLabelTansform, DownsampleSegForDSTransform)
 
 
-class WorsePriors(BasicTransform):
-    """Make the prior (the last channel) of a patch another one of the same lesions, as good and bad as at work.
+class WorsePriors(BasicTransform):  # type: ignore[misc]
+    """Make the prior (the last channel) of a patch another one of the same lesions, as good and bad as in use.
 
     Parameters
     ----------
     labels : list of int
         Labels of metastases.
-    **settings
-        Of `priors.make_prior`. Each patch by itself: `drop_all_prob` is the share of patches without a prior.
+    settings : PriorSettings
+        Each patch by itself: `drop_all_prob` is the share of patches without a prior.
     """
 
-    def __init__(self, labels: list[int], **settings):
+    def __init__(self, labels: list[int], settings: PriorSettings):
         super().__init__()
         self.labels, self.settings = labels, settings
 
-    def apply(self, data_dict: dict, **_) -> dict:
+    def apply(self, data_dict: Batch, **_: object) -> Batch:
         """Make the prior from lesions numbered before and now."""
         image, seg = data_dict["image"], data_dict["segmentation"][0].numpy()
-        previous, _ = ndimage.label(image[-1].numpy() > 0, TOUCHING)
-        current, _ = ndimage.label(np.isin(seg, self.labels), TOUCHING)
+        previous = label_components(image[-1].numpy() > 0)[0]
+        current = label_components(np.isin(seg, self.labels))[0]
         # nnU-Net seeds numpy's global generator in its workers: what is drawn here follows from that.
         rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
-        prior = make_prior(previous, current, seg >= 0, rng=rng, **self.settings)
+        prior = make_prior(previous, current, seg >= 0, rng=rng, settings=self.settings)
         return data_dict | {"image": torch.cat([image[:-1], torch.from_numpy(prior)[None].to(image.dtype)])}
 
 
@@ -82,51 +83,45 @@ def spare_prior(transforms: ComposeTransforms) -> ComposeTransforms:
 class DiceCETrainer(BaseTrainer):
     """nnU-Net's trainer with its own loss, Dice and cross-entropy; arguments are nnU-Net's."""
 
-    def configure(
-        self,
-        *,
-        epochs: int,
-        steps: int,
-        validation_steps: int,
-        save_every: int,
-        bf16: bool,
-        tile_vox: float,
-        alpha: dict[str, float],
-        priors: dict,
-    ) -> None:
-        """Take the settings of `train` in config/config.yaml; before `initialize`."""
-        self.num_epochs, self.save_every = epochs, save_every
-        self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = steps, validation_steps
-        self.bf16, self.tile_vox, self.alpha, self.priors = bf16, tile_vox, alpha, priors
+    settings: FoldSettings
+    has_prior: bool
+
+    def configure(self, settings: FoldSettings) -> None:
+        """Take the settings; before `initialize`."""
+        self.settings = settings
+        self.num_epochs, self.save_every = settings.epochs, settings.save_every
+        self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = settings.steps, settings.validation_steps
         self.has_prior = self.configuration_manager.normalization_schemes[-1] == "NoNormalization"
-        if bf16:
+        if settings.bf16:
             # It has the range of float32: there is nothing to scale.
             self.grad_scaler = None
 
-    def get_training_transforms(self, *args, **kwargs) -> BasicTransform:
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:
         """Return nnU-Net's augmentation; where there is a prior, it is made worse first and then spared the rest."""
         transforms = super().get_training_transforms(*args, **kwargs)
         if not self.has_prior:
             return transforms
         spared = spare_prior(transforms)
-        spared.transforms.insert(0, WorsePriors(lesion_labels(self.dataset_json["labels"]), **self.priors))
+        spared.transforms.insert(0, WorsePriors(lesion_labels(self.dataset_json["labels"]), self.settings.priors))
         return spared
 
-    def train_step(self, batch: dict) -> dict:
+    def train_step(self, batch: Batch) -> Batch:
         """Take nnU-Net's step, in bfloat16 where asked for."""
         with self._precision():
-            return super().train_step(batch)
+            outputs: Batch = super().train_step(batch)
+        return outputs
 
-    def validation_step(self, batch: dict) -> dict:
+    def validation_step(self, batch: Batch) -> Batch:
         """Take nnU-Net's step, in bfloat16 where asked for."""
         with self._precision():
-            return super().validation_step(batch)
+            outputs: Batch = super().validation_step(batch)
+        return outputs
 
-    def _precision(self):
+    def _precision(self) -> contextlib.AbstractContextManager[object]:
         # nnU-Net's own autocast, inside this one, takes over the type.
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16) if self.settings.bf16 else contextlib.nullcontext()
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         """Say in one line where the training stands and how long it will take."""
         super().on_epoch_end()
         seconds, left, dice = self.tell_time()
@@ -142,22 +137,23 @@ class SensitiveTrainer(DiceCETrainer):
 
     weight = "sensitive"
 
-    def _build_loss(self):
+    def _build_loss(self) -> torch.nn.Module:
         """Put the joint loss where nnU-Net has its own, within its deep supervision."""
-        loss = super()._build_loss()
+        loss: torch.nn.Module = super()._build_loss()
         joint = JointVSSLoss(
             lesion_labels=lesion_labels(self.dataset_json["labels"]),
-            tiles=count_tiles(self.configuration_manager.patch_size, tile_vox=self.tile_vox),
-            alpha=self.alpha[self.weight],
+            tiles=count_tiles(self.configuration_manager.patch_size, tile_vox=self.settings.tile_vox),
+            alpha=self.settings.alpha[self.weight],
         )
         if not isinstance(loss, DeepSupervisionWrapper):
             return joint
-        loss.loss = joint
-        return loss
+        supervised: torch.nn.Module = loss
+        supervised.loss = joint
+        return supervised
 
 
 class SpecificTrainer(SensitiveTrainer):
-    """The same, weighted towards no false ones."""
+    """The same, weighted towards no false positives."""
 
     weight = "specific"
 

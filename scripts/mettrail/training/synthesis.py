@@ -10,13 +10,19 @@ standard deviation is the unit of brightness throughout; voxels are 1 mm.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from scipy import ndimage
 
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
-from mettrail.segmentation.cases import distance_mm
-from mettrail.segmentation.priors import grow_and_shrink
+from mettrail.training.base_trainer import Batch
+from mettrail.training.cases import distance_mm
+from mettrail.training.priors import grow_and_shrink
 
 # nnU-Net marks what is outside the brain with -1.
 OUTSIDE = -1
@@ -26,12 +32,12 @@ _TONES = np.array([-3.2, -1.6, -0.4, 0.6, 2.0, 8.0])
 _SOME = 7
 # Nobody sees a lesion of fewer voxels.
 FEWEST_VOXELS = 4
-# Of the width that a blur is too wide, so much is drawn: to where a fifth of the contrast is left at 3 mm.
-_DRAWN_SHARE = 0.8
+# Of the width that a blur is too wide, so much is labelled: to where a fifth of the contrast is left at 3 mm.
+_LABELLED_SHARE = 0.8
 
 
-class SynthesiseLesions(BasicTransform):
-    """Paint lesions, with their labels, and look-alikes, without, into a patch; with last visit's lesions if asked.
+class SynthesiseLesions(BasicTransform):  # type: ignore[misc]
+    """Paint lesions, with their labels, and look-alikes, without, into a patch; with a prior if asked.
 
     Parameters
     ----------
@@ -45,11 +51,11 @@ class SynthesiseLesions(BasicTransform):
     Randomness comes from numpy's global generator, as all of nnU-Net's.
     """
 
-    def __init__(self, settings: dict, *, prior: bool = False):
+    def __init__(self, settings: dict[str, Any], *, prior: bool = False):
         super().__init__()
         self.settings, self.prior = settings, prior
 
-    def apply(self, data_dict: dict, **_) -> dict:
+    def apply(self, data_dict: Batch, **_: object) -> Batch:
         """Paint into ``image`` (C, Z, Y, X) and ``segmentation`` (1, Z, Y, X), both changed in place."""
         image, labels = data_dict["image"][0].numpy(), data_dict["segmentation"][0].numpy()
         prior = data_dict["image"][-1].numpy() if self.prior else None
@@ -58,10 +64,9 @@ class SynthesiseLesions(BasicTransform):
         return data_dict
 
 
-def synthesise(
-    image: np.ndarray, labels: np.ndarray, prior: np.ndarray | None, *, rng: np.random.Generator, settings: dict
-) -> None:
-    """Re-contrast the tissue, paint look-alikes, then lesions; everything is changed in place.
+@dataclass(frozen=True)
+class Patch:
+    """What is painted into, in place.
 
     Parameters
     ----------
@@ -71,6 +76,35 @@ def synthesise(
         0 to 3, -1 outside the brain mask.
     prior : (Z, Y, X) float32, optional
         0 and 1.
+    white : float
+        Brightness of white matter.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    prior: np.ndarray | None
+    white: float
+
+    def cut(self, box: tuple[slice, ...]) -> Patch:
+        """Return a part of it: painting there is painting here."""
+        prior = None if self.prior is None else self.prior[box]
+        return Patch(self.image[box], self.labels[box], prior, self.white)
+
+
+def synthesise(
+    image: np.ndarray,
+    labels: np.ndarray,
+    prior: np.ndarray | None,
+    *,
+    rng: np.random.Generator,
+    settings: dict[str, Any],
+) -> None:
+    """Re-contrast the tissue, paint look-alikes, then lesions; everything is changed in place.
+
+    Parameters
+    ----------
+    image, labels, prior
+        As in `Patch`.
     rng : numpy Generator
     settings : dict
         ``synthesis`` of config/train.yaml.
@@ -80,7 +114,7 @@ def synthesise(
         return
     if rng.random() < settings["tone_prob"]:
         image[brain] = _draw_tones(image[brain], rng)
-    white = float(np.percentile(image[brain][::_SOME], 75))
+    patch = Patch(image, labels, prior, float(np.percentile(image[brain][::_SOME], 75)))
     edge = None
     for name, paint in _LOOK_ALIKES.items():
         given = settings["look_alikes"].get(name)
@@ -90,18 +124,23 @@ def synthesise(
             # Tissue alone has one; to 1 mm or so, at a tenth of the time of an exact distance.
             edge = np.full(brain.shape, np.inf) if brain.all() else np.maximum(-distance_mm(brain), brain / 2)
         for _ in range(rng.integers(1, given.get("at_most", 1) + 1)):
-            paint(image, labels, edge, white, rng, given)
+            paint(patch, edge, rng, given)
     if prior is not None and rng.random() < settings["prior"]["vanished_prob"]:
-        _paint_vanished(image, labels, prior, white, rng, settings)
+        _paint_vanished(patch, prior, rng, settings)
     if rng.random() < settings["lesions"]["prob"]:
         for _ in range(rng.integers(1, settings["lesions"]["at_most"] + 1)):
-            paint_lesion(image, labels, prior, white, rng, settings)
+            paint_lesion(patch, rng, settings)
     if prior is not None and rng.random() < settings["prior"]["drop_all_prob"]:
         prior[...] = 0
 
 
 def simulate_visits(
-    image: np.ndarray, brain: np.ndarray, *, rng: np.random.Generator, settings: dict, lesions: tuple[int, int] | dict
+    image: np.ndarray,
+    brain: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    settings: dict[str, Any],
+    lesions: tuple[int, int] | dict[str, list[float]],
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Paint a patient's two visits into one real head: lesions grow, shrink, vanish and appear.
 
@@ -123,32 +162,32 @@ def simulate_visits(
         (X, Y, Z) float32, uint8 and uint8; of each visit. The number of a lesion is the same at both.
     """
     mean, spread = float(image[brain].mean()), float(image[brain].std())
-    visits = [((image - mean) / spread, np.where(brain, 0, OUTSIDE), np.zeros(image.shape, np.uint8)) for _ in range(2)]
-    white = float(np.percentile(visits[0][0][brain], 75))
-    everywhere = visits[0][1].copy()
+    scans = [((image - mean) / spread, np.where(brain, 0, OUTSIDE), np.zeros(image.shape, np.uint8)) for _ in range(2)]
+    white = float(np.percentile(scans[0][0][brain], 75))
+    visits = [(Patch(scan, labels, None, white), instances) for scan, labels, instances in scans]
+    everywhere = visits[0][0].labels.copy()
     if isinstance(lesions, dict):
         count = round(draw_from_quantiles(lesions["quantiles"], lesions["number"], rng))
     else:
         count = int(rng.integers(lesions[0], lesions[1] + 1))
     for number in range(1, count + 1):
         radii = _draw_fate(settings["lesions"], rng)
-        place = _draw_place(everywhere, visits[0][0], white, rng)
+        place = _draw_place(Patch(visits[0][0].image, everywhere, None, white), rng)
         seed = int(rng.integers(2**31))
-        for (scan, labels, instances), radius in zip(visits, radii):
-            before = np.isin(labels, (ENHANCING, NECROSIS))
+        for (visit, instances), radius in zip(visits, radii):
+            before = np.isin(visit.labels, (ENHANCING, NECROSIS))
             if radius > 0 and place is not None:
-                own = np.random.default_rng(seed)
-                paint_lesion(scan, labels, None, white, own, settings, radius=radius, place=place)
-            painted = np.isin(labels, (ENHANCING, NECROSIS))
+                paint_lesion(visit, np.random.default_rng(seed), settings, radius=radius, place=place)
+            painted = np.isin(visit.labels, (ENHANCING, NECROSIS))
             instances[painted & ~before] = number
             everywhere[painted] = ENHANCING
     return [
-        ((scan * spread + mean).astype(np.float32), np.maximum(labels, 0).astype(np.uint8), instances)
-        for scan, labels, instances in visits
+        ((visit.image * spread + mean).astype(np.float32), np.maximum(visit.labels, 0).astype(np.uint8), instances)
+        for visit, instances in visits
     ]
 
 
-def _draw_fate(given: dict, rng: np.random.Generator) -> tuple[float, float]:
+def _draw_fate(given: dict[str, Any], rng: np.random.Generator) -> tuple[float, float]:
     """Draw a lesion's radius at two visits; 0 where it is not there."""
     first = draw_radius(given, rng)
     second = float(np.clip(first * np.exp(0.35 * rng.standard_normal()), *given["radius_mm"]))
@@ -156,15 +195,19 @@ def _draw_fate(given: dict, rng: np.random.Generator) -> tuple[float, float]:
     return (0.0, second) if fate < 0.14 else (first, 0.0) if fate < 0.26 else (first, second)
 
 
-def paint_lesion(image, labels, prior, white, rng, settings, *, radius=None, place=None) -> bool:
+def paint_lesion(
+    patch: Patch,
+    rng: np.random.Generator,
+    settings: dict[str, Any],
+    *,
+    radius: float | None = None,
+    place: np.ndarray | None = None,
+) -> bool:
     """Paint one metastasis of a kind in `_paint_tumour`, perhaps with edema and mass effect.
 
     Parameters
     ----------
-    image, labels, prior
-        As in `synthesise`.
-    white : float
-        Brightness of white matter.
+    patch : Patch
     rng : numpy Generator
     settings : dict
     radius : float, optional
@@ -179,33 +222,33 @@ def paint_lesion(image, labels, prior, white, rng, settings, *, radius=None, pla
     """
     given = settings["lesions"]
     radius = draw_radius(given, rng) if radius is None else radius
-    place = _draw_place(labels, image, white, rng) if place is None else place
+    place = _draw_place(patch, rng) if place is None else place
     if place is None:
         return False
     # Looks do not depend on how many numbers the shape took: a lesion looks alike at two visits.
     shape_rng, rng = rng.spawn(2)
-    box, depth = _draw_shape(labels.shape, place, radius, shape_rng)
-    image, labels = image[box], labels[box]
-    prior = None if prior is None else prior[box]
+    box, depth = _draw_shape(patch.labels.shape, place, radius, shape_rng)
+    part = patch.cut(box)
+    labels = part.labels
     inside = (depth > 0) & (labels != OUTSIDE)
     if inside.sum() < FEWEST_VOXELS or _is_taken(labels, inside):
         return False
     if radius > given["push_from_mm"] and rng.random() < given["push_prob"]:
-        _push(image, labels, place - [s.start for s in box], rng.uniform(*given["push"]) * radius)
+        push(part.image, labels, place - [s.start for s in box], rng.uniform(*given["push"]) * radius)
         inside &= labels != OUTSIDE
     if rng.random() < given["edema_prob"]:
-        _paint_edema(image, labels, depth, white, radius, rng, given)
-    core, softness = _paint_tumour(image, labels, depth, white, radius, rng, given)
-    # What is blurred widely is drawn from the outer part of the blur on, as readers do.
-    reach = _DRAWN_SHARE * max(softness - given.get("drawn_wider_from_mm", np.inf), 0)
+        _paint_edema(part, depth, radius, rng, given)
+    core, softness = _paint_tumour(part, depth, radius, rng, given)
+    # What is blurred widely is labelled from the outer part of the blur on, as readers do.
+    reach = _LABELLED_SHARE * max(softness - given.get("drawn_wider_from_mm", np.inf), 0)
     labels[inside | ((depth > -reach) & np.isin(labels, (0, EDEMA)))] = ENHANCING
     labels[inside & core] = NECROSIS
-    if prior is not None:
-        _paint_prior(prior, depth + reach, labels != OUTSIDE, radius + reach, rng, settings["prior"])
+    if part.prior is not None:
+        _paint_prior(part.prior, depth + reach, labels != OUTSIDE, radius + reach, rng, settings["prior"])
     return True
 
 
-def draw_radius(given: dict, rng: np.random.Generator) -> float:
+def draw_radius(given: dict[str, Any], rng: np.random.Generator) -> float:
     """Draw the radius of a lesion (mm): as real ones are, as small as the papers' lesions are, or of any size."""
     low, high = given["radius_mm"]
     real = given.get("real_sizes")
@@ -230,13 +273,16 @@ def draw_from_quantiles(quantiles: list[float], values: list[float], rng: np.ran
     return float(np.exp(np.interp(rng.random(), quantiles, np.log(values))))
 
 
-def _paint_tumour(image, labels, depth, white, radius, rng, given) -> tuple[np.ndarray, float]:
+def _paint_tumour(
+    part: Patch, depth: np.ndarray, radius: float, rng: np.random.Generator, given: dict[str, Any]
+) -> tuple[np.ndarray, float]:
     """Paint the enhancing tissue and what it encloses; return where that does not enhance, and the edge's width (mm).
 
     Solid ones enhance throughout, faint ones hardly; rings enclose necrosis, cystic ones fluid with a thin wall,
     mottled ones many small holes, haemorrhagic ones blood, which is brighter than what enhances around it.
     """
-    brain = labels != OUTSIDE
+    image, white = part.image, part.white
+    brain = part.labels != OUTSIDE
     shape = image.shape
     inside = (depth > 0) & brain
     ground = float(image[inside].mean())
@@ -283,20 +329,30 @@ def _paint_tumour(image, labels, depth, white, radius, rng, given) -> tuple[np.n
     return core, softness
 
 
-def _paint_edema(image, labels, depth, white, radius, rng, given) -> None:
+def _paint_edema(
+    part: Patch, depth: np.ndarray, radius: float, rng: np.random.Generator, given: dict[str, Any]
+) -> None:
     """Darken white matter around a lesion; grey matter is spared."""
+    image, labels = part.image, part.labels
     width = rng.uniform(1.5, 4 + 0.8 * radius)
     reach = width * (1 + 0.4 * _smooth_noise(image.shape, 4.0, rng)) + depth
     soft = np.clip(reach / rng.uniform(1.5, 4) + 0.5, 0, 1) * np.isin(labels, (0, EDEMA))
-    follows = np.clip((image - (white - rng.uniform(0.6, 1.1))) / 0.5, 0, 1)
+    follows = np.clip((image - (part.white - rng.uniform(0.6, 1.1))) / 0.5, 0, 1)
     soft *= np.maximum(follows, 0.15)
     drop = rng.uniform(*given["edema"]) * rng.uniform(*given["white_above_air"])
     image -= soft * drop
     labels[(soft > 0.5) & (labels == 0)] = EDEMA
 
 
-def _paint_prior(prior, depth, brain, radius, rng, given) -> None:
-    """Draw last visit's outline of a lesion: off, larger or smaller; of a new one none, or a made-up one."""
+def _paint_prior(
+    prior: np.ndarray,
+    depth: np.ndarray,
+    brain: np.ndarray,
+    radius: float,
+    rng: np.random.Generator,
+    given: dict[str, Any],
+) -> None:
+    """Draw a lesion's outline at the prior visit: off, larger or smaller; of a new one none, or a fictitious one."""
     before = depth > radius * (1 - np.exp(given["growth"] * rng.standard_normal()))
     shift = np.rint(rng.normal(0, given["shift_mm"], 3)).astype(int)
     if rng.random() < given["new_prob"]:
@@ -309,14 +365,14 @@ def _paint_prior(prior, depth, brain, radius, rng, given) -> None:
     prior[before & brain] = 1
 
 
-def _paint_vanished(image, labels, prior, white, rng, settings) -> None:
-    """Leave the outline of a lesion that is gone: nothing there, or a dark scar."""
+def _paint_vanished(patch: Patch, prior: np.ndarray, rng: np.random.Generator, settings: dict[str, Any]) -> None:
+    """Leave the outline of a lesion that is absent now: nothing there, or a dark scar."""
     radius = draw_radius(settings["lesions"], rng)
-    place = _draw_place(labels, image, white, rng)
+    place = _draw_place(patch, rng)
     if place is None:
         return
-    box, depth = _draw_shape(labels.shape, place, radius, rng)
-    image, labels, prior = image[box], labels[box], prior[box]
+    box, depth = _draw_shape(patch.labels.shape, place, radius, rng)
+    image, labels, prior = patch.image[box], patch.labels[box], prior[box]
     if _is_taken(labels, depth > 0):
         return
     prior[(depth > 0) & (labels != OUTSIDE)] = 1
@@ -326,21 +382,22 @@ def _paint_vanished(image, labels, prior, white, rng, settings) -> None:
         image -= soft * rng.uniform(0.2, 2.0)
 
 
-def _paint_vessel(image, labels, _edge, white, rng, given) -> None:
-    """Paint a bent tube through the patch, whole or in pieces."""
-    centre = _draw_place(labels, image, white, rng)
+def _paint_vessel(patch: Patch, _edge: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
+    """Paint a bent tube through the patch, whole or interrupted."""
+    centre = _draw_place(patch, rng)
     if centre is not None:
-        _paint_tube(image, labels, centre, white, rng, given)
+        _paint_tube(patch, centre, rng, given)
 
 
-def _paint_sinus(image, labels, edge, white, rng, given) -> None:
+def _paint_sinus(patch: Patch, edge: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
     """Paint a wide tube along the edge of the mask, as venous sinuses run."""
     near = np.flatnonzero((edge > 0) & (edge < 3.5))
     if near.size:
-        _paint_tube(image, labels, np.array(np.unravel_index(rng.choice(near), labels.shape)), white, rng, given)
+        _paint_tube(patch, _voxel(rng.choice(near), patch), rng, given)
 
 
-def _paint_tube(image, labels, centre, white, rng, given) -> None:
+def _paint_tube(patch: Patch, centre: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
+    image, white = patch.image, patch.white
     radius = _draw_size(given["radius_mm"], rng)
     along, across, other = np.linalg.qr(rng.standard_normal((3, 3)))[0].T.astype(np.float32)
     away = _offsets(image.shape, centre)
@@ -353,7 +410,7 @@ def _paint_tube(image, labels, centre, white, rng, given) -> None:
     if rng.random() < given["broken_prob"]:
         gate = _smooth_noise((256,), rng.uniform(2, 6), rng)
         soft *= np.clip(0.3 + gate[np.rint(run).astype(int) % 256], 0, 1)
-    soft[np.isin(labels, (OUTSIDE, ENHANCING, NECROSIS))] = 0
+    soft[np.isin(patch.labels, (OUTSIDE, ENHANCING, NECROSIS))] = 0
     if rng.random() < given.get("void_prob", 0):
         # Flow is dark in spin echo.
         image += soft * np.minimum(white - _draw_size(given["contrast"], rng) - image, 0)
@@ -362,8 +419,9 @@ def _paint_tube(image, labels, centre, white, rng, given) -> None:
     image += soft * np.maximum(value - image, 0)
 
 
-def _paint_sheet(image, labels, edge, white, rng, given) -> None:
+def _paint_sheet(patch: Patch, edge: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
     """Brighten patches of the mask's edge: enhancing dura, marrow and fat that the mask has kept."""
+    image, labels, white = patch.image, patch.labels, patch.white
     thickness = _draw_size(given["thickness_mm"], rng)
     gate = np.clip(_smooth_noise(image.shape, rng.uniform(4, 12), rng) * 2 + rng.uniform(-2, 2), 0, 1)
     soft = np.clip(thickness - edge + 0.5, 0, 1) * gate * (labels == 0)
@@ -371,13 +429,14 @@ def _paint_sheet(image, labels, edge, white, rng, given) -> None:
     image += soft * (value - image)
 
 
-def _paint_plexus(image, labels, edge, white, rng, given) -> None:
+def _paint_plexus(patch: Patch, edge: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
     """Paint bright tufts into fluid, as choroid plexus lies in ventricles."""
+    image, labels, white = patch.image, patch.labels, patch.white
     fluid = (image < white - rng.uniform(1.2, 2.0)) & (labels == 0) & (edge > 4)
     places = np.flatnonzero(fluid)
     if places.size < 30:
         return
-    centre = np.array(np.unravel_index(rng.choice(places), labels.shape))
+    centre = _voxel(rng.choice(places), patch)
     box, depth = _draw_shape(labels.shape, centre, _draw_size(given["radius_mm"], rng), rng)
     wet = ndimage.binary_dilation(fluid[box], iterations=1) & (labels[box] == 0)
     tufts = np.clip(1.5 * _smooth_noise(depth.shape, rng.uniform(0.7, 1.5), rng) + 0.7, 0, 1)
@@ -386,13 +445,14 @@ def _paint_plexus(image, labels, edge, white, rng, given) -> None:
     image[box] += soft * np.maximum(value - image[box], 0)
 
 
-def _paint_ventricle(image, labels, edge, white, rng, given) -> None:
+def _paint_ventricle(patch: Patch, edge: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
     """Paint a horn or trigone of a ventricle: fluid deep in the brain, perhaps with enhancing plexus in it."""
+    image, labels, white = patch.image, patch.labels, patch.white
     radius = _draw_size(given["radius_mm"], rng)
     places = np.flatnonzero((edge > 0.8 * radius + 4) & (labels == 0))
     if not places.size:
         return
-    centre = np.array(np.unravel_index(rng.choice(places), labels.shape))
+    centre = _voxel(rng.choice(places), patch)
     along = _direction(rng).astype(np.float32)
     box, depth = _draw_shape(labels.shape, centre, radius, rng, along=along, stretch=rng.uniform(1.2, 2.5))
     free = labels[box] == 0
@@ -413,12 +473,13 @@ def _paint_ventricle(image, labels, edge, white, rng, given) -> None:
     image[box] += soft * np.maximum(value - image[box], 0)
 
 
-def _paint_cavity(image, labels, edge, white, rng, given) -> None:
+def _paint_cavity(patch: Patch, edge: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
     """Paint a resection cavity at the surface: fluid, perhaps with a thin faint lining; none of it is a lesion."""
+    image, labels, white = patch.image, patch.labels, patch.white
     near = np.flatnonzero((edge > 0) & (edge < 8) & (labels == 0))
     if not near.size:
         return
-    centre = np.array(np.unravel_index(rng.choice(near), labels.shape))
+    centre = _voxel(rng.choice(near), patch)
     box, depth = _draw_shape(labels.shape, centre, _draw_size(given["radius_mm"], rng), rng)
     free = labels[box] == 0
     if _is_taken(labels[box], depth > -2):
@@ -431,9 +492,10 @@ def _paint_cavity(image, labels, edge, white, rng, given) -> None:
         image[box] += lining * rng.uniform(0.1, 0.7) * np.clip(_smooth_noise(depth.shape, 4.0, rng) + 0.3, 0, 1)
 
 
-def _paint_pocket(image, labels, _edge, white, rng, given) -> None:
+def _paint_pocket(patch: Patch, _edge: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
     """Paint a dark spot without a rim: a plaque, a lacune, a widened sulcus."""
-    centre = _draw_place(labels, image, white, rng)
+    image, labels = patch.image, patch.labels
+    centre = _draw_place(patch, rng)
     if centre is None:
         return
     box, depth = _draw_shape(labels.shape, centre, _draw_size(given["radius_mm"], rng), rng)
@@ -441,7 +503,7 @@ def _paint_pocket(image, labels, _edge, white, rng, given) -> None:
     image[box] -= soft * _draw_size(given["contrast"], rng)
 
 
-_LOOK_ALIKES = {
+_LOOK_ALIKES: dict[str, Callable[[Patch, np.ndarray, np.random.Generator, dict[str, Any]], None]] = {
     "vessel": _paint_vessel,
     "sinus": _paint_sinus,
     "sheet": _paint_sheet,
@@ -462,7 +524,8 @@ def _draw_tones(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     low, middle, high = np.percentile(mapped[::_SOME], (10, 50, 85))
     before = np.percentile(values[::_SOME], (10, 50, 85))
     scale = (before[2] - before[0]) / max(high - low, 1e-3)
-    return (mapped - middle) * scale * np.exp(0.2 * rng.standard_normal()) + before[1]
+    toned: np.ndarray = (mapped - middle) * scale * np.exp(0.2 * rng.standard_normal()) + before[1]
+    return toned
 
 
 def _draw_size(between: tuple[float, float], rng: np.random.Generator) -> float:
@@ -470,8 +533,14 @@ def _draw_size(between: tuple[float, float], rng: np.random.Generator) -> float:
 
 
 def _draw_shape(
-    shape: tuple[int, ...], centre: np.ndarray, radius: float, rng: np.random.Generator, *, along=None, stretch=1.0
-) -> tuple:
+    shape: tuple[int, ...],
+    centre: np.ndarray,
+    radius: float,
+    rng: np.random.Generator,
+    *,
+    along: np.ndarray | None = None,
+    stretch: float = 1.0,
+) -> tuple[tuple[slice, ...], np.ndarray]:
     """Draw a lobulated body; return the box around it and the depth (mm, roughly) below its surface there.
 
     With a direction `along`, it is longer there by this factor.
@@ -483,20 +552,20 @@ def _draw_shape(
     away = _offsets([s.stop - s.start for s in box], centre - [s.start for s in box] + rng.uniform(-0.5, 0.5, 3))
     if along is not None:
         away = away - ((1 - 1 / stretch) * (away @ along))[..., None].astype(np.float32) * along
-    depth = None
+    depths = []
     for lobe in range(lobes):
         size = radius if lobe == 0 else radius * rng.uniform(0.4, 0.8)
         offset = 0 if lobe == 0 else _direction(rng) * radius * rng.uniform(0.5, 0.95)
         turn = np.linalg.qr(rng.standard_normal((3, 3)))[0].astype(np.float32)
         axes = np.exp(rng.uniform(-0.3, 0.3, 3))
         axes = (axes / axes.prod() ** (1 / 3)).astype(np.float32)
-        own = size - np.linalg.norm(((away - np.float32(offset)) @ turn) / axes, axis=-1)
-        depth = own if depth is None else np.maximum(depth, own)
+        depths.append(size - np.linalg.norm(((away - np.float32(offset)) @ turn) / axes, axis=-1))
+    depth: np.ndarray = functools.reduce(np.maximum, depths)
     rough = rng.uniform(0.02, 0.2) * radius
     return box, depth + rough * _smooth_noise(depth.shape, max(radius / rng.uniform(2, 5), 0.8), rng)
 
 
-def _push(image: np.ndarray, labels: np.ndarray, centre: np.ndarray, by: float) -> None:
+def push(image: np.ndarray, labels: np.ndarray, centre: np.ndarray, by: float) -> None:
     """Press tissue outwards from a point as if a ball of radius `by` mm had grown there."""
     away = _offsets(image.shape, centre)
     distance = np.linalg.norm(away, axis=-1)
@@ -513,7 +582,7 @@ def _direction(rng: np.random.Generator) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-def _offsets(shape, centre: np.ndarray) -> np.ndarray:
+def _offsets(shape: Sequence[int], centre: np.ndarray) -> np.ndarray:
     axes = [np.arange(n, dtype=np.float32) - np.float32(c) for n, c in zip(shape, centre)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1)
 
@@ -535,13 +604,18 @@ def _smooth_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator
     return coarse
 
 
-def _draw_place(labels: np.ndarray, image: np.ndarray, white: float, rng: np.random.Generator) -> np.ndarray | None:
+def _draw_place(patch: Patch, rng: np.random.Generator) -> np.ndarray | None:
     """Return a voxel of brain tissue that is in no lesion; None where there is none."""
-    for flat in rng.integers(0, labels.size, 60):
-        place = np.array(np.unravel_index(flat, labels.shape))
-        if labels[tuple(place)] == 0 and abs(image[tuple(place)] - white) < 2.0:
+    for flat in rng.integers(0, patch.labels.size, 60):
+        place = _voxel(flat, patch)
+        if patch.labels[tuple(place)] == 0 and abs(patch.image[tuple(place)] - patch.white) < 2.0:
             return place
     return None
+
+
+def _voxel(flat: int, patch: Patch) -> np.ndarray:
+    """Return the index of a voxel given by its number."""
+    return np.array(np.unravel_index(flat, patch.labels.shape))
 
 
 def _is_taken(labels: np.ndarray, inside: np.ndarray) -> bool:

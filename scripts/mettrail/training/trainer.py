@@ -7,11 +7,12 @@ to let nnU-Net's own commands find it, set ``nnUNet_extTrainer`` to this folder.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
-from batchgeneratorsv2.helpers.scalar_type import RandomScalar
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.intensity.brightness import (
     BrightnessAdditiveTransform,
@@ -33,9 +34,10 @@ from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerTopkLoss import 
 
 from mettrail.devices import has_bfloat16
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
-from mettrail.segmentation.cases import read_surface, smooth_noise, thicken
-from mettrail.training.base_trainer import BaseTrainer, FirstChannels, NearestPrior
+from mettrail.training.base_trainer import BaseTrainer, Batch, FirstChannels, NearestPrior
+from mettrail.training.cases import read_surface, smooth_noise, thicken
 from mettrail.training.losses import EachLesionLoss, WithEachLesion
+from mettrail.training.settings import ShippedSettings
 from mettrail.training.synthesis import SynthesiseLesions
 
 # Arrays reach nnU-Net as its file readers give them, (channel, Z, Y, X): left and right are the last axis.
@@ -44,7 +46,7 @@ LEFT_RIGHT_AXIS = 2
 _RIM_MM = 3.0
 
 
-class StripAnew(BasicTransform):
+class StripAnew(BasicTransform):  # type: ignore[misc]
     """Strip a patch by another brain mask: tighter or wider, locally wrong, with what is no brain left in.
 
     What networks see depends on which method drew the mask; they should not. The labels' second channel says how far
@@ -58,11 +60,11 @@ class StripAnew(BasicTransform):
         How many channels are images; what comes after them, a prior, is 0 outside the mask.
     """
 
-    def __init__(self, settings: dict, images: int):
+    def __init__(self, settings: dict[str, Any], images: int):
         super().__init__()
         self.settings, self.images = settings, images
 
-    def apply(self, data_dict: dict, **_) -> dict:
+    def apply(self, data_dict: Batch, **_: object) -> Batch:
         """Draw a mask."""
         labels, code = data_dict["segmentation"].numpy()
         rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
@@ -102,7 +104,7 @@ def draw_mask(
     (Z, Y, X) bool
     """
     near = rng.uniform(*rim_mm) + rng.uniform(*error_mm) * smooth_noise(beyond.shape, rng)
-    mask = beyond <= near
+    mask: np.ndarray = beyond <= near
     if rng.random() < left_in_prob:
         places = np.flatnonzero((beyond > rim_mm[1]) & np.isfinite(beyond))
         for _ in range(rng.integers(1, left_in_at_most + 1) if places.size else 0):
@@ -110,10 +112,11 @@ def draw_mask(
             radius, stretch = rng.uniform(*left_in_radius_mm), rng.uniform(0.6, 1.6, 3)
             axes = [((np.arange(n, dtype=np.float32) - c) / s) ** 2 for n, c, s in zip(beyond.shape, centre, stretch)]
             mask |= axes[0][:, None, None] + axes[1][:, None] + axes[2] <= radius**2
-    return mask & np.isfinite(beyond)
+    mask &= np.isfinite(beyond)
+    return mask
 
 
-class ThickSlices(BasicTransform):
+class ThickSlices(BasicTransform):  # type: ignore[misc]
     """See a patch as if it had been acquired in slices, along any axis.
 
     Parameters
@@ -129,7 +132,7 @@ class ThickSlices(BasicTransform):
         super().__init__()
         self.thick_mm, self.images, self.drawn_from = thick_mm, images, drawn_from
 
-    def apply(self, data_dict: dict, **_) -> dict:
+    def apply(self, data_dict: Batch, **_: object) -> Batch:
         """Blur and resample the images; lesions reach as far as they can be seen."""
         axis, thick_mm = np.random.randint(3), np.random.uniform(*self.thick_mm)  # noqa: NPY002
         image, labels = data_dict["image"], data_dict["segmentation"][0].numpy()
@@ -163,15 +166,16 @@ class Reused:
         Where they are kept.
     """
 
-    def __init__(self, loader, uses: int, pool: int, images: int, device: torch.device):
+    def __init__(self, loader: Iterator[Batch], uses: int, pool: int, images: int, device: torch.device):
         self.loader, self.uses, self.pool, self.images, self.device = loader, uses, pool, images, device
         self.kept: list[tuple[torch.Tensor, ...]] = []
-        self.again, self.replaced = 0, 0
+        self.again, self.replaced, self.size = 0, 0, 0
+        self.several = False
 
-    def __iter__(self):
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> dict:
+    def __next__(self) -> Batch:
         """Return the next batch."""
         made = getattr(self.loader, "results_loop_queue", None)
         enough = len(self.kept) >= self.pool / 4
@@ -179,9 +183,8 @@ class Reused:
             self.again += 1
             return self._mix()
         batch, self.again = next(self.loader), 0
-        several = isinstance(batch["target"], list)
-        self.several = several
-        tensors = [batch["data"], *(batch["target"] if several else [batch["target"]])]
+        self.several = isinstance(batch["target"], list)
+        tensors = [batch["data"], *(batch["target"] if self.several else [batch["target"]])]
         tensors = [tensor.to(self.device, non_blocking=True) for tensor in tensors]
         self.size = len(tensors[0])
         for patch in zip(*tensors):
@@ -192,7 +195,7 @@ class Reused:
                 self.replaced += 1
         return self._pack(tensors)
 
-    def _mix(self) -> dict:
+    def _mix(self) -> Batch:
         # nnU-Net's steps draw nothing from numpy's generator in this process.
         chosen = np.random.randint(len(self.kept), size=self.size)  # noqa: NPY002
         patches = []
@@ -205,7 +208,7 @@ class Reused:
             patches.append(patch)
         return self._pack([torch.stack(tensors) for tensors in zip(*patches)])
 
-    def _pack(self, tensors: list[torch.Tensor]) -> dict:
+    def _pack(self, tensors: list[torch.Tensor]) -> Batch:
         return {"data": tensors[0], "target": tensors[1:] if self.several else tensors[1]}
 
 
@@ -219,20 +222,24 @@ def _retone(image: torch.Tensor) -> torch.Tensor:
     return (toned + 0.04 * abs(float(noise)) * torch.randn_like(image)).masked_fill(outside, 0)
 
 
-class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
+class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):  # type: ignore[misc]
     """nnU-Net's trainer for two cores and an hour; arguments are nnU-Net's.
 
     Its cross-entropy is that of the worst tenth of the voxels (nnU-Net's own variant of the loss). Over all voxels it
-    would hardly count beside the Dice, which in turn says nothing where a patch has no lesion: false pieces and
+    would hardly count beside the Dice, which in turn says nothing where a patch has no lesion: false positives and
     small lesions would weigh next to nothing.
     """
 
-    after_epoch = None
+    settings: ShippedSettings
+    synthesis: dict[str, Any] | None
+    augmentation: dict[str, Any]
+    dataloader_train: Any
+    after_epoch: Callable[[Self], None] | None = None
 
     @property
     def earlier_steps(self) -> int:
         """Steps of the network that training began from, 0 if from random weights; kept in the checkpoints."""
-        return self.my_init_kwargs.get("earlier_steps", 0)
+        return int(self.my_init_kwargs.get("earlier_steps", 0))
 
     @earlier_steps.setter
     def earlier_steps(self, steps: int) -> None:
@@ -240,48 +247,35 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
 
     def steps_taken(self) -> int:
         """Return the steps up to now, with those of the network that training began from."""
-        return self.earlier_steps + self.current_epoch * self.num_iterations_per_epoch
+        return self.earlier_steps + int(self.current_epoch) * int(self.num_iterations_per_epoch)
 
     def configure(
-        self,
-        *,
-        epochs: int,
-        steps: int,
-        validation_steps: int,
-        lr: float,
-        weight_decay: float,
-        foreground: float,
-        each_lesion: float,
-        uses: int,
-        pool: int,
-        synthesis: dict | None,
-        augmentation: dict,
-        **_,
+        self, settings: ShippedSettings, *, synthesis: dict[str, Any] | None, augmentation: dict[str, Any]
     ) -> None:
         """Take the settings of a task from config/train.yaml; before `initialize`."""
+        self.settings, self.synthesis, self.augmentation = settings, synthesis, augmentation
         self.probabilistic_oversampling, self.save_every = True, 1
         # Drawing the progress costs as much as five steps, and the log has the same numbers.
         self.logger.plot_progress_png = lambda *_: None
-        self.num_epochs = epochs
-        self.num_iterations_per_epoch = steps
-        self.num_val_iterations_per_epoch = validation_steps
-        self.initial_lr, self.weight_decay = lr, weight_decay
-        self.oversample_foreground_percent = foreground
-        self.each_lesion = each_lesion
-        self.uses, self.pool = uses, pool
-        self.synthesis, self.augmentation = synthesis, augmentation
+        self.num_epochs = settings.epochs
+        self.num_iterations_per_epoch = settings.steps
+        self.num_val_iterations_per_epoch = settings.validation_steps
+        self.initial_lr, self.weight_decay = settings.lr, settings.weight_decay
+        self.oversample_foreground_percent = settings.foreground
 
-    def _build_loss(self):
+    def _build_loss(self) -> torch.nn.Module:
         """Add the loss that weighs all lesions alike to nnU-Net's."""
         each_lesion = EachLesionLoss(lesion_labels=[ENHANCING, NECROSIS])
-        return WithEachLesion(super()._build_loss(), each_lesion, self.each_lesion)
+        return WithEachLesion(super()._build_loss(), each_lesion, self.settings.each_lesion)
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """AdamW instead of SGD: useful in hundreds of steps instead of tens of thousands."""
         optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(  # noqa: N802
+        self,
+    ) -> tuple[tuple[float, float], bool, list[int], tuple[int, ...]]:
         """Patches are cut with room to turn and shrink them, and mirrored left to right only."""
         self.inference_allowed_mirroring_axes = (LEFT_RIGHT_AXIS,)
         patch = self.configuration_manager.patch_size
@@ -290,19 +284,17 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
     def get_training_transforms(
         self,
         patch_size: np.ndarray | tuple[int, ...],
-        rotation_for_DA: RandomScalar,  # noqa: ARG002, N803
-        deep_supervision_scales: list | tuple | None,
+        _rotation: object,
+        deep_supervision_scales: list[list[float]] | None,
         mirror_axes: tuple[int, ...],
-        do_dummy_2d_data_aug: bool,  # noqa: ARG002
-        use_mask_for_norm: list[bool] | None = None,
-        is_cascaded: bool = False,  # noqa: ARG002
-        foreground_labels: tuple[int, ...] | list[int] | None = None,  # noqa: ARG002
-        regions: list | None = None,  # noqa: ARG002
-        ignore_label: int | None = None,  # noqa: ARG002
+        *_: object,
+        use_mask_for_norm: list[bool],
+        **__: object,
     ) -> BasicTransform:
         """Turn, stretch and bend; paint lesions; slices, noise, blur, contrast on the images alone; mirror.
 
-        Channels that nnU-Net normalises within the mask are images; the prior is not normalised and not touched here.
+        nnU-Net says more than is needed here. Channels that it normalises within the mask are images; the prior is not
+        normalised and not touched.
         """
         images = sum(bool(masked) for masked in use_mask_for_norm)
         given = self.augmentation
@@ -330,43 +322,44 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):
             transforms.append(DownsampleSegForDSTransform(ds_scales=deep_supervision_scales))
         return ComposeTransforms(transforms)
 
-    def initialize(self):
+    def initialize(self) -> None:
         """Build the network; its output is single precision whatever it computes in: losses sum over many voxels."""
         super().initialize()
         self.network.register_forward_hook(
             lambda _module, _input, out: [o.float() for o in out] if isinstance(out, (list, tuple)) else out.float()
         )
 
-    def train_step(self, batch: dict) -> dict:
+    def train_step(self, batch: Batch) -> Batch:
         """Compute convolutions in bfloat16 on processors made for it, at half the time."""
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(self.device)):
-            return super().train_step(batch)
+            outputs: Batch = super().train_step(batch)
+        return outputs
 
-    def get_validation_transforms(self, *args, **kwargs) -> BasicTransform:
+    def get_validation_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:
         """Strip held-out patches as the pipeline does, then go on as nnU-Net."""
         images = sum(bool(masked) for masked in self.configuration_manager.use_mask_for_norm)
         as_usual = {"rim_mm": (_RIM_MM, _RIM_MM), "error_mm": (0, 0), "left_in_prob": 0}
         strip = StripAnew({**self.augmentation["masks"], **as_usual}, images)
         return ComposeTransforms([strip, super().get_validation_transforms(*args, **kwargs)])
 
-    def get_dataloaders(self):
+    def get_dataloaders(self) -> tuple[Reused, Iterator[Batch]]:
         """Show each batch more than once."""
         train, validation = super().get_dataloaders()
         images = sum(bool(masked) for masked in self.configuration_manager.use_mask_for_norm)
-        return Reused(train, self.uses, self.pool, images, self.device), validation
+        return Reused(train, self.settings.uses, self.settings.pool, images, self.device), validation
 
-    def on_train_end(self):
+    def on_train_end(self) -> None:
         """Hand nnU-Net its own loader back, which it ends."""
         self.dataloader_train = self.dataloader_train.loader
         super().on_train_end()
 
-    def do_split(self):
+    def do_split(self) -> tuple[list[str], list[str]]:
         """Tell training from held-out cases by their names."""
         keys = sorted(path.stem for path in Path(self.preprocessed_dataset_folder).glob("*.pkl"))
         train = [key for key in keys if key.startswith("train")]
         return train, [key for key in keys if key.startswith("val")] or train
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         """Say in one line where the training stands and how long it will take."""
         super().on_epoch_end()
         seconds, left, dice = self.tell_time()

@@ -16,37 +16,41 @@ import importlib.metadata
 import json
 import multiprocessing
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mettrail.devices import choose_device
 from mettrail.errors import InputError
-from mettrail.segmentation import cases
 from mettrail.segmentation.architectures import build_from_plans
-from mettrail.segmentation.models import (
-    LOG,
-    PRIOR,
-    describe_model,
-    read_model,
-    read_weights,
-    write_model,
-)
-from mettrail.training import validation
-from mettrail.training.backgrounds import Painted, find_backgrounds, make_visits, prepare
+from mettrail.segmentation.model_folder import LOG
+from mettrail.segmentation.models import describe_model, read_model, write_model
+from mettrail.training import cases, validation
+from mettrail.training.backgrounds import Key, Painted, find_backgrounds, make_visits, prepare
+from mettrail.training.card import as_table, write_card
 from mettrail.training.crossvalidation import point_nnunet_at
+from mettrail.training.priors import PriorSettings
+from mettrail.training.settings import ShippedSettings
+from mettrail.training.transfer import fit_weights, require_fitting
+
+if TYPE_CHECKING:
+    from mettrail.training.trainer import MettrailTrainer
 
 LICENCE = "Apache-2.0"
-# nnU-Net's name for the number of channels at each resolution, and the weights that join the decoder to the encoder.
-WIDTH = "features_per_stage"
-_JOINS = re.compile(r"decoder\.stages\.\d+\.convs\.0\.")
+VisitMaker = Callable[[Any], list[cases.LabelledScan]]
 
 
 def train_all(
-    tasks: list[str], out: str | Path, *, settings: dict, scans: Path | None, start_from: Path | None, resume: bool
+    tasks: list[str],
+    out: str | Path,
+    *,
+    settings: dict[str, Any],
+    scans: Path | None,
+    start_from: Path | None,
+    resume: bool,
 ) -> None:
     """Train a network, or one for both tasks, and validate it; see `train` and `validate_model`.
 
@@ -77,10 +81,10 @@ def train(
     task: str,
     out: str | Path,
     *,
-    settings: dict,
+    settings: dict[str, Any],
     resume: bool,
     start_from: Path | None = None,
-    visits_of: Callable = make_visits,
+    visits_of: VisitMaker = make_visits,
 ) -> Path:
     """Train one network; makes the cases it needs first.
 
@@ -112,7 +116,7 @@ def train(
         `start_from` reads other sequences, or is a deeper, shallower or wider network.
     """
     out = Path(out).resolve()
-    _point_nnunet_at(out, workers=settings["workers"])
+    prepare_nnunet(out, workers=settings["workers"])
     import torch
 
     torch.set_num_threads(settings["threads"])
@@ -121,20 +125,21 @@ def train(
     torch.backends.cudnn.benchmark = True
 
     if start_from is not None:
-        _require_what_fits(task, start_from, settings)
-    _write_cases(task, out, settings, visits_of)
-    trainer = _make_trainer(task, settings)
+        configuration = _make_plans(task, settings)["configurations"][cases.CONFIGURATION]
+        require_fitting(start_from, cases.CHANNELS[task], configuration)
+    write_cases(task, out, settings=settings, visits_of=visits_of)
+    trainer = make_trainer(task, out, settings=settings)
     saved = [Path(trainer.output_folder) / f"checkpoint_{which}.pth" for which in ("latest", "final")]
     saved = [path for path in saved if path.exists()]
     if resume and saved:
         trainer.load_checkpoint(str(saved[0]))
     elif start_from is not None:
-        _start_from(trainer, start_from)
+        take_over_weights(trainer, start_from)
     # nnU-Net's loader draws from it. Who goes on, here or from another network, sees other patches than before.
     np.random.seed(settings["seed"] + trainer.steps_taken())  # noqa: NPY002
     model_folder = out / "models" / task
 
-    def export(current) -> None:
+    def export(current: MettrailTrainer) -> None:
         every = settings["training"]["export_every"]
         if current.current_epoch % every == 0 and current.current_epoch < current.num_epochs:
             export_model(current, model_folder, settings=settings)
@@ -145,7 +150,49 @@ def train(
     return model_folder
 
 
-def export_model(trainer, folder: Path, *, settings: dict) -> None:
+def prepare_nnunet(out: Path, *, workers: int) -> None:
+    """Set what nnU-Net reads from the environment whenever it needs it: paths, worker processes, no compiler."""
+    point_nnunet_at(out, threads=1, augmenters=workers)
+    os.environ.update(nnUNet_compile="0")
+    # On a busy machine, threads that spin while they wait for each other cost more than they gain.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def make_trainer(task: str, out: Path, *, settings: dict[str, Any]) -> MettrailTrainer:
+    """Return nnU-Net's trainer of a run, its network as initialised; its cases need not exist yet.
+
+    Parameters
+    ----------
+    task : str
+    out : Path
+        Run folder.
+    settings : dict
+        config/train.yaml.
+    """
+    prepare_nnunet(out, workers=settings["workers"])
+    from mettrail.training.trainer import MettrailTrainer
+
+    first, last = settings["cases"]["train_seeds"]
+    dataset = cases.make_dataset_json(task, cases=2 * (last - first + 1))
+    device = choose_device("auto", setting="device")
+    trainer = MettrailTrainer(_make_plans(task, settings), cases.CONFIGURATION, 0, dataset, device)
+    trainer.configure(
+        ShippedSettings(**settings["training"]), synthesis=settings["synthesis"], augmentation=settings["augmentation"]
+    )
+    trainer.initialize()
+    trainer.print_to_log_file("seed", settings["seed"], "settings", json.dumps(settings["training"]))
+    return trainer
+
+
+def take_over_weights(trainer: MettrailTrainer, folder: Path) -> None:
+    """Give a trainer's network the weights of a model's first fold; see `transfer.fit_weights`."""
+    model = read_model(folder)
+    trainer.network.load_state_dict(fit_weights(model.read_weights()[0], trainer.network.state_dict()))
+    trainer.earlier_steps = model.description.get("steps", 0)
+    trainer.print_to_log_file("starting from", folder)
+
+
+def export_model(trainer: MettrailTrainer, folder: Path, *, settings: dict[str, Any]) -> None:
     """Write the network as it is now as a model folder, not validated.
 
     Parameters
@@ -176,7 +223,7 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
         f"of {trainer.batch_size} patches",
         "trained_with": f"nnU-Net {importlib.metadata.version('nnunetv2')}; AdamW, lr {trainer.initial_lr:g} falling "
         "to 0 (poly); Dice and cross-entropy of the worst tenth of the voxels, with deep supervision, and a Dice and "
-        f"cross-entropy of each lesion and each false piece (weight {trainer.each_lesion:g})",
+        f"cross-entropy of each lesion and each false positive (weight {trainer.settings.each_lesion:g})",
         "licence": LICENCE,
     }
     trainer.set_deep_supervision_enabled(False)
@@ -187,15 +234,15 @@ def export_model(trainer, folder: Path, *, settings: dict) -> None:
             plans=plans,
             dataset=trainer.dataset_json,
             description=description,
-            card=write_card(description, figures=None),
+            card=_write_card(description, figures=None),
             log=_read_progress(Path(trainer.output_folder)),
         )
     finally:
         trainer.set_deep_supervision_enabled(True)
 
 
-def detect_without_prior(resegmentation: Path, *, settings: dict) -> Path:
-    """Make re-segmentation's network, the prior left out, the detection model.
+def detect_without_prior(resegmentation: Path, *, settings: dict[str, Any]) -> Path:
+    """Make re-segmentation's network, without its prior, the detection model.
 
     Parameters
     ----------
@@ -215,11 +262,11 @@ def detect_without_prior(resegmentation: Path, *, settings: dict) -> Path:
     network = build_from_plans(
         plans, cases.CONFIGURATION, channels=len(channels), outputs=len(theirs.classes), path=folder
     )
-    network.load_state_dict(_fit(read_weights(theirs)[0], network.state_dict()))
+    network.load_state_dict(fit_weights(theirs.read_weights()[0], network.state_dict()))
     description = {key: value for key, value in theirs.description.items() if key != "validation"}
     description |= {"task": "detection", "channels": list(channels), "threshold": 0.5, "confidence": 0.0}
     description["normalisation"] = plans["configurations"][cases.CONFIGURATION]["normalization_schemes"]
-    description["trained_on"] += "; re-segmentation's network, its prior left out"
+    description["trained_on"] += "; re-segmentation's network without its prior"
     log = resegmentation / LOG
     write_model(
         folder,
@@ -227,13 +274,13 @@ def detect_without_prior(resegmentation: Path, *, settings: dict) -> Path:
         plans=plans,
         dataset=cases.make_dataset_json("detection", cases=theirs.dataset["numTraining"]),
         description=description,
-        card=write_card(description, figures=None),
+        card=_write_card(description, figures=None),
         log=log.read_text() if log.exists() else "",
     )
     return folder
 
 
-def _name_heads(settings: dict) -> str:
+def _name_heads(settings: dict[str, Any]) -> str:
     first, last = settings["train_seeds"]
     names = [f"simulated heads (phantom seeds {first} to {last}, two sessions each)"]
     if settings["backgrounds_root"]:
@@ -247,8 +294,10 @@ def _read_progress(folder: Path) -> str:
     return "\n".join(line for line in lines if " progress: " in line or " seed " in line) + "\n"
 
 
-def validate_model(task: str, out: str | Path, *, settings: dict, visits_of: Callable = make_visits) -> dict:
-    """Choose threshold and confidence of a trained model on held-out heads, and put the figures on its card.
+def validate_model(
+    task: str, out: str | Path, *, settings: dict[str, Any], visits_of: VisitMaker = make_visits
+) -> dict[tuple[float, float], validation.Figures]:
+    """Choose threshold and least component score of a model on held-out heads, and put the figures on its card.
 
     Parameters
     ----------
@@ -263,125 +312,119 @@ def validate_model(task: str, out: str | Path, *, settings: dict, visits_of: Cal
     Returns
     -------
     dict
-        (threshold, confidence) -> figures.
+        (threshold, least component score) -> figures.
     """
     out = Path(out).resolve()
-    names, arguments = plan_cases(task, out, settings, visits_of)
-    cases.write_cases([row for row in names if row[0].startswith("val")], **arguments)
+    names, plan = plan_cases(task, out, settings=settings, visits_of=visits_of)
+    cases.write_cases([row for row in names if row[0].startswith("val")], plan)
     model = read_model(out / "models" / task)
-    held_out = {"folder": arguments["validation_folder"], "threads": settings["threads"]}
-    found = validation.validate(model, **held_out)
-    threshold, confidence = validation.choose(found)
+    found = validation.validate(model, plan.validation_folder, threads=settings["threads"])
+    threshold, score = validation.choose(found)
     seeds = settings["cases"]["validation_seeds"]
     painted = sum(isinstance(key, Painted) for _, key in names)
     heading = f"held-out phantoms, seeds {seeds[0]} to {seeds[1]}, and {painted} patients painted into real heads"
-    figures = {heading: found[threshold, confidence]}
+    figures = {heading: found[threshold, score]}
     if task == "resegmentation":
-        model = dataclasses.replace(model, threshold=threshold, confidence=confidence)
+        model = dataclasses.replace(model, threshold=threshold, min_component_score=score)
         detection = read_model(out / "models" / "detection")
-        figures["the same, fused with detection"] = validation.validate_fused(detection, model, **held_out)
+        figures["the same, fused with detection"] = validation.validate_fused(
+            detection, model, plan.validation_folder, threads=settings["threads"]
+        )
     rows = [{"threshold": t, "confidence": c, **row} for (t, c), row in found.items()]
     (out / f"validation_{task}.json").write_text(json.dumps(rows, indent=2))
-    description = {**model.description, "threshold": threshold, "confidence": confidence, "validation": figures}
-    card = write_card(description, figures=figures)
+    description = {**model.description, "threshold": threshold, "confidence": score, "validation": figures}
+    card = _write_card(description, figures=figures)
     describe_model(model, description=description, card=card)
     print(card)
     return found
 
 
-def write_card(description: dict, *, figures: dict[str, dict] | None) -> str:
-    """Write the model card of a shipped network.
-
-    Parameters
-    ----------
-    description : dict
-        mettrail.json.
-    figures : dict, optional
-        Heading -> figures of `validation.summarise`.
-    """
-    task = description["task"]
+def _write_card(description: dict[str, Any], *, figures: dict[str, validation.Figures] | None) -> str:
+    """Return the model card of a shipped network, with the figures of its validation by heading."""
     what = {
         "detection": "Finds and segments lesions on one post-contrast T1w.",
-        "resegmentation": "Segments again, on a new post-contrast T1w, the lesions known from the last visit; what "
-        "lies at one needs no conviction.",
-    }[task]
-    tables = ["Not validated: an intermediate state of training."]
+        "resegmentation": "Segments again, on a new post-contrast T1w, the lesions of the prior visit; what lies at "
+        "one needs no confidence score.",
+    }[description["task"]]
+    introduction = [
+        f"{what} Outputs: background, enhancing, edema, necrosis.",
+        "**It has never seen a patient's metastasis: its lesions were painted, into simulated and real heads.** Review "
+        "what it finds. A model of your own cohort (`snakemake train`) will know your scanner and your readers better.",
+    ]
+    sections = ["Not validated: an intermediate state of training."]
     if figures is not None:
-        tables = []
-        for heading, rows in figures.items():
-            lines = [f"| {key} | {value} |" for key, value in rows.items()]
-            tables.append("\n".join([f"**{heading}**", "", "| figure | value |", "| --- | --- |", *lines]))
-    body = "\n\n".join(tables)
-    return f"""# {task}
-
-{what} Outputs: background, enhancing, edema, necrosis.
-
-**It has never seen a patient's metastasis: its lesions were painted, into simulated and real heads.** Look at what it
-finds. A model of your own cohort (`snakemake train`) will know your scanner and your readers better.
-
-- Trained on: {description["trained_on"]}.
-- Trained with: {description["trained_with"]}.
-- Input: {", ".join(description["channels"])}; RAS, 1 mm, bias-corrected, 0 outside the brain mask grown by 3 mm.
-- Whole lesion from a probability of {description["threshold"]:g}, with a conviction (mean probability of the
-  connected piece, or of a clearer part of it) of at least {description["confidence"]:g}; both chosen on held-out heads.
-- Progress of the training: `training.log`
-- Licence: {description["licence"]}.
-
-{body}
-"""
+        sections = ["Probability and confidence score were chosen on these held-out heads."]
+        sections += [f"**{heading}**\n\n{as_table(('figure', 'value'), rows)}" for heading, rows in figures.items()]
+    return write_card(
+        description,
+        title=description["task"],
+        introduction=introduction,
+        facts=[f"Progress of the training: `{LOG}`"],
+        sections=sections,
+    )
 
 
-def _point_nnunet_at(out: Path, *, workers: int) -> None:
-    """Set what nnU-Net reads from the environment whenever it needs it: paths, worker processes, no compiler."""
-    point_nnunet_at(out, threads=1, augmenters=workers)
-    os.environ.update(nnUNet_compile="0")
-    # On a busy machine, threads that spin while they wait for each other cost more than they gain.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def plan_cases(task: str, out: Path, settings: dict, make_visits: Callable) -> tuple[list[tuple[str, object]], dict]:
-    """Make the folders of a run; return the cases' names and keys, and the arguments of `cases.write_cases`."""
+def plan_cases(
+    task: str, out: Path, *, settings: dict[str, Any], visits_of: VisitMaker
+) -> tuple[list[tuple[str, Key]], cases.CasePlan]:
+    """Make the folders of a run; return the cases' names and what each is made from, and how."""
     plans = _make_plans(task, settings)
     base = out / "preprocessed" / cases.dataset_name(task)
     folder = base / plans["configurations"][cases.CONFIGURATION]["data_identifier"]
     folder.mkdir(parents=True, exist_ok=True)
     (base / "dataset_fingerprint.json").write_text("{}")
-    own = ("train_seeds", "validation_seeds", "backgrounds", "validation_painted", "backgrounds_root")
-    return _name_cases(settings["cases"], settings["synthesis"]), {
-        "task": task,
-        "folder": folder,
-        "plans": plans,
-        "make_visits": make_visits,
-        "priors": settings["priors"],
-        "validation_folder": out / "validation",
-        **{key: value for key, value in settings["cases"].items() if key not in own},
-    }
+    given = settings["cases"]
+    plan = cases.CasePlan(
+        task=task,
+        folder=folder,
+        validation_folder=out / "validation",
+        plans=plans,
+        make_visits=visits_of,
+        imperfections=cases.Imperfections(
+            **{field.name: given[field.name] for field in dataclasses.fields(cases.Imperfections)}
+        ),
+        priors=PriorSettings(**settings["priors"]),
+        locations_per_lesion=given["locations_per_lesion"],
+        bright_percentile=given["bright_percentile"],
+    )
+    return name_cases(given, settings["synthesis"]), plan
 
 
-def _make_plans(task: str, settings: dict) -> dict:
+def _make_plans(task: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Make the plans of a network; its tile is of inference alone."""
     return cases.make_plans(task, **{key: value for key, value in settings["network"].items() if key != "tile"})
 
 
-def _write_cases(task: str, out: Path, settings: dict, visits_of: Callable) -> None:
-    """Make the cases that are missing, on as many cores as training will use."""
-    names, arguments = plan_cases(task, out, settings, visits_of)
-    missing = [row for row in names if not (arguments["folder"] / f"{row[0]}a.pkl").exists()]
+def write_cases(task: str, out: Path, *, settings: dict[str, Any], visits_of: VisitMaker = make_visits) -> None:
+    """Make the cases of a run that are missing, on as many cores as training will use."""
+    names, plan = plan_cases(task, out, settings=settings, visits_of=visits_of)
+    missing = [row for row in names if not (plan.folder / f"{row[0]}a.pkl").exists()]
     if len(missing) < 2 or settings["threads"] < 2:
-        cases.write_cases(names, **arguments)
+        cases.write_cases(names, plan)
         return
     with ProcessPoolExecutor(settings["threads"], mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(cases.write_cases, [row], **arguments) for row in names]
+        jobs = [pool.submit(cases.write_cases, [row], plan) for row in names]
         for job in jobs:
             job.result()
 
 
-def _name_cases(settings: dict, synthesis: dict) -> list[tuple[str, object]]:
-    """Name the cases: simulated pairs and real heads to train on, and the held-out pairs."""
+def name_cases(settings: dict[str, Any], synthesis: dict[str, Any]) -> list[tuple[str, Key]]:
+    """Name the cases: simulated pairs and real heads to train on, and the held-out pairs.
+
+    Parameters
+    ----------
+    settings, synthesis : dict
+        ``cases`` and ``synthesis`` of config/train.yaml.
+
+    Raises
+    ------
+    InputError
+        Seeds of training among those of validation.
+    """
     first, last = settings["train_seeds"]
-    train = [(f"train{i:04d}", seed) for i, seed in enumerate(range(first, last + 1))]
+    train: list[tuple[str, Key]] = [(f"train{i:04d}", seed) for i, seed in enumerate(range(first, last + 1))]
     first, last = settings["validation_seeds"]
-    held_out = [(f"val{i:04d}", seed) for i, seed in enumerate(range(first, last + 1))]
+    held_out: list[tuple[str, Key]] = [(f"val{i:04d}", seed) for i, seed in enumerate(range(first, last + 1))]
     if {seed for _, seed in train} & {seed for _, seed in held_out}:
         raise InputError(
             "train.yaml: cases",
@@ -400,78 +443,3 @@ def _name_cases(settings: dict, synthesis: dict) -> list[tuple[str, object]]:
         for i, background in enumerate(real)
     ]
     return train + held_out
-
-
-def _make_trainer(task: str, settings: dict):
-    from mettrail.training.trainer import MettrailTrainer
-
-    plans = _make_plans(task, settings)
-    count = 2 * (settings["cases"]["train_seeds"][1] - settings["cases"]["train_seeds"][0] + 1)
-    dataset = cases.make_dataset_json(task, cases=count)
-    trainer = MettrailTrainer(plans, cases.CONFIGURATION, 0, dataset, choose_device("auto", setting="device"))
-    trainer.configure(**settings["training"], synthesis=settings["synthesis"], augmentation=settings["augmentation"])
-    trainer.initialize()
-    trainer.print_to_log_file("seed", settings["seed"], "settings", json.dumps(settings["training"]))
-    return trainer
-
-
-def _require_what_fits(task: str, folder: Path, settings: dict) -> None:
-    """Check, before cases are made, that a model's weights can be taken over: its sequences are ours, its size fits."""
-    model, plans = read_model(folder), _make_plans(task, settings)
-    theirs = _describe_network(model.channels, model.plans["configurations"][model.configuration])
-    ours = _describe_network(cases.CHANNELS[task], plans["configurations"][cases.CONFIGURATION])
-    for what, value in theirs.items():
-        fits = value == ours[what]
-        if what == WIDTH and len(value) == len(ours[what]):
-            fits = all(narrow <= wide for narrow, wide in zip(value, ours[what]))
-        if not fits:
-            raise InputError(
-                f"{folder}: {what}",
-                found=str(value),
-                expected=str(ours[what]) + (", or fewer" if what == WIDTH else ""),
-                advice="Start from a model of the same sequences and size, or a narrower one, or from random weights.",
-            )
-
-
-def _describe_network(channels: Sequence[str], configuration: Mapping) -> dict[str, list]:
-    """Return what must agree for one network to take over another's weights; the prior need not."""
-    given = configuration["architecture"]["arch_kwargs"]
-    return {
-        "sequences": [name for name in channels if name != PRIOR],
-        **{key: given[key] for key in (WIDTH, "n_conv_per_stage", "n_conv_per_stage_decoder")},
-    }
-
-
-def _start_from(trainer, folder: Path) -> None:
-    """Take over the weights of a model's first fold; see `_fit`."""
-    model = read_model(folder)
-    trainer.network.load_state_dict(_fit(read_weights(model)[0], trainer.network.state_dict()))
-    trainer.earlier_steps = model.description.get("steps", 0)
-    trainer.print_to_log_file("starting from", folder)
-
-
-def _fit(theirs: dict, ours: dict) -> dict:
-    """Return another network's weights in the shape of ours; it computes what it did.
-
-    What ours has more, a prior or channels within, counts for nothing yet: its weights into what was there are 0. A
-    prior that we lack is left out: at 0, its channel adds nothing.
-    """
-    import torch
-
-    fitted = {}
-    for key, old in theirs.items():
-        new = ours[key].cpu().clone()
-        if new.ndim == 1:
-            new[: len(old)] = old
-        else:
-            # (outputs, inputs, ...), but for the convolutions that double the resolution.
-            into, of = (w.transpose(0, 1) if ".transpconvs." in key else w for w in (new, old))
-            inputs = torch.arange(min(into.shape[1], of.shape[1]))
-            if _JOINS.search(key):
-                # Half of them come from below, half from the encoder.
-                half, wider = of.shape[1] // 2, into.shape[1] // 2
-                inputs = torch.cat([inputs[:half], wider + inputs[:half]])
-            into[: len(of)] = 0
-            into[: len(of), inputs] = of[:, : len(inputs)]
-        fitted[key] = new
-    return fitted

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from mettrail.segmentation.models import POST_CONTRAST, PRIOR
-from mettrail.segmentation.priors import make_prior
+from mettrail.geometry import bounding_box, label_components
+from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR
+from mettrail.segmentation.prediction import to_nnunet
+from mettrail.training.priors import PriorSettings, make_prior
 
 CHANNELS = {"detection": (POST_CONTRAST,), "resegmentation": (POST_CONTRAST, PRIOR)}
 LABELS = {"background": 0, "enhancing": 1, "edema": 2, "necrosis": 3}
@@ -29,7 +32,7 @@ def dataset_name(task: str) -> str:
     return {"detection": "Dataset501_detection", "resegmentation": "Dataset502_resegmentation"}[task]
 
 
-def make_dataset_json(task: str, *, cases: int) -> dict:
+def make_dataset_json(task: str, *, cases: int) -> dict[str, Any]:
     """Return nnU-Net's dataset.json of a task."""
     return {
         "channel_names": {str(i): "noNorm" if name == "prior" else name for i, name in enumerate(CHANNELS[task])},
@@ -48,7 +51,7 @@ def make_plans(
     convs_decoder: list[int],
     patch: list[int],
     batch: int,
-) -> dict:
+) -> dict[str, Any]:
     """Return nnU-Net plans of a small U-Net at 1 mm.
 
     Images are z-scored within the mask, the prior is not normalised. Written here instead of planned because nnU-Net's
@@ -112,7 +115,7 @@ def make_plans(
 
 
 @dataclass(frozen=True)
-class Visit:
+class LabelledScan:
     """One session as training sees it, before an imperfect pipeline has been at it.
 
     Parameters
@@ -132,105 +135,140 @@ class Visit:
     instances: np.ndarray
 
 
-def write_cases(
-    names: list[tuple[str, object]],
-    *,
-    task: str,
-    folder: Path,
-    plans: dict,
-    make_visits: Callable[[object], list[Visit]],
-    priors: dict,
-    validation_folder: Path,
-    **settings,
-) -> None:
+@dataclass(frozen=True)
+class Imperfections:
+    """What an imperfect pipeline leaves in a scan; see ``cases`` of config/train.yaml.
+
+    Parameters
+    ----------
+    thick_prob : float
+    thick_mm : (low, high)
+        Share of sessions seen as if acquired in slices, and their thickness.
+    bias : float
+        Standard deviation of the logarithm of what bias correction leaves behind.
+    grow_mm : (low, high)
+        How far the mask reaches beyond the brain.
+    mask_error_mm : float
+        Standard deviation by which that varies from place to place.
+    """
+
+    thick_prob: float
+    thick_mm: tuple[float, float]
+    bias: float
+    grow_mm: tuple[float, float]
+    mask_error_mm: float
+
+
+@dataclass(frozen=True)
+class CasePlan:
+    """How the cases of a task are made, and where they go.
+
+    Parameters
+    ----------
+    task : str
+    folder : Path
+        Of preprocessed cases.
+    validation_folder : Path
+        Held-out sessions are kept here as arrays too, for lesion-level validation.
+    plans : dict
+        nnU-Net's.
+    make_visits : function
+        What a case is made from -> one or two visits on one grid.
+    imperfections : Imperfections
+    priors : PriorSettings
+    locations_per_lesion : int
+    bright_percentile : float
+        See `patch_locations`.
+    """
+
+    task: str
+    folder: Path
+    validation_folder: Path
+    plans: dict[str, Any]
+    make_visits: Callable[[Any], list[LabelledScan]]
+    imperfections: Imperfections
+    priors: PriorSettings
+    locations_per_lesion: int
+    bright_percentile: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One session as networks see it.
+
+    Parameters
+    ----------
+    image : (X, Y, Z) float32
+        0 outside the mask.
+    mask : (X, Y, Z) bool
+    tissue, instances : (X, Y, Z) uint8
+    head : (X, Y, Z) float32
+        The image before it was stripped.
+    beyond : (X, Y, Z) float
+        mm beyond the brain's surface, negative within.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    tissue: np.ndarray
+    instances: np.ndarray
+    head: np.ndarray
+    beyond: np.ndarray
+
+
+def write_cases(names: Sequence[tuple[str, object]], plan: CasePlan) -> None:
     """Write the visits of simulated and real heads as cases of a task; what exists already is left as it is.
 
     Parameters
     ----------
     names : list of (str, key)
-        Case name (``train0007``, ``val0001``) and what `make_visits` makes it from.
-    task : str
-    folder : Path
-        Of preprocessed cases.
-    plans : dict
-        nnU-Net's.
-    make_visits : function
-        Key -> one or two visits on one grid.
-    priors : dict
-        See `make_prior`.
-    validation_folder : Path
-        Held-out sessions are kept here as arrays too, for lesion-level validation.
-    **settings
-        ``cases`` of config/train.yaml.
+        Case name (``train0007``, ``val0001``) and what `CasePlan.make_visits` makes it from.
+    plan : CasePlan
     """
     for name, key in names:
         held_out = name.startswith("val")
         # Written last of all.
-        if (folder / f"{name}a.pkl").exists() and (not held_out or (validation_folder / f"{name}a.npz").exists()):
+        if (plan.folder / f"{name}a.pkl").exists() and (
+            not held_out or (plan.validation_folder / f"{name}a.npz").exists()
+        ):
             continue
         rng = np.random.default_rng([zlib.crc32(name.encode()), 7])
-        sessions = perturb(make_visits(key), rng=rng, **settings)
+        sessions = perturb(plan.make_visits(key), rng=rng, imperfections=plan.imperfections)
         for letter, this, other in reversed(list(zip("ab", sessions, sessions[::-1]))):
             # The second session's past is the first; for the first, time runs backwards: growth becomes response.
-            this["prior"] = make_prior(other["instances"], this["instances"], this["mask"], rng=rng, **priors)
+            prior = make_prior(other.instances, this.instances, this.mask, rng=rng, settings=plan.priors)
             if held_out:
-                _save_arrays(validation_folder / f"{name}{letter}.npz", this, other)
-            _write_case(folder / f"{name}{letter}", this, task=task, plans=plans, rng=rng, **settings)
+                _save_arrays(plan.validation_folder / f"{name}{letter}.npz", this, other, prior)
+            _write_case(plan.folder / f"{name}{letter}", this, prior, plan=plan, rng=rng)
 
 
-def perturb(
-    visits: list[Visit],
-    *,
-    rng: np.random.Generator,
-    thick_prob: float,
-    thick_mm: tuple[float, float],
-    bias: float,
-    grow_mm: tuple[float, float],
-    mask_error_mm: float,
-    **_,
-) -> list[dict]:
-    """Turn visits into what networks see: stripped by an imperfect mask, bias left over, maybe thick slices.
-
-    Returns
-    -------
-    list of dicts, one for each visit
-        ``image`` float32 (0 outside the mask), ``mask`` bool, ``tissue`` and ``instances`` uint8; ``head``, the image
-        before it was stripped, and ``beyond``, mm beyond the brain's surface, negative within. (X, Y, Z), 1 mm.
-    """
-    box = _box(np.logical_or.reduce([visit.brain for visit in visits]), margin=MARGIN_VOX)
+def perturb(visits: list[LabelledScan], *, rng: np.random.Generator, imperfections: Imperfections) -> list[Case]:
+    """Turn visits into what networks see: stripped by an imperfect mask, bias left over, maybe thick slices."""
+    given = imperfections
+    box = bounding_box(np.logical_or.reduce([visit.brain for visit in visits]), margin_vox=MARGIN_VOX)
     sessions = []
     for visit in visits:
         image = visit.image[box].astype(np.float32)
-        if rng.random() < thick_prob:
-            image = thicken(image, axis=int(rng.integers(3)), thick_mm=rng.uniform(*thick_mm))
-        image = image * np.exp(bias * smooth_noise(image.shape, rng)).astype(np.float32)
-        near = rng.uniform(*grow_mm) + mask_error_mm * smooth_noise(image.shape, rng)
+        if rng.random() < given.thick_prob:
+            image = thicken(image, axis=int(rng.integers(3)), thick_mm=rng.uniform(*given.thick_mm))
+        image = image * np.exp(given.bias * smooth_noise(image.shape, rng)).astype(np.float32)
+        near = rng.uniform(*given.grow_mm) + given.mask_error_mm * smooth_noise(image.shape, rng)
         beyond = distance_mm(visit.brain[box])
         mask = beyond <= near
         sessions.append(
-            {
-                "image": np.where(mask, image, 0).astype(np.float32),
-                "mask": mask,
-                "tissue": visit.tissue[box],
-                "instances": visit.instances[box],
-                "head": image.astype(np.float32),
-                "beyond": beyond,
-            }
+            Case(
+                image=np.where(mask, image, 0).astype(np.float32),
+                mask=mask,
+                tissue=visit.tissue[box],
+                instances=visit.instances[box],
+                head=image.astype(np.float32),
+                beyond=beyond,
+            )
         )
     return sessions
 
 
-def _write_case(
-    path: Path,
-    case: dict,
-    *,
-    task: str,
-    plans: dict,
-    rng: np.random.Generator,
-    locations_per_lesion: int,
-    bright_percentile: float,
-    **_,
-) -> None:
+def _write_case(path: Path, case: Case, prior: np.ndarray, *, plan: CasePlan, rng: np.random.Generator) -> None:
     """Save one case in nnU-Net's format, with our own places for patches.
 
     It is normalised within its mask as nnU-Net does it, but not cropped to it: each patch is stripped anew
@@ -239,21 +277,21 @@ def _write_case(
     from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    configuration = PlansManager(plans).get_configuration(CONFIGURATION)
-    head, mask = case["head"], case["mask"]
+    configuration = PlansManager(plan.plans).get_configuration(CONFIGURATION)
+    head, mask = case.head, case.mask
     image = (head - head[mask].mean()) / max(head[mask].std(), 1e-8)
     # Where nothing was scanned, or somebody has stripped it already.
-    nothing = (head == 0) & ~mask
-    channels = [np.where(nothing, 0, image)] + ([case["prior"]] if task == "resegmentation" else [])
+    nothing: np.ndarray = (head == 0) & ~mask
+    channels = [np.where(nothing, 0, image)] + ([prior] if plan.task == "resegmentation" else [])
     data = np.stack([to_nnunet(c) for c in channels]).astype(np.float32)
-    seg = np.stack([to_nnunet(a) for a in (case["tissue"], code_surface(case["beyond"], nothing))]).astype(np.int16)
+    seg = np.stack([to_nnunet(a) for a in (case.tissue, code_surface(case.beyond, nothing))]).astype(np.int16)
     places = patch_locations(
         data,
         np.where(to_nnunet(mask), seg[0], -1),
-        to_nnunet(case["instances"]),
+        to_nnunet(case.instances),
         rng=rng,
-        per_lesion=locations_per_lesion,
-        bright_percentile=bright_percentile,
+        per_lesion=plan.locations_per_lesion,
+        bright_percentile=plan.bright_percentile,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in (path.with_suffix(".b2nd"), path.parent / f"{path.name}_seg.b2nd"):
@@ -309,7 +347,7 @@ def patch_locations(
     rng: np.random.Generator,
     per_lesion: int,
     bright_percentile: float,
-) -> dict:
+) -> dict[int | str, np.ndarray]:
     """Say where nnU-Net's loader may centre patches: it draws a key first, then a place of that key.
 
     A place per voxel, as nnU-Net does it, would hardly ever show small lesions: here every lesion has the same number.
@@ -328,7 +366,7 @@ def patch_locations(
     dict
         key -> (n, 4) int, first column 0.
     """
-    places: dict = {}
+    places: dict[int | str, np.ndarray] = {}
 
     def take(where: np.ndarray, count: int) -> np.ndarray:
         found = np.argwhere(where)
@@ -346,33 +384,18 @@ def patch_locations(
     near = ndimage.binary_dilation(seg > 0, iterations=3)
     places["bright"] = take(inside & ~near & (data[0] > level), 10 * per_lesion)
     if len(data) > 1:
-        numbered, count = ndimage.label(data[1] > 0)
+        numbered, count = label_components(data[1] > 0, connectivity=6)
         found = [take(numbered == n, per_lesion) for n in range(1, count + 1)]
         places["prior"] = np.concatenate(found) if found else np.zeros((0, 3), int)
     return {key: np.insert(value, 0, 0, axis=1) for key, value in places.items()}
 
 
-def to_nnunet(array: np.ndarray) -> np.ndarray:
-    """Turn (X, Y, Z) into (Z, Y, X), the order of nnU-Net's readers: models trained on NIfTI files fit as they are."""
-    return np.ascontiguousarray(array.transpose(2, 1, 0))
-
-
-def from_nnunet(array: np.ndarray) -> np.ndarray:
-    """Turn (..., Z, Y, X) back into (..., X, Y, Z)."""
-    return array.transpose(*range(array.ndim - 3), -1, -2, -3)
-
-
-def _save_arrays(path: Path, case: dict, other: dict) -> None:
+def _save_arrays(path: Path, case: Case, other: Case, prior: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"part-{os.getpid()}-{path.name}")
-    kept = {key: value for key, value in case.items() if key not in ("head", "beyond")}
-    np.savez_compressed(partial, previous=other["instances"], **kept)
+    kept = {name: getattr(case, name) for name in ("image", "mask", "tissue", "instances")}
+    np.savez_compressed(partial, previous=other.instances, prior=prior, **kept)
     partial.replace(path)
-
-
-def _box(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, mask.shape))
 
 
 def thicken(image: np.ndarray, *, axis: int, thick_mm: float) -> np.ndarray:
@@ -387,7 +410,8 @@ def thicken(image: np.ndarray, *, axis: int, thick_mm: float) -> np.ndarray:
 def _hats(positions: np.ndarray, count: int) -> np.ndarray:
     """Return the (positions, count) matrix of linear interpolation between equidistant values, constant beyond them."""
     at = np.clip(positions, 0, count - 1)
-    return np.maximum(1 - np.abs(at[:, None] - np.arange(count)), 0)
+    weights: np.ndarray = np.maximum(1 - np.abs(at[:, None] - np.arange(count)), 0)
+    return weights
 
 
 def smooth_noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,63 @@
+"""The model card: README.md of a model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def write_card(
+    description: Mapping[str, Any],
+    *,
+    title: str,
+    introduction: Sequence[str] = (),
+    facts: Sequence[str] = (),
+    sections: Sequence[str] = (),
+) -> str:
+    """Return the card of a model.
+
+    Parameters
+    ----------
+    description : dict
+        mettrail.json.
+    title : str
+    introduction : list of str
+        Paragraphs before the facts.
+    facts : list of str
+        More of them than mettrail.json has.
+    sections : list of str
+        Paragraphs and tables after the facts.
+    """
+    lesion = f"Whole lesion from a probability of {description['threshold']:g}"
+    if description["confidence"]:
+        lesion += f", with a confidence score of at least {description['confidence']:g}"
+        lesion += " (mean probability of the connected component, or of a clearer part of it)"
+    listed = [
+        f"Trained on: {description['trained_on']}.",
+        f"Trained with: {description['trained_with']}.",
+        f"Input: {', '.join(description['channels'])}; RAS, 1 mm, bias-corrected, 0 outside the brain mask grown by "
+        "3 mm.",
+        f"{lesion}.",
+        *facts,
+        f"Licence: {description['licence']}",
+    ]
+    return "\n\n".join([f"# {title}", *introduction, as_list(listed), *sections]) + "\n"
+
+
+def as_list(lines: Sequence[str]) -> str:
+    """Return lines as a list in Markdown."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def as_table(head: tuple[str, str], rows: Mapping[str, object]) -> str:
+    """Return a table of two columns in Markdown.
+
+    Examples
+    --------
+    >>> print(as_table(("figure", "value"), {"lesions": 161}))
+    | figure | value |
+    | --- | --- |
+    | lesions | 161 |
+    """
+    lines = [head, ("---", "---"), *rows.items()]
+    return "\n".join(f"| {name} | {value} |" for name, value in lines)

@@ -1,4 +1,4 @@
-"""Rules segment and segment_known: class probabilities of one network on one session."""
+"""Rules segment and segment_followup: class probabilities of one network on one session."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

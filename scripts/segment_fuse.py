@@ -24,9 +24,9 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
         fused = segmentation.add_candidates(fused, detection, sensitive, level=snakemake.params.candidate_level)
         labels, whole = segmentation.decide_on_grid(fused, raw.grid)
         networks = {"detection": detection, "resegmentation": resegmentation}
-        components, evidence = segmentation.gather_evidence(labels, fused, networks, limits=snakemake.params.confidence)
+        components, evidence = segmentation.gather_evidence(labels, fused, networks, limits=snakemake.params.limits)
     images.write_labels(output.labels, labels.data, raw.affine)
-    images.write_labels(output.pieces, components.data, raw.affine)
+    images.write_labels(output.components, components.data, raw.affine)
     images.write_probabilities(output.probabilities, whole.data, raw.affine)
     schema.write_tsv(evidence, output.evidence)
     facts = {"Manual": bool(snakemake.input.get("given")), "ShowsEdema": snakemake.params.shows_edema}

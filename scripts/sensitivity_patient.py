@@ -10,7 +10,7 @@ from mettrail.tracking import follow
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-FILES = ("labels", "masks", "brains", "pieces", "evidence", "qualities", "affines")
+FILES = ("labels", "masks", "brains", "components", "evidence", "qualities", "affines")
 
 with jobs.job(snakemake, failable=(*FILES, "reference")) as output:
     files = {name: snakemake.input[name] for name in FILES}

@@ -36,7 +36,7 @@ RESPONSES = (
     "steroid_status", "confirmed", "session_role", "pd_reason",
 )  # fmt: skip
 SUMS = (
-    "sum_ld_mm", "ref_sum_ld_mm", "nadir_sum_ld_mm", "sum_ld_final_mm", "sum_vol_target_ml", "sum_vol_target_final_ml",
+    "sum_ld_mm", "reference_sum_ld_mm", "nadir_sum_ld_mm", "sum_ld_final_mm", "sum_vol_target_ml", "sum_vol_target_final_ml",
     "sum_ld_change_baseline_pct", "sum_ld_change_nadir_pct",
 )  # fmt: skip
 PATIENT = (
@@ -212,15 +212,15 @@ def compare(patient, found: Found, score: Score, *, exact: bool) -> None:
         for (session, lesion), row in true_cells.items():
             mine = cells.get((session, track_of.get(lesion)), {})
             sizes = () if row["fused_with"] else ("ld_mm", "vol_wl_mm3", "ld_rano_mm", "ld_source")
-            for name in ("status", "n_fragments", *sizes):
-                if not _same(row[name], mine.get(name)) and not (name == "n_fragments" and not row[name]):
+            for name in ("status", "n_components", *sizes):
+                if not _same(row[name], mine.get(name)) and not (name == "n_components" and not row[name]):
                     score.differences.append(f"{who} {session} {lesion} {name}: {row[name]} / {mine.get(name)}")
             if row["fused_with"]:
                 score.cut_mm.append(mine.get("ld_mm", np.nan) - row["ld_mm"])
 
     # Responses: from the true sizes, and from those the library has.
     # What falls apart is compared with parts of the whole (I2), which the truth does not prescribe either.
-    fused = any(row["fused_with"] or (row["n_fragments"] or 0) > 1 for row in patient.lesions)
+    fused = any(row["fused_with"] or (row["n_components"] or 0) > 1 for row in patient.lesions)
     for column, true, ours in _judge(response.assess(patient.case), found):
         score.cells[column][true, ours] += 1
         if exact and not fused and true != ours:
@@ -282,7 +282,7 @@ def case_of(patient, found: Found) -> response.Case:
                 (row["bbox_x_vox"], row["bbox_y_vox"], row["bbox_z_vox"]), row["vol_wl_mm3"], row["vol_et_mm3"],
                 round(row["vol_et_mm3"] * voxels / row["vol_wl_mm3"]),
                 # Only the sum over the pieces is known.
-                () if np.isnan(row["ld_fragments_mm"]) else ((row["ld_fragments_mm"], row["vol_wl_mm3"]), (0.0, 0.0)),
+                () if np.isnan(row["ld_components_mm"]) else ((row["ld_components_mm"], row["vol_wl_mm3"]), (0.0, 0.0)),
             )  # fmt: skip
         elif row["status"] == "merged":
             cell = response.Cell("merged", merged_into=int(row["merged_into"][1:]))
@@ -356,11 +356,11 @@ def assess_history(history: cases.History) -> Found:
 
 TRACK_TYPES = {
     "participant_id": "str", "session_id": "str", "track_id": "str", "status": "str", "event": "str",
-    "merged_into": object, "probable_miss": "boolean", "n_fragments": "Int64", "ld_fragments_mm": "float64",
+    "merged_into": object, "probable_missed_detection": "boolean", "n_components": "Int64", "ld_components_mm": "float64",
     "ld_mm": "float64", "perp_mm": "float64", "n_slices": "Int64", "vol_wl_mm3": "float64", "vol_et_mm3": "float64",
     "vol_nc_mm3": "float64", "vol_ed_mm3": "float64", "vol_wl_ml": "float64", "necrosis_fraction": "float64",
     "enhancing": "boolean", "touches_border": "boolean", "flags": object, "slice_spacing_mm": "float64",
-    "bbox_x_vox": "Int64", "bbox_y_vox": "Int64", "bbox_z_vox": "Int64", "confidence": object,
+    "bbox_x_vox": "Int64", "bbox_y_vox": "Int64", "bbox_z_vox": "Int64", "certainty": object,
 }  # fmt: skip
 
 
@@ -382,14 +382,16 @@ def _track_row(view, number, s, cell):
         event = "reappeared"
     else:
         event = "split" if before is not None and before.status == "merged" else "persist"
-    missed = present and bool(seen) and before.status == "absent" and view.probable_miss(number, seen[-1], s)
+    missed = (
+        present and bool(seen) and before.status == "absent" and view.probable_missed_detection(number, seen[-1], s)
+    )
     size = 0.0 if cell.status == "absent" else np.nan
     fragments = [ld for ld, volume in cell.fragments if volume >= 10]
     return {
         "session_id": view.visits[s].session_id, "track_id": f"L{number:03d}", "status": cell.status, "event": event,
-        "merged_into": f"L{cell.merged_into:03d}" if cell.merged_into else None, "probable_miss": missed,
-        "n_fragments": max(1, len(cell.fragments)) if present else None if np.isnan(size) else 0,
-        "ld_fragments_mm": sum(fragments) if len(cell.fragments) > 1 else np.nan,
+        "merged_into": f"L{cell.merged_into:03d}" if cell.merged_into else None, "probable_missed_detection": missed,
+        "n_components": max(1, len(cell.fragments)) if present else None if np.isnan(size) else 0,
+        "ld_components_mm": sum(fragments) if len(cell.fragments) > 1 else np.nan,
         "ld_mm": cell.ld if present else size, "perp_mm": cell.perp if present else size,
         "n_slices": cell.n_slices if present else None if np.isnan(size) else 0,
         "vol_wl_mm3": cell.volume if present else size, "vol_et_mm3": cell.et_volume if present else size,
@@ -398,7 +400,7 @@ def _track_row(view, number, s, cell):
         "necrosis_fraction": 1 - cell.et_volume / cell.volume if present else np.nan,
         "enhancing": response.visible(cell) if present else None, "touches_border": False if present else None,
         "flags": "cystic_only" if present and cell.et_volume < 0.1 * cell.volume else None,
-        "slice_spacing_mm": view.visits[s].slice_spacing, "confidence": None,
+        "slice_spacing_mm": view.visits[s].slice_spacing, "certainty": None,
         **{f"bbox_{axis}_vox": side if present else None for axis, side in zip("xyz", cell.box, strict=True)},
     }  # fmt: skip
 

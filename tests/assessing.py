@@ -19,9 +19,9 @@ def rules_with(*, volume=VOLUME, **settings):
 def cell(session, track, given):
     """One row of the matching: a diameter, 0 for absent, NE, "L001" for merged into it, or a dict of columns."""
     row = {"participant_id": "sub-1", "session_id": session, "track_id": track, "status": "present", "event": "persist"}
-    row |= {"perp_mm": 9.0, "n_slices": 3, "n_fragments": 1, "slice_spacing_mm": 1.0}
+    row |= {"perp_mm": 9.0, "n_slices": 3, "n_components": 1, "slice_spacing_mm": 1.0}
     row = dict.fromkeys(course.NEEDED) | {f"bbox_{axis}_vox": 9 for axis in "xyz"} | row
-    row |= {"enhancing": True, "touches_border": False, "probable_miss": False, "match_method": "overlap"}
+    row |= {"enhancing": True, "touches_border": False, "probable_missed_detection": False, "match_method": "overlap"}
     if given == NE:
         return row | {"status": NE, "event": NE, "enhancing": None}
     if isinstance(given, str):

@@ -27,9 +27,9 @@ def visit(name, masks, *, fragments=None, merged=None, diameters=None, world=STI
         n = (fragments or {}).get(track, 1)
         ld = {"ld_mm": np.nan, "ld_feret_mm": np.nan, "vol_wl_ml": mask.sum() / 1000, "flags": None}
         ld |= (diameters or {}).get(track, {})
-        rows.append({"index": track, "status": "present", "n_fragments": n, "merged_into": None} | ld)
+        rows.append({"index": track, "status": "present", "n_components": n, "merged_into": None} | ld)
     for track, owner in (merged or {}).items():
-        rows.append({"index": track, "status": "merged", "n_fragments": pd.NA, "merged_into": f"L{owner:03d}"})
+        rows.append({"index": track, "status": "merged", "n_components": pd.NA, "merged_into": f"L{owner:03d}"})
     tracks = pd.DataFrame([{"participant_id": "sub-A", "track_id": f"L{r['index']:03d}", **r} for r in rows])
     return Visit(name, tracks, lambda: Image(labels, AFFINE), world)
 

@@ -75,7 +75,7 @@ def test_test_patients_are_kept_out_wherever_they_are_named():
         ([row("A", labels="n/a")], {}, "no_training_data"),
         ([row("A"), row("B", usable="false", reason="bad_labels")], {}, "bad_labels"),
         ([row("A"), row("B", usable="false", reason="grid_mismatch")], {}, "grid_mismatch"),
-        ([row("A"), row("B", usable="false", reason="failed_align")], {}, "failed_align"),
+        ([row("A"), row("B", usable="false", reason="failed_preprocess")], {}, "failed_preprocess"),
         ([row("A")], {"sequences": ["T2w"]}, "missing_channel"),
         ([row("A")], {"optional": ["T2w"]}, "bad_channels"),
         ([row("A")], {"reference": "ce-unheard_T1w"}, "bad_channels"),
@@ -318,7 +318,7 @@ def test_priors_are_changed_in_training_alone():
 
 
 def write_session(folder, sub, ses, *, seed, lesions, prior=None, t2=True):
-    """A bright ellipsoid with balls in it, as `align` and `propagate` leave it; masks on a coarser, shifted grid."""
+    """A bright ellipsoid with balls in it, as `preprocess` and `propagate` leave it; masks on a coarser, shifted grid."""
     rng = np.random.default_rng(seed)
     x, y, z = np.indices((30, 34, 26))
     brain = ((x - 15) / 14) ** 2 + ((y - 17) / 16) ** 2 + ((z - 13) / 12) ** 2 < 1

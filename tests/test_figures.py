@@ -57,7 +57,7 @@ def lesion_table(participant="sub-A"):
                     "status": status,
                     "event": event,
                     "merged_into": "L001" if status == "merged" else None,
-                    "n_fragments": 1,
+                    "n_components": 1,
                     "role": role,
                     "measurable": status == "present" and ld >= 10,
                     "ld_mm": ld,
@@ -72,9 +72,9 @@ def lesion_table(participant="sub-A"):
                     else "equivocal"
                     if role == "new"
                     else None,
-                    "confidence": "candidate" if role == "new" and i == 4 else "confirmed",
+                    "certainty": "candidate" if role == "new" and i == 4 else "confirmed",
                     "ld_slice": None,
-                    "flags": "probable_miss" if track == "L004" and i == 1 else None,
+                    "flags": "probable_missed_detection" if track == "L004" and i == 1 else None,
                 }
             )
             previous = size
@@ -104,7 +104,7 @@ def session_table(participant="sub-A"):
                 "sum_ld_mm": sums[i],
                 "sum_ld_final_mm": sums[i],
                 "sum_ld_baseline_mm": 38.2,
-                "ref_sum_ld_mm": 38.2 if i and evaluable else None,
+                "reference_sum_ld_mm": 38.2 if i and evaluable else None,
                 "nadir_sum_ld_mm": nadirs[i],
                 "sum_ld_change_baseline_pct": [None, -25.9, None, -38.7, -63.4, -44.0][i],
                 "sum_ld_change_nadir_pct": [None, -25.9, None, -17.3, -40.2, 52.9][i],
@@ -420,7 +420,7 @@ def test_the_cohort_is_drawn_with_no_one_and_with_someone_without_sessions(tmp_p
 def require_true_lines(sessions, **settings):
     """No session that is not PD by its targets lies above the line, none that is lies below; return how many were."""
     sessions = (
-        sessions.assign(sum_ld_final_mm=sessions["sum_ld_mm"], ref_sum_ld_mm=sessions["sum_ld_baseline_mm"])
+        sessions.assign(sum_ld_final_mm=sessions["sum_ld_mm"], reference_sum_ld_mm=sessions["sum_ld_baseline_mm"])
         if sessions["sum_ld_final_mm"].isna().all()
         else sessions
     )
@@ -480,7 +480,7 @@ def test_a_sum_compared_like_with_like_stands_on_its_side_of_the_lines():
     # Two targets of 20 mm fuse to 30 mm; cut as they were apart they are 22 mm each: 44 from 40 mm is SD.
     row = {"session_id": "ses-02", "session_role": "followup", "sum_ld_final_mm": 30, "nadir_sum_ld_mm": 40}
     row |= {"sum_ld_change_nadir_pct": 10, "max_lesion_increase_mm": 2}
-    row |= {"ref_sum_ld_mm": 40, "sum_ld_change_baseline_pct": 10}
+    row |= {"reference_sum_ld_mm": 40, "sum_ld_change_baseline_pct": 10}
     line = charts.response_lines(pd.DataFrame([row]), rano=RANO).iloc[0]
     assert line["nadir_mm"] == pytest.approx(40 * 30 / 44)
     assert line["pd_mm"] == pytest.approx(48 * 30 / 44)

@@ -255,11 +255,11 @@ def _lesion_rows(history):
         for lesion, cell in cells.items():
             if cell["status"] == "unborn" and lesion not in before:
                 continue
-            row = dict.fromkeys((*course.NEEDED, "confidence"))
+            row = dict.fromkeys((*course.NEEDED, "certainty"))
             row |= {"session_id": f"ses-{session['session']}", "track_id": lesion, "slice_spacing_mm": None}
             row |= {
                 "status": cell["status"] if evaluable else "not_evaluable",
-                "probable_miss": "miss" in cell["words"],
+                "probable_missed_detection": "miss" in cell["words"],
             }
             row |= {"event": _event(cell, before.get(lesion), rows)}
             if row["status"] == "present":
@@ -296,12 +296,12 @@ def _measured(cell, slice_mm):
         "thick_slice": slice_mm > lesions.THICK_SLICE_MM,
         "cystic_only": enhancing < lesions.CYSTIC_MAX_ENHANCING * whole - chords.TOLERANCE,
         "fov_edge": at_edge,
-        "probable_miss": "miss" in cell["words"],
+        "probable_missed_detection": "miss" in cell["words"],
     }
     return {
-        "n_fragments": len(parts),
+        "n_components": len(parts),
         "ld_mm": parts[0],
-        "ld_fragments_mm": sum(mm for mm, mm3 in zip(parts, volumes) if mm3 >= birth) or parts[0],
+        "ld_components_mm": sum(mm for mm, mm3 in zip(parts, volumes) if mm3 >= birth) or parts[0],
         "perp_mm": cell.get("p", parts[0]),
         "n_slices": cell.get("n", max(2, round(parts[0] / slice_mm))),
         "vol_wl_mm3": whole,
@@ -311,7 +311,7 @@ def _measured(cell, slice_mm):
         "enhancing": enhancing > keep,
         "touches_border": at_edge,
         "slice_spacing_mm": slice_mm,
-        "confidence": "candidate" if "candidate" in cell["words"] else "confirmed",
+        "certainty": "candidate" if "candidate" in cell["words"] else "confirmed",
         "match_method": "overlap",
         "match_score": 1.0,
         "flags": ";".join(name for name, holds in flags.items() if holds) or None,

@@ -14,7 +14,7 @@ LIBRARY = ROOT / "scripts" / "mettrail"
 MODULES = sorted(LIBRARY.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 RULE_FILES = sorted((ROOT / "workflow").glob("*.smk"))
-STAGES = ["debias", "strip", "align", "register", "propagate", "segment", "measure", "match", "assess", "report"]
+STAGES = ["debias", "strip", "preprocess", "register", "propagate", "segment", "measure", "match", "assess", "report"]
 
 # From the ground up: a room imports from rooms below it, never from its own floor or above.
 FLOORS = (

@@ -21,7 +21,7 @@ CROWDED = fields.Setting(
 )
 MIRROR = np.diag([-1.0, 1, 1, 1])
 SIZES = ("ld_mm", "perp_mm", "vol_wl_mm3", "ld_rano_mm", "vol_rano_ml")
-WORDS = ("status", "event", "merged_into", "n_fragments", "role", "lesion_response", "new_lesion_status")
+WORDS = ("status", "event", "merged_into", "n_components", "role", "lesion_response", "new_lesion_status")
 
 
 def stored_as(codes, session):

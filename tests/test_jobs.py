@@ -101,13 +101,13 @@ def test_a_failure_stands_in_for_the_output_and_says_why(tmp_path):
     (failure,) = jobs.read_failures(tmp_path / "out")
     assert (failure["sub"], failure["ses"], failure["stage"], failure["reason"]) == ("sub-A", "2", "strip", "not_3d")
     assert jobs.read_failure(why.log) == why
-    assert jobs.read_failure(why.log.replace("strip", "align")) is None
+    assert jobs.read_failure(why.log.replace("strip", "preprocess")) is None
     assert "FAILED strip of sub-A_ses-2: a.nii.gz found: x" in jobs.describe_failures([failure])[0]
 
 
 def test_what_needs_a_missing_input_passes_the_failure_on_without_working(tmp_path):
     run(tmp_path, BADLY)
-    assert run(tmp_path, "Path('/worked').touch()", stage="align", inputs={"mask": mask_of(tmp_path)}) == 0
+    assert run(tmp_path, "Path('/worked').touch()", stage="preprocess", inputs={"mask": mask_of(tmp_path)}) == 0
     assert jobs.explain(mask_of(tmp_path)).stage == "strip"
     assert len(jobs.read_failures(tmp_path / "out")) == 1, "told once"
     assert not Path("/worked").exists()

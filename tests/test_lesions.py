@@ -324,7 +324,9 @@ def test_ends_of_the_diameter_are_where_the_lesion_is_in_the_world(oblique_affin
     expected = [(oblique_affine @ [x, 4, 2, 1])[:3] for x in (1.5, 8.5)]
     np.testing.assert_allclose(ends, expected, atol=6e-4)
     assert row["ld_mm"] == pytest.approx(7)
-    assert (row["cx_mm"], row["cy_mm"], row["cz_mm"]) == pytest.approx(tuple((oblique_affine @ [5, 4, 2, 1])[:3]))
+    assert (row["centroid_x_mm"], row["centroid_y_mm"], row["centroid_z_mm"]) == pytest.approx(
+        tuple((oblique_affine @ [5, 4, 2, 1])[:3])
+    )
 
 
 def tilted(degrees, spacing=(1, 1, 1)):
@@ -653,8 +655,8 @@ PIECES = pd.DataFrame(
         "index": [1, 2, 3, 4],
         "name": ["P001", "P002", "P003", "P004"],
         "mean_probability": [0.9, 0.6, 0.55, 0.95],
-        "seen_by": ["detection", "resegmentation", "detection", "detection"],
-        "confidence": ["confirmed", "candidate", "candidate", "confirmed"],
+        "detected_by": ["detection", "resegmentation", "detection", "detection"],
+        "certainty": ["confirmed", "candidate", "candidate", "confirmed"],
     }
 )
 
@@ -666,7 +668,7 @@ def test_a_lesion_is_as_sure_as_the_surest_of_its_pieces(flip):
     instances[2:6, 2, 2], instances[9:12, 5, 5], instances[15:17, 5, 5] = 1, 2, 3
     pieces[2:5, 2, 2], pieces[5, 2, 2], pieces[9:12, 5, 5] = 1, 2, 3
     table, _ = measure_all(instances > 0, flip, instances=instances, evidence=Evidence(pieces, PIECES))
-    first, second, third = table[["mean_probability", "seen_by", "confidence"]].to_numpy().tolist()
+    first, second, third = table[["mean_probability", "detected_by", "certainty"]].to_numpy().tolist()
     assert first == [pytest.approx((3 * 0.9 + 0.6) / 4), "both", "confirmed"]
     assert second == [pytest.approx(0.55), "detection", "candidate"]
     assert pd.isna(third).all()
@@ -763,10 +765,10 @@ def doubtful_ball(radius, *, centre, shape=(40, 24, 24), softness=2.0):
     return np.clip(0.5 + (radius - far) / (2 * softness), 0, 1)
 
 
-def networks(instances, whole, seen_by="both", **more):
+def networks(instances, whole, detected_by="both", **more):
     n = int(instances.max())
-    table = pd.DataFrame({"index": range(1, n + 1), "mean_probability": 0.9, "seen_by": seen_by})
-    return Evidence(instances, table.assign(confidence="confirmed"), whole, **more)
+    table = pd.DataFrame({"index": range(1, n + 1), "mean_probability": 0.9, "detected_by": detected_by})
+    return Evidence(instances, table.assign(certainty="confirmed"), whole, **more)
 
 
 def test_the_edge_by_the_networks_own_doubt():
@@ -804,11 +806,11 @@ def test_uncertain_voxels_apart_from_a_lesion_or_far_are_not_its_edge():
     assert row["vol_probability_high_ml"] * 1000 == alone["vol_wl_mm3"] + 5, "5 mm of the tail, nothing of the other"
 
 
-@pytest.mark.parametrize("seen_by", ["manual", "propagation"])
-def test_what_people_drew_or_was_carried_over_has_no_doubt(seen_by):
+@pytest.mark.parametrize("detected_by", ["manual", "propagation"])
+def test_what_people_drew_or_was_carried_over_has_no_doubt(detected_by):
     whole = doubtful_ball(5, centre=(12, 12, 12))
     instances = (whole >= 0.5).astype(np.int32)
-    table, _ = measure_all(instances, instances=instances, evidence=networks(instances, whole, seen_by))
+    table, _ = measure_all(instances, instances=instances, evidence=networks(instances, whole, detected_by))
     assert table.filter(like="_probability_").isna().all(axis=None)
     assert table.filter(like="_half_voxel_").notna().all(axis=None)
     assert measure(instances).filter(like="_probability_").isna().all()

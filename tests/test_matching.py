@@ -157,7 +157,7 @@ def test_lesions_that_fuse_or_part_are_not_called_gone():
     assert rows.loc["L001", "vol_wl_mm3"] == (fused((20, 8), (24.5, 6), (29, 8)) > 0).sum()
     rows = patient.visit(spheres((20, 7), (29, 7)))
     assert rows["status"].to_dict() == {"L001": "present", "L002": "present"}
-    assert rows["cx_ref_mm"].to_dict() == pytest.approx({"L001": -11, "L002": -2})
+    assert rows["centroid_x_ref_mm"].to_dict() == pytest.approx({"L001": -11, "L002": -2})
     assert rows.loc["L002", "event"] == "split"
     assert rows["merged_into"].isna().all()
 
@@ -176,19 +176,19 @@ def test_a_lesion_in_pieces_is_one_lesion():
     rows = Patient().visits(spheres((30, 14)), spheres((27, 5), (33, 6)))
     assert events(rows) == {"L001": "split"}
     row = rows.loc["L001"]
-    assert row["n_fragments"] == 2
+    assert row["n_components"] == 2
     pieces = measured(spheres((27, 5), (33, 6)))[0]
     assert row["vol_wl_mm3"] == pieces["vol_wl_mm3"].sum()
     assert row["ld_mm"] == pieces["ld_mm"].max()
-    assert row["ld_fragments_mm"] == pytest.approx(pieces["ld_mm"].sum())
-    assert row["cx_mm"] == pytest.approx(row["cx_ref_mm"])
+    assert row["ld_components_mm"] == pytest.approx(pieces["ld_mm"].sum())
+    assert row["centroid_x_mm"] == pytest.approx(row["centroid_x_ref_mm"])
 
 
 def test_pieces_that_stay_pieces_do_not_split_again():
     pieces = spheres((27, 5), (33, 6))
     rows = Patient().visits(spheres((30, 14)), pieces, pieces)
     assert events(rows) == {"L001": "persist"}
-    assert rows.loc["L001", "n_fragments"] == 2
+    assert rows.loc["L001", "n_components"] == 2
     assert Patient().visits(spheres((30, 14)), pieces, spheres((30, 12))).loc["L001", "event"] == "persist"
 
 
@@ -201,7 +201,7 @@ def test_of_equally_large_pieces_the_longer_one_gives_the_diameter(numbers):
     pieces[11:15, 12:16, 11:13] = numbers[0]
     pieces[19:27, 12:14, 11:13] = numbers[1]
     rows = patient.visits(whole_lesion, pieces)
-    assert rows.loc["L001", "n_fragments"] == 2
+    assert rows.loc["L001", "n_components"] == 2
     assert rows.loc["L001", "ld_mm"] == pytest.approx(np.hypot(8, 1))
 
 
@@ -210,12 +210,12 @@ def test_pieces_too_small_to_be_lesions_do_not_add_to_the_diameter():
     small[24:26, 15, 13:15] = 1
     pieces = np.maximum(spheres((33, 6)) * 2, small)
     row = Patient().visits(spheres((30, 16)), pieces).loc["L001"]
-    assert row["n_fragments"] == 2
-    assert row["ld_fragments_mm"] == pytest.approx(row["ld_mm"])
+    assert row["n_components"] == 2
+    assert row["ld_components_mm"] == pytest.approx(row["ld_mm"])
     other = np.roll(small, 8, axis=0) * 2
     row = Patient().visits(spheres((30, 16)), small + other).loc["L001"]
-    assert row["n_fragments"] == 2
-    assert row["ld_fragments_mm"] == pytest.approx(row["ld_mm"]) and row["ld_mm"] > 0
+    assert row["n_components"] == 2
+    assert row["ld_components_mm"] == pytest.approx(row["ld_mm"]) and row["ld_mm"] > 0
 
 
 def test_one_missed_detection_is_no_disappearance():
@@ -225,8 +225,8 @@ def test_one_missed_detection_is_no_disappearance():
     assert (rows.loc["L001", "ld_mm"], rows.loc["L001", "sessions_missed"]) == (0, 1)
     rows = patient.visit(spheres((31, 6)))
     assert events(rows) == {"L001": "reappeared"}
-    assert rows.loc["L001", "probable_miss"]
-    assert rows.loc["L001", "flags"] == "probable_miss"
+    assert rows.loc["L001", "probable_missed_detection"]
+    assert rows.loc["L001", "flags"] == "probable_missed_detection"
     assert rows.loc["L001", "sessions_missed"] == 1
     assert patient.visit(spheres((31, 6))).loc["L001", "event"] == "persist"
 
@@ -234,13 +234,13 @@ def test_one_missed_detection_is_no_disappearance():
 def test_two_missed_detections_are_a_disappearance():
     rows = Patient().visits(spheres((30, 6)), spheres(), spheres(), spheres((31, 6)))
     assert events(rows) == {"L001": "reappeared"}
-    assert not rows.loc["L001", "probable_miss"]
+    assert not rows.loc["L001", "probable_missed_detection"]
     assert rows.loc["L001", "sessions_missed"] == 2
 
 
 def test_a_lesion_that_comes_back_far_smaller_had_gone():
-    assert not Patient().visits(spheres((30, 9)), spheres(), spheres((30, 4))).loc["L001", "probable_miss"]
-    assert Patient().visits(spheres((30, 9)), spheres(), spheres((30, 5))).loc["L001", "probable_miss"]
+    assert not Patient().visits(spheres((30, 9)), spheres(), spheres((30, 4))).loc["L001", "probable_missed_detection"]
+    assert Patient().visits(spheres((30, 9)), spheres(), spheres((30, 5))).loc["L001", "probable_missed_detection"]
 
 
 def test_a_visit_nobody_can_read_is_no_absence():
@@ -251,7 +251,7 @@ def test_a_visit_nobody_can_read_is_no_absence():
     assert pd.isna(rows.loc["L001", "n_voxels"])
     rows = patient.visits(spheres(), NOT_EVALUABLE, spheres((30, 6)))
     assert events(rows) == {"L001": "reappeared"}
-    assert rows.loc["L001", "probable_miss"]
+    assert rows.loc["L001", "probable_missed_detection"]
 
 
 def test_what_the_first_readable_visit_shows_is_the_baseline():
@@ -272,7 +272,7 @@ def test_a_lesion_beside_another_is_new_though_it_is_near():
 def test_a_nodule_at_the_old_rim_is_the_old_lesion():
     rows = Patient().visits(spheres((30, 20)), spheres((30, 6)), spheres((30, 6), (38, 4)))
     assert events(rows) == {"L001": "split"}
-    assert rows.loc["L001", "n_fragments"] == 2
+    assert rows.loc["L001", "n_components"] == 2
 
 
 def test_a_speck_beside_a_place_is_not_what_was_there():
@@ -292,8 +292,12 @@ def test_new_lesions_get_ids_by_size_and_a_later_visit_changes_none(tmp_path):
         return patient, [(tmp_path / f"{number}.json").read_bytes() for number in range(2)]
 
     short, before = run(two, four)
-    assert short.rows[0].set_index("track_id")["cx_ref_mm"].to_dict() == pytest.approx({"L001": -6, "L002": -21})
-    assert short.rows[1].set_index("track_id")["cx_ref_mm"].iloc[2:].to_dict() == pytest.approx({"L003": 24, "L004": 9})
+    assert short.rows[0].set_index("track_id")["centroid_x_ref_mm"].to_dict() == pytest.approx(
+        {"L001": -6, "L002": -21}
+    )
+    assert short.rows[1].set_index("track_id")["centroid_x_ref_mm"].iloc[2:].to_dict() == pytest.approx(
+        {"L003": 24, "L004": 9}
+    )
     long, after = run(two, four, spheres((50, 12)))
     assert before == after
     for old, new in zip(short.rows, long.rows):
@@ -302,8 +306,8 @@ def test_new_lesions_get_ids_by_size_and_a_later_visit_changes_none(tmp_path):
 
 def test_equally_large_new_lesions_are_numbered_by_place():
     rows = Patient().visits(spheres(((12, 20, 13), 6), ((40, 15, 13), 6), ((12, 9, 13), 6)))
-    assert rows["cx_ref_mm"].tolist() == pytest.approx([-19, -19, 9])
-    assert rows["cy_ref_mm"].tolist() == pytest.approx([21, 32, 27])
+    assert rows["centroid_x_ref_mm"].tolist() == pytest.approx([-19, -19, 9])
+    assert rows["centroid_y_ref_mm"].tolist() == pytest.approx([21, 32, 27])
 
 
 def test_a_component_below_birth_size_keeps_a_track_alive_but_starts_none():
@@ -390,7 +394,7 @@ def test_numbers_of_an_earlier_run_can_be_kept():
     earlier.visits(spheres((12, 9), (30, 8), (50, 10)))
     # Another model: sizes change places, one lesion goes, one comes.
     rows = later.visit(spheres((12, 8), (30, 9), (40, 4)), frozen=earlier.registries[1:])
-    assert rows["cx_ref_mm"].to_dict() == pytest.approx({"L002": -19, "L003": -1, "L004": 9})
+    assert rows["centroid_x_ref_mm"].to_dict() == pytest.approx({"L002": -19, "L003": -1, "L004": 9})
     assert [t["index"] for t in later.registries[-1]["tracks"]] == [2, 3, 4]
 
 
@@ -400,7 +404,7 @@ def test_a_scan_that_arrives_late_takes_the_ids_of_later_visits():
     later = Patient()
     # Earlier than all: both known lesions, smaller, and one that was never seen again.
     rows = later.visit(spheres((12, 5), (30, 4), (40, 6)), session_id="ses-00", frozen=earlier.registries[1:])
-    assert rows["cx_ref_mm"].to_dict() == pytest.approx({"L001": -19, "L002": -1, "L004": 9})
+    assert rows["centroid_x_ref_mm"].to_dict() == pytest.approx({"L001": -19, "L002": -1, "L004": 9})
     # The visits that were known follow, and keep what they had.
     later.visit(spheres((12, 9), (30, 8)), session_id="ses-01", frozen=earlier.registries[1:])
     rows = later.visit(spheres((12, 9), (30, 8), (50, 10)), session_id="ses-02", frozen=earlier.registries[1:])
@@ -414,7 +418,7 @@ def test_a_late_scan_between_known_visits_shows_when_a_lesion_was_born():
     later.visit(spheres((30, 8)), frozen=earlier.registries[1:])
     rows = later.visit(spheres((30, 8), (50, 4), (14, 4)), session_id="ses-late", frozen=earlier.registries[1:])
     assert events(rows) == {"L001": "persist", "L002": "new", "L003": "new"}
-    assert rows.loc["L002", "cx_ref_mm"] == pytest.approx(19)
+    assert rows.loc["L002", "centroid_x_ref_mm"] == pytest.approx(19)
 
 
 def test_numbers_of_another_patient_are_not_kept():
@@ -450,7 +454,7 @@ def test_lesions_that_have_fused_can_be_cut_where_they_were():
     assert events(rows) == {"L001": "persist", "L002": "persist"}
     assert rows["vol_wl_mm3"].sum() == (fused > 0).sum()
     assert rows["vol_wl_mm3"].to_list() == pytest.approx([(fused > 0).sum() / 2] * 2, rel=0.05)
-    assert rows["cx_ref_mm"].to_dict() == pytest.approx({"L001": -6.3, "L002": 5.3}, abs=0.5)
+    assert rows["centroid_x_ref_mm"].to_dict() == pytest.approx({"L001": -6.3, "L002": 5.3}, abs=0.5)
 
 
 def claims(instances, patient, before):
@@ -527,12 +531,12 @@ def test_a_field_that_registration_has_left_aside_is_put_back():
             instances, table, registry, session=session, grid=GRID, world=np.eye(4), merge_policy=MERGE_POLICY,
             measure=MEASURE, read_scan=lambda: None, **MATCH,
         )  # fmt: skip
-        order = np.argsort(rows["cx_mm"].to_numpy())
+        order = np.argsort(rows["centroid_x_mm"].to_numpy())
         names.append(rows["track_id"].to_numpy()[order].tolist())
     assert names[0] == names[1]
     assert registry["session"]["residual_shift_mm"] == pytest.approx(4, abs=0.3)
     np.testing.assert_allclose(world_of(registry, np.eye(4))[:3, 3], (4, 0, 0), atol=0.3)
-    assert rows["cx_ref_mm"].min() == pytest.approx(AFFINE[0, 3] + 8, abs=0.4)
+    assert rows["centroid_x_ref_mm"].min() == pytest.approx(AFFINE[0, 3] + 8, abs=0.4)
 
 
 def test_a_lesion_without_a_neck_is_one_for_good():
@@ -556,7 +560,7 @@ def test_a_lesion_without_a_neck_is_one_for_good():
     other[28] = 0
     rows = patient.visit(other)
     assert events(rows) == {"L001": "split", "L002": "merged_into"}
-    assert rows.loc["L001", "n_fragments"] == 2
+    assert rows.loc["L001", "n_components"] == 2
     rows = patient.visit(np.zeros_like(fused))
     assert rows["status"].to_dict() == {"L001": "absent", "L002": "absent"}
     assert rows["sessions_missed"].to_dict() == {"L001": 1, "L002": 1}
@@ -701,7 +705,7 @@ def test_tables_survive_being_written(tmp_path):
     for rows in patient.rows:
         schema.write_tsv(rows, tmp_path / "rows.tsv")
         pd.testing.assert_frame_equal(
-            schema.read_tsv(tmp_path / "rows.tsv", text=["fragments"]).astype(TRACK_COLUMNS), rows
+            schema.read_tsv(tmp_path / "rows.tsv", text=["components"]).astype(TRACK_COLUMNS), rows
         )
 
 
@@ -733,16 +737,16 @@ def test_a_lesion_in_pieces_is_confirmed_where_one_piece_is():
     pieces = spheres((26, 6), (38, 5))
     patient.visit(pieces)
     matches, table = patient.matches[-1], patient.tables[-1]
-    assert matches["n_fragments"].tolist() == [2]
-    sure = pd.DataFrame({"mean_probability": [0.6, 0.9], "seen_by": ["detection", "resegmentation"]})
+    assert matches["n_components"].tolist() == [2]
+    sure = pd.DataFrame({"mean_probability": [0.6, 0.9], "detected_by": ["detection", "resegmentation"]})
     table[sure.columns] = sure
-    table["confidence"] = ["candidate", "confirmed"]
+    table["certainty"] = ["candidate", "confirmed"]
     (row,) = summarise_tracks(matches, table).to_dict("records")
     share = (pieces == 1).sum() / (pieces > 0).sum()
     assert row["mean_probability"] == pytest.approx(0.6 * share + 0.9 * (1 - share))
-    assert (row["seen_by"], row["confidence"]) == ("both", "confirmed")
-    table["confidence"] = ["candidate", "candidate"]
-    assert summarise_tracks(matches, table)["confidence"].tolist() == ["candidate"]
+    assert (row["detected_by"], row["certainty"]) == ("both", "confirmed")
+    table["certainty"] = ["candidate", "candidate"]
+    assert summarise_tracks(matches, table)["certainty"].tolist() == ["candidate"]
 
 
 def test_the_map_of_tracks_has_the_number_of_each_lesion_and_nothing_else():

@@ -295,7 +295,7 @@ def test_i2_two_sessions_are_compared_alike():
     # Fused at baseline, apart now: the pieces are compared with the pieces.
     case = patient([30, 16], [None, 15], comparisons=like_with_like(1, 0, 1, 16, 16.5))
     row = rows(case)[1]
-    assert (row["sum_ld_mm"], row["ref_sum_ld_mm"], row["target_response"]) == (16, 16.5, "SD")
+    assert (row["sum_ld_mm"], row["reference_sum_ld_mm"], row["target_response"]) == (16, 16.5, "SD")
     assert row["sum_ld_change_baseline_pct"] == pytest.approx(-100 * 0.5 / 16.5)
     assert rows(patient([30, 16]))[1]["target_response"] == "PR"
 
@@ -574,9 +574,9 @@ def test_masks_show_what_the_script_says(drawn, seed):
         # Every component belongs to one lesion, or to two that are one mass; a lesion has as many as the script says.
         labelled, n_components = ndimage.label(truth > 0, np.ones((3, 3, 3)))
         pairs = sum(row["fused_with"] is not None for row in present.values()) // 2
-        assert n_components == sum(row["n_fragments"] for row in present.values()) - pairs
+        assert n_components == sum(row["n_components"] for row in present.values()) - pairs
         for lesion, row in present.items():
-            assert len(np.unique(labelled[truth == lesion])) == row["n_fragments"]
+            assert len(np.unique(labelled[truth == lesion])) == row["n_components"]
             assert row["vol_wl_mm3"] > 10
 
 

@@ -56,12 +56,14 @@ def follow(
 
 
 def cells(size):
-    source = {"ne": "ne", "miss": "probable_miss"}.get(size, "merged" if isinstance(size, str) else "measured")
+    source = {"ne": "ne", "miss": "probable_missed_detection"}.get(
+        size, "merged" if isinstance(size, str) else "measured"
+    )
     row = {"role": "target", "status": "present", "ld_source": source, "vol_source": source}
     if size == "ne":
         return row | {"status": "not_evaluable"}
     if size == "miss":
-        return row | {"status": "absent", "flags": "probable_miss"}
+        return row | {"status": "absent", "flags": "probable_missed_detection"}
     if isinstance(size, str):
         return row | {"status": "merged", "merged_into": size, "ld_rano_mm": 0, "vol_rano_ml": 0}
     ld, vol = size if isinstance(size, tuple) else (size, ball(size))

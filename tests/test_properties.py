@@ -53,13 +53,13 @@ OF_BASELINE = {
     *("ld_change_baseline_pct", "ld_change_nadir_pct", "vol_change_baseline_pct", "vol_change_nadir_pct"),
     *(
         "sum_ld_mm",
-        "ref_sum_ld_mm",
+        "reference_sum_ld_mm",
         "sum_ld_baseline_mm",
         "nadir_sum_ld_mm",
         "sum_ld_change_baseline_pct",
         "sum_ld_change_nadir_pct",
     ),
-    *("max_lesion_increase_mm", "sum_vol_target_ml", "new_lesion", "nt_source", "target_response"),
+    *("max_lesion_increase_mm", "sum_vol_target_ml", "new_lesion", "nontarget_source", "target_response"),
     *("nontarget_response", "response_volumetric_prospective", "response_imaging_prospective"),
     *("response_overall_prospective", "steroid_status", "clinical_status", "clinical_assumed"),
     *("target_response_continued", "response_imaging_continued", "response_overall_continued"),
@@ -329,8 +329,8 @@ def tell(course):
     happened |= {name for matches in course.matches if matches is not None for name in matches["match_method"]}
     for name in sorted(happened - {"none", "baseline", "persist"}):
         event(name)
-    if any(matches["probable_miss"].any() for matches in course.matches if matches is not None):
-        event("probable_miss")
+    if any(matches["probable_missed_detection"].any() for matches in course.matches if matches is not None):
+        event("probable_missed_detection")
     if any((matches["sessions_missed"] > 1).any() for matches in course.matches if matches is not None):
         event("absent twice or more in a row")
     event(f"visits that cannot be read: {sum(visit.kind != 'usable' for visit in course.patient.visits)}")
@@ -361,9 +361,9 @@ def test_every_lesion_is_in_one_track_or_too_small_and_volumes_add_up(patient):
         assert [t["track_id"] for t in registry["tracks"]] == matches["track_id"].tolist()
         assert matches["track_id"].is_unique
         present = matches["status"] == "present"
-        assert (matches["fragments"].notna() == present).all()
+        assert (matches["components"].notna() == present).all()
         assert matches["merged_into"].dropna().isin(matches.loc[present, "track_id"]).all()
-        taken = [label for fragments in rows["fragments"] for label in labels_of(fragments)]
+        taken = [label for fragments in rows["components"] for label in labels_of(fragments)]
         free = table[~table["instance"].isin(taken)]
         assert len(taken) == len(set(taken))
         assert set(taken) <= set(table["instance"]) == set(np.unique(instances)) - {0}
@@ -452,7 +452,7 @@ def test_numbers_given_to_lesions_change_no_event_and_no_cell(patient, random):
     tell(one)
     for a, b in zip(one.rows, other.rows, strict=True):
         if a is not None:
-            same(a.drop(columns="fragments"), b.drop(columns="fragments"))
+            same(a.drop(columns="components"), b.drop(columns="components"))
     assert one.registries == other.registries
     for a, b in zip(one.assess(), other.assess(), strict=True):
         same(a, b)
@@ -509,13 +509,13 @@ def test_a_mirrored_patient_has_the_same_events_sizes_and_responses(patient):
     # Of two lesions equally near to edema, either may be taken; of two diameters equally long, either end of either.
     ties = ["vol_ed_mm3", "total_vol_ed_ml", "edema_unassigned_mm3"]
     # On the reference grid a voxel half way between two, but for the last digits, may go either way.
-    about = ["match_score", "cx_ref_mm", "cy_ref_mm", "cz_ref_mm"]
-    mirrored_too = ["cx_mm", *ENDPOINTS]
+    about = ["match_score", "centroid_x_ref_mm", "centroid_y_ref_mm", "centroid_z_ref_mm"]
+    mirrored_too = ["centroid_x_mm", *ENDPOINTS]
     for a, b in zip(one.rows, other.rows, strict=True):
         if a is not None:
             left_out = ["vol_ed_mm3", *about, *mirrored_too]
             same(a.drop(columns=left_out), b.drop(columns=left_out))
-            np.testing.assert_allclose(a["cx_mm"], -b["cx_mm"], atol=1e-9)
+            np.testing.assert_allclose(a["centroid_x_mm"], -b["centroid_x_mm"], atol=1e-9)
             np.testing.assert_allclose(a[about] * [1, -1, 1, 1], b[about], atol=0.2)
     left_out = [*ties, *about, *mirrored_too]
     for a, b in zip(one.assess(), other.assess(), strict=True):

@@ -105,7 +105,7 @@ def test_editing_a_library_file_changes_every_script_that_reaches_it(reached, tm
         missed = {name for name, files in reached.items() if module in files} - changed
         assert not missed, f"an edit of {module.name} reruns nothing of {missed}"
         if module.parent.name == "registration" and module.stem != "visits":  # the engines, loaded by name
-            assert {"register.py", "register_reference.py", "align_sequence.py", "strip.py"} <= changed
+            assert {"register.py", "register_reference.py", "register_sequence.py", "strip.py"} <= changed
 
 
 def test_the_librarys_own_init_holds_the_version_alone():

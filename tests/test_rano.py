@@ -184,8 +184,8 @@ def test_targets_that_are_hard_to_reproduce_come_last(flags):
         (5.0, {"tsm_mode": "floor5"}, 5.0, "measured"),
         (0, {"tsm_mode": "floor5"}, 0.0, "absent"),
         (0, {}, 0.0, "absent"),
-        ({"ld_mm": 6.5, "n_fragments": 2, "ld_fragments_mm": 12.5}, {}, 12.5, "fragments"),
-        ({"ld_mm": 6.5, "n_fragments": 1, "ld_fragments_mm": 6.5}, {}, 6.5, "measured"),
+        ({"ld_mm": 6.5, "n_components": 2, "ld_components_mm": 12.5}, {}, 12.5, "components"),
+        ({"ld_mm": 6.5, "n_components": 1, "ld_components_mm": 6.5}, {}, 6.5, "measured"),
         ({"ld_mm": 8.0, "enhancing": False}, {}, 0.0, "absent"),
         ("L002", {}, 0.0, "merged"),
         (NE, {}, math.nan, "ne"),
@@ -236,7 +236,7 @@ def test_necrosis_without_enhancement_is_shown_yet_absent_for_the_response():
         ("fused, 5 mm more", [[12, 28.0], [11, "L001"]], 21.739, 21.739, 5, "PD"),
         (
             "in two pieces",
-            [[14, {"ld_mm": 6.5, "n_fragments": 2, "ld_fragments_mm": 12.5}]],
+            [[14, {"ld_mm": 6.5, "n_components": 2, "ld_components_mm": 12.5}]],
             -10.714,
             -10.714,
             -1.5,
@@ -288,7 +288,7 @@ def test_a_target_taken_over_by_another_lesion_keeps_the_size_of_both():
 
 
 # A lesion missed once is not gone; missed twice, it was.
-D3L = {"L001": [20, 20, 20], "L002": [12, 0, {"ld_mm": 12, "probable_miss": True, "event": "reappeared"}]}
+D3L = {"L001": [20, 20, 20], "L002": [12, 0, {"ld_mm": 12, "probable_missed_detection": True, "event": "reappeared"}]}
 D3M = {"L001": [20, 20, 20, 20], "L002": [12, 0, 0, {"ld_mm": 12, "event": "reappeared"}]}
 
 
@@ -301,15 +301,15 @@ def test_a_lesion_missed_once_makes_no_response_and_no_progression():
     gap = lesions[(lesions["track_id"] == "L002") & (lesions["session_id"] == "ses-1")].iloc[0]
     assert (gap["status"], gap["ld_source"], gap["flags"], gap["ld_mm"]) == (
         "absent",
-        "probable_miss",
-        "probable_miss",
+        "probable_missed_detection",
+        "probable_missed_detection",
         0,
     )
     assert math.isnan(gap["ld_rano_mm"])
 
 
 def test_two_sessions_may_count_as_missed_where_that_is_set():
-    back = {"ld_mm": 12, "probable_miss": True}
+    back = {"ld_mm": 12, "probable_missed_detection": True}
     _, sessions, _ = assess({"L001": [20] * 4, "L002": [12, 0, 0, back]})
     assert sessions["response_imaging_final"].tolist()[1:] == ["NE", "NE", "SD"]
 
@@ -321,7 +321,7 @@ def test_the_growth_of_5_mm_can_be_asked_of_the_sum():
 
 
 def test_pieces_smaller_than_5_mm_in_all_count_as_5_mm_where_that_is_set():
-    pieces = {"ld_mm": 2.4, "n_fragments": 2, "ld_fragments_mm": 4.4}
+    pieces = {"ld_mm": 2.4, "n_components": 2, "ld_components_mm": 4.4}
     assert assess({"L001": [20, pieces]}, tsm_mode="floor5")[1]["sum_ld_mm"].tolist() == [20, 5]
     assert assess({"L001": [20, pieces]})[1]["sum_ld_mm"].tolist() == [20, 4.4]
 
@@ -372,7 +372,7 @@ def test_other_lesions(name, tracks, response):
     n = max((len(cells) for cells in tracks), default=2)
     _, sessions, _ = assess({"L001": [20] * n} | {f"L{n:03}": cells for n, cells in enumerate(tracks, 101)})
     assert last(sessions, "nontarget_response") == response, name
-    assert last(sessions, "nt_source") == ("auto" if tracks else "n/a")
+    assert last(sessions, "nontarget_source") == ("auto" if tracks else "n/a")
 
 
 @pytest.mark.parametrize(
@@ -1036,7 +1036,7 @@ def test_lesions_that_are_absent_have_size_zero():
     lesions, *_ = assess({"L001": [20, 0]}, columns={"edema_unassigned_mm3": [0.0, 0.0]})
     row = lesions.iloc[-1]
     assert (row[[*ZERO_IF_ABSENT, "vol_wl_ml", "ld_rano_mm"]] == 0).all()
-    assert row[["cx_mm", "necrosis_fraction", "border_distance_mm"]].isna().all()
+    assert row[["centroid_x_mm", "necrosis_fraction", "border_distance_mm"]].isna().all()
 
 
 def test_counts_and_volumes_are_over_all_lesions_present():
@@ -1246,7 +1246,7 @@ def test_an_uncertain_new_lesion_casts_no_doubt_on_a_complete_response():
 
 
 def test_a_lesion_missed_once_was_no_complete_response():
-    _, sessions, _ = assess({"L001": [20, 0, {"ld_mm": 12, "probable_miss": True}]})
+    _, sessions, _ = assess({"L001": [20, 0, {"ld_mm": 12, "probable_missed_detection": True}]})
     assert sessions["response_imaging_final"].tolist()[1:] == ["NE", "PR"]
 
 
@@ -1264,7 +1264,7 @@ def test_a_confirmed_pr_that_is_no_pd_stays_pr_where_it_is_continued():
 
 def test_a_response_that_was_a_miss_is_not_continued():
     # The first PR was a lesion that was overlooked: one true PR is not confirmed.
-    tracks = {"L001": [20, 20, 11, 14], "L002": [12, 0, {"ld_mm": 11, "probable_miss": True}, 12]}
+    tracks = {"L001": [20, 20, 11, 14], "L002": [12, 0, {"ld_mm": 11, "probable_missed_detection": True}, 12]}
     _, sessions, _ = assess(tracks, [0, 30, 60, 90])
     assert sessions["response_imaging_prospective"].tolist()[1:] == ["PR", "PR", "SD"]
     assert sessions["response_imaging_continued"].tolist()[1:] == ["PR", "PR", "SD"]
@@ -1307,7 +1307,7 @@ def test_no_disease_is_the_best_response_where_nothing_else_was_seen(course, bes
 def test_a_lesion_overlooked_has_no_size_in_any_column_that_may_change():
     lesions, sessions, _ = assess(D3L, columns={"edema_unassigned_mm3": [0.0] * 3})
     gap = lesions.set_index(["track_id", "session_id"]).loc[("L002", "ses-1")]
-    assert gap[["ld_source", "vol_source"]].tolist() == ["probable_miss"] * 2
+    assert gap[["ld_source", "vol_source"]].tolist() == ["probable_missed_detection"] * 2
     assert gap[["ld_rano_mm", "vol_rano_ml"]].isna().all()
     assert gap[["ld_mm", "vol_wl_mm3", "ld_change_baseline_pct"]].tolist() == [0, 0, -100], "as it was known then"
     assert gap["lesion_response"] == "CR"
@@ -1318,7 +1318,7 @@ def test_a_lesion_overlooked_has_no_size_in_any_column_that_may_change():
     assert seen["sum_ld_mm"] == 20
     assert seen["total_vol_wl_ml"] == pytest.approx(math.pi / 6 * 8)
     assert seen[["response_volumetric_prospective", "response_volumetric_final"]].tolist() == ["SD", "NE"]
-    assert sessions["flags"].str.contains("probable_miss", na=False).tolist() == [False, True, False]
+    assert sessions["flags"].str.contains("probable_missed_detection", na=False).tolist() == [False, True, False]
     back = sessions.loc["ses-2"]
     assert back[["sum_ld_final_mm", "sum_ld_mm"]].tolist() == [32, 32]
     assert back[totals].tolist() == back[[name.replace("_final", "") for name in totals]].tolist()
@@ -1342,11 +1342,11 @@ def test_what_a_reader_measured_was_not_overlooked():
         row = lesions.set_index(["track_id", "session_id"]).loc[("L002", "ses-1")]
         assert row["ld_rano_mm"] == float(value)
         assert row["vol_source"] == ("override" if value == "0" else "ne"), "no volume where the mask has none"
-        assert sessions.loc["ses-1", "flags"] != "probable_miss"
+        assert sessions.loc["ses-1", "flags"] != "probable_missed_detection"
 
 
 def test_a_lesion_that_plays_no_part_and_was_overlooked_revises_nothing():
-    tracks = D3L | {"L002": [12, 0, {"ld_mm": 12, "probable_miss": True}]}
+    tracks = D3L | {"L002": [12, 0, {"ld_mm": 12, "probable_missed_detection": True}]}
     _, sessions, _ = assess(tracks, overrides=[override("exclude", "true", track="L002")])
     assert sessions.loc["ses-1", "sum_ld_final_mm"] == 20
     assert sessions.loc["ses-1", "total_vol_wl_final_ml"] == pytest.approx(math.pi / 6 * 8)
@@ -1508,7 +1508,12 @@ def test_lesions_that_grow_and_touch_are_no_partial_response():
     lesions, sessions, patient = assess(tracks, comparisons=[again("L001", 21, 20), again("L002", 21, 20)])
     now = sessions.iloc[-1]
     assert now["target_response"] == now["response_volumetric_final"] == "SD"
-    assert now[["sum_ld_mm", "sum_ld_baseline_mm", "ref_sum_ld_mm", "nadir_sum_ld_mm"]].tolist() == [21.8, 40, 40, 40]
+    assert now[["sum_ld_mm", "sum_ld_baseline_mm", "reference_sum_ld_mm", "nadir_sum_ld_mm"]].tolist() == [
+        21.8,
+        40,
+        40,
+        40,
+    ]
     assert now[["sum_ld_change_baseline_pct", "sum_ld_change_nadir_pct", "max_lesion_increase_mm"]].tolist() == [
         5,
         5,
@@ -1530,7 +1535,12 @@ def test_lesions_that_touch_at_baseline_and_part_are_no_progression():
     _, sessions, patient = assess(tracks, comparisons=[again("L001", 21, 20), again("L002", 21, 20)])
     now = sessions.iloc[-1]
     assert now["target_response"] == now["response_volumetric_final"] == "SD"
-    assert now[["sum_ld_mm", "sum_ld_baseline_mm", "ref_sum_ld_mm", "nadir_sum_ld_mm"]].tolist() == [42, 21.8, 40, 40]
+    assert now[["sum_ld_mm", "sum_ld_baseline_mm", "reference_sum_ld_mm", "nadir_sum_ld_mm"]].tolist() == [
+        42,
+        21.8,
+        40,
+        40,
+    ]
     assert sessions["flags"].str.contains("coalesced", na=False).tolist() == [True, True]
     assert patient["best_change_ld_pct"] == 5
 
@@ -1588,7 +1598,7 @@ def test_what_is_not_evaluable_or_was_missed_is_not_measured_again():
     _, sessions, _ = assess({"L001": [20, NE, 20], "L002": [20, 20, 20]}, comparisons=rows)
     assert sessions["target_response"].tolist()[1:] == ["NE", "SD"]
     assert last(sessions, "nadir_sum_ld_mm") == 40
-    missed = {"L001": [20, 0, {"ld_mm": 20, "probable_miss": True}], "L002": [20, 20, 20]}
+    missed = {"L001": [20, 0, {"ld_mm": 20, "probable_missed_detection": True}], "L002": [20, 20, 20]}
     rows = [again("L001", 20, 5, at=(2, 1)), again("L002", 20, 5, at=(2, 1))]
     _, sessions, _ = assess(missed, comparisons=rows)
     assert last(sessions, "target_response") == "SD"
@@ -1708,7 +1718,7 @@ def patients_at_random(n):
             cells = [None] * born + sizes[born:]
             for t in range(born + 1, 6):
                 if cells[t] and cells[t - 1] == 0 and t - 2 >= born and cells[t - 2]:
-                    cells[t] = {"ld_mm": cells[t], "probable_miss": True}
+                    cells[t] = {"ld_mm": cells[t], "probable_missed_detection": True}
                 elif rng.random() < 0.1:
                     cells[t] = NE
             tracks[f"L{k:03}"] = cells
@@ -1845,7 +1855,7 @@ def test_a_readers_table_that_makes_no_sense_is_refused(rows, said):
     assert "overrides" in error.value.what
 
 
-@pytest.mark.parametrize("column", ["bbox_z_vox", "probable_miss", "ld_fragments_mm"])
+@pytest.mark.parametrize("column", ["bbox_z_vox", "probable_missed_detection", "ld_components_mm"])
 def test_a_column_that_decides_must_be_there(column):
     sessions = pd.DataFrame([{"session_id": "ses-0", "order": 1, "days": 0.0, "evaluable": True}])
     with pytest.raises(InputError, match=f"lacking: {column}"):
@@ -1877,11 +1887,11 @@ def test_rows_of_a_session_that_is_not_there_are_refused():
 
 
 def unsure(ld_mm):
-    return {"ld_mm": ld_mm, "confidence": "candidate"}
+    return {"ld_mm": ld_mm, "certainty": "candidate"}
 
 
 def sure(ld_mm):
-    return {"ld_mm": ld_mm, "confidence": "confirmed"}
+    return {"ld_mm": ld_mm, "certainty": "confirmed"}
 
 
 def test_a_candidate_alone_neither_causes_progression_nor_blocks_response():

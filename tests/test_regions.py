@@ -79,7 +79,7 @@ def test_sides_are_told_in_the_patients_millimetres():
 
 def row(session, track, centre, status="present"):
     known = {"participant_id": "sub-A", "session_id": session, "track_id": track, "status": status}
-    known |= dict(zip(("cx_ref_mm", "cy_ref_mm", "cz_ref_mm"), centre or (None,) * 3))
+    known |= dict(zip(("centroid_x_ref_mm", "centroid_y_ref_mm", "centroid_z_ref_mm"), centre or (None,) * 3))
     return dict.fromkeys(schema.columns("lesions")) | known
 
 

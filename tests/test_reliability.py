@@ -47,11 +47,11 @@ if "SABOTAGE" in os.environ and any(".snakemake/scripts" in word for word in sys
 """
 # Each stage of a visit, and the visit at which it fails, in a patient of its own.
 STAGES = {
-    "debias": 1, "strip": 2, "align": 1, "register": 2, "register_reference": 2, "propagate": 2, "segment": 1,
-    "segment_known": 2, "segment_fuse": 1, "measure": 2, "match": 1, "report_session": 2,
+    "debias": 1, "strip": 2, "preprocess": 1, "register": 2, "register_reference": 2, "propagate": 2, "segment": 1,
+    "segment_followup": 2, "segment_fuse": 1, "measure": 2, "match": 1, "report_session": 2,
 }  # fmt: skip
 # Visits without masks, which the networks read.
-UNDRAWN = {"register": (2,), "propagate": (2,), "segment": (1,), "segment_known": (2,)}
+UNDRAWN = {"register": (2,), "propagate": (2,), "segment": (1,), "segment_followup": (2,)}
 OF_PATIENTS = ("assess", "report_patient")
 
 

@@ -450,7 +450,7 @@ def test_place_uncertainty_and_growth_of_lesions_are_shown():
 def test_another_sum_at_baseline_than_the_frozen_one_is_explained():
     assert "is compared with" not in Outline(patient()).text
     sessions = session_table()
-    sessions.loc[4, "ref_sum_ld_mm"] = 36.1
+    sessions.loc[4, "reference_sum_ld_mm"] = 36.1
     assert "ses-05 is compared with 36.1 mm at baseline, not with 38.2 mm" in Outline(patient(sessions=sessions)).text
 
 

@@ -158,7 +158,7 @@ def test_lesions_that_touch_keep_their_own_sizes_and_it_is_said(results):
 
 def test_pieces_of_one_lesion_add_up(results):
     pieces = results.lesions.loc["sub-06", "ses-02", "L001"]
-    assert (pieces["event"], pieces["n_fragments"], pieces["ld_source"]) == ("split", 2, "fragments")
+    assert (pieces["event"], pieces["n_components"], pieces["ld_source"]) == ("split", 2, "components")
     assert pieces["ld_rano_mm"] > 1.8 * pieces["ld_mm"]
     whole = results.lesions.loc["sub-06", "ses-01", "L001"]["ld_rano_mm"]
     assert pieces["ld_mm"] < 0.6 * whole, "by the larger piece alone this would be PR"
@@ -168,14 +168,14 @@ def test_pieces_of_one_lesion_add_up(results):
 
 def test_a_lesion_missed_once_was_no_response(results):
     gap, back = (results.lesions.loc["sub-07", ses, "L002"] for ses in ("ses-02", "ses-03"))
-    assert (gap["status"], gap["ld_source"], back["event"]) == ("absent", "probable_miss", "reappeared")
+    assert (gap["status"], gap["ld_source"], back["event"]) == ("absent", "probable_missed_detection", "reappeared")
     assert pd.isna(gap["ld_rano_mm"])
-    assert gap["flags"] == back["flags"] == "probable_miss"
-    assert gap["vol_source"] == "probable_miss"
+    assert gap["flags"] == back["flags"] == "probable_missed_detection"
+    assert gap["vol_source"] == "probable_missed_detection"
     assert pd.isna(gap["vol_rano_ml"])
     visit = results.sessions.loc["sub-07", "ses-02"]
     assert visit["sum_ld_change_baseline_pct"] < -40, "as it was known then"
-    assert visit["flags"] == "probable_miss"
+    assert visit["flags"] == "probable_missed_detection"
     assert visit[["sum_ld_final_mm", "sum_vol_target_final_ml", "total_vol_wl_final_ml"]].isna().all()
     assert visit["response_volumetric_final"] == "NE"
     patient = results.patients.loc["sub-07"]

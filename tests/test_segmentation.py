@@ -37,7 +37,7 @@ def write_tiny_model(folder, task="detection", *, channels=None, half=False, **c
     description = {
         "task": task, "input": "brain", "channels": channels, "configuration": "3d_fullres",
         "spacing_mm": [1, 1, 1], "normalisation": normalisation, "mirror_axes": [], "tile": None,
-        "threshold": 0.5, "confidence": 0, "trained_on": "nothing", "licence": "none",
+        "threshold": 0.5, "min_component_score": 0, "trained_on": "nothing", "licence": "none",
     }  # fmt: skip
     description.update(changes)
     return models.write_model(
@@ -167,7 +167,7 @@ def test_a_folder_that_breaks_the_contract_is_refused_by_name(tmp_path, what):
         ({"channels": ["t1c"]}, "channels.0: 't1c'", "one of ce-gadolinium_T1w, T1w, T2w, FLAIR, prior"),
         ({"channels": []}, "channels: []", "some of ce-gadolinium_T1w, T1w, T2w, FLAIR, prior, each once"),
         ({"spacing_mm": [1, 1, 2]}, "spacing_mm.2: 2", "1: images are given at 1 mm"),
-        ({"confidence": 1}, "confidence: 1", "a score below 1"),
+        ({"min_component_score": 1}, "min_component_score: 1", "a score below 1"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place_and_what_was_expected(tmp_path, change, found, expected):
@@ -254,7 +254,7 @@ def models_on_disk(tmp_path):
         model = {
             "task": task, "input": "brain", "channels": channels, "optional_channels": list(optional),
             "configuration": "3d_fullres", "spacing_mm": [1, 1, 1], "normalisation": [], "mirror_axes": [],
-            "tile": None, "threshold": 0.5, "confidence": 0, "sha256": {}, "trained_on": "", "licence": "",
+            "tile": None, "threshold": 0.5, "min_component_score": 0, "sha256": {}, "trained_on": "", "licence": "",
         }  # fmt: skip
         (tmp_path / name / "mettrail.json").write_text(json.dumps(model))
         return tmp_path / name
@@ -722,8 +722,8 @@ def test_propagated_lesions_keep_their_tissue_and_have_no_certainty():
     assert np.array_equal(labels.data, prior.data)
     networks = {"detection": None, "resegmentation": None}
     components, table = segmentation.gather_evidence(labels, fused, networks, limits=LIMITS)
-    assert table["seen_by"].tolist() == ["propagation"]
-    assert table[["mean_probability", "confidence"]].isna().all(axis=None)
+    assert table["detected_by"].tolist() == ["propagation"]
+    assert table[["mean_probability", "certainty"]].isna().all(axis=None)
     assert np.array_equal(components.data == 1, np.isin(prior.data, (1, 3)))
 
 
@@ -839,19 +839,19 @@ def test_a_lesion_is_confirmed_by_the_limit_of_its_detecting_models():
     detection = painted((2, 0.6), (12, 0.6), (27, 0.75))
     resegmentation = painted((2, 0.55), (20, 0.75))
     _, table = evidence(detection, resegmentation, prior_at((2, 4), (20, 4)))
-    assert table["seen_by"].tolist() == ["both", "detection", "resegmentation", "detection"]
+    assert table["detected_by"].tolist() == ["both", "detection", "resegmentation", "detection"]
     # Of two networks the more certain one.
     assert table["mean_probability"].tolist() == pytest.approx([0.6, 0.6, 0.75, 0.75])
-    assert table["confidence"].tolist() == ["confirmed", "candidate", "candidate", "confirmed"]
+    assert table["certainty"].tolist() == ["confirmed", "candidate", "candidate", "confirmed"]
     other = {"all": 0.61, "detection": 0, "resegmentation": 0.74}
     _, table = evidence(detection, resegmentation, prior_at((2, 4), (20, 4)), limits=other)
-    assert table["confidence"].tolist() == ["candidate", "confirmed", "confirmed", "confirmed"]
+    assert table["certainty"].tolist() == ["candidate", "confirmed", "confirmed", "confirmed"]
 
 
 def test_on_a_first_visit_detection_alone_is_asked():
     # All that looked saw it: the limit for what detection sees and re-segmentation does not is not asked for.
     components, table = evidence(lesion((5, 4), p=0.6), None, None)
-    assert table[["index", "name", "seen_by", "confidence"]].to_numpy().tolist() == [
+    assert table[["index", "name", "detected_by", "certainty"]].to_numpy().tolist() == [
         [1, "P001", "detection", "confirmed"]
     ]
     assert np.array_equal(components.data == 1, lesion((5, 4)).data[..., 1] > 0)
@@ -890,8 +890,8 @@ def test_what_only_a_sensitive_reading_detects_is_a_candidate():
         assert called(fused) == [(5, 4), *more]
         labels = segmentation.decide_on_grid(fused, Grid(fused.data.shape[:3], fused.affine))[0]
         components, table = segmentation.gather_evidence(labels, fused, networks, limits=LIMITS)
-        assert table["seen_by"].tolist() == ["detection"] + ["sensitive"] * len(more)
-        assert table["confidence"].tolist() == ["confirmed"] + ["candidate"] * len(more)
+        assert table["detected_by"].tolist() == ["detection"] + ["sensitive"] * len(more)
+        assert table["certainty"].tolist() == ["confirmed"] + ["candidate"] * len(more)
         # By the network that decides: 0.5 is its threshold.
         expected = [0.9] + [{14: 0.3, 30: 0.0}[x] for x, _ in more]
         assert table["mean_probability"].tolist() == pytest.approx(expected)
@@ -921,6 +921,6 @@ def test_manual_segmentations_are_confirmed():
     drawn = prior_at((5, 4), (20, 3))
     drawn.data[0, 0, 0] = 2
     components, table = segmentation.manual_evidence(drawn)
-    assert table[["seen_by", "confidence"]].to_numpy().tolist() == [["manual", "confirmed"]]
+    assert table[["detected_by", "certainty"]].to_numpy().tolist() == [["manual", "confirmed"]]
     assert np.isnan(table["mean_probability"]).all()
     assert np.array_equal(components.data > 0, drawn.data == 1)

@@ -48,7 +48,7 @@ def model(tmp_path_factory):
     description = {
         "task": "detection", "input": "brain", "channels": ["ce-gadolinium_T1w"], "configuration": CONFIGURATION,
         "spacing_mm": [1, 1, 1], "normalisation": ["ZScoreNormalization"], "mirror_axes": [], "tile": None,
-        "threshold": 0.5, "confidence": 0, "trained_on": "nothing", "licence": "none",
+        "threshold": 0.5, "min_component_score": 0, "trained_on": "nothing", "licence": "none",
     }  # fmt: skip
     models.write_model(folder, network, plans=plans, dataset=dataset, description=description, card="", half=False)
     (folder / "hubconf.py").write_text(HUB)
@@ -308,7 +308,7 @@ TAMPERED = {
     "a threshold that is not a number": (described(threshold=float("nan")), DESCRIPTION),
     "a threshold in words": (described(threshold="0.5"), DESCRIPTION),
     "a threshold of true": (described(threshold=True), DESCRIPTION),
-    "an infinite confidence": (described(confidence=float("inf")), DESCRIPTION),
+    "an infinite component score": (described(min_component_score=float("inf")), DESCRIPTION),
     "a candidate's threshold that is a list": (described(candidate_threshold=[0.1]), DESCRIPTION),
     "a tile of a million": (described(tile=[10**6] * 3), DESCRIPTION),
     "a tile of 0": (described(tile=[0, 16, 16]), DESCRIPTION),

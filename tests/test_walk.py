@@ -85,7 +85,7 @@ def test_a_changed_setting_reruns_what_depends_on_it_and_nothing_else(cohort):
     assert set(jobs_of(done)) == {"assess", "report_patient", "report", "all", "total"}
     done = run(cohort, "--dry-run", "--config", "register={'greedy': {'iterations': [20, 10]}}")
     assert "register" in jobs_of(done)
-    assert not {"register_reference", "strip", "align", "measure"} & set(jobs_of(done))
+    assert not {"register_reference", "strip", "preprocess", "measure"} & set(jobs_of(done))
 
 
 def test_a_new_visit_costs_one_visit(cohort):

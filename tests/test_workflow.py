@@ -33,15 +33,15 @@ def test_a_single_visit_needs_no_prior(tmp_path):
     assert jobs["segment"] == jobs["match"] == jobs["assess"] == 1
     assert "register" not in jobs
     assert "propagate" not in jobs
-    assert "segment_known" not in jobs
+    assert "segment_followup" not in jobs
 
 
 def test_uneven_patients_get_as_many_jobs_as_they_have_visits(tmp_path):
     tree = {"A": {str(n): [CE] for n in range(1, 6)}, "B": {"1": [CE, "FLAIR"]}, "C": {"1": [CE], "2": ["T1w"]}}
     jobs = plan(write_bids(tmp_path / "bids", tree), tmp_path / "out")
     assert jobs["segment"] == 7
-    assert jobs["register"] == jobs["segment_known"] == 4
-    assert "align_sequence" not in jobs, "the shipped models ask for the post-contrast T1w alone"
+    assert jobs["register"] == jobs["segment_followup"] == 4
+    assert "register_sequence" not in jobs, "the shipped models ask for the post-contrast T1w alone"
     assert jobs["assess"] == jobs["report_patient"] == 3
     assert jobs["report"] == 1
 
@@ -58,10 +58,10 @@ def test_sequences_decide_which_model_runs_and_no_fit_is_excluded(tmp_path):
     shipped = "resources/models/detection"
     listed = f"segment={{'models': {{'detection': ['{tmp_path}/detection_t2', '{shipped}']}}}}"
     jobs = plan(bids, tmp_path / "out", listed)
-    assert (jobs["segment"], jobs["segment_known"], jobs["align_sequence"]) == (3, 2, 1)
+    assert (jobs["segment"], jobs["segment_followup"], jobs["register_sequence"]) == (3, 2, 1)
     listed = listed.replace("}}", f", 'resegmentation': '{tmp_path}/resegmentation_t2'}}}}")
     jobs = plan(bids, tmp_path / "out", listed)
-    assert (jobs["segment"], jobs["segment_known"], jobs["align_sequence"]) == (2, 1, 1)
+    assert (jobs["segment"], jobs["segment_followup"], jobs["register_sequence"]) == (2, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_sequences_decide_which_model_runs_and_no_fit_is_excluded(tmp_path):
 def test_what_a_fusion_rule_does_not_need_is_not_run(tmp_path, rule, jobs):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE], "3": [CE]}})
     planned = plan(bids, tmp_path / "out", f"segment={{'fusion': {{'rule': '{rule}'}}}}")
-    assert tuple(planned.get(name, 0) for name in ("segment", "segment_known", "propagate")) == jobs
+    assert tuple(planned.get(name, 0) for name in ("segment", "segment_followup", "propagate")) == jobs
 
 
 def test_a_sensitive_model_runs_where_listed_and_detection_is_wanted(tmp_path):
@@ -84,7 +84,7 @@ def test_a_sensitive_model_runs_where_listed_and_detection_is_wanted(tmp_path):
 
 def test_all_sequences_are_aligned_when_asked_for(tmp_path):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE, "FLAIR", "T2w"], "2": ["T2w"]}})
-    assert plan(bids, tmp_path / "out", targets=["align_all"])["align_sequence"] == 2
+    assert plan(bids, tmp_path / "out", targets=["preprocess_all"])["register_sequence"] == 2
 
 
 def test_a_patient_without_a_usable_visit_is_still_assessed_and_shown(tmp_path):
@@ -108,10 +108,10 @@ def test_given_labels_stand_in_for_both_networks(tmp_path):
         write_scan(tmp_path / f"masks/sub-A/ses-{ses}/anat/sub-A_ses-{ses}_dseg.nii.gz", np.ones((9, 10, 11), np.uint8))
     jobs = plan(bids, tmp_path / "out", f"labels={{'folder': '{tmp_path}/masks', 'sessions': []}}")
     assert "segment" not in jobs
-    assert "segment_known" not in jobs
+    assert "segment_followup" not in jobs
     assert jobs["segment_fuse"] == 2
     jobs = plan(bids, tmp_path / "out", f"labels={{'folder': '{tmp_path}/masks', 'sessions': ['1']}}")
-    assert jobs["segment"] == jobs["segment_known"] == 1
+    assert jobs["segment"] == jobs["segment_followup"] == 1
 
 
 def write_masks(folder, *names):
@@ -131,9 +131,9 @@ def test_training_prepares_what_it_is_trained_on_and_nothing_else(tmp_path):
         return {name: count for name, count in found.items() if name not in ("total", "train")}
 
     always = {"train_dataset": 1, "train_plan": 1, "train_model": 1}
-    images = {"debias": 3, "strip": 3, "align": 3}
+    images = {"debias": 3, "strip": 3, "preprocess": 3}
     assert jobs(task="1.1", folds=2) == always | images | {"train_fold": 2}
-    with_t2 = {"debias_sequence": 1, "align_sequence": 1}
+    with_t2 = {"debias_sequence": 1, "register_sequence": 1}
     two = jobs(task="1.2", folds=2, trainers=["dice_ce", "specific"], sequences=["T2w"], optional=["T2w"])
     assert two == always | images | with_t2 | {"train_fold": 4}
     # A's second visit alone follows one with masks; B's first has none, and no network's are taken for them.

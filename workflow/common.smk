@@ -323,8 +323,8 @@ def training_images(row):
     """The channels that a session has."""
     present = [name for name in config["train"]["sequences"] if row[name] != "n/a"]
     return {
-        REFERENCE: rules.align.output.image,
-        **dict.fromkeys(present, rules.align_sequence.output.image),
+        REFERENCE: rules.preprocess.output.image,
+        **dict.fromkeys(present, rules.register_sequence.output.image),
     }
 
 

@@ -1,7 +1,7 @@
 rule locate:
     """Where the patient's reference space lies on the atlas of lobes and regions: one affine registration."""
     input:
-        image=of_space(rules.align.output.image),
+        image=of_space(rules.preprocess.output.image),
         mask=of_space(rules.strip.output.mask),
     output:
         affine=sub_file("from-reference_to-ICBM152_mode-image_desc-affine_xfm.txt"),

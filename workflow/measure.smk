@@ -3,7 +3,7 @@ rule measure:
     input:
         labels=LESIONS,
         mask=rules.strip.output.mask,
-        pieces=rules.segment_fuse.output.pieces,
+        components=rules.segment_fuse.output.components,
         evidence=rules.segment_fuse.output.evidence,
         probabilities=rules.segment_fuse.output.probabilities,
         sidecar=rules.segment_fuse.output.sidecar,

@@ -2,7 +2,7 @@ rule propagate:
     """The last visit's lesions in this session's space, resampled once; none loses its last voxel."""
     input:
         labels=of_earlier(LESIONS),
-        image=rules.align.output.image,
+        image=rules.preprocess.output.image,
         affine=rules.register.output.affine,
         warp=rules.register.output.warp,
         quality=rules.register.output.quality,

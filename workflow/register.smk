@@ -1,9 +1,9 @@
 rule register:
     """The last visit to this one: rigid, affine, deformable. Serves the segmentation prior alone."""
     input:
-        fixed=rules.align.output.image,
+        fixed=rules.preprocess.output.image,
         fixed_mask=rules.strip.output.mask,
-        moving=of_earlier(rules.align.output.image),
+        moving=of_earlier(rules.preprocess.output.image),
         moving_mask=of_earlier(rules.strip.output.mask),
         moving_quality=of_earlier(rules.strip.output.quality),
     output:
@@ -34,10 +34,10 @@ rule register:
 rule register_reference:
     """This session rigidly to the patient's reference space: the first visit's, never re-picked, never chained."""
     input:
-        fixed=of_reference(rules.align.output.image),
+        fixed=of_reference(rules.preprocess.output.image),
         fixed_mask=of_reference(rules.strip.output.mask),
         fixed_quality=of_reference(rules.strip.output.quality),
-        moving=rules.align.output.image,
+        moving=rules.preprocess.output.image,
         moving_mask=rules.strip.output.mask,
     output:
         affine=ses_file("from-session_to-reference_mode-image_desc-rigid_xfm.txt"),

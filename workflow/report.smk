@@ -11,7 +11,7 @@ rule report_session:
         tissue=LESIONS,
         table=rules.match.output.table,
         earlier=of_earlier_if_any(rules.match.output.table),
-        preproc=rules.align.output.image,
+        preproc=rules.preprocess.output.image,
         moved=if_followup(rules.register.output.moved),
     output:
         lesions=ses_figure("lesions"),

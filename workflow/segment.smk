@@ -1,8 +1,8 @@
 rule segment:
     """Detection: the lesions of this session as the network sees them without knowing the past."""
     input:
-        reference=rules.align.output.image,
-        sequences=sequences_for("detection", rules.align_sequence.output.image),
+        reference=rules.preprocess.output.image,
+        sequences=sequences_for("detection", rules.register_sequence.output.image),
         mask=rules.strip.output.mask,
         model=model_files("detection"),
     output:
@@ -29,9 +29,9 @@ rule segment:
 
 use rule segment as segment_sensitive with:
     input:
-        reference=rules.align.output.image,
+        reference=rules.preprocess.output.image,
         sequences=sequences_for(
-            "detection_sensitive", rules.align_sequence.output.image
+            "detection_sensitive", rules.register_sequence.output.image
         ),
         mask=rules.strip.output.mask,
         model=model_files("detection_sensitive"),
@@ -48,19 +48,19 @@ use rule segment as segment_sensitive with:
         source=source_digest("segment.py"),
 
 
-use rule segment as segment_known with:
+use rule segment as segment_followup with:
     input:
-        reference=rules.align.output.image,
-        sequences=sequences_for("resegmentation", rules.align_sequence.output.image),
+        reference=rules.preprocess.output.image,
+        sequences=sequences_for("resegmentation", rules.register_sequence.output.image),
         mask=rules.strip.output.mask,
         prior=rules.propagate.output.labels,
         model=model_files("resegmentation"),
     output:
         probabilities=ses_file("res-1mm_desc-resegmentation_probseg.nii.gz"),
     log:
-        log_file("segment_known"),
+        log_file("segment_followup"),
     benchmark:
-        benchmark_file("segment_known")
+        benchmark_file("segment_followup")
     params:
         device=config["segment"]["device"],
         grow_mm=config["strip"]["grow_mm"],
@@ -78,13 +78,13 @@ rule segment_fuse:
         sensitive=for_fusion(
             "detection_sensitive", rules.segment_sensitive.output.probabilities
         ),
-        known=for_fusion("resegmentation", rules.segment_known.output.probabilities),
+        known=for_fusion("resegmentation", rules.segment_followup.output.probabilities),
         prior=for_fusion("prior", rules.propagate.output.labels),
     output:
         labels=LESIONS,
         sidecar=ses_file("desc-tissue_dseg.json"),
-        pieces=ses_file("desc-pieces_dseg.nii.gz"),
-        evidence=ses_file("desc-pieces_dseg.tsv"),
+        components=ses_file("desc-components_dseg.nii.gz"),
+        evidence=ses_file("desc-components_dseg.tsv"),
         probabilities=ses_file("desc-lesion_probseg.nii.gz"),
     log:
         log_file("segment_fuse"),
@@ -98,7 +98,7 @@ rule segment_fuse:
         runtime=10,
     params:
         fusion=config["segment"]["fusion"],
-        confidence=config["segment"]["confidence"],
+        limits=config["segment"]["confidence_limits"],
         candidate_level=candidate_level,
         shows_edema=shows_edema,
         scheme=config["labels"]["scheme"],

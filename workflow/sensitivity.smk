@@ -4,11 +4,11 @@ rule sensitivity_patient:
         labels=of_all(LESIONS),
         masks=of_all(rules.strip.output.mask),
         brains=of_all(rules.strip.output.quality),
-        pieces=of_all(rules.segment_fuse.output.pieces),
+        components=of_all(rules.segment_fuse.output.components),
         evidence=of_all(rules.segment_fuse.output.evidence),
         affines=of_all(rules.register_reference.output.affine),
         qualities=of_all(rules.register_reference.output.quality),
-        reference=of_space(rules.align.output.image),
+        reference=of_space(rules.preprocess.output.image),
         decisions=rules.assess.output.decisions,
     output:
         responses=sub_file("desc-sensitivity_responses.tsv"),

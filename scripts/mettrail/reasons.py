@@ -350,7 +350,7 @@ class Reason(StrEnum):
     FAILED_FETCH = ("failed_fetch", _FAILED, "Fetching the weights failed.", _READ_LOG)
     FAILED_DEBIAS = ("failed_debias", _FAILED_SESSION, "Bias correction failed.", _READ_LOG)
     FAILED_STRIP = ("failed_strip", _FAILED_SESSION, "Brain extraction failed.", _READ_LOG)
-    FAILED_ALIGN = ("failed_align", _FAILED_SESSION, "Preprocessing of the scan failed.", _READ_LOG)
+    FAILED_PREPROCESS = ("failed_preprocess", _FAILED_SESSION, "Preprocessing of the scan failed.", _READ_LOG)
     FAILED_REGISTER = ("failed_register", _FAILED_SESSION, "Registration of the prior session failed.", _READ_LOG)
     FAILED_REGISTER_REFERENCE = ("failed_register_reference", _FAILED_SESSION,
         "Registration to the reference session failed.", _READ_LOG)
@@ -360,7 +360,7 @@ class Reason(StrEnum):
     FAILED_SEGMENT = ("failed_segment", _FAILED_SESSION, "Segmentation by the detection model failed.", _READ_LOG)
     FAILED_SEGMENT_SENSITIVE = ("failed_segment_sensitive", _FAILED_SESSION,
         "Segmentation by the sensitive detection model failed.", _READ_LOG)
-    FAILED_SEGMENT_KNOWN = ("failed_segment_known", _FAILED_SESSION,
+    FAILED_SEGMENT_FOLLOWUP = ("failed_segment_followup", _FAILED_SESSION,
         "Segmentation by the resegmentation model failed.", _READ_LOG)
     FAILED_SEGMENT_FUSE = ("failed_segment_fuse", _FAILED_SESSION, "Fusion of the segmentations failed.", _READ_LOG)
     FAILED_MEASURE = ("failed_measure", _FAILED_SESSION, "Measuring the lesions failed.", _READ_LOG)

@@ -176,9 +176,9 @@ def decide(out, models):
         called = {name: fusion.decide_on_grid(probabilities, grid)[0] for name, probabilities in found.items()}
         # Of the fused lesions, those that count in a response.
         fused, seen = called["fused"], {task: found.get(task) for task in TASKS}
-        limits = CONFIG["segment"]["confidence"]
+        limits = CONFIG["segment"]["confidence_limits"]
         pieces, evidence = fusion.gather_evidence(fused, found["fused"], seen, limits=limits)
-        candidates = evidence.loc[evidence["confidence"] == "candidate", "index"]
+        candidates = evidence.loc[evidence["certainty"] == "candidate", "index"]
         called["confirmed"] = fused.like(np.where(np.isin(pieces.data, candidates), 0, fused.data))
         for name, labels in called.items():
             images.write_labels(path_of(out, name, patient, visit, "dseg"), labels.data, np.eye(4))

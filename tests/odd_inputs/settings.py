@@ -10,7 +10,7 @@ NO = [
         "instances.birth_mm3",
         "instances.merge_gap_mm", "measure.chord_gap_vox", "measure.edema_max_mm", "strip.grow_mm", "strip.fit_warn",
         "register.mask_grow_mm", "register.dice_fail", "debias.spline_distance_mm", "segment.fusion.touch_mm",
-        "segment.confidence.all", "train.gpu_memory_gb", "train.alpha.sensitive", "train.priors.shift_mm")],
+        "segment.confidence_limits.all", "train.gpu_memory_gb", "train.alpha.sensitive", "train.priors.shift_mm")],
     ("rano.pd", ".nan"), ("rano.pd", "nan"), ("rano.pd", "20%"), ("rano.pd", "0,2"), ("rano.pd", ""), ("rano.pd", None),
     ("rano.pd", -0.2), ("rano.pr", 30), ("rano.pr", 1.5), ("rano.pd", [0.2]), ("rano.pd", True), ("rano.pd", "true"),
     ("rano.max_targets", 0), ("rano.max_targets", 2.5), ("rano.max_targets", nan), ("rano.confirm", "maybe"),
@@ -43,7 +43,7 @@ NO = [
     ("labels.scheme", {-1: 1}), ("labels.scheme", 2023), ("labels.scheme", None),
     ("index", None), ("rano", []), ("segment.models.detection",
     []), ("segment.models.detection", ""), ("segment.models.detection", None),
-    ("segment.confidence.all", 95), ("match.frac", 50), ("sensitivity.values", {"rano.pdd": [0.1]}),
+    ("segment.confidence_limits.all", 95), ("match.frac", 50), ("sensitivity.values", {"rano.pdd": [0.1]}),
     ("sensitivity.values", {"rano.pd": [nan]}),
     ("sensitivity.values", {"rano.pd": 0.1}), ("sensitivity.values", {"match.gap_mm": ["wide"]}),
     # Places.

@@ -765,9 +765,9 @@ def lesion_rows(track, case, used):
         value = view.value(track.number, s, last, "ld")
         source = {"absent": "absent", "not_evaluable": "ne"}.get(cell.status, "measured")
         if cell.status == "present" and len(cell.fragments) > 1:
-            source = "fragments"
+            source = "components"
         if cell.status == "absent" and value is None:
-            source = "probable_miss"
+            source = "probable_missed_detection"
         rows.append(
             {
                 "session_id": case.visits[s].session_id,
@@ -775,7 +775,7 @@ def lesion_rows(track, case, used):
                 "status": cell.status,
                 "event": step.event,
                 "fused_with": step.fused_with and step.fused_with.number,
-                "n_fragments": (max(1, len(cell.fragments)) if cell.status == "present" else 0) if seen else None,
+                "n_components": (max(1, len(cell.fragments)) if cell.status == "present" else 0) if seen else None,
                 "ld_mm": cell.ld if seen else None,
                 "vol_wl_mm3": cell.volume if seen else None,
                 "ld_rano_mm": value,

@@ -308,7 +308,7 @@ class Patient:
 
     def missed_at_baseline(self, lesion):
         cell = self.lesions[lesion][self.baseline]
-        return cell is not None and self.probable_miss(lesion, self.baseline, len(self.visits) - 1)
+        return cell is not None and self.probable_missed_detection(lesion, self.baseline, len(self.visits) - 1)
 
     def roles(self):
         roles = dict.fromkeys(self.lesions, "prebaseline")
@@ -326,7 +326,7 @@ class Patient:
 
     # C and D2
 
-    def probable_miss(self, lesion, s, known):
+    def probable_missed_detection(self, lesion, s, known):
         """Absent at s alone, and back by `known` with at least half of its last diameter."""
         cells = self.lesions[lesion]
         before, after = self.seen_between(lesion, 0, s - 1), self.seen_between(lesion, s + 1, known)
@@ -362,7 +362,7 @@ class Patient:
         if cell.status == "not_evaluable" or not self.visits[s].evaluable:
             return None
         if cell.status == "absent":
-            return None if self.probable_miss(lesion, s, known) else 0.0
+            return None if self.probable_missed_detection(lesion, s, known) else 0.0
         if self.holder(lesion, s) != lesion:
             return 0.0
         cell = self.lesions[self.owner(lesion, s)][s]
@@ -493,7 +493,7 @@ class Patient:
         """Whether there was disease to respond at baseline or since."""
         cell = self.lesions[lesion][self.baseline]
         if cell.status == "absent":  # that it was only missed is known when it is back
-            return self.probable_miss(lesion, self.baseline, known)
+            return self.probable_missed_detection(lesion, self.baseline, known)
         since = self.lesions[lesion][self.baseline : t + 1]
         return cell.status != "present" or any(visible(c) or c.status == "merged" for c in since)
 
@@ -755,7 +755,7 @@ COLUMNS = (
     "response_imaging_continued",
     "response_overall_continued",
     "sum_ld_mm",
-    "ref_sum_ld_mm",
+    "reference_sum_ld_mm",
     "nadir_sum_ld_mm",
     "sum_ld_final_mm",
     "sum_vol_target_ml",
@@ -818,9 +818,11 @@ def assess(case, reading=None):
             low = patient.lowest(t, t, "ld")
             row["nadir_sum_ld_mm"] = None if low is None else low[1]
             if low is not None:
-                now, row["ref_sum_ld_mm"] = patient.sums(t, patient.baseline, t, "ld")
+                now, row["reference_sum_ld_mm"] = patient.sums(t, patient.baseline, t, "ld")
             if row["sum_ld_mm"] is not None:
-                row["sum_ld_change_baseline_pct"] = 100 * (now - row["ref_sum_ld_mm"]) / row["ref_sum_ld_mm"]
+                row["sum_ld_change_baseline_pct"] = (
+                    100 * (now - row["reference_sum_ld_mm"]) / row["reference_sum_ld_mm"]
+                )
                 if not at_most(low[1], 0):
                     row["sum_ld_change_nadir_pct"] = 100 * (low[0] - low[1]) / low[1]
         if final[n][1] in ("CR", "PR"):

@@ -15,7 +15,7 @@ from mettrail.transforms import Transform
 _AS_SCANNED = np.eye(4)
 
 
-def align_sequence(reference: Image, moving: Image, *, mask: Image, threads: int, **settings: Any) -> Transform:
+def register_sequence(reference: Image, moving: Image, *, mask: Image, threads: int, **settings: Any) -> Transform:
     """Bring another sequence of a visit rigidly onto its reference image.
 
     Parameters

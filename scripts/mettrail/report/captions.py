@@ -20,7 +20,7 @@ from mettrail.reasons import Reason
 
 # The order in which data goes through the stages.
 STAGES = (
-    *("index", "debias", "strip", "align", "register", "propagate"),
+    *("index", "debias", "strip", "preprocess", "register", "propagate"),
     *("segment", "measure", "match", "assess", "report"),
 )
 _STYLES = {nodes.Text: "plain", nodes.strong: "strong", nodes.literal: "code"}

@@ -33,7 +33,7 @@ RESPONSE_COLOURS = {
 RESPONSE_NAMES = {"NON_CR_NON_PD": "non-CR/non-PD"}
 # Remarks on a lesion that make its picture come before those of others; the least certain first.
 REVIEW_FLAGS = (
-    *("weak_match", "coalesced", "nontarget_review", "probable_miss", "merged_across_roles"),
+    *("weak_match", "coalesced", "nontarget_review", "probable_missed_detection", "merged_across_roles"),
     *("treatment_effect_possible", "fov_edge"),
 )
 # Lesions on the first picture of a session; all others are on the second.
@@ -133,7 +133,7 @@ def prominence_of(
     first = (
         text_of(row, "event") in ("new", "reappeared"),
         grown,
-        bool(review_flags_of(row)) or text_of(row, "confidence") == "candidate",
+        bool(review_flags_of(row)) or text_of(row, "certainty") == "candidate",
         text_of(row, "role") == "target",
     )
     rank = first.index(True) if any(first) else len(first)

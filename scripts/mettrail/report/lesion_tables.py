@@ -187,13 +187,13 @@ def _event_notes(row: Record) -> Iterator[Note]:
     event = text_of(row, "event")
     text = {
         "new": ", ".join(part for part in ("★ new", text_of(row, "new_lesion_status")) if part),
-        "split": f"{text_of(row, 'n_fragments')} components",
+        "split": f"{text_of(row, 'n_components')} components",
         "reappeared": "reappeared",
     }.get(event)
     if text:
         yield Note(text, meaning_of("lesions", "event", event), "event")
-    if text_of(row, "confidence") == "candidate":
-        yield Note("candidate", meaning_of("lesions", "confidence", "candidate"), "event")
+    if text_of(row, "certainty") == "candidate":
+        yield Note("candidate", meaning_of("lesions", "certainty", "candidate"), "event")
 
 
 def _ranges(row: Record, columns: Mapping[str, tuple[str, str]], shown: Callable[[float], str]) -> list[str]:

@@ -224,7 +224,7 @@ def _response_table(sessions: Sequence[Record]) -> Table:
 
 def _like_with_like(session: Record) -> dict[str, str] | None:
     """Say where a session is compared with another sum at baseline than the one written there."""
-    shown, frozen = (show("sessions", name, session) for name in ("ref_sum_ld_mm", "sum_ld_baseline_mm"))
+    shown, frozen = (show("sessions", name, session) for name in ("reference_sum_ld_mm", "sum_ld_baseline_mm"))
     if "n/a" in (shown, frozen) or shown == frozen:
         return None
     return {"session": session["session_id"], "shown": shown, "frozen": frozen}

@@ -11,7 +11,13 @@ from mettrail.report.text import Record, meaning_of, plain_label, plain_words, s
 from mettrail.schema.cells import flags_of, text_of, truth_of, words_of
 
 # Remarks on a session that require review, besides those on its lesions.
-SESSION_REVIEW = ("residual_shift", "nontarget_review", "edema_progression", "probable_miss", "steroid_hold")
+SESSION_REVIEW = (
+    "residual_shift",
+    "nontarget_review",
+    "edema_progression",
+    "probable_missed_detection",
+    "steroid_hold",
+)
 _EVENTS = {"merged_into": "merged into", "split": "in several components", "reappeared": "reappeared"}
 
 
@@ -127,7 +133,7 @@ def _why_review(row: Record) -> str:
         words.append(f"grew, {show('lesions', 'ld_change_nadir_pct', row)} from its smallest")
     if event == "new":
         words.append("new lesion" + (f", {status}" if status else ""))
-    if text_of(row, "confidence") == "candidate":
+    if text_of(row, "certainty") == "candidate":
         words.append("candidate: the segmentation is less certain")
     if event in _EVENTS:
         words.append(_EVENTS[event] + (f" {text_of(row, 'merged_into')}" if event == "merged_into" else ""))

@@ -23,7 +23,7 @@ from mettrail.schema.cells import number_of, value_of
 
 # Columns the matching must give; without one of them the response would be wrong, not just incomplete.
 NEEDED = (
-    "session_id", "track_id", "status", "event", "merged_into", "probable_miss", "n_fragments", "ld_fragments_mm",
+    "session_id", "track_id", "status", "event", "merged_into", "probable_missed_detection", "n_components", "ld_components_mm",
     "ld_mm", "perp_mm", "n_slices", "vol_wl_mm3", "enhancing", "touches_border", "flags", "slice_spacing_mm",
     "bbox_x_vox", "bbox_y_vox", "bbox_z_vox",
 )  # fmt: skip
@@ -119,7 +119,9 @@ class Course:
         names = ("state", "ld", "source", "volume", "volume_source")
         cells = {name: getattr(self, name).copy() for name in names}
         for t, k in missed:
-            for name, unknown in zip(names, ("ne", np.nan, "probable_miss", np.nan, "probable_miss"), strict=True):
+            for name, unknown in zip(
+                names, ("ne", np.nan, "probable_missed_detection", np.nan, "probable_missed_detection"), strict=True
+            ):
                 cells[name][t, k] = unknown
         return replace(self, **cells)
 
@@ -253,7 +255,7 @@ def _fill(course: Course, k: int, overrides: Overrides, spacings: Sequence[float
         _place(course, t, k, row, overrides, tsm_mode=rules.tsm_mode)
         if course.state[t, k] == "present" and t:
             before = next((spacings[u] for u in range(t - 1, -1, -1) if course.evaluable[u]), math.nan)
-            course.definite[t, k] = value_of(row, "confidence") != "candidate" and is_definite(
+            course.definite[t, k] = value_of(row, "certainty") != "candidate" and is_definite(
                 ld_mm=course.ld[t, k],
                 n_slices=number_of(row, "n_slices"),
                 bbox_voxels=_bbox(row),
@@ -264,7 +266,7 @@ def _fill(course: Course, k: int, overrides: Overrides, spacings: Sequence[float
         if row["status"] == "absent":
             absent.append(t)
         elif row["status"] in ("present", "merged"):
-            if bool(value_of(row, "probable_miss", False)):
+            if bool(value_of(row, "probable_missed_detection", False)):
                 # What a reader measured was not missed.
                 course.missed += [(u, k, t) for u in absent if course.source[u, k] not in BY_READER]
             absent = []
@@ -314,8 +316,8 @@ def _place(course: Course, t: int, k: int, row: Row, overrides: Overrides, *, ts
         status=status,
         enhancing=bool(value_of(row, "enhancing", True)),
         ld_mm=number_of(row, "ld_mm"),
-        n_fragments=number_of(row, "n_fragments"),
-        ld_fragments_mm=number_of(row, "ld_fragments_mm"),
+        n_components=number_of(row, "n_components"),
+        ld_components_mm=number_of(row, "ld_components_mm"),
         tsm_mode=tsm_mode,
     )
     state: State

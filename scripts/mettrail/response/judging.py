@@ -65,7 +65,7 @@ class Reading:
     ----------
     facts : SessionFacts
     ld, volume : Judged
-    nt_source : str or None
+    nontarget_source : str or None
         Who decided on the non-targets: ``auto`` or ``reader``.
     review : set of int
         Non-targets that a reader should look at.
@@ -76,7 +76,7 @@ class Reading:
     facts: SessionFacts
     ld: Judged
     volume: Judged
-    nt_source: Literal["auto", "reader"] | None = None
+    nontarget_source: Literal["auto", "reader"] | None = None
     review: frozenset[int] = frozenset()
     effect: bool = False
 

@@ -277,7 +277,9 @@ class _Looks:
 
     def _look(self, row: Row, session: str, day: int, resected: bool) -> _Look:
         flags = str(row["flags"]).split(";")
-        missed = row["ld_source"] == "probable_miss" or (row["status"] == "absent" and "probable_miss" in flags)
+        missed = row["ld_source"] == "probable_missed_detection" or (
+            row["status"] == "absent" and "probable_missed_detection" in flags
+        )
         ld, vol = _float(row["ld_rano_mm"]), _float(row["vol_rano_ml"])
         seen = row["status"] in ("present", "absent")
         if resected and row["ld_source"] == "ne" and seen and not missed:

@@ -22,7 +22,7 @@ def find_candidates(course: Course, overrides: Overrides, *, upto: int) -> set[i
     for k, track in enumerate(course.tracks):
         given = [of[track] for of in course.rows[: upto + 1] if track in of and of[track]["status"] == "present"]
         decided = track in overrides.new_status or track in overrides.roles
-        if {value_of(row, "confidence") for row in given} == {"candidate"} and not decided:
+        if {value_of(row, "certainty") for row in given} == {"candidate"} and not decided:
             found.add(k)
     return found
 

@@ -106,7 +106,7 @@ def _lesion_cells(given: Row) -> dict[str, Any]:
     if status == "present":
         row |= {name: value_of(given, name, row[name]) for name in COPIED_IF_PRESENT}
     elif status == "absent":
-        row |= dict.fromkeys(ZERO_IF_ABSENT, 0) | {"n_fragments": 0, "match_method": "none"}
+        row |= dict.fromkeys(ZERO_IF_ABSENT, 0) | {"n_components": 0, "match_method": "none"}
     elif status == "merged":
         row |= {name: value_of(given, name) for name in ("merged_into", "match_method", "match_score")}
     else:
@@ -127,7 +127,9 @@ def _lesion_flags(patient: Patient, at_end: Course, t: int, k: int) -> list[str]
     given = _given(course, t, k)
     missed_before = any((seen_again, lesion) == (t, k) for _, lesion, seen_again in course.missed)
     remnant = given["status"] == "present" and not bool(value_of(given, "enhancing", True))
-    flags = flags_of(given) + ["probable_miss"] * (at_end.source[t, k] == "probable_miss" or missed_before)
+    flags = flags_of(given) + ["probable_missed_detection"] * (
+        at_end.source[t, k] == "probable_missed_detection" or missed_before
+    )
     flags += ["nonenhancing_remnant"] * remnant + ["merged_across_roles"] * ((t, k) in course.crossed)
     return flags + ["dural"] * (course.tracks[k] in patient.overrides.dural)
 
@@ -262,7 +264,7 @@ def _baseline_sums(patient: Patient, baseline: Baseline) -> dict[str, Any]:
     course, of = patient.course, patient.course.positions(baseline.targets)
     total, volume = (float(course.sizes(size)[baseline.session, of].sum()) for _, size in _IN_COLUMNS)
     return {
-        **dict.fromkeys(("sum_ld_mm", "sum_ld_baseline_mm", "ref_sum_ld_mm", "sum_ld_final_mm"), total),
+        **dict.fromkeys(("sum_ld_mm", "sum_ld_baseline_mm", "reference_sum_ld_mm", "sum_ld_final_mm"), total),
         **dict.fromkeys(("sum_vol_target_ml", "sum_vol_target_final_ml"), volume),
         "sum_ld_change_baseline_pct": _percent(total, total),
     }
@@ -274,7 +276,7 @@ def _sum_cells(now: Verdict, final: Verdict) -> dict[str, Any]:
     return {
         "sum_ld_mm": ld.total,
         "sum_ld_baseline_mm": ld.baseline,
-        "ref_sum_ld_mm": ld.reference,
+        "reference_sum_ld_mm": ld.reference,
         "nadir_sum_ld_mm": ld.nadir,
         "sum_ld_change_baseline_pct": _percent(ld.now, ld.reference),
         "sum_ld_change_nadir_pct": _percent(ld.now_at_nadir, ld.nadir),
@@ -283,7 +285,7 @@ def _sum_cells(now: Verdict, final: Verdict) -> dict[str, Any]:
         "sum_ld_final_mm": final.reading.ld.sums.total,
         "sum_vol_target_final_ml": final.reading.volume.sums.total,
         "new_lesion": now.reading.facts.new,
-        "nt_source": now.reading.nt_source,
+        "nontarget_source": now.reading.nontarget_source,
     }
 
 
@@ -386,7 +388,7 @@ def _session_flags(patient: Patient, t: int) -> list[str]:
     course, rules, baseline = patient.course, patient.rules, patient.baseline
     shift_mm = number_of(patient.sessions[t], "residual_shift_mm")
     flags = ["residual_shift"] * at_least(shift_mm, rules.residual_shift_warn_mm)
-    flags += ["probable_miss"] * _is_missing(patient, t)
+    flags += ["probable_missed_detection"] * _is_missing(patient, t)
     of = [row for track, row in course.rows[t].items() if track not in patient.overrides.excluded]
     flags += ["weak_match"] * any("weak_match" in flags_of(row) for row in of)
     if baseline is None or t <= baseline.session:

@@ -30,7 +30,7 @@ _FLAGS_LESION = {
     "not_axial_acq": "thick slices that are not axial: not measurable",
     "cystic_only": "hardly any enhancement, as if purely cystic: not measurable",
     "nonenhancing_remnant": "only necrosis left: counts as absent for the response",
-    "probable_miss": "the lesion was most likely there at the session where it was not seen",
+    "probable_missed_detection": "the lesion was most likely there at the session where it was not seen",
     "merged_across_roles": "a target and another lesion became one: the target carries its size",
     "treatment_effect_possible": "grew in the months after radiation, which radiation itself can cause",
     "fov_edge": "touches the edge of the image",
@@ -64,7 +64,7 @@ LESIONS = (
             "baseline": "first session of the patient: nothing before it",
             "persist": "still there",
             "new": "seen for the first time",
-            "split": "in several pieces, or apart again from a lesion it was one with",
+            "split": "in several components, or apart again from a lesion it was one with",
             "merged_into": "became one with another lesion",
             "reappeared": "seen again after an evaluable session without it",
             "absent": "not seen",
@@ -74,7 +74,7 @@ LESIONS = (
         stage="match",
     ),
     text("merged_into", "The lesion that carries the size of both.", stage="match"),
-    integer("n_fragments", "Pieces the lesion is made of.", stage="match"),
+    integer("n_components", "Components the lesion is made of.", stage="match"),
     enum(
         "match_method",
         "How it was recognised.",
@@ -154,10 +154,10 @@ LESIONS = (
             "measured": "ld_mm",
             "floor5": "below 5 mm, set to 5 mm",
             "tsm5": "a reader called it too small to measure: 5 mm",
-            "fragments": "sum over its pieces",
+            "components": "sum over its components",
             "merged": "one with another lesion, which carries the size of both (0), or carrying it itself",
             "absent": "not seen, or no longer enhancing: 0",
-            "probable_miss": "not seen, yet back at the next session with its size: n/a",
+            "probable_missed_detection": "not seen, yet back at the next session with its size: n/a",
             "override": "a reader's value",
             "ne": "not evaluable: n/a",
         },
@@ -171,7 +171,7 @@ LESIONS = (
             "measured": "vol_wl_ml",
             "merged": "one with another lesion, which carries the volume of both (0), or carrying it itself",
             "absent": "not seen, or no longer enhancing: 0",
-            "probable_miss": "not seen, yet back at the next session with its size: n/a",
+            "probable_missed_detection": "not seen, yet back at the next session with its size: n/a",
             "override": "a reader called it gone: 0",
             "ne": "not evaluable, or a reader measured what the mask lacks: n/a",
         },
@@ -187,7 +187,7 @@ LESIONS = (
     ),
     *(
         floating(
-            f"ld_p{end}_{axis}_mm",
+            f"ld_endpoint{end}_{axis}_mm",
             f"{name} endpoint of ld_mm, {axis}, RAS+, the image's own space.",
             "mm",
             stage="measure",
@@ -228,9 +228,9 @@ LESIONS = (
     floating("necrosis_fraction", "vol_nc_mm3 over vol_wl_mm3; n/a if absent.", "1", stage="measure"),
     boolean("touches_border", "Whether it touches the edge of the brain or of the image (dural?).", stage="measure"),
     boolean("enhancing", "Whether it still enhances: what RANO-BM is about.", stage="measure"),
-    *(floating(f"c{a}_mm", f"Centre, {a}, RAS+, the image's own space.", "mm", stage="measure") for a in "xyz"),
+    *(floating(f"centroid_{a}_mm", f"Centre, {a}, RAS+, the image's own space.", "mm", stage="measure") for a in "xyz"),
     *(
-        floating(f"c{a}_ref_mm", f"Centre, {a}, RAS+, the patient's reference space.", "mm", stage="match")
+        floating(f"centroid_{a}_ref_mm", f"Centre, {a}, RAS+, the patient's reference space.", "mm", stage="match")
         for a in "xyz"
     ),
     *(
@@ -267,7 +267,7 @@ LESIONS = (
         stage="measure",
     ),
     enum(
-        "seen_by",
+        "detected_by",
         "Who saw it at this session.",
         {
             "manual": "a person, who drew it",
@@ -280,9 +280,9 @@ LESIONS = (
         stage="measure",
     ),
     enum(
-        "confidence",
+        "certainty",
         "How sure the segmentation is: mean_probability held against the limit of those who see it (segment: "
-        "confidence); n/a where it was carried over.",
+        "confidence_limits); n/a where it was carried over.",
         {
             "confirmed": "sure enough to count",
             "candidate": "a suspicion only: it counts in no response until it is confirmed at a later session",
@@ -373,13 +373,13 @@ BETWEEN = (
     boolean("below_birth", "Too small to start a track (instances: birth_mm3, birth_vox).", stage="measure"),
     *(integer(f"bbox_{axis}_vox", f"Extent along {axis}, nearest to RAS+, in voxels.", **_LARGEST) for axis in "xyz"),
     integer("index", "Number of the track.", stage="match"),
-    text("fragments", "Numbers of its components, joined by ;, the one that carries the track first.", stage="match"),
+    text("components", "Numbers of its components, joined by ;, the one that carries the track first.", stage="match"),
     integer("sessions_missed", "Evaluable sessions without it since it was last present.", stage="match"),
-    boolean("probable_miss", "Back so soon and so large that it was missed.", stage="match"),
+    boolean("probable_missed_detection", "Back so soon and so large that it was missed.", stage="match"),
     boolean("weak_match", "match_score is below match: frac.", stage="match"),
     boolean("coalesced", "Cut from another lesion, or merged.", stage="match"),
     floating(
-        "ld_fragments_mm",
+        "ld_components_mm",
         "Sum of the longest diameters of components large enough to be lesions of their own; the largest one's where "
         "none is; n/a for a single component.",
         "mm",

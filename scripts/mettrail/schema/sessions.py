@@ -40,7 +40,7 @@ _FLAGS_SESSION = {
     "treatment_effect_possible": "all that grew was irradiated months before",
     "coalesced": "the sums hold lesions that touch: cut, merged, or measured again like with like",
     "residual_shift": "lesions lay 2 mm or more from where the registration put them: undone, see residual_shift_mm",
-    "probable_miss": "a lesion was most likely overlooked here: its size is n/a",
+    "probable_missed_detection": "a lesion was most likely overlooked here: its size is n/a",
     "weak_match": "a lesion may be another one: see match_score",
     "nontarget_review": "a non-target lesion grew, the overall tumour burden did not: a reader should decide",
     "edema_progression": "edema at least doubled and grew by 10 mL since its smallest; never PD by itself",
@@ -97,17 +97,19 @@ SESSIONS = (
     floating("sum_ld_mm", "Sum of ld_rano_mm over the targets; n/a if one cannot be measured.", "mm"),
     floating("sum_ld_baseline_mm", "The same at baseline.", "mm"),
     floating(
-        "ref_sum_ld_mm",
+        "reference_sum_ld_mm",
         "The sum at baseline that this session is compared to: sum_ld_baseline_mm, but where lesions are one at one of "
         "both sessions and apart at the other, both are measured cut as at the one where they are apart.",
         "mm",
     ),
     floating(
         "nadir_sum_ld_mm",
-        "Smallest complete sum from baseline to the session before, like ref_sum_ld_mm like with like.",
+        "Smallest complete sum from baseline to the session before, like reference_sum_ld_mm like with like.",
         "mm",
     ),
-    floating("sum_ld_change_baseline_pct", f"Change of the sum from ref_sum_ld_mm, like with like; {PERCENT}.", "%"),
+    floating(
+        "sum_ld_change_baseline_pct", f"Change of the sum from reference_sum_ld_mm, like with like; {PERCENT}.", "%"
+    ),
     floating("sum_ld_change_nadir_pct", f"Change of the sum from nadir_sum_ld_mm, like with like; {PERCENT}.", "%"),
     floating(
         "max_lesion_increase_mm",
@@ -138,7 +140,9 @@ SESSIONS = (
         RESPONSE,
     ),
     enum("nontarget_response", "Response of the other lesions, as known at this session; n/a without any.", _NONTARGET),
-    enum("nt_source", "Who decided it.", {"auto": "size thresholds stand in for a reader", "reader": "a person"}),
+    enum(
+        "nontarget_source", "Who decided it.", {"auto": "size thresholds stand in for a reader", "reader": "a person"}
+    ),
     enum("new_lesion", "New lesions at this session, as known then.", _NEW),
     enum(
         "steroid_status",

@@ -269,31 +269,31 @@ def gather_evidence(
         On the grid of `labels`: the number of the component that a lesion voxel belongs to, the nearest one.
     table : DataFrame
         One row per component: ``index``, ``name``, ``mean_probability`` (over its voxels of 1 mm, of whole lesion, the
-        higher of both networks'; their thresholds are 0.5), ``seen_by`` and ``confidence``.
+        higher of both networks'; their thresholds are 0.5), ``detected_by`` and ``certainty``.
     """
     wholes = {name: whole_lesion(image.data) for name, image in networks.items() if image is not None}
     found, count = label_components(whole_lesion(fused.data) >= 0.5)
     numbers = np.arange(1, count + 1)
     table = pd.DataFrame({"index": numbers, "name": [f"P{n:03d}" for n in numbers]})
     if not wholes:
-        table = table.assign(mean_probability=np.nan, seen_by="propagation", confidence=None)
+        table = table.assign(mean_probability=np.nan, detected_by="propagation", certainty=None)
         return _nearest_component(labels, Image(found, fused.affine)), table
     mean: Any = ndimage.mean(np.maximum.reduce(list(wholes.values())), found, numbers) if count else []
     detected = {name: np.isin(numbers, found[whole >= 0.5]) for name, whole in wholes.items()}
     networks_of = [[name for name in detected if detected[name][number - 1]] for number in numbers]
-    seen_by = ["both" if len(names) > 1 else [*names, "sensitive"][0] for names in networks_of]
+    detected_by = ["both" if len(names) > 1 else [*names, "sensitive"][0] for names in networks_of]
     table["mean_probability"] = np.asarray(mean, float)
-    table["seen_by"] = pd.Series(seen_by, dtype="str")
-    limit = ["all" if len(names) == len(wholes) else one for names, one in zip(networks_of, seen_by, strict=True)]
+    table["detected_by"] = pd.Series(detected_by, dtype="str")
+    limit = ["all" if len(names) == len(wholes) else one for names, one in zip(networks_of, detected_by, strict=True)]
     certain = table["mean_probability"] >= pd.Series(limit, dtype="str").map(dict(limits)).astype(float)
-    table["confidence"] = certain.map({True: "confirmed", False: "candidate"}).astype("str")
+    table["certainty"] = certain.map({True: "confirmed", False: "candidate"}).astype("str")
     return _nearest_component(labels, Image(found, fused.affine)), table
 
 
 def manual_evidence(labels: Image) -> tuple[Image, pd.DataFrame]:
     """Return what `gather_evidence` does, for a provided segmentation: one component, confirmed."""
     components = np.isin(labels.data, (ENHANCING, NECROSIS)).astype(np.uint16)
-    row = {"index": 1, "name": "P001", "mean_probability": np.nan, "seen_by": "manual", "confidence": "confirmed"}
+    row = {"index": 1, "name": "P001", "mean_probability": np.nan, "detected_by": "manual", "certainty": "confirmed"}
     return Image(components, labels.affine), pd.DataFrame([row])
 
 

@@ -24,7 +24,7 @@
      "mirror_axes": [],                                may be averaged over flips of these axes (of nnU-Net's Z, Y, X)
      "tile": [80, 80, 80],                             patch at inference; null: see `tile_size`
      "threshold": 0.5,                                 probability of whole lesion from which a voxel is one
-     "confidence": 0.85,                               `Model.min_component_score`: least confidence score of a
+     "min_component_score": 0.85,                               `Model.min_component_score`: least confidence score of a
                                                        connected component (`prediction.score_components`)
      "candidate_threshold": 0.2,                       detection, may be omitted: from here on, a candidate
      "sha256": {"dataset.json": "...", "plans.json": "...", "fold_0/weights.safetensors": "..."},
@@ -135,7 +135,7 @@ DESCRIPTION_SCHEMA: _Schema = {
     "type": "object",
     "required": [
         *("task", "input", "channels", "configuration", "spacing_mm", "normalisation", "mirror_axes", "tile"),
-        *("threshold", "confidence", "sha256", "trained_on", "licence"),
+        *("threshold", "min_component_score", "sha256", "trained_on", "licence"),
     ],
     "properties": {
         "task": {"enum": list(TASKS), "description": f"one of {', '.join(TASKS)}"},
@@ -164,7 +164,7 @@ DESCRIPTION_SCHEMA: _Schema = {
         "mirror_axes": {**_FEW, "items": {"enum": [0, 1, 2]}, "uniqueItems": True},
         "tile": {"anyOf": [_SHAPE, {"type": "null"}]},
         "threshold": _PROBABILITY,
-        "confidence": {
+        "min_component_score": {
             "type": "number",
             "minimum": 0,
             "exclusiveMaximum": 1,

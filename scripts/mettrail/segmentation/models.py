@@ -182,7 +182,7 @@ def read_model(folder: str | Path) -> Model:
         mirror_axes=tuple(description["mirror_axes"]),
         tile=model_folder.tile_size(description, plans),
         threshold=float(description["threshold"]),
-        min_component_score=float(description["confidence"]),
+        min_component_score=float(description["min_component_score"]),
         weight_files=weight_files,
         plans=plans,
         dataset=dataset,

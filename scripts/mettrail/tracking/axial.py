@@ -21,7 +21,7 @@ from mettrail.tracking.chords import (
 from mettrail.tracking.edges import MARGIN_VOX, EdgeProbability, half_voxel_volumes
 
 # Both ends of the longest diameter, RAS mm.
-ENDPOINTS = tuple(f"ld_p{end}_{axis}_mm" for end in (1, 2) for axis in "xyz")
+ENDPOINTS = tuple(f"ld_endpoint{end}_{axis}_mm" for end in (1, 2) for axis in "xyz")
 
 
 def longest_diameter_mm(voxels: np.ndarray, image: Image, *, chord_gap_vox: float) -> float:

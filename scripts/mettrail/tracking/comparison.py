@@ -161,7 +161,7 @@ def _end_to_end(now: Visit, then: Visit) -> dict[int, dict[str, float]]:
     """Sizes of lesions whose chord inside leaves them at one of two visits though they are as long as they were."""
     out = {}
     here, there = (
-        visit.tracks[(visit.tracks["status"] == "present") & (visit.tracks["n_fragments"] == 1)].set_index("index")
+        visit.tracks[(visit.tracks["status"] == "present") & (visit.tracks["n_components"] == 1)].set_index("index")
         for visit in (now, then)
     )
     for track in here.index.intersection(there.index):
@@ -181,7 +181,7 @@ def _groups(now: Visit, then: Visit) -> list[list[int]]:
     in_components, links = set(), set()
     for visit in (now, then):
         present = visit.tracks[visit.tracks["status"] == "present"]
-        in_components |= set(present.loc[present["n_fragments"] > 1, "index"].astype(int))
+        in_components |= set(present.loc[present["n_components"] > 1, "index"].astype(int))
         links |= set(visit.merged.items())
     tracks = sorted(in_components.union(*links))
     if not tracks:

@@ -58,7 +58,7 @@ def find_shared(
     flat = np.flatnonzero(instances.data)
     labels = np.asarray(instances.data).ravel()[flat]
     places = {int(label): Place.of(flat[labels == label], shape) for label in np.unique(labels)}
-    here = {int(row["index"]): component_labels(row["fragments"]) for row in matches.to_dict("records")}
+    here = {int(row["index"]): component_labels(row["components"]) for row in matches.to_dict("records")}
     owner = {label: index for index, of in here.items() for label in of}
     claims: dict[int, list[int]] = {}
     uncertain = set()

@@ -13,22 +13,22 @@ from mettrail import schema, sidecars
 from mettrail.images import read_labels, read_probabilities
 
 # Who may have seen a lesion; of several, the first says it.
-SEEN_BY = ("manual", "both", "detection", "resegmentation", "propagation", "sensitive")
+DETECTED_BY = ("manual", "both", "detection", "resegmentation", "propagation", "sensitive")
 
 # What `read_evidence` reads, by the names of rules' inputs.
-EVIDENCE = ("pieces", "evidence", "probabilities", "sidecar")
+EVIDENCE = ("components", "evidence", "probabilities", "sidecar")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """How sure the segmentation is, by connected pieces (`segmentation.gather_evidence`).
+    """How sure the segmentation is, by connected components (`segmentation.gather_evidence`).
 
     Parameters
     ----------
-    pieces : (X, Y, Z) int
-        Number of the piece each lesion voxel belongs to, on the scan's own grid.
+    components : (X, Y, Z) int
+        Number of the component each lesion voxel belongs to, on the scan's own grid.
     table : DataFrame
-        ``index``, ``mean_probability``, ``seen_by``, ``confidence`` of each piece.
+        ``index``, ``mean_probability``, ``detected_by``, ``certainty`` of each component.
     whole : (X, Y, Z) float, optional
         Probability of whole lesion on the scan's own grid; without it the bounds by probability are missing.
     shows_edema : bool
@@ -36,16 +36,16 @@ class Evidence:
         agent its label is a guess, and its volumes are missing.
     """
 
-    pieces: np.ndarray
+    components: np.ndarray
     table: pd.DataFrame
     whole: np.ndarray | None = None
     shows_edema: bool = True
 
 
-def read_evidence(pieces: Path, table: Path, probabilities: Path, sidecar: Path) -> Evidence:
+def read_evidence(components: Path, table: Path, probabilities: Path, sidecar: Path) -> Evidence:
     """Read what the segmentation has left beside the tissue labels of a scan."""
     return Evidence(
-        read_labels(pieces).data,
+        read_labels(components).data,
         schema.read_tsv(table),
         read_probabilities(probabilities).data,
         sidecars.read_json(sidecar)["ShowsEdema"],
@@ -58,24 +58,24 @@ def join_evidence(parts: pd.DataFrame, n_voxels: np.ndarray) -> dict[str, Any]:
     Parameters
     ----------
     parts : DataFrame
-        ``mean_probability``, ``seen_by``, ``confidence``; missing where nothing is known.
+        ``mean_probability``, ``detected_by``, ``certainty``; missing where nothing is known.
     n_voxels : (n_parts,) int
         Their sizes, for the mean.
     """
-    seen, said = (set(parts[name].dropna()) for name in ("seen_by", "confidence"))
+    seen, said = (set(parts[name].dropna()) for name in ("detected_by", "certainty"))
     both = "both" in seen or {"detection", "resegmentation"} <= seen
     weights = np.asarray(n_voxels, float)
     return {
         "mean_probability": float((parts["mean_probability"].to_numpy(float) * weights).sum() / weights.sum()),
-        "seen_by": "both" if both else next((name for name in SEEN_BY if name in seen), None),
-        "confidence": next((name for name in ("confirmed", "candidate") if name in said), None),
+        "detected_by": "both" if both else next((name for name in DETECTED_BY if name in seen), None),
+        "certainty": next((name for name in ("confirmed", "candidate") if name in said), None),
     }
 
 
 def evidence_of(instances: np.ndarray, evidence: Evidence) -> dict[int, dict[str, Any]]:
-    """How sure each lesion is, from the pieces it is made of."""
-    inside = (instances > 0) & (evidence.pieces > 0)
-    pairs = pd.DataFrame({"instance": instances[inside], "index": evidence.pieces[inside]})
+    """How sure each lesion is, from the components it is made of."""
+    inside = (instances > 0) & (evidence.components > 0)
+    pairs = pd.DataFrame({"instance": instances[inside], "index": evidence.components[inside]})
     counts = pairs.value_counts(["instance", "index"]).rename("n_voxels").reset_index()
     parts = counts.merge(evidence.table, on="index").sort_values(["instance", "index"])
     return {

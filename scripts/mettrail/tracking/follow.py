@@ -86,7 +86,7 @@ def read_visits(
     labels: Sequence[Path],
     masks: Sequence[Path],
     brains: Sequence[Path],
-    pieces: Sequence[Path],
+    components: Sequence[Path],
     evidence: Sequence[Path],
     qualities: Sequence[Path],
     affines: Sequence[Path],
@@ -97,13 +97,13 @@ def read_visits(
     ----------
     rows : sequence of mapping
         All the patient's rows of the cohort table.
-    labels, masks, brains, pieces, evidence, qualities, affines : sequence of path
+    labels, masks, brains, components, evidence, qualities, affines : sequence of path
         One per usable visit, in order.
     """
     usable = [row for row in rows if row["usable"] == "true"]
     visits = []
-    for row, label, mask, brain, piece, table, quality, affine in zip(
-        usable, labels, masks, brains, pieces, evidence, qualities, affines, strict=True
+    for row, label, mask, brain, component, table, quality, affine in zip(
+        usable, labels, masks, brains, components, evidence, qualities, affines, strict=True
     ):
         tissue = images.read_labels(label, images.TISSUE_LABELS)
         visits.append(
@@ -111,7 +111,7 @@ def read_visits(
                 row,
                 tissue,
                 images.resample(images.read_labels(mask), tissue.grid, order=0),
-                Evidence(images.read_labels(piece).data, schema.read_tsv(table)),
+                Evidence(images.read_labels(component).data, schema.read_tsv(table)),
                 sidecars.read_json(quality),
                 transforms.read_affine(affine),
                 sidecars.read_json(brain),

@@ -76,7 +76,7 @@ def measure_instances(
     brain : (X, Y, Z) bool, optional
         Without it `border_distance_mm` is missing and only the edge of the image is a border.
     evidence : Evidence, optional
-        Without it `mean_probability`, `seen_by`, `confidence` and the bounds by probability are missing.
+        Without it `mean_probability`, `detected_by`, `certainty` and the bounds by probability are missing.
     chord_gap_vox : float
         Longest way a diameter may go outside the lesion, in pixels of the coarser side.
     edema_max_mm : float
@@ -100,7 +100,7 @@ def measure_instances(
     _require_one_grid(instances, tissue, brain, evidence)
     certainty = {} if evidence is None else evidence_of(instances, evidence)
     # Manual segmentations and propagated lesions have no uncertainty of their own.
-    by_networks = {n for n, said in certainty.items() if said["seen_by"] not in (None, "manual", "propagation")}
+    by_networks = {n for n, said in certainty.items() if said["detected_by"] not in (None, "manual", "propagation")}
     probability = evidence.whole if evidence is not None and by_networks else None
     scan = _Scan.of(affine, instances, tissue, brain, probability)
     edema, unassigned = None, None
@@ -148,7 +148,7 @@ def measure_instances(
 def _require_one_grid(
     instances: np.ndarray, tissue: np.ndarray, brain: np.ndarray | None, evidence: Evidence | None
 ) -> None:
-    components, probability = (None, None) if evidence is None else (evidence.pieces, evidence.whole)
+    components, probability = (None, None) if evidence is None else (evidence.components, evidence.whole)
     for name, other in (
         ("tissue labels", tissue),
         ("brain mask", brain),
@@ -223,7 +223,7 @@ def _count_voxels(scan: _Scan, mask: np.ndarray, box: Box, limits: SizeLimits) -
         "necrosis_fraction": (n_wl - n_et) / n_wl,
         "esd_mm": sphere_diameter_mm(n_wl * scan.voxel_mm3),
         "at_edge": bool(((in_scan == 0) | (in_scan == np.array(scan.instances.shape) - 1)).any()),
-        **dict(zip(("cx_mm", "cy_mm", "cz_mm"), centre, strict=True)),
+        **dict(zip(("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"), centre, strict=True)),
     }
 
 

@@ -33,8 +33,8 @@ last_session        visit at which it was last seen as a lesion of its own
 ref_centroid        its centre then, RAS mm in the reference space
 birth_mask, mask    voxels when first and when last seen, on the reference grid (`encode_mask`)
 footprint           all voxels it ever had
-volume_mm3, ld_mm   when last seen, as measured on the scan; the longest diameter is that of its largest piece
-n_fragments         pieces when last seen
+volume_mm3, ld_mm   when last seen, as measured on the scan; the longest diameter is that of its largest component
+n_components         components when last seen
 sessions_missed     evaluable visits since then without it
 absorbed_by         number of the track it has become one with for good (`cut_shared`), or null
 ==================  ==================================================================================================
@@ -111,7 +111,7 @@ def match_lesions(
     """Continue the patient's tracks with the lesions of a visit, and start new ones.
 
     In this order: overlap with the last mask of a track, one to one; nearness at a like volume, one to one; lesions in
-    the footprint of a track are pieces of it; tracks whose place another track's lesion has taken are merged into that;
+    the footprint of a track are components of it; tracks whose place another track's lesion has taken are merged into that;
     what remains of the tracks is absent, of the lesions new.
 
     Parameters
@@ -127,7 +127,7 @@ def match_lesions(
     gap_mm, vol_ratio_max : float
         Without overlap, lesions match up to this far apart, edge to edge, and up to this ratio of volumes.
     dilate_mm, frac : float
-        A piece has this fraction of its volume in the footprint grown by so much; a merged track has this fraction of
+        A component has this fraction of its volume in the footprint grown by so much; a merged track has this fraction of
         its last mask in the grown lesion.
     miss_max_sessions, miss_ld_frac : int, float
         Absent at so many evaluable visits in a row at most and back with this fraction of its diameter, a lesion was
@@ -155,7 +155,7 @@ def match_lesions(
         now, that lies within `dilate_mm` of the other; of merged tracks, of its last mask in the other lesion. A
         `weak_match` is below `frac`. What was cut or has merged is `coalesced`, and so is the lesion it has merged
         with. `sessions_missed`
-        counts evaluable visits without it up to now; in the row of its return, those it was away. `c*_ref_mm` is
+        counts evaluable visits without it up to now; in the row of its return, those it was away. `centroid_*_ref_mm` is
         where it is or was last.
     registry : dict
         Of this visit. The one given stays as it is.
@@ -186,8 +186,8 @@ def match_lesions(
     owners = {row["merged_into"] for row in rows if row["status"] == "merged"}
     for row in rows:
         touches = row["status"] == "merged" or row["track_id"] in owners
-        row["coalesced"] = touches or not set(component_labels(row["fragments"])).isdisjoint(cut)
-    taken = {label for row in rows for label in component_labels(row["fragments"])}
+        row["coalesced"] = touches or not set(component_labels(row["components"])).isdisjoint(cut)
+    taken = {label for row in rows for label in component_labels(row["components"])}
     close_session(registry, session, table, taken, config_hash)
     registry["residual"] = residual and {"matrix": residual.matrix.tolist(), "shift_mm": residual.shift_mm}
     for row in rows:
@@ -226,7 +226,7 @@ def _match(
         if index in pairing.found:
             score = pairing.score(index)
             row = continue_track(track, pairing.found[index], session, instances, rules)
-            track["cut"] = not set(component_labels(row["fragments"])).isdisjoint(cut)
+            track["cut"] = not set(component_labels(row["components"])).isdisjoint(cut)
             rows.append(row | {"match_score": score, "weak_match": score < rules.frac - TOLERANCE})
         elif index in merged:
             owner, share = merged[index]
@@ -247,7 +247,7 @@ def _match(
 def summarise_tracks(matches: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Join matches and measurements: one row per track, as the trajectories have it.
 
-    Volumes, voxels and surface of pieces are added up, diameters are those of the largest piece. Sizes of absent and of
+    Volumes, voxels and surface of components are added up, diameters are those of the largest component. Sizes of absent and of
     merged tracks are 0 (the other track carries the size of both), of those that are not evaluable missing.
 
     Parameters
@@ -260,7 +260,7 @@ def summarise_tracks(matches: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame
     Returns
     -------
     DataFrame
-        `TRACK_COLUMNS`. `ld_fragments_mm`, for lesions in pieces, adds up the diameters of pieces large enough to be
+        `TRACK_COLUMNS`. `ld_components_mm`, for lesions in components, adds up the diameters of components large enough to be
         lesions of their own; of the largest alone where none is.
     """
     measured = table.set_index("instance")
@@ -268,10 +268,10 @@ def summarise_tracks(matches: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame
     for match in matches.to_dict("records"):
         row: dict[str, Any] = {str(name): value for name, value in match.items()}
         if match["status"] == "present":
-            row |= _sum_components(measured.loc[component_labels(match["fragments"])])
+            row |= _sum_components(measured.loc[component_labels(match["components"])])
         elif match["status"] in ("absent", "merged"):
             row |= {name: c.absent for name, c in _MEASURED.items() if c.absent is not None}
-        said = [flag for flag in ("probable_miss", "weak_match", "coalesced") if match[flag] is True]
+        said = [flag for flag in ("probable_missed_detection", "weak_match", "coalesced") if match[flag] is True]
         row["flags"] = ";".join(filter(None, [as_text(row.get("flags")), *said])) or None
         rows.append(row)
     return pd.DataFrame(rows, columns=list(TRACK_COLUMNS)).astype(TRACK_COLUMNS)
@@ -369,7 +369,10 @@ def _undo_residual(
     if registry is None or not session["evaluable"]:
         return world, None
     tracks = [t for t in registry["tracks"] if t["status"] == "present"]
-    centres = np.c_[table[["cx_mm", "cy_mm", "cz_mm"]].to_numpy(float), np.ones(len(table))] @ np.linalg.inv(world).T
+    centres = (
+        np.c_[table[["centroid_x_mm", "centroid_y_mm", "centroid_z_mm"]].to_numpy(float), np.ones(len(table))]
+        @ np.linalg.inv(world).T
+    )
     residual = estimate_residual(
         np.array([t["ref_centroid"] for t in tracks]).reshape(-1, 3),
         np.array([t["volume_mm3"] for t in tracks]),
@@ -406,7 +409,7 @@ def relabel_tracks(instances: np.ndarray, matches: pd.DataFrame) -> np.ndarray:
     (X, Y, Z) uint16
     """
     number = np.zeros(int(instances.max(initial=0)) + 1, np.uint16)
-    for index, fragments in zip(matches["index"], matches["fragments"]):
+    for index, fragments in zip(matches["index"], matches["components"]):
         number[component_labels(fragments)] = index
     return np.asarray(number[instances])
 
@@ -479,7 +482,9 @@ def _sum_components(components: pd.DataFrame) -> dict[str, Any]:
     weights = components["n_voxels"].astype(float) / float(components["n_voxels"].sum())
     row = {name: components[name].sum(skipna=False) for name, c in _MEASURED.items() if c.combine == "sum"}
     row |= {name: largest[name] for name, c in _MEASURED.items() if c.combine == "largest"}
-    row |= {name: float((components[name] * weights).sum()) for name in ("cx_mm", "cy_mm", "cz_mm")}
+    row |= {
+        name: float((components[name] * weights).sum()) for name in ("centroid_x_mm", "centroid_y_mm", "centroid_z_mm")
+    }
     lasting = components.loc[~components["below_birth"].astype(bool), "ld_mm"]
     flags = [flag for flags in components["flags"] for flag in as_text(flags).split(";") if flag]
     enhancing = bool(components["enhancing"].astype(bool).any())
@@ -491,6 +496,6 @@ def _sum_components(components: pd.DataFrame) -> dict[str, Any]:
         "necrosis_fraction": row["vol_nc_mm3"] / row["vol_wl_mm3"],
         "border_distance_mm": components["border_distance_mm"].min(),
         "touches_border": bool(components["touches_border"].astype(bool).any()),
-        "ld_fragments_mm": (lasting.sum() if len(lasting) else largest["ld_mm"]) if len(components) > 1 else np.nan,
+        "ld_components_mm": (lasting.sum() if len(lasting) else largest["ld_mm"]) if len(components) > 1 else np.nan,
         "flags": ";".join(f for f in dict.fromkeys(flags) if f != "nonenhancing_remnant" or not enhancing) or None,
     }

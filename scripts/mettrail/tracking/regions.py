@@ -99,7 +99,7 @@ def add_regions(
     if affine is None or lesions.empty:
         return lesions.assign(region=None, side=None)
     order = {session: place for place, session in enumerate(sessions["session_id"])}
-    centre = ["cx_ref_mm", "cy_ref_mm", "cz_ref_mm"]
+    centre = ["centroid_x_ref_mm", "centroid_y_ref_mm", "centroid_z_ref_mm"]
     seen = lesions[(lesions["status"] == "present") & lesions[centre].notna().all(axis=1)]
     seen = seen.assign(place=seen["session_id"].map(order)).sort_values("place", kind="stable")
     first = seen.drop_duplicates("track_id")

@@ -27,7 +27,7 @@ def continue_track(
     back = 0 < missed <= rules.miss_max_sessions and largest.ld_mm >= rules.miss_ld_frac * track["ld_mm"] - TOLERANCE
     if missed:
         event = "reappeared"
-    elif len(components) > track["n_fragments"] or track["status"] == "merged":
+    elif len(components) > track["n_components"] or track["status"] == "merged":
         event = "split"
     else:
         event = "persist"
@@ -42,11 +42,11 @@ def continue_track(
         "footprint": encode_mask(np.union1d(decode_mask(track["footprint"]), flat)),
         "volume_mm3": float(sum(each.volume_mm3 for each in components)),
         "ld_mm": float(largest.ld_mm),
-        "n_fragments": len(components),
+        "n_components": len(components),
         "sessions_missed": 0,
     }
     row = row_of(track, "present", event, lesions=components, method=found.method)
-    return row | {"sessions_missed": missed, "probable_miss": bool(back)}
+    return row | {"sessions_missed": missed, "probable_missed_detection": bool(back)}
 
 
 def new_track(lesion: Lesion, index: int, session: Mapping[str, Any]) -> Track:
@@ -65,7 +65,7 @@ def new_track(lesion: Lesion, index: int, session: Mapping[str, Any]) -> Track:
         "footprint": runs,
         "volume_mm3": float(lesion.volume_mm3),
         "ld_mm": float(lesion.ld_mm),
-        "n_fragments": 1,
+        "n_components": 1,
         "sessions_missed": 0,
         "absorbed_by": None,
         "cut": False,  # at its last visit, from another lesion
@@ -122,13 +122,13 @@ def row_of(
         "status": status,
         "event": event,
         "merged_into": track["merged_into"] if status == "merged" else None,
-        "n_fragments": None if status == "not_evaluable" else len(lesions),
+        "n_components": None if status == "not_evaluable" else len(lesions),
         "match_method": method,
         "match_score": score,
-        "fragments": ";".join(str(each.label) for each in lesions) or None,
+        "components": ";".join(str(each.label) for each in lesions) or None,
         "sessions_missed": track["sessions_missed"],
-        "probable_miss": False,
+        "probable_missed_detection": False,
         "weak_match": False,
         "coalesced": False,
-        **dict(zip(("cx_ref_mm", "cy_ref_mm", "cz_ref_mm"), track["ref_centroid"])),
+        **dict(zip(("centroid_x_ref_mm", "centroid_y_ref_mm", "centroid_z_ref_mm"), track["ref_centroid"])),
     }

@@ -67,7 +67,7 @@ Key = int | Background | Painted
 
 
 def prepare(scans: Path, root: Path, *, heads: list[dict[str, Any]], cores: int) -> None:
-    """Lay scans out as BIDS datasets and have the pipeline prepare them (``--until align``); what exists is kept.
+    """Lay scans out as BIDS datasets and have the pipeline prepare them (``--until preprocess``); what exists is kept.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def prepare(scans: Path, root: Path, *, heads: list[dict[str, Any]], cores: int)
             shutil.copytree(folder, Path(root) / "labels" / head["name"], dirs_exist_ok=True)
         settings = [f"bids={bids}", f"out={Path(root) / head['name']}", "sequences=[]"]
         settings += [f"reference={head['reference']}", f"strip={{method: {head['strip']}}}"]
-        subprocess.run(["snakemake", "--cores", str(cores), "--until", "align", "--config", *settings], check=True)
+        subprocess.run(["snakemake", "--cores", str(cores), "--until", "preprocess", "--config", *settings], check=True)
 
 
 def _lay_out(scans: Path, root: Path, head: dict[str, Any]) -> Path:

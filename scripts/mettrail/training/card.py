@@ -29,8 +29,8 @@ def write_card(
         Paragraphs and tables after the facts.
     """
     lesion = f"Whole lesion from a probability of {description['threshold']:g}"
-    if description["confidence"]:
-        lesion += f", with a confidence score of at least {description['confidence']:g}"
+    if description["min_component_score"]:
+        lesion += f", with a confidence score of at least {description['min_component_score']:g}"
         lesion += " (mean probability of the connected component, or of a clearer part of it)"
     listed = [
         f"Trained on: {description['trained_on']}.",

@@ -340,7 +340,7 @@ def _describe_networks(configuration: dict[str, Any]) -> dict[str, Any]:
         "tile": None,
         # nnU-Net's own decision, by the likeliest label: no other threshold was looked for.
         "threshold": 0.5,
-        "confidence": 0.0,
+        "min_component_score": 0.0,
     }
 
 

@@ -217,7 +217,7 @@ def export_model(trainer: MettrailTrainer, folder: Path, *, settings: dict[str, 
         "mirror_axes": [],
         "tile": list(settings["network"]["tile"]),
         "threshold": 0.5,
-        "confidence": 0.0,
+        "min_component_score": 0.0,
         "steps": trainer.steps_taken(),
         "trained_on": f"{_name_heads(settings['cases'])}; synthetic lesions, no patient with metastases; {steps} "
         f"of {trainer.batch_size} patches",
@@ -264,7 +264,7 @@ def detect_without_prior(resegmentation: Path, *, settings: dict[str, Any]) -> P
     )
     network.load_state_dict(fit_weights(theirs.read_weights()[0], network.state_dict()))
     description = {key: value for key, value in theirs.description.items() if key != "validation"}
-    description |= {"task": "detection", "channels": list(channels), "threshold": 0.5, "confidence": 0.0}
+    description |= {"task": "detection", "channels": list(channels), "threshold": 0.5, "min_component_score": 0.0}
     description["normalisation"] = plans["configurations"][cases.CONFIGURATION]["normalization_schemes"]
     description["trained_on"] += "; re-segmentation's network without its prior"
     log = resegmentation / LOG
@@ -330,9 +330,9 @@ def validate_model(
         figures["the same, fused with detection"] = validation.validate_fused(
             detection, model, plan.validation_folder, threads=settings["threads"]
         )
-    rows = [{"threshold": t, "confidence": c, **row} for (t, c), row in found.items()]
+    rows = [{"threshold": t, "min_component_score": c, **row} for (t, c), row in found.items()]
     (out / f"validation_{task}.json").write_text(json.dumps(rows, indent=2))
-    description = {**model.description, "threshold": threshold, "confidence": score, "validation": figures}
+    description = {**model.description, "threshold": threshold, "min_component_score": score, "validation": figures}
     card = _write_card(description, figures=figures)
     describe_model(model, description=description, card=card)
     print(card)

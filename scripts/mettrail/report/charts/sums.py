@@ -66,7 +66,7 @@ def response_lines(session_rows: pd.DataFrame, *, rano: Mapping[str, Any]) -> pd
         compared, scale = _compared(total, nadir, number_of(row, "sum_ld_change_nadir_pct"))
         absolute = nadir if rano["abs_rule"] == "sum" else compared - grown
         threshold = float(np.max([(1 + rano["pd"]) * nadir, absolute + rano["pd_abs_mm"]])) * scale
-        reference = number_of(row, "ref_sum_ld_mm")
+        reference = number_of(row, "reference_sum_ld_mm")
         pr_scale = _compared(total, reference, number_of(row, "sum_ld_change_baseline_pct"))[1]
         lines.append(
             {

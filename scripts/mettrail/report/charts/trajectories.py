@@ -173,7 +173,7 @@ def _draw_track(axes: Axes, course: _Course, track: str, column: str) -> float |
             continue
         y = number_of(row, column)
         # The line goes on over a probable missed detection.
-        if np.isfinite(y) and text_of(row, "ld_source") != "probable_miss":
+        if np.isfinite(y) and text_of(row, "ld_source") != "probable_missed_detection":
             points.append(_Point(x, y, order, row))
     for one, two in pairwise(points):
         gap = two.order - one.order > 1

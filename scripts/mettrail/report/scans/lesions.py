@@ -310,7 +310,7 @@ def _facts_of(row: Record, smallest: dict[str, float]) -> list[str]:
     facts.append(role.replace("nontarget", "non-target").replace("candidate", ""))
     if event not in ("", "persist", "baseline", role):
         facts.append(event.replace("_", " "))
-    if text_of(row, "confidence") == "candidate":
+    if text_of(row, "certainty") == "candidate":
         facts.append("candidate, requires review")
     facts += [flag.replace("_", " ") for flag in review_flags_of(row)]
     return [fact for fact in facts if fact]

@@ -15,7 +15,7 @@ TOO_SMALL_MM = 5.0  # RECIST 1.1: value of a lesion too small to measure
 
 
 def diameter_in_sum(
-    *, status: str, enhancing: bool, ld_mm: float, n_fragments: float, ld_fragments_mm: float, tsm_mode: str
+    *, status: str, enhancing: bool, ld_mm: float, n_components: float, ld_components_mm: float, tsm_mode: str
 ) -> tuple[float, Source]:
     """Tell with what diameter a lesion enters the sum, and why.
 
@@ -36,11 +36,11 @@ def diameter_in_sum(
         return 0.0, "absent"
     if status != "present" or math.isnan(ld_mm):
         return math.nan, "ne"
-    in_parts = n_fragments > 1 and ld_fragments_mm > 0
-    value = ld_fragments_mm if in_parts else ld_mm
+    in_parts = n_components > 1 and ld_components_mm > 0
+    value = ld_components_mm if in_parts else ld_mm
     if tsm_mode == "floor5" and value < TOO_SMALL_MM:
         return TOO_SMALL_MM, "floor5"
-    return value, "fragments" if in_parts else "measured"
+    return value, "components" if in_parts else "measured"
 
 
 def join_groups(*owners: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ NewLesions: TypeAlias = Literal["none", "equivocal", "definite"]  # of a session
 State: TypeAlias = Literal["undetected", "present", "absent", "merged", "ne"]
 # Where a size comes from: the columns ld_source and vol_source.
 Source: TypeAlias = Literal[
-    "measured", "fragments", "floor5", "absent", "merged", "ne", "probable_miss", "tsm5", "override"
+    "measured", "components", "floor5", "absent", "merged", "ne", "probable_missed_detection", "tsm5", "override"
 ]
 Role: TypeAlias = Literal["target", "nontarget", "new", "recurrent", "candidate", "prebaseline", "excluded"]
 Steroids: TypeAlias = Literal["none", "decreased", "stable", "increased", "unknown"]

@@ -1,4 +1,4 @@
-rule align:
+rule preprocess:
     """The reference image as networks and registration see it: 0 outside the brain mask grown by a few mm."""
     input:
         image=rules.debias.output.image,
@@ -6,9 +6,9 @@ rule align:
     output:
         image=reference_file("res-1mm_desc-preproc"),
     log:
-        log_file("align"),
+        log_file("preprocess"),
     benchmark:
-        benchmark_file("align")
+        benchmark_file("preprocess")
     conda:
         "../envs/python.yaml"
     threads: 1
@@ -17,12 +17,12 @@ rule align:
         runtime=5,
     params:
         grow_mm=config["strip"]["grow_mm"],
-        source=source_digest("align.py"),
+        source=source_digest("preprocess.py"),
     script:
-        "../scripts/align.py"
+        "../scripts/preprocess.py"
 
 
-rule align_sequence:
+rule register_sequence:
     """Another sequence of the session, rigidly on the reference image."""
     input:
         image=rules.debias_sequence.output.image,
@@ -32,9 +32,9 @@ rule align_sequence:
         image=ses_file("res-1mm_desc-preproc_{mod}.nii.gz"),
         affine=ses_file("from-{mod}_to-session_mode-image_desc-rigid_xfm.txt"),
     log:
-        log_file("align", "sub-{sub}_ses-{ses}_{mod}"),
+        log_file("preprocess", "sub-{sub}_ses-{ses}_{mod}"),
     benchmark:
-        benchmark_file("align", "sub-{sub}_ses-{ses}_{mod}")
+        benchmark_file("preprocess", "sub-{sub}_ses-{ses}_{mod}")
     conda:
         "../envs/python.yaml"
     threads: config["threads"]
@@ -44,16 +44,16 @@ rule align_sequence:
     params:
         grow_mm=config["strip"]["grow_mm"],
         settings=ENGINE,
-        source=source_digest("align_sequence.py"),
+        source=source_digest("register_sequence.py"),
     script:
-        "../scripts/align_sequence.py"
+        "../scripts/register_sequence.py"
 
 
-rule align_all:
+rule preprocess_all:
     """Every sequence of every session on its reference image, whether a model asks for it or not."""
     input:
         images=[
-            rules.align_sequence.output.image.format(sub=sub, ses=ses, mod=mod)
+            rules.register_sequence.output.image.format(sub=sub, ses=ses, mod=mod)
             for (sub, ses), row in SESSIONS.items()
             for mod in SEQUENCES
             if row["usable"] == "true" and row[mod] != "n/a"

@@ -1,4 +1,4 @@
-"""Rule align_sequence: another sequence rigidly on the session's reference image."""
+"""Rule register_sequence: another sequence rigidly on the session's reference image."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ with jobs.job(snakemake) as output:
     moving = images.read_image(snakemake.input.image)
     reference = images.read_image(snakemake.input.reference)
     mask = images.read_mask(snakemake.input.mask)
-    transform = visits.align_sequence(
+    transform = visits.register_sequence(
         reference, moving, mask=mask, threads=snakemake.threads, **snakemake.params.settings
     )
     moved = transforms.apply(moving, reference.grid, affine=transform.affine)

@@ -1,4 +1,4 @@
-"""Rule align: the reference image, brain only, as networks and registration see it."""
+"""Rule preprocess: the reference image, brain only, as networks and registration see it."""
 
 from typing import TYPE_CHECKING
 

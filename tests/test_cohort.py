@@ -206,11 +206,11 @@ def test_a_missing_date_is_said_once_and_nothing_is_lost(tmp_path):
     table = index(bids, tmp_path / "out")
     assert table["usable"].tolist() == ["true"] * 3
     problems = cohort.list_problems(table.reset_index().to_dict("records"))
-    assert [(p["ses"], p["stage"], p["reason"]) for p in problems] == [("1", "doubt", "no_dates")]
+    assert [(p["ses"], p["stage"], p["reason"]) for p in problems] == [("1", "warning", "no_dates")]
     assert "sub-A_sessions.tsv: no acq_time for ses-2; expected acq_time" in problems[0]["detail"]
 
 
-def test_two_visits_of_one_date_are_kept_and_said_to_be_doubtful(tmp_path):
+def test_two_sessions_of_one_date_are_kept_with_a_warning(tmp_path):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE], "3": [CE]}},
                       {"A": dated(_1="01-01", _3="02-01", _2="02-01")})  # fmt: skip
     table = index(bids, tmp_path / "out")
@@ -229,7 +229,7 @@ def test_two_visits_of_one_date_are_kept_and_said_to_be_doubtful(tmp_path):
         ("January", "n/a", "bad_cell"),
     ],
 )
-def test_a_treatment_that_began_before_the_first_scan_is_doubtful(tmp_path, start, day, flag):
+def test_a_treatment_that_began_before_the_first_scan_has_a_warning(tmp_path, start, day, flag):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}}, {"A": dated(_1="01-01", _2="03-01")})
     (bids / "participants.tsv").write_text(f"participant_id\ttreatment_start_date\nsub-A\t{start}\n")
     table = index(bids, tmp_path / "out")
@@ -237,7 +237,7 @@ def test_a_treatment_that_began_before_the_first_scan_is_doubtful(tmp_path, star
     assert table["flags"].tolist() == [flag, "n/a"]
 
 
-def test_a_date_of_treatment_without_dates_of_visits_is_doubtful(tmp_path):
+def test_a_date_of_treatment_without_dates_of_sessions_has_a_warning(tmp_path):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE]}}, {"A": {"1": {"days_from_baseline": "0"}}})
     (bids / "participants.tsv").write_text("participant_id\ttreatment_start_date\nsub-A\t2021-01-01\n")
     assert index(bids, tmp_path / "out")["flags"].tolist() == ["treatment_date_unused"]

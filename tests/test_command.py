@@ -433,7 +433,7 @@ def test_times_are_said_for_people(seconds, text):
 
 def test_the_end_names_what_was_made_and_how_many_remarks_there_are(tmp_path):
     (tmp_path / "index.html").write_text("")
-    seen = replay([*record_events(), (0, {"event": "problems", "lines": ["LEFT OUT sub-A_ses-2: not_3d: …"] * 7})],
+    seen = replay([*record_events(), (0, {"event": "problems", "lines": ["EXCLUDED sub-A_ses-2: not_3d: …"] * 7})],
                   Console(file=io.StringIO()))  # fmt: skip
     made = [tmp_path / "index.html", tmp_path / "not_made.csv"]
     lines = run.describe_end(seen, 0, made=made, log=tmp_path / "x.log", seconds=61)

@@ -125,7 +125,7 @@ def test_what_can_do_without_an_input_looks_at_the_failure_itself(tmp_path):
 def test_what_was_skipped_is_no_failure_and_only_needed_inputs_count(tmp_path):
     assert run(tmp_path, "raise jobs.Skip('no prior')") == 0
     assert jobs.explain(mask_of(tmp_path)).skipped
-    assert [f["stage"] for f in jobs.read_failures(tmp_path / "out")] == ["doubt"]
+    assert [f["stage"] for f in jobs.read_failures(tmp_path / "out")] == ["warning"]
     assert jobs.read_failure(jobs.explain(mask_of(tmp_path)).log) is None
     assert jobs.describe_failures(jobs.read_failures(tmp_path / "out")) == []
     work = "assert jobs.given(snakemake.input['mask']) is None\nPath(output.page).touch()"

@@ -133,7 +133,7 @@ def test_a_bad_cell_of_a_participant_is_not_used_and_said_once(bids, tmp_path, c
     assert cohort.read_participants(bids, table.reset_index())["01"][column] == "n/a"
 
 
-def test_a_doubt_about_a_patient_is_said_of_a_visit_that_is_read(bids, tmp_path):
+def test_a_warning_about_a_patient_is_of_a_session_that_is_read(bids, tmp_path):
     (bids / f"sub-01/ses-01/anat/sub-01_ses-01_{CE}.nii.gz").unlink()
     about_people(bids, "participant_id\ttreatment_start_day\nsub-01\tsoon\n")
     table = index(bids, tmp_path / "out")
@@ -358,7 +358,7 @@ def test_days_are_counted_from_date_to_date(bids, tmp_path, first, second, days)
         ("2021-01-01", "2021-01-01", ["01", "02"], "labels"),
     ],
 )
-def test_two_visits_of_one_date_are_doubtful_whatever_the_clock_says(bids, tmp_path, first, second, order, by):
+def test_two_sessions_of_one_date_have_a_warning_whatever_the_clock_says(bids, tmp_path, first, second, order, by):
     about_sessions(bids, "session_id\tacq_time", f"ses-01\t{first}", f"ses-02\t{second}")
     table = index(bids, tmp_path / "out")
     assert table.loc["01"].index.tolist() == order
@@ -372,7 +372,7 @@ def test_visits_of_one_date_are_in_the_order_of_numbers(tmp_path):
     assert index(bids, tmp_path / "out").loc["A"].index.tolist() == ["2", "10"]
 
 
-def test_a_time_that_is_bad_but_not_needed_is_a_doubt(bids, tmp_path):
+def test_a_time_that_is_bad_but_not_needed_is_a_warning(bids, tmp_path):
     about_sessions(
         bids, "session_id\tacq_time\tdays_from_baseline", "ses-01\t2021-01-01\t0", "ses-02\t2021-03-01\tsoon"
     )

@@ -140,3 +140,19 @@ def test_an_edited_template_makes_pages_again():
         assert f'source_digest("{script}", CAPTIONS, TEMPLATES)' in text
     (folder,) = re.findall(r"TEMPLATES = str\(ROOT / (.*)\)", text)
     assert (ROOT.joinpath(*re.findall(r'"(.*?)"', folder)) / "base.html.j2").is_file()
+
+
+def test_an_edit_of_any_file_of_the_library_changes_the_projects_digest(tmp_path):
+    for name in ("scripts", "workflow"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", tmp_path)
+    before = provenance.project_digest(tmp_path)
+    files = [path for path in (tmp_path / "scripts" / "mettrail").rglob("*") if path.is_file()]
+    others = [path for path in files if path.suffix != ".py" and path.name != "py.typed"]
+    assert {path.suffix for path in others} >= {".j2", ".css", ".js"}
+    for path in [next(path for path in files if path.suffix == ".py"), *others]:
+        text = read(path)
+        path.write_text(f"{text}\nEDITED = True\n", encoding="utf-8")
+        assert provenance.project_digest(tmp_path) != before, path.name
+        path.write_text(text, encoding="utf-8")
+    assert provenance.project_digest(tmp_path) == before

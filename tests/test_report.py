@@ -289,7 +289,7 @@ def test_a_response_that_changed_with_later_sessions_is_pointed_out():
     sessions = session_table()
     sessions.loc[1, "response_overall_prospective"] = "PD"
     text = Outline(patient(sessions=sessions)).text
-    assert "ses-02 was PD when it was read, is SD with what came later" in text
+    assert "ses-02 was PD prospectively, is SD with later sessions" in text
 
 
 def test_pictures_are_inside_the_page_and_have_alternative_text(tmp_path):
@@ -410,8 +410,8 @@ def test_every_session_that_is_not_evaluable_is_among_what_failed(reason):
     text = Outline(cohort(sessions=sessions, problems=[known])).text
     failed = text[text.index("What was excluded") : text.index("Response of each patient")]
     assert failed.count("sub-A ses-03") == 1, "what has failed is listed once"
-    doubted = FAILED | {"stage": "doubt"}
-    text = Outline(cohort(sessions=sessions, problems=[doubted])).text
+    warned = FAILED | {"stage": "warning"}
+    text = Outline(cohort(sessions=sessions, problems=[warned])).text
     assert f"ses-03 not evaluable {reason.replace('_', ' ')}" in text
 
 
@@ -488,7 +488,7 @@ def test_no_disease_has_a_colour_and_a_meaning():
 def test_a_residual_shift_is_named_with_the_registration():
     sessions = session_table()
     sessions.loc[1, "residual_shift_mm"] = 3.24
-    assert "lesions lay 3.2 mm off, undone" in Outline(patient(sessions=sessions)).text
+    assert "lesions were 3.2 mm off: corrected" in Outline(patient(sessions=sessions)).text
 
 
 def test_a_lesion_that_grew_as_progression_does_is_to_be_reviewed():

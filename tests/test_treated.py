@@ -95,7 +95,7 @@ def test_each_patient_has_a_list_of_treatments_and_one_of_treated_lesions(treate
         "treatment_type srs, and no sub-B/sub-B_treatments.tsv",
     ],
 )
-def test_what_is_not_used_or_doubtful_is_said_at_the_end_and_on_the_page(treated, said):
+def test_what_is_not_used_or_has_a_warning_is_printed_and_on_the_page(treated, said):
     folder, stderr = treated
     page = (folder / "out/index.html").read_text()
     told = said.replace("-10", point(SMALL, (0, 0, 8)))

@@ -313,7 +313,7 @@ def test_points_and_names_become_lesions_and_all_those_that_were_there(finder):
 def test_a_point_beside_a_lesion_is_taken_and_said(finder):
     table, problems = resolve(finder, row("8;6;7"))
     assert table["track_id"].tolist() == ["L003"]
-    assert (problems[0]["sub"], problems[0]["stage"]) == ("sub-01", "doubt")
+    assert (problems[0]["sub"], problems[0]["stage"]) == ("sub-01", "warning")
     assert problems[0]["detail"] == (
         f"{FILE}, line 2, column target: 8;6;7 in ses-1 is outside every lesion: L003, 2.0 mm away, is taken."
     )
@@ -346,7 +346,7 @@ def test_two_rows_that_mean_one_lesion_count_once(finder):
 def test_a_treatment_before_the_lesion_is_seen_is_said_and_kept(finder):
     table, problems = resolve(finder, row("L008", day="59"))
     assert table["track_id"].tolist() == ["L008"]
-    assert problems[0]["stage"] == "doubt"
+    assert problems[0]["stage"] == "warning"
     assert "L008 is first seen at ses-2 on day 60, after its treatment on day 59" in problems[0]["detail"]
     assert resolve(finder, row("L008", day="60"))[1] == []
 
@@ -454,4 +454,4 @@ def test_a_patient_is_assessed_with_treatments_given_by_points(finder, tmp_path)
     patient = found.patients.iloc[0]
     assert (patient["n_targets"], patient["baseline_session"]) == (2, "ses-1"), "treated on the day of the scan"
     assert (patient["first_event"], patient["first_event_day"], patient["salvage_day"]) == ("local", 120, 121)
-    assert [problem["stage"] for problem in found.problems] == ["doubt", "not used"]
+    assert [problem["stage"] for problem in found.problems] == ["warning", "not used"]

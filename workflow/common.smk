@@ -481,7 +481,7 @@ def say(lines):
 
 
 def say_problems():
-    """Say what is left out, doubtful, or given and not used."""
+    """Print what is excluded, has a warning, or was given and is not used."""
     say(cohorts.describe_problems(COHORT.to_dict("records"), FOUND.not_used))
 
 

@@ -196,7 +196,7 @@ def read_failures(out: str | Path) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``sub`` (``sub-A``, empty for the cohort), ``ses`` (``1`` or None), ``stage`` (``doubt`` where the job was
+        ``sub`` (``sub-A``, empty for the cohort), ``ses`` (``1`` or None), ``stage`` (``warning`` where the job was
         skipped), ``reason``, ``detail``, ``log``.
     """
     found = []
@@ -205,7 +205,7 @@ def read_failures(out: str | Path) -> list[dict[str, Any]]:
             skipped = each.pop("skipped")
             found.append(each | {"sub": f"sub-{each['sub']}" if each["sub"] else ""})
             if skipped:
-                found[-1]["stage"] = "doubt"
+                found[-1]["stage"] = "warning"
     return found
 
 
@@ -221,7 +221,7 @@ def describe_failures(failures: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what failed, why, and where to read on, as lines to print."""
     lines = []
     for failure in failures:
-        if failure["stage"] == "doubt":
+        if failure["stage"] == "warning":
             continue
         unit = "_".join(filter(None, [failure["sub"], failure["ses"] and f"ses-{failure['ses']}"])) or "the cohort"
         lines.append(f"FAILED {failure['stage']} of {unit}: {failure['detail']}\n  log: {failure['log']}")

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent
+# What the library holds beside code: templates, style sheets and scripts of pages.
+_PAGE_PARTS = (".j2", ".css", ".js")
 
 
 def source_digest(script: Path, *, data: Iterable[Path] = ()) -> str:
@@ -42,11 +44,14 @@ def source_digest(script: Path, *, data: Iterable[Path] = ()) -> str:
 
 
 def project_digest(root: Path) -> str:
-    """Return a digest of all code that makes results: rules, scripts, library (which may be installed elsewhere)."""
-    files = [*sorted((root / "scripts").glob("*.py")), *sorted(LIBRARY.rglob("*.py"))]
+    """Return a digest of all that makes results: rules, scripts, library (which may be installed elsewhere), pages."""
+    library = sorted(LIBRARY.rglob("*"))
+    files = [*sorted((root / "scripts").glob("*.py")), *(path for path in library if path.suffix == ".py")]
     code = [_read_code(path.read_text(encoding="utf-8"))[0] for path in files]
-    rules = [path.read_text() for path in [root / "Snakefile", *sorted((root / "workflow").glob("*.smk"))]]
-    return hashlib.sha256("".join(code + rules).encode()).hexdigest()[:16]
+    rules = [root / "Snakefile", *sorted((root / "workflow").glob("*.smk"))]
+    pages = [path for path in library if path.suffix in _PAGE_PARTS]
+    texts = [path.read_text(encoding="utf-8") for path in rules + pages]
+    return hashlib.sha256("".join(code + texts).encode()).hexdigest()[:16]
 
 
 @cache

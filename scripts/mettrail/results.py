@@ -264,7 +264,7 @@ def remove_pages_of_others(out: str | Path, participants: Iterable[str]) -> list
         {
             "sub": name,
             "ses": None,
-            "stage": "doubt",
+            "stage": "warning",
             "reason": Reason.NOT_IN_DATASET.value,
             "detail": f"{out}/{name} holds results of a patient who is not part of this run: no longer in the dataset, "
             "or not chosen (index). Delete it, or bring the scans back.",

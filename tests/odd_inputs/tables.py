@@ -113,7 +113,7 @@ def table_is_folder(c):
     c.participants.mkdir()
 
 
-def doubt(column, value, what="n/a", ses="02", file=OWN):
+def warning(column, value, what="n/a", ses="02", file=OWN):
     """The cell is not used, and file, column and value are said."""
     return used(says=(file, column, value), **{column: {ses: what}})
 
@@ -473,18 +473,18 @@ ROWS = [
     case("clinical_tumour_related is perhaps", "user", cell("clinical_tumour_related", "perhaps"),
          refused(OWN, "clinical_tumour_related", "perhaps")),
     # Numbers.
-    *[case(f"the dose is {value!r}", source, cell(DEX, value), doubt(DEX, value))
+    *[case(f"the dose is {value!r}", source, cell(DEX, value), warning(DEX, value))
       for value, source in {"4 mg": "user", "4,5": "Excel", "four": "user", "<4": "user", "2-4": "user",
       "4mg/d": "user", "inf": "pandas",
                             "2x2": "user", "#VALUE!": "Excel", "Apr 05": "Excel", "1_6": "user"}.items()],
-    case("the dose is below 0", "user", cell(DEX, "-4"), doubt(DEX, "-4"), refused(OWN, "-4")),
+    case("the dose is below 0", "user", cell(DEX, "-4"), warning(DEX, "-4"), refused(OWN, "-4")),
     *[case(f"the dose is {value!r}: missing", "pandas", cell(DEX, value), used(**{DEX: {"02": "n/a"}}))
       for value in ("", "NA", "N/A", "nan", "NaN", "n/a", " n/a")],
-    case("the dose has blanks and a sign", "user", cell(DEX, " +2.0 "), used(), doubt(DEX, "+2.0")),
-    *[case(f"kps is {value!r}", "user", cell("kps", value), doubt("kps", value), *more)
+    case("the dose has blanks and a sign", "user", cell(DEX, " +2.0 "), used(), warning(DEX, "+2.0")),
+    *[case(f"kps is {value!r}", "user", cell("kps", value), warning("kps", value), *more)
       for value, more in {"90%": (used(),), "good": (), "90-100": (), "900": (refused(OWN, "900"),),
       "-90": (refused(OWN, "-90"),)}.items()],
-    *[case(f"ecog is {value!r}", "user", cell("ecog", value), doubt("ecog", value), *more)
+    *[case(f"ecog is {value!r}", "user", cell("ecog", value), warning("ecog", value), *more)
       for value, more in {"1-2": (), "I": (), "7": (refused(OWN, "7"),), "0.5": (used(ecog={"02": "0.5"}),
       refused(OWN, "0.5"))}.items()],
     case("a bad cell in each of two sessions", "user", lambda c: [c.cell(DEX, "4 mg"), c.cell("kps", "good", "03")],

@@ -164,9 +164,9 @@ class Answer:
         if outcome.quiet:
             if self.found.not_used:
                 yield f"not used: {self.found.not_used}"
-            doubts = [r["detail"] for r in self.sessions(outcome.who[0]).values() if r["detail"] != "n/a"]
-            if doubts and not outcome.values:
-                yield f"doubts: {doubts}"
+            warnings = [r["detail"] for r in self.sessions(outcome.who[0]).values() if r["detail"] != "n/a"]
+            if warnings and not outcome.values:
+                yield f"warnings: {warnings}"
 
     def out(self, row, outcome):
         right = row["reason"] in outcome.reasons if outcome.reasons else row["reason"] != "n/a"

@@ -39,7 +39,7 @@ PROBLEM = ["sub", "stage", "reason", "detail"]
 # So many files with one reason are named one by one; of more, only the first.
 NAMED = 3
 # What stages of problems that are no failures are called where they are printed.
-_PRINTED = {"doubt": "WARNING", "not used": "NOT USED"}
+_PRINTED = {"warning": "WARNING", "not used": "NOT USED"}
 
 
 @dataclass(frozen=True)
@@ -201,13 +201,13 @@ def list_not_used(not_used: Iterable[Unused]) -> list[Problem]:
 def list_problems(rows: Iterable[Row]) -> list[Problem]:
     """Return why sessions of the cohort table are excluded, and the warnings about others.
 
-    Each has sub, ses, stage, reason, detail, log. A warning has the stage ``doubt``, and the session's flags as reason.
+    Each has sub, ses, stage, reason, detail, log. A warning has the stage ``warning`` and the flags as reason.
     """
     problems: list[Problem] = []
     for row in rows:
         if row["usable"] == "true" and row["detail"] != "n/a":
             problems.append(
-                {"sub": f"sub-{row['sub']}", "ses": row["ses"], "stage": "doubt", "reason": row["flags"],
+                {"sub": f"sub-{row['sub']}", "ses": row["ses"], "stage": "warning", "reason": row["flags"],
                  "detail": row["detail"], "log": ""}
             )  # fmt: skip
         if row["usable"] != "true":
@@ -229,7 +229,7 @@ def list_problems(rows: Iterable[Row]) -> list[Problem]:
 def write_problems(problems: Iterable[Mapping[str, str]], path: str | Path) -> None:
     """Write what is found wrong in a patient's tables only in the course of a run.
 
-    Each problem has sub (``sub-A``), stage (``not used`` or ``doubt``), reason and detail.
+    Each problem has sub (``sub-A``), stage (``not used`` or ``warning``), reason and detail.
     """
     schema.write_tsv(pd.DataFrame(list(problems), columns=PROBLEM), Path(path))
 

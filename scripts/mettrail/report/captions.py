@@ -98,7 +98,7 @@ def parse_caption(text: str, path: str | Path = "caption") -> Caption:
     unknown = [b for b in blocks if not isinstance(b, nodes.paragraph)]
     unknown += [part for b in blocks for part in b.children if type(part) not in _STYLES]
     if unknown:
-        raise _bad_caption(path, f"{unknown[0].tagname}", "paragraphs of text, **strong** and ``code``")
+        raise _bad_caption(path, type(unknown[0]).__name__, "paragraphs of text, **strong** and ``code``")
     return tuple(
         tuple(Run(part.astext().replace("\n", " "), _STYLES[type(part)]) for part in block.children) for block in blocks
     )

@@ -153,7 +153,7 @@ def _facts(
     return [
         Fact("Best response CR or PR", str(responded), of_patients),
         Fact("Progressed", str(progressed), of_patients),
-        Fact("New lesions", str(new), "to be checked"),
+        Fact("New lesions", str(new), "require review"),
         Fact("Not evaluable", str(not_evaluable), of_sessions),
         Fact("Excluded or failed", str(failed), "see below" if failed else "none"),
     ]
@@ -241,12 +241,12 @@ def _review_table(lesions: Sequence[Record], sessions: Sequence[Record], pages: 
             rows.append(Row(Cell(patient), [place, Cell("–"), Cell("–"), Cell("–"), Cell(why, css="text")]))
     for row, why in sorted(remarkable_lesions(lesions), key=lambda found: not is_uncertain(found[0])):
         patient, name = row["participant_id"], row["session_id"]
-        seen = text_of(row, "status") == "present"
+        present = text_of(row, "status") == "present"
         cells = [
             Cell(name, href=_address(patient, name, pages)),
             Cell(track=make_track(text_of(row, "track_id"))),
-            Cell(show("lesions", "ld_mm", row) if seen else "–"),
-            Cell(show_volume(number_of(row, "vol_wl_ml")) if seen else "–"),
+            Cell(show("lesions", "ld_mm", row) if present else "–"),
+            Cell(show_volume(number_of(row, "vol_wl_ml")) if present else "–"),
             Cell(why, css="text"),
         ]
         rows.append(Row(Cell(patient), cells))

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mettrail.report.text import Record, records_of
 from mettrail.schema.cells import flags_of, number_of, text_of, truth_of
 
 # Bright enough on black scans, dark enough on paper. Any two differ by at least 12 (CIEDE2000) also with red, green or
@@ -37,42 +36,19 @@ REVIEW_FLAGS = (
     *("weak_match", "coalesced", "nontarget_review", "probable_missed_detection", "merged_across_roles"),
     *("treatment_effect_possible", "fov_edge"),
 )
-# Lesions on a session's first picture; all others are on the second.
+# Lesions on the first picture of a session; all others are on the second.
 FIRST_LESIONS = 9
 # Growth from its smallest before by which a lesion's picture comes earlier: what RANO calls progression of a sum.
 _GROWN = 0.20
 EDEMA_COLOUR, NECROSIS_COLOUR = "#ffd447", "#ffffff"
 
 INK, MUTED, GRID, PAPER, BAND = "#1b1f24", "#667080", "#e4e7eb", "#fdfdfe", "#eef0f3"
-DARK = {INK: "#e7eaee", MUTED: "#98a2b0", GRID: "#30363f", PAPER: "#15181c", BAND: "#23282f"}
 SCREEN = "#000000"
-FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
-CHART_STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "mettrail",
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "text.color": INK,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "lines.solid_capstyle": "round",
-}
 PIXELS_PER_INCH = 110
 
 
 def track_colour(track_id: str) -> str:
-    """Return a track's colour, the same on every picture and at every visit.
+    """Return a track's colour, the same on every picture and at every session.
 
     Examples
     --------
@@ -98,12 +74,12 @@ def _track_index(track_id: str) -> int:
     return int(number.group()) - 1 if number else zlib.crc32(str(track_id).encode())
 
 
-def is_unconfirmed(session: Mapping[str, Any]) -> bool:
+def is_unconfirmed(session: Record) -> bool:
     """Tell whether a session's overall response is a CR or PR that did not last long enough to count."""
     return text_of(session, "response_overall_final") in ("CR", "PR") and truth_of(session, "confirmed") is False
 
 
-def pr_continues(session: Mapping[str, Any]) -> bool:
+def pr_continues(session: Record) -> bool:
     """Tell whether a session is SD after a confirmed PR, which goes on until PD."""
     return text_of(session, "response_overall_final") == "SD" and text_of(session, "response_overall_continued") == "PR"
 
@@ -114,12 +90,12 @@ def label_number(track_id: object) -> int:
     return int(number.group()) if number else -1
 
 
-def row_label(row: Mapping[str, Any]) -> str:
+def row_label(row: Record) -> str:
     """Lesion of a row; the small tables beside label maps call it ``name``."""
     return str(row["track_id"] if "track_id" in row else row["name"])
 
 
-def track_label(row: Mapping[str, Any] | None, number: int) -> str:
+def track_label(row: Record | None, number: int) -> str:
     """Name the track of a row, or of a label without one."""
     return row_label(row) if row is not None else f"L{number:03d}"
 
@@ -127,7 +103,7 @@ def track_label(row: Mapping[str, Any] | None, number: int) -> str:
 def find_smallest_before(earlier_rows: pd.DataFrame) -> dict[str, float]:
     """Return each track's smallest longest diameter in earlier sessions, mm, where it was present."""
     smallest: dict[str, float] = {}
-    for _, row in earlier_rows.iterrows():
+    for row in records_of(earlier_rows):
         size = number_of(row, "ld_mm")
         if text_of(row, "status") == "present" and np.isfinite(size):
             name = row_label(row)
@@ -135,19 +111,19 @@ def find_smallest_before(earlier_rows: pd.DataFrame) -> dict[str, float]:
     return smallest
 
 
-def growth_since_smallest_mm(row: Mapping[str, Any], smallest: dict[str, float]) -> float:
+def growth_since_smallest_mm(row: Record, smallest: dict[str, float]) -> float:
     """Return by how much a lesion has grown from its smallest before, mm."""
     return number_of(row, "ld_mm") - smallest.get(row_label(row), np.nan)
 
 
-def review_flags_of(row: Mapping[str, Any]) -> list[str]:
+def review_flags_of(row: Record) -> list[str]:
     """Return the remarks on a lesion that require review."""
-    given = flags_of(row)
-    return [flag for flag in REVIEW_FLAGS if flag in given]
+    flags = flags_of(row)
+    return [flag for flag in REVIEW_FLAGS if flag in flags]
 
 
 def prominence_of(
-    row: Mapping[str, Any] | None, count: int, number: int, smallest: dict[str, float]
+    row: Record | None, count: int, number: int, smallest: dict[str, float]
 ) -> tuple[int, float, int, int]:
     """Order of drawing: new, grown, with a remark, targets, others; the largest first."""
     if row is None:

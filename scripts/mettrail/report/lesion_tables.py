@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from mettrail import schema
 from mettrail.report.parts import (
     Cell,
     Row,
@@ -18,7 +19,6 @@ from mettrail.report.parts import (
 )
 from mettrail.report.text import (
     Record,
-    column_of,
     meaning_of,
     plain_words,
     show,
@@ -52,7 +52,7 @@ TREATED = {
     "censored_reason": "censored",
 }
 
-# How far a size could lie from the one measured: if the outline lay half a voxel off, and by the probabilities.
+# Limits of a size: if the outline lay half a voxel off, and by the probabilities of the segmentation.
 _LD_RANGES = {
     "½ voxel": ("ld_half_voxel_low_mm", "ld_half_voxel_high_mm"),
     "p": ("ld_probability_low_mm", "ld_probability_high_mm"),
@@ -117,7 +117,7 @@ def make_matrix(lesions: Sequence[Record], sessions: Sequence[Record]) -> Matrix
         change = show("lesions", "ld_change_baseline_pct", last)
         cells = [_lesion_cell(found[name]) if name in found else None for name in names]
         rows.append(LesionRow(make_track(track), show_role(last), cells, "–" if change == "n/a" else change))
-    meaning = column_of("lesions", "ld_change_baseline_pct").description
+    meaning = schema.column("lesions", "ld_change_baseline_pct").description
     return Matrix([(name, days.get(name, "")) for name in names], meaning, rows, filtered=len(rows) > 12)
 
 
@@ -151,9 +151,9 @@ def make_treated_table(treated: Sequence[Record]) -> Table | None:
         dose = spaced(show("treated_lesions", "dose_gy", row), "/", text_of(row, "fractions"))
         cells["dose_gy"] = Cell(dose if text_of(row, "dose_gy") else "n/a", css="number")
         if truth_of(row, "local_failure"):
-            sure = {True: "confirmed", False: "not confirmed", None: ""}[truth_of(row, "failure_confirmed")]
+            confirmed = {True: "confirmed", False: "not confirmed", None: ""}[truth_of(row, "failure_confirmed")]
             effect = "may be an effect of treatment" if truth_of(row, "treatment_effect_possible") else ""
-            notes = ", ".join(note for note in (sure, effect) if note)
+            notes = ", ".join(note for note in (confirmed, effect) if note)
             cells["local_failure"] = Cell(f"day {text_of(row, 'local_failure_day')}", notes=[notes] if notes else [])
         del cells["track_id"]
         rows.append(Row(Cell(track=make_track(text_of(row, "track_id"))), list(cells.values())))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mettrail import schema
 from mettrail.errors import InputError
 from mettrail.report.figures import (
     RESPONSE_COLOURS,
@@ -17,12 +18,11 @@ from mettrail.report.figures import (
     track_colour,
     track_marker,
 )
-from mettrail.report.text import Record, column_of, meaning_of, plain_label, plain_words, show, show_unit, spaced
-from mettrail.schema import Column
+from mettrail.report.text import Record, meaning_of, plain_label, plain_words, show, show_unit, spaced
 from mettrail.schema.cells import text_of, truth_of, words_of
 
 # Stages of a problem that did not stop a session.
-NO_FAILURE = ("doubt", "not used")
+NO_FAILURE = ("warning", "not used")
 # The style sheet draws Matplotlib's markers under these names.
 _MARKS = {
     **{"o": "disc", "s": "square", "^": "up", "D": "diamond"},
@@ -128,7 +128,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Problem:
-    """What did not go well, of a session or of a patient; `used` where the session is used all the same."""
+    """A failure, an exclusion or a warning of a session or a patient; `used`: a warning, the session is used."""
 
     subject: str
     stage: str
@@ -183,13 +183,13 @@ def make_track(track_id: str) -> Track:
 
 def make_heading(kind: str, name: str, title: str) -> Heading:
     """Head a column of a final table; its description is the meaning."""
-    column = column_of(kind, name)
+    column = schema.column(kind, name)
     return Heading(title, show_unit(column), f"{name}: {column.description}", _alignment(column))
 
 
 def make_cell(kind: str, name: str, row: Record) -> Cell:
     """Show a cell of a final table."""
-    column, value = column_of(kind, name), text_of(row, name)
+    column, value = schema.column(kind, name), text_of(row, name)
     if column.dtype == "enum" and value in RESPONSE_COLOURS:
         return Cell(chip=make_chip(value, kind, name))
     if name in ("flags", "ne_reason", "progression_reason", "pd_reason"):
@@ -223,7 +223,7 @@ def make_flags(kind: str, row: Record) -> list[Flag]:
 def make_problem(problem: Record) -> Problem:
     """Show a problem; its reason only where that says more than where it stopped."""
     stage, reason, session = text_of(problem, "stage"), text_of(problem, "reason"), plain_label(text_of(problem, "ses"))
-    used = stage == "doubt"
+    used = stage == "warning"
     if used:
         reason = ", ".join(map(plain_words, reason.split(";")))
     else:
@@ -278,5 +278,5 @@ def session_css(session: Record) -> str:
     return "ne" if truth_of(session, "evaluable") is False else ""
 
 
-def _alignment(column: Column) -> str:
+def _alignment(column: schema.Column) -> str:
     return "number" if column.dtype in ("float", "integer") else ""

@@ -117,8 +117,8 @@ def _response_findings(session: Record, place: Link) -> Iterator[Finding]:
 
 
 def _flag_findings(session: Record, place: Link) -> list[Finding]:
-    given = flags_of(session)
-    return [Finding(place, _flag_words("sessions", flag)) for flag in SESSION_REVIEW if flag in given]
+    flags = flags_of(session)
+    return [Finding(place, _flag_words("sessions", flag)) for flag in SESSION_REVIEW if flag in flags]
 
 
 def _flag_words(kind: str, flag: str) -> str:
@@ -127,8 +127,8 @@ def _flag_words(kind: str, flag: str) -> str:
 
 def _why_review(row: Record) -> str:
     """Say why a lesion at a session requires review, or nothing."""
-    given, event, status = flags_of(row), text_of(row, "event"), text_of(row, "new_lesion_status")
-    words = [_flag_words("lesions", flag) for flag in REVIEW_FLAGS if flag in given]
+    flags, event, status = flags_of(row), text_of(row, "event"), text_of(row, "new_lesion_status")
+    words = [_flag_words("lesions", flag) for flag in REVIEW_FLAGS if flag in flags]
     if text_of(row, "lesion_response") == "PD":
         words.append(f"grew, {show('lesions', 'ld_change_nadir_pct', row)} from its smallest")
     if event == "new":

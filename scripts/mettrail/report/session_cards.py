@@ -1,4 +1,4 @@
-"""A patient's sessions, one card each: figures, remarks, pictures and how failure looks on them."""
+"""A patient's sessions, one card each: figures, remarks, pictures and their signs of failure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mettrail.report.parts import (
 from mettrail.report.text import Record, plain_label, plain_words, plural_of, show, show_day, show_role, spaced
 from mettrail.schema.cells import number_of, text_of, truth_of
 
-# Of each picture below the lesions': its name, the stage whose caption says how failure looks, alternative text.
+# Of each picture below the lesions': its name, the stage whose caption names signs of failure, alternative text.
 _FOLDED = {
     "brain": ("Check: brain mask", "strip", "Outline of the brain mask on the scan of {session}, in three planes."),
     "registration": (
@@ -116,7 +116,7 @@ def _folded_pictures(
     folded = []
     if n_more > 0 and "more" in pictures:
         alt = f"Axial slices through the remaining lesions of {name}."
-        # How failure looks on pictures of lesions is said once, above the sessions.
+        # Signs of failure on pictures of lesions are named once, above the sessions.
         folded.append(FoldedPicture(plural_of(n_more, "remaining lesion"), embed_picture(pictures["more"], alt), ()))
     for kind, (summary, stage, alt) in _FOLDED.items():
         if kind in pictures:
@@ -154,4 +154,4 @@ def _lesion_counts(session: Record) -> str:
 
 def _shift(session: Record) -> str:
     shift = show("sessions", "residual_shift_mm", session)
-    return "" if shift == "n/a" else f"lesions lay {shift} off, undone"
+    return "" if shift == "n/a" else f"lesions were {shift} off: corrected"

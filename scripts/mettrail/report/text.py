@@ -9,30 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from mettrail.schema import KINDS, Column
+from mettrail import schema
 from mettrail.schema.cells import number_of, text_of, truth_of
 
 Record = Mapping[str, Any]
 """A row of a table: value by column."""
 
-_COLUMNS = {kind: {column.name: column for column in columns} for kind, columns in KINDS.items()}
 _SHOWN_UNITS = {"mm^2": "mm²", "mm^3": "mm³", "1": ""}
 
 
 def records_of(table: pd.DataFrame) -> list[Record]:
     """Return the rows of a table."""
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def column_of(kind: str, name: str) -> Column:
-    """Return a column of a final table.
-
-    Raises
-    ------
-    KeyError
-        The table has no such column.
-    """
-    return _COLUMNS[kind][name]
 
 
 def show(kind: str, name: str, row: Record, *, unit: bool = True) -> str:
@@ -43,7 +31,7 @@ def show(kind: str, name: str, row: Record, *, unit: bool = True) -> str:
     >>> show("lesions", "ld_mm", {"ld_mm": 12.34}), show("sessions", "sum_ld_change_nadir_pct", {})
     ('12.3 mm', 'n/a')
     """
-    column = column_of(kind, name)
+    column = schema.column(kind, name)
     if column.dtype == "boolean":
         return {True: "yes", False: "no", None: "n/a"}[truth_of(row, name)]
     if column.dtype not in ("float", "integer"):
@@ -81,7 +69,7 @@ def show_day(session: Record) -> str:
     return "day unknown" if math.isnan(day) else _signed(f"day {day:.0f}")
 
 
-def show_unit(column: Column) -> str:
+def show_unit(column: schema.Column) -> str:
     """Return the unit to stand below a column's heading: none for fractions and days, which the heading names."""
     return {"1": "", "d": ""}.get(column.unit, column.unit)
 
@@ -93,7 +81,7 @@ def show_role(row: Record) -> str:
 
 def meaning_of(kind: str, name: str, value: str) -> str:
     """Return what a value means, from the tables' own dictionary; empty where it has no entry."""
-    return (column_of(kind, name).levels or {}).get(value, "")
+    return schema.column(kind, name).levels.get(value, "")
 
 
 def plain_words(value: str) -> str:

@@ -81,7 +81,7 @@ def resolve(
             name, said = finder.find(session, point)
             tracks = [name] if name else []
             if said:
-                say(row, "doubt" if name else "not used", f"{said}{'' if name else '; the row is not used'}.")
+                say(row, "warning" if name else "not used", f"{said}{'' if name else '; the row is not used'}.")
         elif target not in history.first:
             known = ", ".join(history.first) or "none"
             say(row, "not used", f"found {target}, expected a lesion of the patient: {known}; the row is not used.")
@@ -95,7 +95,7 @@ def resolve(
             if track and history.first[track][1] > day:
                 name, seen = history.first[track]
                 said = f"{track} is first seen at {name} on day {seen:g}, after its treatment on day {day:g}: "
-                say(row, "doubt", f"{said}correct the lesion or the day if that is wrong.")
+                say(row, "warning", f"{said}correct the lesion or the day if that is wrong.")
             rows.append(
                 {"participant_id": participant_id, "treatment_id": row["treatment_id"], "treatment_type": kind,
                  "treatment_day": day, "session_id": None if session == MISSING else session, "track_id": track,
@@ -136,7 +136,7 @@ def resolve_overrides(
         else:
             found = found.drop(index=line)
         if said:
-            stage, end = ("doubt", "") if name else ("not used", "; the row is not used")
+            stage, end = ("warning", "") if name else ("not used", "; the row is not used")
             where = f"{Path(source).name}, line {line}, column track_id"
             problems.append(_problem(participant_id, stage, Reason.BAD_OVERRIDES, where, f"{said}{end}."))
     return found, problems

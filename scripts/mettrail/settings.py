@@ -347,7 +347,7 @@ def whole_path(path: str) -> str:
     return os.path.abspath(path) if path else path  # noqa: PTH100
 
 
-def without_working_folder(config: dict, root: Path) -> dict:
+def without_working_folder(config: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return settings that mean the same wherever they are read: with whole paths.
 
     Parameters
@@ -360,10 +360,10 @@ def without_working_folder(config: dict, root: Path) -> dict:
     def found(path: str) -> str:
         return path if (root / path).exists() else whole_path(path)
 
-    def all_found(paths):
+    def all_found(paths: str | list[str]) -> str | list[str]:
         return found(paths) if isinstance(paths, str) else [found(path) for path in paths]
 
-    changed = {name: whole_path(config[name]) for name in ("bids", "out", "overrides", "frozen")}
+    changed: dict[str, Any] = {name: whole_path(config[name]) for name in ("bids", "out", "overrides", "frozen")}
     changed["index"] = {"edits": whole_path(config["index"]["edits"])}
     changed["labels"] = {"folder": whole_path(config["labels"]["folder"])}
     weights = config["strip"]["hd_bet_weights"]
@@ -461,7 +461,7 @@ def _allowed(rule: dict[str, Any], schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in rule["enum"])
     kinds = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
     if "array" in kinds:
-        count = {2: "two of: "}.get(rule.get("maxItems"), "list of: ")
+        count = "two of: " if rule.get("maxItems") == 2 else "list of: "
         return ("text, or " if "string" in kinds else "") + count + _allowed(rule["items"], schema)
     if "object" in kinds:
         return "text, or a mapping" if "string" in kinds else "mapping"

@@ -6,6 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from mettrail import jobs
 
@@ -64,7 +65,12 @@ class Progress:
         Seconds.
     """
 
-    def __init__(self, *, explain: Callable = jobs.read_failure, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        *,
+        explain: Callable[[str], jobs.NoResult | None] = jobs.read_failure,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self._explain, self._clock = explain, clock
         self._start = clock()
         self._running: dict[int, _Job] = {}
@@ -80,9 +86,10 @@ class Progress:
         self.problems: list[str] = []
         self.errors: list[str] = []
 
-    def take(self, event: dict) -> list[str]:
+    def take(self, event: dict[str, Any]) -> list[str]:
         """Learn of an event; return lines that people have to see at once."""
-        return getattr(self, f"_take_{event['event']}")(event)
+        lines: list[str] = getattr(self, f"_take_{event['event']}")(event)
+        return lines
 
     @property
     def total(self) -> int:
@@ -115,21 +122,21 @@ class Progress:
     def _patient(self, name: str) -> Patient:
         return self.patients.setdefault(name, Patient(name))
 
-    def _take_plan(self, event: dict) -> list[str]:
+    def _take_plan(self, event: dict[str, Any]) -> list[str]:
         for rule, sub, count in event["jobs"]:
             self._planned[rule] += count
             self._patient(f"sub-{sub}" if sub else COHORT).planned += count
         self.patients = dict(sorted(self.patients.items(), key=lambda item: (item[0] == COHORT, item[0])))
         return []
 
-    def _take_started(self, event: dict) -> list[str]:
+    def _take_started(self, event: dict[str, Any]) -> list[str]:
         job = _Job(event["rule"], event["sub"], event["ses"], event["log"], self._clock())
         self._running[event["job"]] = job
         self.started[job.rule] += 1
         self._patient(job.patient).running[event["job"]] = f"{job.rule} ses-{job.ses}" if job.ses else job.rule
         return []
 
-    def _take_finished(self, event: dict) -> list[str]:
+    def _take_finished(self, event: dict[str, Any]) -> list[str]:
         job = self._running.pop(event["job"], None)
         if job is None:
             return []
@@ -141,7 +148,7 @@ class Progress:
         self.failures.pop(event["job"], None)
         return self._fail(event["job"], job) if job.log and self._explain(job.log) else []
 
-    def _take_failed(self, event: dict) -> list[str]:
+    def _take_failed(self, event: dict[str, Any]) -> list[str]:
         job = self._running.pop(event["job"], None)
         if job is None:
             return []
@@ -158,12 +165,12 @@ class Progress:
         )
         return [self.failures[number]]
 
-    def _take_problems(self, event: dict) -> list[str]:
+    def _take_problems(self, event: dict[str, Any]) -> list[str]:
         room = max(0, SHOWN - len(self.problems))
         self.problems += event["lines"]
         return [shorten(line) for line in event["lines"][:room]]
 
-    def _take_error(self, event: dict) -> list[str]:
+    def _take_error(self, event: dict[str, Any]) -> list[str]:
         self.errors.append(event["text"].strip())
         return []
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -93,7 +94,7 @@ def run(arguments: argparse.Namespace, snakemake_options: list[str]) -> int:
 # ------------------------------------------------------------------------------------------------------ what is given
 
 
-def read_config(arguments: argparse.Namespace) -> dict:
+def read_config(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return all settings of a run: those shipped, those of files, those of the command line.
 
     Raises
@@ -103,7 +104,7 @@ def read_config(arguments: argparse.Namespace) -> dict:
     """
     root = project.root()
     schema = root / "workflow" / "schemas" / "config.yaml"
-    given = {"bids": settings.whole_path(arguments.bids), "out": settings.whole_path(arguments.out)}
+    given: dict[str, Any] = {"bids": settings.whole_path(arguments.bids), "out": settings.whole_path(arguments.out)}
     chosen = {
         "participants": arguments.participant_label,
         "sessions": arguments.session_label,
@@ -120,7 +121,7 @@ def read_config(arguments: argparse.Namespace) -> dict:
 def snakemake_command(arguments: argparse.Namespace, *, settings_file: Path) -> list[str]:
     """Return the command that does the work."""
     root = project.root()
-    command = [sys.executable, "-m", "snakemake"]
+    command: list[str | Path] = [sys.executable, "-m", "snakemake"]
     command += [arguments.command] if arguments.command in ("train", "sensitivity") else []
     command += ["--snakefile", root / "Snakefile", "--configfile", settings_file, "--logger", "mettrail"]
     command += ["--nocolor"]
@@ -167,7 +168,7 @@ def watch(command: list[str], *, log: Path, console: Console) -> tuple[Progress,
     return progress, status if status >= 0 else 128 - status
 
 
-def read_events(number: int) -> Iterator[dict | None]:
+def read_events(number: int) -> Iterator[dict[str, Any] | None]:
     """Yield what comes through a pipe, a line of JSON each, until its other end is closed; None now and then."""
     waiting = b""
     while True:

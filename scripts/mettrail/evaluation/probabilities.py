@@ -6,7 +6,7 @@ All of them count inside the brain mask only.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,7 @@ def pool_by_threshold(by_threshold: pd.DataFrame, rules: Rules = metrics.RULES) 
     rules : Rules
         With the least volume of a lesion.
     """
-    rows: list[dict[Hashable, Any]] = []
+    rows: list[pd.DataFrame] = []
     for subset in SUBSETS if len(by_threshold) else ():
         for method, part in in_subset(by_threshold, subset).groupby("method", sort=False):
             by = part.groupby("threshold")[["n_lesions", "n_found", "n_false"]]
@@ -187,5 +187,5 @@ def pool_by_threshold(by_threshold: pd.DataFrame, rules: Rules = metrics.RULES) 
             curve["false_per_scan"] = curve["n_false"] / curve["n_scans"]
             curve["merging"] = curve.index > curve["n_false"][::-1].idxmax()
             about = {"method": method, "subset": subset, "tissue": "whole", "min_mm3": rules.froc_min_mm3}
-            rows += curve.assign(**about).to_dict("records")
-    return schema.make_table(rows, "evaluation_froc")
+            rows.append(curve.assign(**about))
+    return schema.make_table(pd.concat(rows, ignore_index=True) if rows else [], "evaluation_froc")

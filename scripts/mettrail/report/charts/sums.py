@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -50,14 +50,14 @@ def response_lines(session_rows: pd.DataFrame, *, rano: Mapping[str, Any]) -> pd
         scaled by what the sum in the table is of the one compared.
     """
     days: list[float] = []
-    responses: list[str] = []
+    responses: list[criteria.Response] = []
     lines = []
     for row in records_of(session_rows):
         if text_of(row, "session_role") != "followup":
             continue
         after_cr = criteria.has_confirmed_cr(days, responses, confirm_days=rano["confirm_days"])
         days.append(number_of(row, "days_from_t0"))
-        responses.append(text_of(row, "response_imaging_prospective"))
+        responses.append(cast(criteria.Response, text_of(row, "response_imaging_prospective")))
         total, nadir, grown = (
             number_of(row, c) for c in ("sum_ld_final_mm", "nadir_sum_ld_mm", "max_lesion_increase_mm")
         )

@@ -304,7 +304,7 @@ def test_volume_is_counted_in_millilitres_not_voxels():
     assert quality["volume_ml"] == pytest.approx((scan.data > 0).sum() * 24 / 1000, abs=0.1)
 
 
-def test_an_extracted_brain_is_taken_with_its_holes_filled_and_crumbs_left_out():
+def test_an_extracted_brain_is_taken_filled_and_without_satellites():
     full = _ball((80, 90, 70), (40, 45, 35), 25)
     data = full * 400.0
     data[38:43, 44:47, 33:36] = 0
@@ -455,7 +455,7 @@ def test_hd_bet_leaves_nothing_behind(bright_net, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("what", ["nothing", "another zip", "an empty folder"])
-def test_hd_bet_without_weights_says_how_to_get_them_and_nothing_takes_over(tmp_path, what):
+def test_hd_bet_without_weights_says_how_to_get_them_and_stops(tmp_path, what):
     pytest.importorskip("torch")
     weights = tmp_path / "hd-bet.zip"
     if what == "another zip":
@@ -509,7 +509,7 @@ def test_deepbet_draws_what_its_own_command_draws(real_data):
 
 @pytest.mark.real
 @pytest.mark.parametrize("session", ["ses-01", "ses-02"])
-def test_the_mask_that_covered_skull_and_scalp_is_caught_and_a_sound_one_drawn(real_data, session):
+def test_a_mask_that_covers_skull_and_scalp_is_caught_and_replaced(real_data, session):
     """6.5 mm slices; the atlas was drawn over skull and scalp (2.6 and 3.2 litres), and nobody was told."""
     folder = real_data / "gbm-followup"
     head = _debiased(next(folder.glob(f"sub-07/{session}/anat/*T1w.nii.gz")))

@@ -6,35 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_bids, write_scan
+from indexing import dated, index, load
 from mettrail import cohort, jobs
 from mettrail.cohort import scans
 from mettrail.cohort.chosen import choose
 from mettrail.errors import InputError
 
 CE = "ce-gadolinium_T1w"
-
-
-def load(bids, out, **changes):
-    settings = {
-        "reference": CE,
-        "sequences": ["T1w", "T2w", "FLAIR"],
-        "labels_folder": "",
-        "labels_sessions": [],
-        "labels_scheme": "mettrail",
-        "participants": [],
-        "sessions": [],
-        "exclude": [],
-        "edits": "",
-    }
-    return cohort.load_cohort(bids, out, **(settings | changes))
-
-
-def index(bids, out, **changes):
-    return load(bids, out, **changes).sessions.set_index(["sub", "ses"])
-
-
-def dated(**days):
-    return {ses[1:]: {"acq_time": f"2021-{day}T10:00:00"} for ses, day in days.items()}
 
 
 def test_visits_are_ordered_by_date_and_never_by_folder_name(tmp_path):
@@ -70,7 +48,7 @@ def test_a_patient_with_one_visit_has_no_prior(tmp_path):
     assert table.loc[("A", "1"), ["usable", "prior"]].tolist() == ["true", "n/a"]
 
 
-def test_a_visit_without_contrast_is_kept_with_its_reason_and_is_nobodys_prior(tmp_path):
+def test_a_session_without_contrast_keeps_its_reason_and_is_no_prior(tmp_path):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": ["T1w"], "3": [CE]}})
     table = index(bids, tmp_path / "out")
     assert table.loc[("A", "2"), ["usable", "reason"]].tolist() == ["false", "no_contrast"]
@@ -180,7 +158,7 @@ def test_the_start_of_treatment_is_put_on_the_visits_time_axis(tmp_path):
     assert people["C"] == {"participant_id": "sub-C"} | unknown
 
 
-def test_a_visit_whose_date_cannot_be_read_is_left_out_and_the_others_stay_dated(tmp_path):
+def test_a_session_with_an_unreadable_date_is_excluded_and_no_other(tmp_path):
     days = {"1": {"acq_time": "2021-01-01"}, "2": {"acq_time": "spring 2021"}, "3": {"acq_time": "2021-04-01"}}
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE], "3": [CE]}}, {"A": days})
     table = index(bids, tmp_path / "out")
@@ -418,8 +396,8 @@ def test_entities_come_in_any_order(tmp_path, name):
 
 
 def test_entities_are_those_of_the_standard():
-    assert {"sub", "ses", "ce", "acq", "rec", "run", "part", "echo"} <= scans._entities()
-    assert {"anat", "func", "dwi", "fmap", "perf", "pet"} <= scans._datatypes()
+    assert {"sub", "ses", "ce", "acq", "rec", "run", "part", "echo"} <= scans.known_entities()
+    assert {"anat", "func", "dwi", "fmap", "perf", "pet"} <= scans.known_datatypes()
 
 
 @pytest.mark.parametrize(
@@ -810,7 +788,7 @@ def test_a_label_that_the_dataset_lacks_is_refused_with_those_it_has(chosen, sai
         choose(KNOWN, **{"participants": [], "sessions": [], "exclude": []} | chosen)
 
 
-def test_an_index_of_chosen_sessions_is_that_of_a_dataset_without_the_others(tmp_path):
+def test_chosen_sessions_are_indexed_like_a_dataset_of_them_alone(tmp_path):
     days = {f"{n}": {"acq_time": f"2020-0{n}-01T00:00:00"} for n in range(1, 4)}
     tree = {"A": {n: [CE] for n in days}, "B": {"1": [CE]}}
     bids = write_bids(tmp_path / "bids", tree, {"A": days})

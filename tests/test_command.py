@@ -208,7 +208,7 @@ def test_a_folder_that_another_run_writes_to_is_refused(bids, tmp_path, capsys, 
 # ------------------------------------------------------------------------------------------------------ what is started
 
 
-def test_a_dry_run_says_what_would_be_done_for_the_chosen_and_writes_nothing(bids, tmp_path):
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(bids, tmp_path):
     before = listing(tmp_path)
     done = command(
         bids, "out", "participant", "--participant_label", "01", "03", "--exclude", "ses-05", "-n", cwd=tmp_path

@@ -488,11 +488,11 @@ def test_checkpoints_of_other_data_or_settings_are_not_gone_on_from(trained, tmp
     checkpoint = tmp_path / "checkpoint_latest.pth"
 
     def keeps(trainer="dice_ce", task="2.2", **changes):
-        given = {"task": task, "trainer": trainer}
-        crossvalidation.start_anew_unless_same(tmp_path, tmp_path, settings=settings, **given)
+        said = {"task": task, "trainer": trainer}
+        crossvalidation.start_anew_unless_same(tmp_path, tmp_path, settings=settings, **said)
         checkpoint.touch()
         changed = dataclasses.replace(settings, **changes)
-        crossvalidation.start_anew_unless_same(tmp_path, tmp_path, settings=changed, **given)
+        crossvalidation.start_anew_unless_same(tmp_path, tmp_path, settings=changed, **said)
         return checkpoint.exists()
 
     lighter = {"sensitive": 0.9, "specific": 0.5}
@@ -565,6 +565,6 @@ def test_zeros_stand_for_an_optional_sequence_that_a_session_lacks(trained):
     assert set(alone) == {CE, "prior"}
     both = segmentation.read_channels(model, **read, sequences=[session["images"]["T2w"]])
     settings = {"within": None, "device": "cpu", "threads": 1}
-    given = segmentation.predict_probabilities(model, both | {"T2w": np.zeros_like(alone[CE])}, **settings)
-    assert np.array_equal(segmentation.predict_probabilities(model, alone, **settings), given)
-    assert not np.array_equal(segmentation.predict_probabilities(model, both, **settings), given)
+    with_zeros = segmentation.predict_probabilities(model, both | {"T2w": np.zeros_like(alone[CE])}, **settings)
+    assert np.array_equal(segmentation.predict_probabilities(model, alone, **settings), with_zeros)
+    assert not np.array_equal(segmentation.predict_probabilities(model, both, **settings), with_zeros)

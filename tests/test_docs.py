@@ -101,6 +101,7 @@ def test_python_examples_run(page, results, monkeypatch):
     names = {}
     for number, code in enumerate(examples, start=1):
         exec(compile(code, f"{page.name}, example {number}", "exec"), names)
+    assert names
 
 
 def test_examples_print_what_the_page_says(results, capsys):

@@ -86,7 +86,7 @@ def test_everything_that_is_printed_is_in_the_log_and_nowhere_else(tmp_path, end
 
 def test_after_a_job_output_goes_where_it_went_before(tmp_path, capfd):
     log = tmp_path / "log"
-    with pytest.raises(ValueError), log.open("w", buffering=1) as file, jobs._everything_to(file):
+    with pytest.raises(ValueError), log.open("w", buffering=1) as file, jobs.everything_to(file):
         os.write(1, b"within\n")
         raise ValueError
     os.write(1, b"after\n")

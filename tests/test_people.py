@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from conftest import write_bids, write_scan
+from assessing import assess, last
+from conftest import CE, write_bids, write_scan
+from indexing import dated, index, load
 from mettrail import cohort
 from mettrail.cohort import people
 from mettrail.errors import InputError
 from mettrail.tracking import matching
-from test_cohort import CE, dated, index, load
-from test_rano import assess, last
 
 TWO = {"01": [CE], "02": [CE]}
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 import pytest
+from drawn_patient import DIAMETERS_MM, SESSIONS, lesion_table, session_table
 from mettrail import schema
 from mettrail.errors import InputError
 from mettrail.report import captions, cohort_page, environment, figures, parts, patient_page, review
 from mettrail.schema import cells
-from test_figures import DIAMETERS_MM, SESSIONS, lesion_table, session_table
 
 ROOT = Path(__file__).parents[1]
 PATIENT = {
@@ -44,7 +44,7 @@ FAILED = {
     "sub": "A",
     "ses": "03",
     "stage": "register",
-    "reason": "did_not_finish",
+    "reason": "failed_segment",
     "detail": "the job was stopped from outside",
     "log": "/data/out/logs/register/sub-A_ses-03.log",
 }
@@ -432,7 +432,7 @@ def test_place_uncertainty_and_growth_of_lesions_are_shown():
     lesions = lesion_table()
     last = (lesions["session_id"] == "ses-06") & (lesions["track_id"] == "L001")
     given = {
-        "region": "frontal_lobe", "side": "left", "ld_half_voxel_low_mm": 20.9, "ld_half_voxel_high_mm": 21.9,
+        "region": "frontal", "side": "left", "ld_half_voxel_low_mm": 20.9, "ld_half_voxel_high_mm": 21.9,
         "vol_half_voxel_low_ml": 3.1, "vol_half_voxel_high_ml": 4.2, "ld_probability_low_mm": 20.1,
         "ld_probability_high_mm": 22.2, "vol_growth_ml_per_30_days": 0.42, "vol_doubling_time_days": 41.3,
     }  # fmt: skip

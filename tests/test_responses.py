@@ -75,7 +75,7 @@ def test_responses_are_those_the_patient_was_made_for(results, sub, prospective,
     assert followups["response_overall_final"].tolist() == final
 
 
-def test_every_lesion_is_itself_and_as_large_as_it_is_and_had_happen_to_it_what_did(results):
+def test_every_lesion_has_its_identity_size_and_events(results):
     lesions, responses, wrong = compare(results.bids, results.out)
     assert wrong == []
     touch = (lesions.participant_id == "sub-05") & (lesions.session_id == "ses-02")
@@ -111,7 +111,7 @@ def test_a_target_that_comes_back_after_a_complete_response_is_progression(resul
     assert results.patients.loc["sub-01", "progression_day"] == 168
 
 
-def test_targets_that_shrink_beside_a_small_lesion_that_stays_are_a_partial_response(results):
+def test_targets_that_shrink_beside_a_small_stable_lesion_are_pr(results):
     patient = results.patients.loc["sub-02"]
     assert (patient["best_response"], bool(patient["best_response_confirmed"])) == ("PR", True)
     assert column_of(results.lesions, "02", "role")["ses-01"].tolist() == ["target", "target", "nontarget"]
@@ -194,7 +194,7 @@ def test_a_lesion_gone_at_baseline_that_comes_back_counts_as_new(results):
     assert results.patients.loc["sub-08"][["t0_source", "baseline_flag"]].tolist() == ["treatment", "in_window"]
 
 
-def test_a_new_lesion_under_immunotherapy_that_grows_dates_progression_back(results):
+def test_a_growing_new_lesion_under_immunotherapy_dates_pd_back(results):
     assert column_of(results.sessions, "09", "pd_reason")["ses-02":].tolist() == ["new", "new"]
     patient = results.patients.loc["sub-09"]
     assert (patient["progressed"], patient["progression_day"], patient["best_response"]) == (True, 49, "PD")

@@ -60,7 +60,7 @@ def test_results_do_not_go_into_a_folder_that_holds_the_dataset(here):
 
 @pytest.mark.parametrize("out", ["out", "bids/derivatives/mettrail", "bids-results", "masks/deeper"])
 def test_results_may_go_beside_the_dataset_or_into_its_derivatives(here, out):
-    results.check_place(places(out=out, labels="masks"))
+    assert results.check_place(places(out=out, labels="masks")) is None
 
 
 def test_a_second_run_is_told_who_writes_here_and_since_when(here):
@@ -77,7 +77,7 @@ def test_a_second_run_is_told_who_writes_here_and_since_when(here):
     results.unlock()
 
 
-def test_locks_of_snakemake_that_a_killed_run_has_left_are_removed_and_no_others(here, capsys):
+def test_locks_that_a_killed_run_left_are_removed_and_no_others(here, capsys):
     locks = here / ".snakemake" / "locks"
     locks.mkdir(parents=True)
     (locks / "0.output.lock").write_text("out/sub-A.html\n")

@@ -514,7 +514,7 @@ def test_the_convolution_of_the_cpu_changes_nothing_but_the_time(tmp_path, monke
     monkeypatch.setattr(torch, "mkldnn_convolution", lambda *a: calls.append(a) or ours(*a))
     fast = predict(model, channels)
     assert calls
-    monkeypatch.setattr(prediction, "_use_onednn", lambda network: None)
+    monkeypatch.setattr(prediction, "use_onednn", lambda network: None)
     # nnU-Net adds tiles up with 16 bits.
     assert np.abs(fast - predict(model, channels)).max() < 0.002
 

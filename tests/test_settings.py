@@ -18,7 +18,7 @@ def config():
 
 
 def test_the_config_that_is_shipped_is_complete_and_valid(config):
-    settings.check_config(config, SCHEMA)
+    assert settings.check_config(config, SCHEMA) is None
 
 
 def test_numbers_given_in_braces_on_the_command_line_are_numbers(config):
@@ -212,7 +212,7 @@ def test_limits_may_be_the_same(config):
     for low, high in settings.ORDERED:
         change(config, low, 1)
         change(config, high, 1)
-    settings.check_config(config, SCHEMA)
+    assert settings.check_config(config, SCHEMA) is None
 
 
 def test_every_pair_of_limits_is_held_in_order():

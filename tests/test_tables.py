@@ -310,7 +310,7 @@ def test_types_between_stages_survive(tmp_path):
 
 def test_known_columns_have_their_type_also_without_rows_or_values(tmp_path):
     for rows in ("", "1\tn/a\tn/a\tn/a\n"):
-        (tmp_path / "a.tsv").write_text("ses\tld_mm\tprobable_miss\ttrack_id\n" + rows)
+        (tmp_path / "a.tsv").write_text("ses\tld_mm\tprobable_missed_detection\ttrack_id\n" + rows)
         back = schema.read_tsv(tmp_path / "a.tsv")
         assert [str(t) for t in back.dtypes] == ["str", "float64", "boolean", "str"]
         assert len(back) == (1 if rows else 0)
@@ -322,7 +322,7 @@ def test_columns_named_as_text_stay_text(tmp_path):
     assert schema.read_tsv(tmp_path / "a.tsv")["label"].tolist() == [1, 2]
 
 
-def test_tables_of_several_sessions_are_put_together_also_when_some_have_no_rows(tmp_path):
+def test_tables_of_several_sessions_are_joined_also_without_rows(tmp_path):
     for name, rows in (("a", ""), ("b", "L001\t2.5\n"), ("c", "L001\t3.5\n")):
         (tmp_path / f"{name}.tsv").write_text("track_id\tld_mm\n" + rows)
     back = schema.read_tsvs([tmp_path / f"{name}.tsv" for name in "abc"])

@@ -388,7 +388,7 @@ def reuse(uses, count=31, loader=None):
     return reused, [next(reused) for _ in range(count)]
 
 
-def test_patches_are_shown_again_in_other_tones_while_the_next_are_not_ready():
+def test_patches_are_repeated_in_other_tones_until_the_next_are_ready():
     reused, batches = reuse(4)
     assert reused.loader.drawn == 11
     assert len(reused.kept) == 4

@@ -96,7 +96,7 @@ def test_what_is_no_linear_transform_is_refused(tmp_path):
         assert caught.value.reason == "bad_transform"
 
 
-def test_matrices_that_do_not_commute_are_composed_in_the_order_points_meet_them():
+def test_matrices_are_composed_in_the_order_points_meet_them():
     turn, stretch = make_matrix((0, 0, 90)), np.diag([3.0, 1.0, 1.0, 1.0])
     point = np.array([[1.0, 2.0, 3.0]])
     step_by_step = transforms.map_points(transforms.map_points(point, affine=turn), affine=stretch)
@@ -109,7 +109,7 @@ def test_matrices_that_do_not_commute_are_composed_in_the_order_points_meet_them
 # Warps
 
 
-def test_the_rigid_part_of_an_affine_keeps_volumes_and_moves_the_middle_alike():
+def test_the_rigid_part_of_an_affine_keeps_volumes_and_the_middle():
     middle = np.array([5.0, -12, 30])
     rigid = make_matrix(shift=(3, 1, -2))
     assert np.allclose(transforms.nearest_rigid(rigid, about=middle), rigid)

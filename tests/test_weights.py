@@ -102,7 +102,7 @@ def test_weights_that_are_not_the_published_ones_do_not_stay(publisher, tmp_path
     assert _left(tmp_path / "weights") == []
 
 
-def test_a_file_that_changed_since_the_first_download_is_refused_even_if_the_record_agrees_with_it(publisher, tmp_path):
+def test_a_file_that_changed_since_the_first_download_is_refused(publisher, tmp_path):
     registry, to = _registry(publisher, tmp_path), tmp_path / "weights" / "net.zip"
     fetch_weights("net", registry, to)
     to.unlink()
@@ -113,7 +113,7 @@ def test_a_file_that_changed_since_the_first_download_is_refused_even_if_the_rec
     assert _left(to.parent) == ["net.zip.lock.json"]
 
 
-def test_weights_without_any_published_checksum_are_pinned_by_the_first_download(publisher, tmp_path, caplog):
+def test_weights_without_a_checksum_are_pinned_by_the_first_download(publisher, tmp_path, caplog):
     registry, to = _registry(publisher, tmp_path, record=None), tmp_path / "weights" / "net.zip"
     fetch_weights("net", registry, to)
     assert "no checksum" in caplog.text

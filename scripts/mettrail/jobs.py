@@ -169,7 +169,7 @@ def job(
     staged = outputs if in_place else _stage(outputs)
     start = time.time()
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    with log_path.open("w", buffering=1) as log, _everything_to(log):
+    with log_path.open("w", buffering=1) as log, everything_to(log):
         try:
             yield SimpleNamespace(**staged, record=record.note)
             _publish(staged.values())
@@ -419,7 +419,7 @@ def _only_staged(paths: Iterable[str]) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _everything_to(log: TextIO) -> Iterator[None]:
+def everything_to(log: TextIO) -> Iterator[None]:
     """Redirect what Python prints, and what C++ libraries and programs print past it."""
     with (
         wurlitzer.pipes(stdout=log, stderr=wurlitzer.STDOUT),

@@ -1,6 +1,7 @@
 """A cohort of three patients, the hands that disturb it, and what can come out."""
 
 import gzip
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -263,3 +264,19 @@ def case(name, source, disturb, *outcomes, masks=False, later=None, gone=()):
     `later` changes the dataset once more after it has been indexed; patients in `gone` are not expected to be found.
     """
     return Case(name, source, disturb, outcomes, masks, later, _texts(gone))
+
+
+def fresh(root, tmp_path):
+    for name in ("bids", "masks"):
+        shutil.copytree(root / name, tmp_path / name, symlinks=True)
+    return Cohort(tmp_path)
+
+
+def listing(folder):
+    """All that lies in a folder, without following links."""
+    found = {}
+    for at, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            path = os.path.join(at, name)  # noqa: PTH118
+            found[path] = os.lstat(path).st_size, os.lstat(path).st_mtime_ns
+    return found

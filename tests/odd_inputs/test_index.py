@@ -4,7 +4,6 @@ import contextlib
 import copy
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ from mettrail.errors import InputError
 
 from odd_inputs import masks, places, scans, tables, where
 from odd_inputs import settings as given
-from odd_inputs.making import CE, Cohort, make_undisturbed
+from odd_inputs.making import CE, Cohort, fresh, listing, make_undisturbed
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.yaml"
@@ -54,22 +53,6 @@ def undisturbed(tmp_path_factory):
         c.out = root / f"out{with_masks}"
         found[with_masks] = index(c, with_masks)
     return root, found
-
-
-def fresh(root, tmp_path):
-    for name in ("bids", "masks"):
-        shutil.copytree(root / name, tmp_path / name, symlinks=True)
-    return Cohort(tmp_path)
-
-
-def listing(folder):
-    """All that lies in a folder, without following links."""
-    found = {}
-    for at, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            path = os.path.join(at, name)  # noqa: PTH118
-            found[path] = os.lstat(path).st_size, os.lstat(path).st_mtime_ns
-    return found
 
 
 def same(a, b):
@@ -343,7 +326,7 @@ def test_a_setting_that_cannot_be_is_refused_by_name(name, value):
 
 @pytest.mark.parametrize(("name", "value"), setting_rows(given.YES))
 def test_a_setting_that_can_be_is_taken(name, value):
-    judge(name, value)
+    assert judge(name, value) is None
 
 
 @pytest.mark.parametrize(("name", "value"), setting_rows(given.EITHER))

@@ -16,11 +16,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 from mettrail import cohort
-from test_walk import plum
+from plums import plum
 
 from odd_inputs import masks, scans, tables, where
-from odd_inputs.making import CE, TABLES, Cohort, make_undisturbed, scan_path
-from odd_inputs.test_index import fresh, listing
+from odd_inputs.making import CE, TABLES, Cohort, fresh, listing, make_undisturbed, scan_path
 
 ROOT = Path(__file__).parents[2]
 ROWS = {row.name: row for row in [*where.ROWS, *tables.ROWS, *scans.ROWS, *masks.ROWS]}

@@ -204,7 +204,7 @@ def _judge(
         return unused(Reason.DANGLING_LINK, "a link to a folder that is not there; mount or fetch it (datalad get).")
     datatype = name if entry.kind == "link" else place["datatype"] if place else ""
     misplaced = name.split(".")[0].rpartition("_")[2] in {role.rpartition("_")[2] for role in roles}
-    if datatype in _datatypes() - {"anat"} and not misplaced:
+    if datatype in known_datatypes() - {"anat"} and not misplaced:
         return None  # other images have folders of their own, which are no concern of ours
     if entry.kind == "link":
         return unused(
@@ -270,7 +270,7 @@ def read_name(name: str) -> tuple[dict[str, str], str] | str:
         key, dash, value = part.partition("-")
         if key in ("sub", "ses") and not LABEL.fullmatch(value):
             return f"the label {part} in the name; expected letters and digits only"
-        if not dash or key not in _entities():
+        if not dash or key not in known_entities():
             return f"{part!r} in the name is no entity of BIDS; {expected}"
         if not VALUE.fullmatch(value):
             return f"{part!r} in the name; expected letters and digits after {key}-"
@@ -309,10 +309,12 @@ def _schema() -> Any:
 
 
 @cache
-def _entities() -> frozenset[str]:
+def known_entities() -> frozenset[str]:
+    """Return the entities of a BIDS file name."""
     return frozenset(entity["name"] for entity in _schema().entities.values())
 
 
 @cache
-def _datatypes() -> frozenset[str]:
+def known_datatypes() -> frozenset[str]:
+    """Return the names that a folder of a session may have in BIDS."""
     return frozenset(kind["value"] for kind in _schema().datatypes.values())

@@ -510,7 +510,7 @@ def _point_in(instances: Image, lesion: int) -> str:
 
 def _treated_truth(treatment: Spec, session: Session) -> list[Spec]:
     present = session.lesions.loc[session.lesions["present"] == 1, "lesion_id"].tolist()
-    lesions = present if treatment["lesions"] == "all" else treatment["lesions"]
+    treated = present if treatment["lesions"] == "all" else treatment["lesions"]
     return [
         {
             "participant_id": f"sub-{session.participant}",
@@ -518,7 +518,7 @@ def _treated_truth(treatment: Spec, session: Session) -> list[Spec]:
             "lesion_id": lesion,
             "failed_session": f"ses-{treatment['fails'][lesion]}" if lesion in treatment["fails"] else None,
         }
-        for lesion in lesions
+        for lesion in treated
     ]
 
 

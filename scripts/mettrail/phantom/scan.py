@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import nibabel as nib
 import numpy as np
-from nibabel import orientations
 from numpy.typing import ArrayLike
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -134,11 +134,11 @@ def _three(numbers: Sequence[int] | np.ndarray) -> tuple[int, int, int]:
 
 def reorient(data: np.ndarray, affine: np.ndarray, orientation: str) -> tuple[np.ndarray, np.ndarray]:
     """Write the same content in another order of axes, e.g. "LPS" or "PSR"."""
-    start = orientations.io_orientation(affine)
-    end = orientations.axcodes2ornt(orientation)
-    turn = orientations.ornt_transform(start, end)
-    moved = np.ascontiguousarray(orientations.apply_orientation(data, turn))
-    return moved, affine @ orientations.inv_ornt_aff(turn, data.shape)
+    start = nib.orientations.io_orientation(affine)
+    end = nib.orientations.axcodes2ornt(orientation)
+    turn = nib.orientations.ornt_transform(start, end)
+    moved = np.ascontiguousarray(nib.orientations.apply_orientation(data, turn))
+    return moved, affine @ nib.orientations.inv_ornt_aff(turn, data.shape)
 
 
 def brightness(

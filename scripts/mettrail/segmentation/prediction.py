@@ -312,14 +312,14 @@ def _prepare_predictor(
         )
     network = model.build_network()
     if device.type == "cpu" and not has_bfloat16(device):
-        _use_onednn(network)
+        use_onednn(network)
     predictor.manual_initialization(
         network, manager, configuration, model.read_weights(), model.dataset, "nnUNetTrainer", axes or None
     )
     return predictor
 
 
-def _use_onednn(network: torch.nn.Module) -> None:
+def use_onednn(network: torch.nn.Module) -> None:
     """Have 3-D convolutions in single precision run by oneDNN, whatever their size; the results are the same.
 
     For a single image with few channels torch chooses a convolution of its own, which takes twice as long.

@@ -15,7 +15,8 @@ import pandas as pd
 
 from mettrail import images, schema, settings, sidecars, transforms
 from mettrail.images import Grid, Image
-from mettrail.tracking import comparison, components, lesions, matching
+from mettrail.tracking import comparison, lesions, matching
+from mettrail.tracking.components import find_instances
 from mettrail.tracking.evidence import Evidence
 
 
@@ -142,7 +143,7 @@ def follow_patient(
     for visit in visits:
         assert grid is not None, "every visit lies in a reference space"
         tissue = visit.tissue
-        numbers = components.find_instances(tissue.data, affine=tissue.affine, **config["instances"])
+        numbers = find_instances(tissue.data, affine=tissue.affine, **config["instances"])
         table, totals = lesions.measure_instances(
             numbers,
             tissue.data,

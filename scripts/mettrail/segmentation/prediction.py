@@ -22,8 +22,8 @@ from mettrail.segmentation.models import Model
 if TYPE_CHECKING:
     import torch
 
-# What so many steps across faces of voxels lead to from the prior is at one of its lesions: across corners, less far
-# than a distance in mm (`segment.fusion.touch_mm`). The thresholds of the models were chosen with it.
+# What so many steps across faces of voxels lead to from the prior is at a lesion of the prior visit: less far across
+# corners than a distance in mm (`segment.fusion.touch_mm`). The models' thresholds were chosen with it.
 AT_PRIOR_VOX = 3
 # Where a component is scored again, beside the model's own threshold.
 SCORE_LEVELS = (0.5, 0.7, 0.85)

@@ -34,13 +34,13 @@ test-demo: setup
 # Snakemake needs a dataset to look at the rules.
 lint: setup $(DEMO)/bids
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
 
 # The documentation as a site: site/index.html.
 docs: setup
-	$(BIN)/python -m pip --disable-pip-version-check -q install --no-deps -r docs/requirements.txt
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The pins of a run once more, where conda can read them.
 envs/python.yaml: requirements.txt

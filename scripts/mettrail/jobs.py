@@ -213,7 +213,7 @@ def read_failure(log_path: str | Path) -> NoResult | None:
     """Return why the job that writes this log failed, as far as is known: the job itself may have ended well."""
     path = _Record(Path(log_path), []).path
     kept = json.loads(path.read_text())["failures"] if path.exists() else []
-    found = [NoResult(**each) for each in kept]
+    found = [NoResult(**each | {"reason": Reason.of(each["reason"])}) for each in kept]
     return next((each for each in found if not each.skipped), None)
 
 

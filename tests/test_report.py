@@ -258,7 +258,7 @@ def test_a_failed_session_is_on_the_page_with_its_log_without_a_row():
     outline = Outline(patient(lesions, sessions, problems=[FAILED, FAILED | {"sub": "B", "ses": "77"}]))
     assert "ses-03" in outline.ids
     assert "logs/register/sub-A_ses-03.log" in outline.addresses
-    assert "ses-03 stopped at register : did not finish" in outline.text
+    assert "ses-03 stopped at register : failed segment" in outline.text
     known = FAILED | {"reason": "failed_register"}
     assert "ses-03 stopped at register ses-" in Outline(patient(problems=[known])).text, "said once is enough"
     assert "ses-77" not in outline.text, "another patient's"
@@ -440,7 +440,7 @@ def test_place_uncertainty_and_growth_of_lesions_are_shown():
         lesions.loc[last, name] = value
     text = Outline(patient(lesions)).text
     details = text[text.index("Place, uncertainty and growth at ses-06") :]
-    for words in ("left frontal lobe", "½ voxel 20.9–21.9", "p 20.1–22.2", "3.10 mL–4.20 mL", "+0.42 mL", "41 d"):
+    for words in ("left frontal", "½ voxel 20.9–21.9", "p 20.1–22.2", "3.10 mL–4.20 mL", "+0.42 mL", "41 d"):
         assert words in details
     lesions.loc[last, ["vol_growth_ml_per_30_days", "vol_doubling_time_days"]] = [-0.05, -80]
     text = Outline(patient(lesions)).text

@@ -271,7 +271,7 @@ def test_follow_ups_without_a_new_lesion_are_told_from_the_priors(tmp_path, fold
     methods = {"ours": folders["ours"]}
     scans, lesions, *_ = scoring.score_methods(methods, folders["labels"], Settings(aligned=True))
     whole = scans[scans["tissue"] == "whole"].set_index(["participant_id", "session_id"])
-    known = {key: bool(value) for key, value in whole["known"].items()}
+    known = {key: bool(value) for key, value in whole["known_only"].items()}
     assert [key for key, value in known.items() if value] == [("sub-C", "ses-2")]
     assert whole.loc[("sub-A", "ses-2"), ["n_new", "n_vanished"]].tolist() == [1, 0]
     assert whole.loc[("sub-C", "ses-2"), ["n_new", "n_vanished"]].tolist() == [0, 1]
@@ -285,12 +285,12 @@ def test_follow_ups_without_a_new_lesion_are_told_from_the_priors(tmp_path, fold
     from_files, *_ = scoring.score_methods(methods, folders["labels"], Settings(priors=tmp_path / "priors"))
     pd.testing.assert_frame_equal(from_files, scans)
     unknown, *_ = scoring.score_methods(methods, folders["labels"])
-    assert unknown["known"].isna().sum() == 2 * 5
+    assert unknown["known_only"].isna().sum() == 2 * 5
     # Follow-ups stay what they are where nobody labelled a visit before.
     alone = write(tmp_path / "alone", {("C", "2"): TRUTH["C", "2"]})
     second, *_ = scoring.score_methods(methods, alone, Settings(priors=tmp_path / "priors", labelled_only=True))
     row = second[second["tissue"] == "whole"].iloc[0]
-    assert (bool(row["first"]), bool(row["known"]), row["n_vanished"]) == (False, True, 1)
+    assert (bool(row["first_session"]), bool(row["known_only"]), row["n_vanished"]) == (False, True, 1)
     path.unlink()
     with pytest.raises(InputError, match="no prior of sub-C_ses-2"):
         scoring.score_methods(methods, folders["labels"], Settings(priors=tmp_path / "priors"))

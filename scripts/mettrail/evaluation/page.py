@@ -23,7 +23,7 @@ SUBSETS = {
     "all": "All scans (full)",
     "first": "First visits (first appearance)",
     "follow-up": "Follow-ups",
-    "known": "Follow-ups without a new lesion",
+    "known_only": "Follow-ups without a new lesion",
 }
 
 
@@ -170,7 +170,7 @@ def _head(run: Evaluation, methods: Mapping[str, Path], labels: Path) -> str:
         "# Evaluation",
         "",
         f"{len(one)} scans of {one['participant_id'].nunique()} patients, {one['n_truth'].sum()} lesions; "
-        f"{int(one['first'].sum())} first visits. Labels: `{labels}`.",
+        f"{int(one['first_session'].sum())} first visits. Labels: `{labels}`.",
         "",
         *[f"- **{name}**: `{folder}`" for name, folder in methods.items()],
         "",
@@ -206,7 +206,7 @@ def _segmentation(run: Evaluation) -> str:
     columns = {"dsc": "DSC ↑", "ndsc": "nDSC ↑", "f1": "F1 ↑", "tpr": "TPR ↑", "fdr": "FDR ↓"}
     for subset, title in SUBSETS.items():
         text.append(f"### {title}\n")
-        if subset == "known" and not run.has_priors:
+        if subset == "known_only" and not run.has_priors:
             text.append("Not scored: the prior session's labels were not given (`--priors` or `--aligned`).\n")
             continue
         rows = [

@@ -91,8 +91,8 @@ def score_methods(methods: Mapping[str, Path], labels: Path, settings: Settings 
                 "method": name,
                 "participant_id": f"sub-{session.sub}",
                 "session_id": f"ses-{session.ses}",
-                "first": session.first,
-                "known": False if session.first else None if n_new is None else n_new == 0,
+                "first_session": session.first,
+                "known_only": False if session.first else None if n_new is None else n_new == 0,
             }
             scans += [about | row for row in rows]
             lesions += [about | row for row in scores.score_lesions(predicted, session)]

@@ -14,12 +14,12 @@ SUBSETS = tuple(schema.levels("evaluation_summary", "subset"))
 
 def in_subset(table: pd.DataFrame, subset: str) -> pd.DataFrame:
     """Return the rows of first visits, follow-ups, follow-ups without a new lesion, or all."""
-    first = table["first"].astype(bool)
+    first = table["first_session"].astype(bool)
     chosen = {
         "all": first | True,
         "first": first,
         "follow-up": ~first,
-        "known": table["known"].fillna(False).astype(bool),
+        "known_only": table["known_only"].fillna(False).astype(bool),
     }
     return table[chosen[subset]]
 

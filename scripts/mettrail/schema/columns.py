@@ -99,18 +99,18 @@ DAYS = integer(
 )
 # Whose row it is.
 WHOSE = (PARTICIPANT, SESSION)
-NO_EDEMA = "n/a unless a person drew it or the networks saw FLAIR or T2w"
+NO_EDEMA = "n/a unless segmented manually or from FLAIR or T2w"
 PERCENT = "n/a where the reference is 0 or unknown"
 
 RESPONSE = {
-    "CR": "complete response: nothing left",
+    "CR": "complete response: all lesions concerned have disappeared",
     "PR": "partial response: smaller than at baseline by the threshold",
-    "SD": "stable disease: neither",
-    "PD": "progressive disease: larger than at its smallest by the threshold, or new",
+    "SD": "stable disease: neither PR nor PD",
+    "PD": "progressive disease: larger than at nadir by the threshold, or new lesions",
     "NE": "not evaluable",
 }
 OVERALL = RESPONSE | {
     "ND": "no disease: no lesion at this session, at baseline or between",
     "uPD": "unconfirmed progression: only new lesions, under immunotherapy",
-    "NON_CR_NON_PD": "no target lesions, and the others neither gone nor progressing",
+    "NON_CR_NON_PD": "no target lesions, and the non-target lesions neither absent nor progressing",
 }

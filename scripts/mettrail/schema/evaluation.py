@@ -23,12 +23,12 @@ _SUBSET = enum(
         "all": "all",
         "first": "first visits",
         "follow-up": "all others",
-        "known": "follow-ups without a new lesion; none where the prior session's labels are not given",
+        "known_only": "follow-ups without a new lesion; none where the prior session's labels are not given",
     },
 )
-_FIRST = boolean("first", "Whether this is the patient's first visit with labels.")
+_FIRST = boolean("first_session", "Whether this is the patient's first visit with labels.")
 _KNOWN_ONLY = boolean(
-    "known", "Whether it is a follow-up without a new lesion; n/a where the prior session's labels are not given."
+    "known_only", "Whether it is a follow-up without a new lesion; n/a where the prior session's labels are not given."
 )
 _DIAMETERS = {
     "<3 mm": "true lesions below 3 mm: diameter of the sphere of their volume",

@@ -30,8 +30,8 @@ _FLAGS_LESION = {
     "not_axial_acq": "thick slices that are not axial: not measurable",
     "cystic_only": "hardly any enhancement, as if purely cystic: not measurable",
     "nonenhancing_remnant": "only necrosis left: counts as absent for the response",
-    "probable_missed_detection": "the lesion was most likely there at the session where it was not seen",
-    "merged_across_roles": "a target and another lesion became one: the target carries its size",
+    "probable_missed_detection": "most likely there at a session where it was not detected",
+    "merged_across_roles": "a target merged with a non-target or new lesion: the target carries the size",
     "treatment_effect_possible": "grew in the months after radiation, which radiation itself can cause",
     "fov_edge": "touches the edge of the image",
     "coalesced": "one with another lesion at this session: cut from it, or merged",
@@ -43,15 +43,15 @@ _FLAGS_LESION = {
 LESIONS = (
     PARTICIPANT,
     SESSION,
-    text("track_id", "Lesion: one number for life, never reused.", stage="match"),
+    text("track_id", "Persistent lesion ID, never reused.", stage="match"),
     DAYS,
     boolean("is_baseline", "Whether this is the baseline session."),
     enum(
         "status",
         "State of the lesion at this session.",
         {
-            "present": "seen",
-            "absent": "evaluable session, not seen",
+            "present": "detected",
+            "absent": "no longer detected at an evaluable session",
             "merged": "has become one with another lesion (merged_into)",
             "not_evaluable": "the session, or this lesion in it, cannot be evaluated",
         },
@@ -59,36 +59,36 @@ LESIONS = (
     ),
     enum(
         "event",
-        "What happened since the session before.",
+        "What happened since the prior session.",
         {
-            "baseline": "first session of the patient: nothing before it",
-            "persist": "still there",
-            "new": "seen for the first time",
+            "baseline": "first session of the patient",
+            "persist": "still detected",
+            "new": "first detected",
             "split": "in several components, or apart again from a lesion it was one with",
             "merged_into": "became one with another lesion",
-            "reappeared": "seen again after an evaluable session without it",
-            "absent": "not seen",
-            "not_evaluable": "cannot be told",
+            "reappeared": "detected again after an evaluable session without it",
+            "absent": "no longer detected",
+            "not_evaluable": "cannot be determined",
         },
         revisable=True,
         stage="match",
     ),
     text("merged_into", "The lesion that carries the size of both.", stage="match"),
-    integer("n_components", "Components the lesion is made of.", stage="match"),
+    integer("n_components", "Number of its connected components.", stage="match"),
     enum(
         "match_method",
-        "How it was recognised.",
+        "How it was matched with its track.",
         {
             "overlap": "shared volume",
-            "gap": "near and of like size",
-            "split": "within its old footprint",
-            "none": "not",
+            "gap": "close by and of similar volume",
+            "split": "within the region the track has occupied before",
+            "none": "not matched",
         },
         stage="match",
     ),
     floating(
         "match_score",
-        "How well it fits where the lesion was last: share of the smaller of both masks that lies within match: "
+        "Agreement with its last position: share of the smaller of both masks that lies within match: "
         "dilate_mm of the other. 1 is certain, 0 is farther away; merged: of its last mask in the other lesion.",
         "1",
         stage="match",
@@ -98,12 +98,12 @@ LESIONS = (
         "Part it plays in the response at this session. Baseline rules: RANO-BM, Lin et al. 2015.",
         {
             "target": "measurable at baseline and chosen: in the sum of diameters",
-            "nontarget": "there at baseline, not chosen",
-            "new": "born after baseline",
-            "recurrent": "seen before baseline, gone at baseline, back",
-            "prebaseline": "seen before baseline, not at it",
+            "nontarget": "present at baseline, not chosen",
+            "new": "first detected after baseline",
+            "recurrent": "detected before baseline, absent at it, detected again",
+            "prebaseline": "detected before baseline, not at it",
             "candidate": "only ever seen as a candidate so far: in no sum, no count and no response",
-            "excluded": "left out by a reader",
+            "excluded": "excluded by a reader",
         },
     ),
     boolean(
@@ -113,7 +113,7 @@ LESIONS = (
     ),
     floating(
         "ld_mm",
-        "Longest diameter on an axial slice, also where ld_rano_mm turns out n/a.",
+        "Longest diameter on an axial slice, also where ld_rano_mm is n/a.",
         "mm",
         stage="measure",
         combine="largest",
@@ -156,8 +156,8 @@ LESIONS = (
             "tsm5": "a reader called it too small to measure: 5 mm",
             "components": "sum over its components",
             "merged": "one with another lesion, which carries the size of both (0), or carrying it itself",
-            "absent": "not seen, or no longer enhancing: 0",
-            "probable_missed_detection": "not seen, yet back at the next session with its size: n/a",
+            "absent": "no longer detected, or no longer enhancing: 0",
+            "probable_missed_detection": "not detected, yet at the next session with its size: n/a",
             "override": "a reader's value",
             "ne": "not evaluable: n/a",
         },
@@ -170,9 +170,9 @@ LESIONS = (
         {
             "measured": "vol_wl_ml",
             "merged": "one with another lesion, which carries the volume of both (0), or carrying it itself",
-            "absent": "not seen, or no longer enhancing: 0",
-            "probable_missed_detection": "not seen, yet back at the next session with its size: n/a",
-            "override": "a reader called it gone: 0",
+            "absent": "no longer detected, or no longer enhancing: 0",
+            "probable_missed_detection": "not detected, yet at the next session with its size: n/a",
+            "override": "a reader called it absent: 0",
             "ne": "not evaluable, or a reader measured what the mask lacks: n/a",
         },
         revisable=True,
@@ -219,7 +219,7 @@ LESIONS = (
     ),
     floating(
         "vol_wl_ml",
-        "vol_wl_mm3 in millilitres; where a lesion was overlooked, vol_rano_ml is n/a.",
+        "vol_wl_mm3 in millilitres; for a probable missed detection vol_rano_ml is n/a.",
         "mL",
         stage="measure",
         combine="sum",
@@ -227,7 +227,7 @@ LESIONS = (
     ),
     floating("necrosis_fraction", "vol_nc_mm3 over vol_wl_mm3; n/a if absent.", "1", stage="measure"),
     boolean("touches_border", "Whether it touches the edge of the brain or of the image (dural?).", stage="measure"),
-    boolean("enhancing", "Whether it still enhances: what RANO-BM is about.", stage="measure"),
+    boolean("enhancing", "Whether it still enhances.", stage="measure"),
     *(floating(f"centroid_{a}_mm", f"Centre, {a}, RAS+, the image's own space.", "mm", stage="measure") for a in "xyz"),
     *(
         floating(f"centroid_{a}_ref_mm", f"Centre, {a}, RAS+, the patient's reference space.", "mm", stage="match")
@@ -236,63 +236,64 @@ LESIONS = (
     *(
         floating(
             f"{size}_change_{since}_pct",
-            f"Change of {what} from {when}, like with like, as known at this session; {PERCENT}; n/a if born later.",
+            f"Change of {what} from {when}, like with like, as known at this session; {PERCENT}; n/a if first detected "
+            "later.",
             "%",
         )
         for size, what in (("ld", "ld_rano_mm"), ("vol", "vol_rano_ml"))
-        for since, when in (("baseline", "baseline"), ("nadir", "its smallest before"))
+        for since, when in (("baseline", "baseline"), ("nadir", "its nadir"))
     ),
     enum(
         "lesion_response",
-        "The rules for the sum, applied to this lesion alone, from baseline or from its first session if born later. "
-        "As known at this session: of a lesion that was overlooked it says CR; later sessions leave that one out.",
+        "The rules for the sum, applied to this lesion alone, from baseline or, if first detected later, from then. "
+        "As known at this session: a probable missed detection reads CR; later sessions exclude it.",
         RESPONSE,
     ),
     enum(
         "new_lesion_status",
-        "For lesions born after baseline.",
+        "Status of a lesion first detected after baseline.",
         {
-            "definite": "large enough and seen on enough slices when first seen",
+            "definite": "large enough, and on enough slices, when first detected",
             "equivocal": "may not be real",
-            "confirmed": "was equivocal; later definite, or seen at two more sessions: dates from its first",
-            "rejected": "was equivocal; not there at an evaluable session before it was confirmed",
+            "confirmed": "was equivocal; later definite, or detected at further sessions: dates from its first",
+            "rejected": "was equivocal; no longer detected at an evaluable session before it was confirmed",
         },
         revisable=True,
     ),
     floating(
         "mean_probability",
         "Mean probability of whole lesion in its voxels, the higher of both networks'; their thresholds are 0.5. n/a "
-        "if absent or drawn by a person.",
+        "if absent or segmented manually.",
         "1",
         stage="measure",
     ),
     enum(
         "detected_by",
-        "Who saw it at this session.",
+        "What detected it at this session.",
         {
-            "manual": "a person, who drew it",
+            "manual": "manual segmentation",
             "both": "detection and re-segmentation",
-            "detection": "detection alone, which does not know the past",
-            "resegmentation": "re-segmentation alone, which knows the last session's lesions",
+            "detection": "detection alone, which has no prior",
+            "resegmentation": "re-segmentation alone, which has the prior session's lesions",
             "sensitive": "neither at its threshold: the more sensitive model, or detection from its lower threshold on",
-            "propagation": "nobody: carried over from the last session (segment: fusion: rule)",
+            "propagation": "neither: propagated from the prior session (segment: fusion: rule)",
         },
         stage="measure",
     ),
     enum(
         "certainty",
-        "How sure the segmentation is: mean_probability held against the limit of those who see it (segment: "
-        "confidence_limits); n/a where it was carried over.",
+        "Certainty of the segmentation: mean_probability against the limit of what detected it (segment: "
+        "confidence_limits); n/a where it was propagated.",
         {
-            "confirmed": "sure enough to count",
+            "confirmed": "certain enough to count",
             "candidate": "a suspicion only: it counts in no response until it is confirmed at a later session",
         },
         stage="measure",
     ),
     enum(
         "region",
-        "Lobe or region of the brain where its centre was when first seen; from an atlas of lobes brought to the "
-        "patient's reference space by an affine registration, some millimetres off. n/a outside the brain, and where "
+        "Lobe or region of the brain where its centre was when first detected; from an atlas of lobes registered to "
+        "the patient's reference space by an affine transform, accurate to some millimetres. n/a outside the brain, or if "
         "the registration failed.",
         {
             "frontal": "frontal lobe, with precentral gyrus and anterior cingulate",
@@ -309,7 +310,7 @@ LESIONS = (
     ),
     enum(
         "side",
-        "Side of its centre when it was first seen.",
+        "Side of its centre when first detected.",
         {"left": "left", "right": "right", "midline": "within 5 mm of the midline"},
         stage="locate",
     ),
@@ -325,8 +326,8 @@ LESIONS = (
             (
                 "probability",
                 (
-                    "where the networks' probability is at least 0.75; n/a where no network saw the lesion (a person "
-                    "drew it, or it was carried over), or it is absent.",
+                    "where the networks' probability is at least 0.75; n/a where no network detected the lesion "
+                    "(manual or propagated), or it is absent.",
                     "where it is at least 0.25; n/a likewise.",
                 ),
             ),

@@ -40,12 +40,10 @@ PATIENTS = (
     text("baseline_session", "The baseline session; n/a if no session can be evaluated."),
     SESSIONS[[c.name for c in SESSIONS].index("baseline_flag")],
     integer("n_lesions_baseline", "Lesions present at baseline."),
-    integer("n_targets", "Target lesions at baseline; what is one with a target there counts with it."),
-    integer("n_nontargets", "Other lesions at baseline, as far as known.", revisable=True),
-    integer("n_tracks_total", "Lesions ever seen.", revisable=True),
-    integer(
-        "n_new_total", "Lesions born after baseline, or back after being gone at it, and not rejected.", revisable=True
-    ),
+    integer("n_targets", "Target lesions at baseline; what has merged with a target counts with it."),
+    integer("n_nontargets", "Non-target lesions at baseline, as far as known.", revisable=True),
+    integer("n_tracks_total", "Lesions ever detected.", revisable=True),
+    integer("n_new_total", "Lesions first detected after baseline, or recurrent, and not rejected.", revisable=True),
     floating("baseline_sum_ld_mm", "Sum of the diameters of the targets at baseline.", "mm"),
     floating(
         "nadir_sum_ld_mm",
@@ -149,7 +147,7 @@ TREATED_LESIONS = (
     floating("nadir_vol_ml", "Smallest volume from the pre-treatment session to failure or last scan.", "mL"),
     integer("nadir_vol_day", "Its day, from t0.", "d"),
     enum("best_response", "Best response by diameter from the pre-treatment size.", RESPONSE),
-    boolean("local_failure", "Whether it failed: see failure_by; n/a if not seen before the treatment."),
+    boolean("local_failure", "Whether it failed: see failure_by; n/a if not detected before the treatment."),
     integer("local_failure_day", "Day of the first failure, from t0; n/a if none.", "d"),
     enum(
         "failure_by",
@@ -179,7 +177,7 @@ TREATED_LESIONS = (
             "retreatment": "the lesion was treated again; no failure up to the last session before",
             "no_followup": "no evaluable session after the treatment",
             "not_measurable": "no failure as long as it was measured apart: merged or not evaluable since",
-            "no_pretreatment": "the lesion was not seen before the treatment: nothing to compare to",
+            "no_pretreatment": "the lesion was not detected before the treatment: nothing to compare to",
             "death": "the patient died without failure: at the day of death",
         },
     ),
@@ -197,6 +195,6 @@ SENSITIVITY = (
     integer("n_patients", "Patients of the cohort."),
     integer("n_patients_changed", "Of whom best_response is another one."),
     integer("n_patients_progression_changed", "Of whom progression_day is another one."),
-    integer("n_tracks_total", "Lesions ever seen, all patients."),
+    integer("n_tracks_total", "Lesions ever detected, all patients."),
     text("changes", "The sessions whose response_overall_final is another one, and from what to what."),
 )

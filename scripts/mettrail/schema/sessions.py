@@ -20,10 +20,10 @@ from mettrail.schema.columns import (
 )
 
 _NONTARGET = {
-    "CR": "all gone and no new lesion",
+    "CR": "all have disappeared, and no new lesion",
     "NON_CR_NON_PD": "at least one persists, none progresses",
     "PD": "unequivocal progression",
-    "NE": "cannot be told",
+    "NE": "not evaluable",
 }
 _NEW = {"none": "no new lesion", "equivocal": "only new lesions that may not be real", "definite": "a real new lesion"}
 _FLAGS_SESSION = {
@@ -32,18 +32,18 @@ _FLAGS_SESSION = {
     "sum_incomplete": "a target could not be measured: no sum",
     "no_targets": "no measurable lesion at baseline",
     "no_lesions_at_baseline": "nothing to follow but new lesions",
-    "brain_volume": "the volume of the brain mask is unlike an adult's: look at its outline",
-    "brain_fit": "what the brain mask holds looks little like a brain: look at its outline",
-    "brain_replaced": "the brain mask is that of the second method: the first one's failed",
-    "brain_stripped": "the scan was an extracted brain already: what is above 0 was taken",
-    "steroid_hold": "more steroids than at baseline: the response cannot be read",
+    "brain_volume": "the volume of the brain mask is implausible for an adult: requires review",
+    "brain_fit": "what the brain mask holds resembles a brain little: requires review",
+    "brain_replaced": "the brain mask is the second method's: the first one failed its check",
+    "brain_stripped": "the scan was brain-extracted already: voxels above 0 are the mask",
+    "steroid_hold": "more steroids than at baseline: the response cannot be evaluated",
     "treatment_effect_possible": "all that grew was irradiated months before",
     "coalesced": "the sums hold lesions that touch: cut, merged, or measured again like with like",
-    "residual_shift": "lesions lay 2 mm or more from where the registration put them: undone, see residual_shift_mm",
-    "probable_missed_detection": "a lesion was most likely overlooked here: its size is n/a",
+    "residual_shift": "lesions lay 2 mm or more from where registration put them; corrected, see residual_shift_mm",
+    "probable_missed_detection": "probable missed detection of a lesion here: its size is n/a",
     "weak_match": "a lesion may be another one: see match_score",
     "nontarget_review": "a non-target lesion grew, the overall tumour burden did not: a reader should decide",
-    "edema_progression": "edema at least doubled and grew by 10 mL since its smallest; never PD by itself",
+    "edema_progression": "edema at least doubled and grew by 10 mL since its nadir; never PD by itself",
 }
 
 SESSIONS = (
@@ -57,25 +57,27 @@ SESSIONS = (
     ),
     boolean("evaluable", "Whether lesions could be measured and compared at this session."),
     enum("ne_reason", "Reason the session is not evaluable.", reasons.levels(reasons.Kind.NOT_EVALUABLE)),
-    text("registration_qc", "Outcome of the check of the alignment to the patient's first session."),
+    text("registration_qc", "Quality check of the registration to the patient's reference session."),
     floating(
         "residual_shift_mm",
-        "How far lesions still lay, in the median, from where registration put them; n/a where fewer than three agree. "
-        "Undone before matching where the lesions then share more of their old places.",
+        "Median distance of lesions from where registration put them; n/a where fewer than three agree. "
+        "Corrected before matching where the lesions then overlap their earlier positions more.",
         "mm",
     ),
     enum(
         "brain_method",
-        "What drew the brain mask.",
+        "Method of the brain mask.",
         {
             "deepbet": "deepbet's networks",
             "atlas": "a registered atlas",
             "hd-bet": "HD-BET's network",
-            "nonzero": "others: the scan came as an extracted brain",
+            "nonzero": "none: the scan was brain-extracted already",
         },
     ),
     floating("brain_volume_ml", "Volume of the brain mask.", "mL"),
-    floating("brain_fit", "Correlation of the scan inside the brain mask with the atlas; n/a for given brains.", "1"),
+    floating(
+        "brain_fit", "Correlation of the scan inside the brain mask with the atlas; n/a for extracted brains.", "1"
+    ),
     floating("brain_other_volume_ml", "Volume of the mask of a second method, for comparison.", "mL"),
     floating("brain_overlap", "Dice of both brain masks.", "1"),
     enum(
@@ -91,8 +93,8 @@ SESSIONS = (
     integer("n_lesions", "Lesions present, without n_candidates."),
     integer("n_candidates", "Candidates present that have never been confirmed so far."),
     integer("n_targets", "Target lesions of the patient."),
-    integer("n_new", "Lesions first seen at this session, after baseline, or back after being gone at baseline."),
-    integer("n_absent", "Lesions seen before and not now."),
+    integer("n_new", "Lesions first detected at this session, after baseline, or recurrent."),
+    integer("n_absent", "Lesions detected before and no longer."),
     integer("n_subthreshold", "Components too small to start a lesion."),
     floating("sum_ld_mm", "Sum of ld_rano_mm over the targets; n/a if one cannot be measured.", "mm"),
     floating("sum_ld_baseline_mm", "The same at baseline.", "mm"),
@@ -127,7 +129,7 @@ SESSIONS = (
     *(
         floating(
             f"total_vol_{tissue}_final_ml",
-            f"total_vol_{tissue}_ml with all that is known now: n/a where a lesion was overlooked.",
+            f"total_vol_{tissue}_ml with all that is known now: n/a with a probable missed detection.",
             "mL",
             revisable=True,
         )
@@ -139,7 +141,11 @@ SESSIONS = (
         "The same, where SD after a confirmed PR stays PR until PD.",
         RESPONSE,
     ),
-    enum("nontarget_response", "Response of the other lesions, as known at this session; n/a without any.", _NONTARGET),
+    enum(
+        "nontarget_response",
+        "Response of the non-target lesions, as known at this session; n/a without any.",
+        _NONTARGET,
+    ),
     enum(
         "nontarget_source", "Who decided it.", {"auto": "size thresholds stand in for a reader", "reader": "a person"}
     ),
@@ -148,7 +154,7 @@ SESSIONS = (
         "steroid_status",
         "Steroids compared to baseline.",
         {
-            "none": "no more than the body makes",
+            "none": "at or below physiological dose",
             "stable": "as at baseline",
             "decreased": "less than at baseline",
             "increased": "more than at baseline",

@@ -293,8 +293,8 @@ LESIONS = (
     enum(
         "region",
         "Lobe or region of the brain where its centre was when first detected; from an atlas of lobes registered to "
-        "the patient's reference space by an affine transform, accurate to some millimetres. n/a outside the brain, or if "
-        "the registration failed.",
+        "the patient's reference space by an affine transform, accurate to some millimetres. n/a outside the brain, or "
+        "if the registration failed.",
         {
             "frontal": "frontal lobe, with precentral gyrus and anterior cingulate",
             "parietal": "parietal lobe, with postcentral gyrus, precuneus and posterior cingulate",

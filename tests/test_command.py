@@ -278,7 +278,7 @@ raise SystemExit(status)
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert said.splitlines()[-2] == "Stopped: 0 of 4 jobs in 1 s. The same command goes on."
+    assert said.splitlines()[-2] == "Stopped: 0 of 4 jobs in 1 s. The same command resumes."
     assert "FAILED" not in said
 
 
@@ -349,7 +349,7 @@ def test_without_a_terminal_a_run_of_sixty_jobs_is_at_most_sixty_lines():
     assert "\x1b" not in screen.getvalue()
     assert (
         ends[0]
-        == "2 failed, 61 of 61 jobs in 10 min; what does not depend on them is finished. The same command goes on."
+        == "2 failed, 61 of 61 jobs in 10 min; what does not depend on them is finished. The same command resumes."
     )
 
 

@@ -773,7 +773,7 @@ def test_a_registry_survives_being_written(tmp_path):
     assert registry["config_hash"] == "abc"
     assert registry["reference"]["session_id"] == "ses-01"
     assert [each["session_id"] for each in registry["sessions"]] == ["ses-01", "ses-02"]
-    assert [(t["born_session"], t["last_session"]) for t in registry["tracks"]] == [
+    assert [(t["first_session"], t["last_session"]) for t in registry["tracks"]] == [
         ("ses-01", "ses-02"),
         ("ses-01", "ses-01"),
     ]

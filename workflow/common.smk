@@ -120,7 +120,7 @@ def benchmark_file(stage, unit="sub-{sub}_ses-{ses}"):
     return f"{OUT}/benchmarks/{stage}/{unit}.tsv"
 
 
-# The only two files that go back in time, from a visit to the next.
+# The only two files that go back in time, from a session to the next.
 LESIONS = ses_file("desc-tissue_dseg.nii.gz")
 REGISTRY = ses_file("desc-lesions_registry.json")
 
@@ -138,31 +138,31 @@ def scan(column):
 
 
 def given_labels(wildcards):
-    """The masks a person drew for this session, if there are any."""
+    """The manual segmentation of this session, if there are any."""
     path = SESSIONS[wildcards.sub, wildcards.ses]["labels"]
     return [] if path == "n/a" else path
 
 
 def prior_of(wildcards):
-    """The last usable visit before this one, or None."""
+    """The last usable session before this one, or None."""
     prior = SESSIONS[wildcards.sub, wildcards.ses]["prior"]
     return None if prior == "n/a" else prior
 
 
 def earlier_sessions(wildcards):
-    """The usable visits before this one, as ``ses-1``, in order of time."""
+    """The usable sessions before this one, as ``ses-1``, in order of time."""
     before = usable_sessions(wildcards.sub)
     before = before[: before.index(wildcards.ses)] if wildcards.ses in before else []
     return [f"ses-{ses}" for ses in before]
 
 
 def of_earlier(path):
-    """A file of each usable visit before this one; the last that did not fail is the prior."""
+    """A file of each usable session before this one; the last that did not fail is the prior."""
 
     def find(wildcards):
         if not prior_of(wildcards):
             raise WorkflowError(
-                f"sub-{wildcards.sub}_ses-{wildcards.ses} is the first usable visit: it has no prior."
+                f"sub-{wildcards.sub}_ses-{wildcards.ses} is the first usable session: it has no prior."
             )
         return of_earlier_if_any(path)(wildcards)
 
@@ -170,7 +170,7 @@ def of_earlier(path):
 
 
 def of_earlier_if_any(path):
-    """The same; nothing on a first visit."""
+    """The same; nothing on a first session."""
     return lambda wildcards: [
         path.format(sub=wildcards.sub, ses=name.removeprefix("ses-"))
         for name in earlier_sessions(wildcards)
@@ -178,7 +178,7 @@ def of_earlier_if_any(path):
 
 
 def reference_sessions(wildcards):
-    """The visits whose space may be the patient's: the first that did not fail, or what an earlier run has settled on."""
+    """The sessions whose space may be the patient's: the first that did not fail, or what an earlier run has chosen."""
     settled = FROZEN.get(wildcards.sub)
     if settled:
         return [settled.reference]
@@ -186,7 +186,7 @@ def reference_sessions(wildcards):
 
 
 def of_reference(path):
-    """A file of each visit whose space may be the patient's."""
+    """A file of each session whose space may be the patient's."""
     return lambda wildcards: [
         path.format(sub=wildcards.sub, ses=name.removeprefix("ses-"))
         for name in reference_sessions(wildcards)
@@ -201,7 +201,7 @@ def space_sessions(wildcards):
 
 
 def of_space(path):
-    """A file of each visit whose space may be the patient's; nothing where no visit is usable."""
+    """A file of each session whose space may be the patient's; nothing where no visit is usable."""
     return lambda wildcards: [
         path.format(sub=wildcards.sub, ses=name.removeprefix("ses-"))
         for name in space_sessions(wildcards)
@@ -226,7 +226,7 @@ def overrides_of(wildcards):
 
 
 def of_all(path):
-    """A file of every usable visit of a patient, in order of time."""
+    """A file of every usable session of a patient, in order of time."""
     return lambda wildcards: [
         path.format(sub=wildcards.sub, ses=ses)
         for ses in usable_sessions(wildcards.sub)
@@ -241,7 +241,7 @@ def if_usable(path):
 
 
 def usable_sessions(sub):
-    """The patient's visits that can be used, in order of time."""
+    """The patient's sessions that can be used, in order of time."""
     return [row["ses"] for row in VISITS.get(sub, []) if row["usable"] == "true"]
 
 
@@ -261,12 +261,12 @@ def sequences_for(task, path):
 
 
 def if_followup(path):
-    """A file of this session that first visits do not have."""
+    """A file of this session that first sessions do not have."""
     return lambda wildcards: path.format(**wildcards) if prior_of(wildcards) else []
 
 
 def for_fusion(name, path):
-    """A file the fusion rule wants of a session; nothing where a person has drawn the lesions."""
+    """A file the fusion rule wants of a session; nothing where there is a manual segmentation."""
 
     def find(wildcards):
         wanted = fusion.needed(
@@ -302,7 +302,7 @@ def sessions_to_train_on():
 
 
 def training_sessions(wildcards):
-    """For each session to train on, the files of its channels, its masks, and last visit's masks brought over."""
+    """For each session to train on, the files of its channels, its masks, and the prior session's masks, propagated."""
     return [
         {
             "sub": row["sub"],
@@ -329,7 +329,7 @@ def training_images(row):
 
 
 def training_prior(row):
-    """Last visit's masks, brought over; None where it has none, or the task does not ask for them."""
+    """The prior session's masks, propagated; None where it has none, or the task does not ask for them."""
     earlier = SESSIONS.get((row["sub"], row["prior"]))
     if not datasets.TASKS[config["train"]["task"]].has_prior:
         return None

@@ -1,5 +1,5 @@
 rule propagate:
-    """The last visit's lesions in this session's space, resampled once; none loses its last voxel."""
+    """The prior session's lesions in this session's space, resampled once; none loses its last voxel."""
     input:
         labels=of_earlier(LESIONS),
         image=rules.preprocess.output.image,

@@ -1,5 +1,5 @@
 rule register:
-    """The last visit to this one: rigid, affine, deformable. Serves the segmentation prior alone."""
+    """The prior session to this one: rigid, affine, deformable. Serves the segmentation prior alone."""
     input:
         fixed=rules.preprocess.output.image,
         fixed_mask=rules.strip.output.mask,

@@ -1,5 +1,5 @@
 rule train_dataset:
-    """All sessions with masks drawn by people, as nnU-Net's raw data, with folds by patient."""
+    """All sessions with manual segmentations, as nnU-Net's raw data, with folds by patient."""
     input:
         files=training_files,
     output:
@@ -47,7 +47,7 @@ rule train_plan:
 
 
 rule train_fold:
-    """One network, and its predictions of the sessions it has not seen; goes on from the last checkpoint.
+    """One network, and its predictions of the sessions it has not seen; resumes from the last checkpoint.
 
     Checkpoints are no outputs: Snakemake would remove them when a job is killed.
     """

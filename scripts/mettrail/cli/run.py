@@ -190,9 +190,9 @@ def describe_end(progress: Progress, status: int, *, made: list[Path], log: Path
     failures = list(progress.failures.values())
     done = f"{progress.done} of {progress.total} jobs in {describe_seconds(seconds)}"
     if progress.stopped:
-        return [f"Stopped: {done}. The same command goes on.", f"  all that Snakemake said: {log}"]
+        return [f"Stopped: {done}. The same command resumes.", f"  all that Snakemake said: {log}"]
     if failures:
-        lines = [f"{len(failures)} failed, {done}; what does not depend on them is finished. The same command goes on."]
+        lines = [f"{len(failures)} failed, {done}; what does not depend on them is finished. The same command resumes."]
     elif status:
         lines = [f"Stopped: {done}."]
     elif not progress.total:

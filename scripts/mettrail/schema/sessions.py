@@ -208,7 +208,7 @@ SESSIONS = (
         "What makes response_overall_final PD or uPD, joined by ;.",
         {
             "target": "targets grew",
-            "nontarget": "other lesions grew",
+            "nontarget": "non-target lesions grew",
             "new": "a new lesion",
             "clinical": "the patient got worse",
         },

@@ -1,1 +1,1 @@
-"""From masks to lesions with a number for life: components measured, matched, compared."""
+"""From masks to lesions with a persistent ID: components measured, matched, compared."""

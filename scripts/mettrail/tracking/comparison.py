@@ -96,7 +96,7 @@ class _Part:
 def read_visits(
     registries: Sequence[Registry], labels: Sequence[Path], tracks: Sequence[Path], affines: Sequence[Path]
 ) -> list[Visit]:
-    """Read visits from the files that matching has left; those that could not be evaluated are left out.
+    """Read visits from the files that matching has left; those that are not evaluable are excluded.
 
     Parameters
     ----------

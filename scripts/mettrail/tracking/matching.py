@@ -8,7 +8,7 @@ and never changed afterwards. So a visit that is appended renumbers nothing.
 A registry is plain JSON:
 
 ==================  ==================================================================================================
-format              3
+format              4
 participant_id      sub-…
 session_id, days    the visit it was made at; days as the cohort table has them, or null
 reference           the visit in whose space lesions are compared: ``session_id``, ``shape`` and ``affine`` of its grid
@@ -28,14 +28,14 @@ and a track:
 track_id, index     L001, 1; never reused
 status              at the last evaluable visit: present, absent or merged
 merged_into         track that has taken it up, or null
-born_session        visit at which it was first seen
-last_session        visit at which it was last seen as a lesion of its own
+first_session       session at which it was first detected
+last_session        session at which it was last detected as a lesion of its own
 ref_centroid        its centre then, RAS mm in the reference space
-birth_mask, mask    voxels when first and when last seen, on the reference grid (`encode_mask`)
+first_mask, mask    voxels when first and when last detected, on the reference grid (`encode_mask`)
 footprint           all voxels it ever had
-volume_mm3, ld_mm   when last seen, as measured on the scan; the longest diameter is that of its largest component
-n_components         components when last seen
-sessions_missed     evaluable visits since then without it
+volume_mm3, ld_mm   when last detected, as measured on the scan; the longest diameter is that of its largest component
+n_components        components when last detected
+sessions_missed     evaluable sessions since then without it
 absorbed_by         number of the track it has become one with for good (`cut_shared`), or null
 ==================  ==================================================================================================
 """
@@ -131,7 +131,7 @@ def match_lesions(
         of its last mask in the grown lesion.
     miss_max_sessions, miss_ld_frac : int, float
         Absent at so many evaluable visits in a row at most and back with this fraction of its diameter, a lesion was
-        most likely missed. Once absent for longer, a track is gone and cannot merge any more.
+        most likely missed. Once absent for longer, a track is absent for good and cannot merge any more.
     field_of_view : Image, optional
         Where on the reference grid this visit has data; from `field_of_view`. Tracks outside are not evaluable.
     frozen : sequence of dict

@@ -18,9 +18,9 @@ from mettrail.reasons import Reason
 # One track, and what is known of a patient after a session: plain JSON, listed in `matching`.
 Track = dict[str, Any]
 Registry = dict[str, Any]
-FORMAT = 3
+FORMAT = 4
 # Registries of an earlier run, whose numbers are kept, may be older.
-READABLE = (2, 3)
+READABLE = (2, 3, 4)
 
 
 def world_of(registry: Mapping[str, Any], world: np.ndarray) -> np.ndarray:

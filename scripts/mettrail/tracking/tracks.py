@@ -57,10 +57,10 @@ def new_track(lesion: Lesion, index: int, session: Mapping[str, Any]) -> Track:
         "index": int(index),
         "status": "present",
         "merged_into": None,
-        "born_session": session["session_id"],
+        "first_session": session["session_id"],
         "last_session": session["session_id"],
         "ref_centroid": lesion.centre_mm.tolist(),
-        "birth_mask": runs,
+        "first_mask": runs,
         "mask": runs,
         "footprint": runs,
         "volume_mm3": float(lesion.volume_mm3),
@@ -68,7 +68,7 @@ def new_track(lesion: Lesion, index: int, session: Mapping[str, Any]) -> Track:
         "n_components": 1,
         "sessions_missed": 0,
         "absorbed_by": None,
-        "cut": False,  # at its last visit, from another lesion
+        "cut": False,  # at its last session, from another lesion
     }
 
 

@@ -190,7 +190,7 @@ def list_not_used(not_used: Iterable[dict]) -> list[dict]:
 def list_problems(rows: list[dict]) -> list[dict]:
     """Return why sessions of the cohort table are excluded, and the warnings about others.
 
-    Each has sub, ses, stage, reason, detail, log. A warning has the stage ``warning`` and the session's flags as reason.
+    Each has sub, ses, stage, reason, detail, log. A warning has the stage ``warning`` and the flags as reason.
     """
     problems = []
     for row in rows:

@@ -1,5 +1,7 @@
 """A whole run with treatments given by places in scans, before any lesion has a number."""
 
+import html
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -97,10 +99,10 @@ def test_each_patient_has_a_list_of_treatments_and_one_of_treated_lesions(treate
 )
 def test_what_is_not_used_or_has_a_warning_is_printed_and_on_the_page(treated, said):
     folder, stderr = treated
-    page = (folder / "out/index.html").read_text()
+    page = html.unescape((folder / "out/index.html").read_text())
     told = said.replace("-10", point(SMALL, (0, 0, 8)))
     assert told in stderr
-    assert told.replace("'", "&#x27;").replace("L009", "L009") in page
+    assert told in page
 
 
 def test_the_second_run_has_nothing_to_do(treated):

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import plums
 import pytest
 import yaml
 from conftest import write_bids
@@ -218,6 +219,24 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(bids, tmp_path):
     assert "segment 3," in done.stdout
     assert len(done.stdout.splitlines()) <= 10
     assert listing(tmp_path) == before
+
+
+def test_a_run_shows_how_far_it_is_and_ends_with_where_things_are(tmp_path):
+    plums.start_dataset(tmp_path)
+    plums.add_visit(tmp_path, "A", "1", *plums.plum(1, [((8, 5, 0), 11)]))
+    plums.command(tmp_path)
+    given = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({name: given[name] for name in ("labels", "strip", "register")}))
+    arguments = ("run", "bids", "out", "--settings", "s.yaml")
+    first, again = command(*arguments, cwd=tmp_path), command(*arguments, cwd=tmp_path)
+    assert first.returncode == again.returncode == 0, first.stdout + first.stderr
+    lines = first.stdout.splitlines()
+    assert "sub-A  ##########  11/11" in lines
+    assert "100 %  13 of 13 jobs done, 0 left" in lines
+    assert f"  {tmp_path}/out/index.html" in lines
+    assert len(lines) <= 25
+    assert again.stdout.splitlines()[0] == "Nothing to do: the results are up to date."
+    assert yaml.safe_load((tmp_path / "out/logs/settings.yaml").read_text())["register"]["seed"] == 1
 
 
 TINY = """

@@ -182,7 +182,7 @@ def test_the_wheel_runs_without_the_checkout(installed, tmp_path):
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\d+ jobs for 1 patients would run", done.stdout)
+    assert re.search(r"\d+ jobs for 1 patient would run", done.stdout)
     assert "segment 2" in done.stdout
     assert not (tmp_path / "out").exists()
 

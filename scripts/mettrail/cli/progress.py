@@ -180,6 +180,11 @@ def shorten(line: str) -> str:
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 2]} …"
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number of things, in words."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def draw_bar(done: int, total: int) -> str:
     """Return a bar; it is full when all is done, not before."""
     full = BAR if done >= total else done * BAR // total

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from mettrail import cohort, project, results, settings
 from mettrail.cli import progress as progresses
-from mettrail.cli.progress import COHORT, Progress, describe_seconds
+from mettrail.cli.progress import COHORT, Progress, count, describe_seconds
 from mettrail.cli.views import NAMED, open_view
 from mettrail.errors import InputError
 
@@ -201,12 +201,11 @@ def describe_end(progress: Progress, status: int, *, made: list[Path], log: Path
         lines = [f"Done: {done}."]
     lines += [f"  {path}" for path in made if path.exists()]
     if progress.problems:
-        lines += [
-            f"  {len(progress.problems)} remarks on the data: excluded sessions, warnings, files not used (index.html)"
-        ]
+        remarks = count(len(progress.problems), "remark")
+        lines += [f"  {remarks} on the data: excluded sessions, warnings, files not used (index.html)"]
     lines += failures[: progresses.SHOWN]
     if len(failures) > progresses.SHOWN:
-        lines += [f"… and {len(failures) - progresses.SHOWN} more failures (index.html)"]
+        lines += [f"… and {count(len(failures) - progresses.SHOWN, 'more failure')} (index.html)"]
     if status and not failures:
         lines += progress.errors[-1:]
     if status:
@@ -223,9 +222,9 @@ def describe_plan(progress: Progress, status: int) -> list[str]:
         return ["Nothing to do: the results are up to date."]
     patients = {name: len(patient.running) for name, patient in sorted(progress.patients.items()) if name != COHORT}
     lines = [
-        f"{rules.total()} jobs for {len(patients)} patients would run:",
-        f"  {', '.join(f'{rule} {count}' for rule, count in rules.items())}",
-        *(f"  {name}  {count} jobs" for name, count in list(patients.items())[:NAMED]),
+        f"{count(rules.total(), 'job')} for {count(len(patients), 'patient')} would run:",
+        f"  {', '.join(f'{rule} {jobs}' for rule, jobs in rules.items())}",
+        *(f"  {name}  {count(jobs, 'job')}" for name, jobs in list(patients.items())[:NAMED]),
     ]
     if len(patients) > NAMED:
         lines += [f"  … and {len(patients) - NAMED} more"]

@@ -39,7 +39,7 @@ def listing(folder):
 def command(*arguments, cwd=None):
     """Run the command in a process of its own."""
     call = [sys.executable, "-c", "from mettrail.cli import main; raise SystemExit(main())", *map(str, arguments)]
-    return subprocess.run(call, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(call, cwd=cwd, capture_output=True, text=True, check=False, timeout=900)
 
 
 # -------------------------------------------------------------------------------------------------------- what is given

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,20 @@ from mettrail.transforms import Warp
 
 _LOG = logging.getLogger(__name__)
 _THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
+
+
+@contextlib.contextmanager
+def _itk_threads(threads: int) -> Iterator[None]:
+    """Set ITK's number of threads by its environment variable, which programs that are started later do not inherit."""
+    before = os.environ.get(_THREADS)
+    os.environ[_THREADS] = str(threads)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_THREADS]
+        else:
+            os.environ[_THREADS] = before
 
 
 def run(
@@ -45,11 +61,10 @@ def run(
     -----
     ITK reads the number of threads once per process: the first call decides.
     """
-    os.environ[_THREADS] = str(task.threads)
-    # Imported here because ITK fixes its number of threads when it is first used.
-    import ants
+    with _itk_threads(task.threads), tempfile.TemporaryDirectory(prefix="ants-") as folder:
+        # Imported here because ITK fixes its number of threads when it is first used.
+        import ants
 
-    with tempfile.TemporaryDirectory(prefix="ants-") as folder:
         paths = {}
         for name in ("fixed", "moving", "fixed_mask", "moving_mask"):
             image = getattr(task, name)

@@ -31,10 +31,8 @@ COURSES = [
 
 # What some responses of this cohort hang on, and what none does.
 VARIED = {
-    "match.miss_max_sessions": [0, 2],
-    "match.merge_policy": ["coalesced"],
-    "rano.recurrence_is_new": [False],
-    "rano.sd_min_days": [28, 56],
+    name: settings_of("sensitivity")["values"][name]
+    for name in ("match.miss_max_sessions", "match.merge_policy", "rano.recurrence_is_new", "rano.sd_min_days")
 }
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import cc3d
 import numpy as np
 import torch
 from nnunetv2.training.loss.robust_ce_loss import RobustCrossEntropyLoss
 from torch import nn
 from torch.nn import functional
+
+from mettrail.geometry import label_components
 
 EPSILON = 1e-5
 
@@ -199,7 +200,7 @@ def _number_components(mask: torch.Tensor) -> tuple[torch.Tensor, int]:
     """Return all patches' connected components (26 neighbours), (B, X, Y, Z), numbered from 1, and their number."""
     # In one row, with a gap after each patch: one call for all is what a GPU waits for.
     row = np.pad(mask.cpu().numpy(), [(0, 0), (0, 1), (0, 0), (0, 0)])
-    components, count = cc3d.connected_components(row.reshape(-1, *row.shape[2:]), connectivity=26, return_N=True)
+    components, count = label_components(row.reshape(-1, *row.shape[2:]))
     components = components.reshape(row.shape)[:, :-1].astype(np.int64)
     return torch.from_numpy(components).to(mask.device), count
 

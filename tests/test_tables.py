@@ -45,13 +45,13 @@ best_response local_failure local_failure_day failure_by treatment_effect_possib
 time_to_local_failure_days censored_day censored_reason salvage_day"""
 SENSITIVITY = """setting value default n_sessions n_sessions_changed n_sessions_changed_volumetric n_patients
 n_patients_changed n_patients_progression_changed n_tracks_total changes"""
-EVALUATION_SCANS = """method participant_id session_id tissue first known empty truth_mm3 predicted_mm3 dsc ndsc
-voxel_recall voxel_precision hd95_mm n_truth n_predicted f1 tpr fdr n_found sensitivity n_false n_false_10mm3
+EVALUATION_SCANS = """method participant_id session_id tissue first_session known_only empty truth_mm3 predicted_mm3
+dsc ndsc voxel_recall voxel_precision hd95_mm n_truth n_predicted f1 tpr fdr n_found sensitivity n_false n_false_10mm3
 dsc_found lesionwise_dsc lesionwise_hd95_mm lesionwise_dsc_2026 lesionwise_nsd_2026 small_f1_2026 pq rq sq n_new
 n_vanished n_vanished_left n_false_vanished"""
-EVALUATION_LESIONS = """method participant_id session_id lesion first known new volume_mm3 diameter_mm diameter_group
-found dsc ndsc"""
-EVALUATION_PROBABILITIES = """method participant_id session_id first known n_truth auc youden_threshold
+EVALUATION_LESIONS = """method participant_id session_id lesion first_session known_only new volume_mm3 diameter_mm
+diameter_group found dsc ndsc"""
+EVALUATION_PROBABILITIES = """method participant_id session_id first_session known_only n_truth auc youden_threshold
 youden_sensitivity youden_specificity threshold threshold_from threshold_dsc threshold_recall threshold_precision
 threshold_sensitivity threshold_n_false threshold_n_false_10mm3"""
 EVALUATION_FROC = """method subset tissue min_mm3 threshold n_scans n_lesions n_found n_false sensitivity false_per_scan

@@ -142,10 +142,11 @@ def test_an_edited_template_makes_pages_again():
     assert (ROOT.joinpath(*re.findall(r'"(.*?)"', folder)) / "base.html.j2").is_file()
 
 
-def test_an_edit_of_any_file_of_the_library_changes_the_projects_digest(tmp_path):
+def test_an_edit_of_any_file_of_the_library_changes_the_projects_digest(tmp_path, monkeypatch):
     for name in ("scripts", "workflow"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", tmp_path)
+    monkeypatch.setattr(provenance, "LIBRARY", tmp_path / "scripts" / "mettrail")
     before = provenance.project_digest(tmp_path)
     files = [path for path in (tmp_path / "scripts" / "mettrail").rglob("*") if path.is_file()]
     others = [path for path in files if path.suffix != ".py" and path.name != "py.typed"]

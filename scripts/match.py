@@ -46,7 +46,7 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
         measure=snakemake.params.measure,
         frozen=[registry.read_registry(path) for path in snakemake.input.get("frozen", [])],
         config_hash=snakemake.params.config_hash,
-        **snakemake.params.settings,
+        match=snakemake.params.settings,
     )
     schema.write_tsv(tracks, output.table)
     schema.write_tsv(matching.name_tracks(matches), output.names)
@@ -56,6 +56,7 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
         comparison.Visit.of(tracks, lambda: labels, current, world),
         comparison.read_visits(earlier, *files),
         measure=snakemake.params.measure,
+        match=snakemake.params.settings,
     )
     schema.write_tsv(compared, output.comparisons)
     registry.write_registry(current, output.registry)

@@ -34,8 +34,9 @@ def visit(name, masks, *, fragments=None, merged=None, diameters=None, world=STI
     return Visit(name, tracks, lambda: Image(labels, AFFINE), world)
 
 
-def sizes(now, *earlier):
-    table = compare_visits(now, earlier, measure=settings_of("measure"))
+def sizes(now, *earlier, **changed):
+    match = settings_of("match") | changed
+    table = compare_visits(now, earlier, measure=settings_of("measure"), match=match)
     assert set(table["session_id"]) <= {now.session_id}
     return {(r["earlier_session_id"], r["track_id"]): r for r in table.to_dict("records")}
 
@@ -85,6 +86,7 @@ def test_parts_of_one_lesion_that_shrinks_add_up_against_its_diameter():
     whole = visit("a", {1: ball(25, 20, 14)})
     parts = {1: ball(22, 20, 6.5) | ball(29, 20, 6)}
     assert sizes(visit("b", parts, fragments={1: 2}), whole) == {}
+    assert len(sizes(visit("b", parts, fragments={1: 2}), whole, fell_apart_loss=0.85)) == 1, "18 % are left"
     # Cut by noise alone it is measured alike.
     half = np.indices(SHAPE)[0] != 25
     (row,) = sizes(visit("b", {1: ball(25, 20, 14) & half}, fragments={1: 2}), whole).values()
@@ -138,6 +140,7 @@ def test_a_neck_that_opens_or_closes_is_no_change_of_length():
     assert (row["ld_now_mm"], row["ld_then_mm"]) == (33.5, 33.0)
     assert row["vol_now_ml"] == row["vol_then_ml"] == pytest.approx(ABOVE.sum() / 1000)
     assert sizes(visit("b", {1: ABOVE}, diameters=grown), first) == {}
+    assert len(sizes(visit("b", {1: ABOVE}, diameters=grown), first, same_length_vox=3)) == 1
     assert sizes(visit("b", {1: ABOVE}, diameters=round_), visit("a", {1: ABOVE}, diameters=round_)) == {}
 
 

@@ -294,7 +294,7 @@ def _measured(cell, slice_mm):
     at_edge = "border" in cell["words"]
     flags = {
         "thick_slice": slice_mm > lesions.THICK_SLICE_MM,
-        "cystic_only": enhancing < lesions.CYSTIC_MAX_ENHANCING * whole - chords.TOLERANCE,
+        "cystic_only": enhancing < settings_of("measure")["cystic_max_enhancing"] * whole - chords.TOLERANCE,
         "fov_edge": at_edge,
         "probable_missed_detection": "miss" in cell["words"],
     }

@@ -380,6 +380,7 @@ def test_a_lesion_that_no_longer_enhances_is_flagged():
     assert measure(necrosis)["flags"] == "cystic_only"
     necrosis[3, 2, 2] = 1  # 4 of 36 voxels
     assert pd.isna(measure(necrosis)["flags"])
+    assert measure(necrosis, cystic_max_enhancing=0.2)["flags"] == "cystic_only"
 
 
 def edema_line():

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from mettrail.tracking.matching import (
     relabel_tracks,
     summarise_tracks,
 )
+from mettrail.tracking.pairing import Rules
 from mettrail.tracking.reference import field_of_view, instances_to_reference
 from mettrail.tracking.registry import (
     decode_mask,
@@ -36,7 +38,7 @@ from mettrail.tracking.registry import (
 )
 
 FIND, MEASURE, MATCH = settings_of("instances"), settings_of("measure"), settings_of("match")
-MERGE_POLICY = MATCH.pop("merge_policy")  # for `match_visit` alone
+LIMITS = {each.name: MATCH[each.name] for each in fields(Rules)}  # those of `match_lesions`
 SHAPE = (64, 32, 28)
 AFFINE = np.array([[1.0, 0, 0, -31], [0, 1, 0, 12], [0, 0, 1, 47], [0, 0, 0, 1]])
 GRID = Grid(SHAPE, AFFINE)
@@ -80,7 +82,7 @@ class Patient:
         }
         before = copy.deepcopy(self.registries[-1])
         matches, registry = match_lesions(
-            Image(instances, AFFINE), table, self.registries[-1], session=session, **MATCH | more
+            Image(instances, AFFINE), table, self.registries[-1], session=session, **LIMITS | more
         )
         assert self.registries[-1] == before, "a registry never changes"
         assert json.loads(json.dumps(registry, allow_nan=False)) == registry
@@ -429,6 +431,7 @@ def test_numbers_of_another_patient_are_not_kept():
 
 
 CUT = {name: FIND[name] for name in ("birth_mm3", "birth_vox")} | {"world": np.eye(4), "crack_mm": MATCH["dilate_mm"]}
+CUT["neck_frac"] = MATCH["neck_frac"]
 
 
 def whole(instances):
@@ -528,8 +531,8 @@ def test_a_field_that_registration_has_left_aside_is_put_back():
         table, totals = measured(instances.data)
         session = {"participant_id": "sub-A", "session_id": f"ses-{n}", "evaluable": True, **totals}
         rows, _, instances, registry = match_visit(
-            instances, table, registry, session=session, grid=GRID, world=np.eye(4), merge_policy=MERGE_POLICY,
-            measure=MEASURE, read_scan=lambda: None, **MATCH,
+            instances, table, registry, session=session, grid=GRID, world=np.eye(4), match=MATCH, measure=MEASURE,
+            read_scan=lambda: None,
         )  # fmt: skip
         order = np.argsort(rows["centroid_x_mm"].to_numpy())
         names.append(rows["track_id"].to_numpy()[order].tolist())
@@ -564,6 +567,19 @@ def test_a_lesion_without_a_neck_is_one_for_good():
     rows = patient.visit(np.zeros_like(fused))
     assert rows["status"].to_dict() == {"L001": "absent", "L002": "absent"}
     assert rows["sessions_missed"].to_dict() == {"L001": 1, "L002": 1}
+
+
+def test_how_thin_a_neck_is_is_a_setting():
+    """Two balls of 14 mm, 8 mm apart: where they meet, their radius is 5.7 mm of 7, which is 82 %."""
+    patient = Patient()
+    pair = (spheres((26, 14), (34, 14)) > 0).astype(np.int32)
+    cracked = pair.copy()
+    cracked[30:] *= 2
+    cracked[30] = 0
+    patient.visit(cracked)
+    for neck_frac, absorbed in ((0.9, {}), (0.75, {2: 1})):
+        limits = CUT | {"neck_frac": neck_frac}
+        assert cut_shared(Image(pair, AFFINE), {1: [1, 2]}, patient.registries[-1], **limits)[2] == absorbed
 
 
 def test_lesions_that_were_apart_are_two_with_or_without_a_neck():
@@ -717,7 +733,7 @@ def test_a_visit_without_lesions_can_be_matched_from_its_written_table(tmp_path)
     session = {"participant_id": "sub-A", "session_id": "ses-02", "evaluable": True, "n_subthreshold": 0}
     session |= {"edema_unassigned_mm3": 0.0}
     for registry, n in ((None, 0), (patient.registries[-1], 1)):
-        matches, after = match_lesions(Image(spheres(), AFFINE), table, registry, session=session, **MATCH)
+        matches, after = match_lesions(Image(spheres(), AFFINE), table, registry, session=session, **LIMITS)
         assert len(summarise_tracks(matches, table)) == len(after["tracks"]) == n
 
 
@@ -796,7 +812,7 @@ def test_another_patients_registry_is_refused(tmp_path):
     instances = spheres((30, 8))
     with pytest.raises(InputError, match="sub-A"):
         match_lesions(
-            Image(instances, AFFINE), measured(instances)[0], patient.registries[-1], session=stranger, **MATCH
+            Image(instances, AFFINE), measured(instances)[0], patient.registries[-1], session=stranger, **LIMITS
         )
 
 
@@ -833,7 +849,7 @@ def test_edema_and_counts_of_what_no_track_has_taken_up_are_the_visits():
     table, totals = measure_instances(instances, tissue, affine=AFFINE, **MEASURE)
     assert (totals["n_subthreshold"], totals["edema_unassigned_mm3"]) == (1, 0)
     session = {"participant_id": "sub-A", "session_id": "ses-01", "evaluable": True, **totals}
-    _, registry = match_lesions(Image(instances, AFFINE), table, None, session=session, **MATCH)
+    _, registry = match_lesions(Image(instances, AFFINE), table, None, session=session, **LIMITS)
     assert (registry["session"]["n_subthreshold"], registry["session"]["edema_unassigned_mm3"]) == (1, 1)
 
 
@@ -841,7 +857,7 @@ def test_lesions_and_measurements_of_different_runs_are_refused():
     session = {"participant_id": "sub-A", "session_id": "ses-01", "evaluable": True}
     table = measured(spheres((30, 8)))[0]
     with pytest.raises(InputError, match="label 2"):
-        match_lesions(Image(spheres((30, 8), (50, 6)), AFFINE), table, None, session=session, **MATCH)
+        match_lesions(Image(spheres((30, 8), (50, 6)), AFFINE), table, None, session=session, **LIMITS)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What holds for every patient: from label maps to the final tables, whatever happens to the lesions."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +14,7 @@ from mettrail import cohort, schema
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, canonical_grid
 from mettrail.response import rano
 from mettrail.response.rules import Rules
-from mettrail.tracking import matching, reference
+from mettrail.tracking import matching, pairing, reference
 from mettrail.tracking.axial import ENDPOINTS
 from mettrail.tracking.components import find_instances
 from mettrail.tracking.lesions import measure_instances
@@ -22,7 +22,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 FIND, MEASURE, MATCH = settings_of("instances"), settings_of("measure"), settings_of("match")
-del MATCH["merge_policy"]  # for `match_visit` alone: masses are not cut here
+LIMITS = {each.name: MATCH[each.name] for each in fields(pairing.Rules)}  # masses are not cut here
 # Lesions here are small, so smaller ones can be targets, and few make a full set.
 RANO = settings_of("rano") | {"max_targets": 2, "ld_min_mm": 6, "perp_min_mm": 4}
 
@@ -312,7 +312,7 @@ def follow(patient, *, relabel=None):
             registry,
             session=session,
             field_of_view=reference.field_of_view(Grid(visit.tissue.shape, visit.affine), grid, world=visit.world),
-            **MATCH,
+            **LIMITS,
         )
         course.instances.append(instances)
         course.tables.append(table)

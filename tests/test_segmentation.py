@@ -666,6 +666,7 @@ def called(image):
     return [(int(a), int(b - a)) for a, b in zip(edges[::2], edges[1::2])]
 
 
+FUSE = {"touch_mm": 3, "edema_max_mm": 20}
 FUSION = {  # detection, re-segmentation, prior -> fused
     "a lesion of the prior comes from re-segmentation": ([(5, 4)], [(6, 3)], [(5, 4)], [(6, 3)]),
     "a new lesion comes from detection": ([(5, 4), (25, 5)], [(5, 4)], [(5, 4)], [(5, 4), (25, 5)]),
@@ -682,15 +683,15 @@ FUSION = {  # detection, re-segmentation, prior -> fused
 @pytest.mark.parametrize("case", FUSION)
 def test_fusion(case):
     detection, resegmentation, prior, expected = FUSION[case]
-    fused = segmentation.fuse(lesion(*detection), lesion(*resegmentation), prior_at(*prior), touch_mm=3)
+    fused = segmentation.fuse(lesion(*detection), lesion(*resegmentation), prior_at(*prior), **FUSE)
     assert called(fused) == expected
     assert np.allclose(fused.data.sum(-1), 1)
 
 
 def test_without_a_prior_detection_stands():
     detection = lesion((5, 4))
-    assert segmentation.fuse(detection, None, None, touch_mm=3) is detection
-    assert called(segmentation.fuse(detection, lesion((20, 4)), prior_at(), touch_mm=3)) == [(5, 4)]
+    assert segmentation.fuse(detection, None, None, **FUSE) is detection
+    assert called(segmentation.fuse(detection, lesion((20, 4)), prior_at(), **FUSE)) == [(5, 4)]
 
 
 @pytest.mark.parametrize(
@@ -709,15 +710,18 @@ def test_a_rule_decides_what_a_follow_up_takes(rule, expected):
     wanted = fusion.needed(rule, followup=True)
     for kept in (given, wanted):
         inputs = [given[name] if name in kept else None for name in given]
-        assert called(segmentation.apply_rule(*inputs, rule=rule, touch_mm=3)) == expected
+        assert called(segmentation.apply_rule(*inputs, rule=rule, **FUSE)) == expected
     assert fusion.needed(rule, followup=False) == ("detection", "detection_sensitive")
-    assert called(segmentation.apply_rule(given["detection"], None, None, rule=rule, touch_mm=3)) == [(5, 4), (25, 5)]
+    assert called(segmentation.apply_rule(given["detection"], None, None, rule=rule, **FUSE)) == [
+        (5, 4),
+        (25, 5),
+    ]
 
 
 def test_propagated_lesions_keep_their_tissue_and_have_no_certainty():
     prior = prior_at((5, 5))
     prior.data[6, 12, 9], prior.data[12:14, 12, 9] = 3, 2
-    fused = segmentation.apply_rule(None, None, prior, rule="propagation", touch_mm=3)
+    fused = segmentation.apply_rule(None, None, prior, rule="propagation", **FUSE)
     labels = segmentation.decide_on_grid(fused, prior.grid)[0]
     assert np.array_equal(labels.data, prior.data)
     networks = {"detection": None, "resegmentation": None}
@@ -732,7 +736,7 @@ def test_edema_comes_from_the_network_of_the_nearest_lesion():
     for image, p in ((detection, 0.3), (resegmentation, 0.8)):
         for x in (10, 23):
             image.data[x, 10:14, 8:12] = [1 - p, 0, p, 0]
-    fused = segmentation.fuse(detection, resegmentation, prior_at((5, 4)), touch_mm=3).data
+    fused = segmentation.fuse(detection, resegmentation, prior_at((5, 4)), **FUSE).data
     assert fused[10, 11, 9, 2] == pytest.approx(0.8)
     assert fused[23, 11, 9, 2] == pytest.approx(0.3)
 
@@ -740,7 +744,7 @@ def test_edema_comes_from_the_network_of_the_nearest_lesion():
 def test_fusion_refuses_another_grid():
     moved = Image(lesion((5, 4)).data, AFFINE + np.eye(4)[:, [3, 0, 1, 2]] * 0 + np.diag([0.2, 0, 0, 0]))
     with pytest.raises(GridMismatchError):
-        segmentation.fuse(lesion((5, 4)), moved, prior_at((5, 4)), touch_mm=3)
+        segmentation.fuse(lesion((5, 4)), moved, prior_at((5, 4)), **FUSE)
 
 
 # The decision on the scan's grid
@@ -825,7 +829,7 @@ LIMITS = {"all": 0.5, "detection": 0.7, "resegmentation": 0.8}
 
 def evidence(detection, resegmentation, prior, grid=None, limits=LIMITS):
     """Fuse, decide and gather: the components on the grid, and their table."""
-    fused = segmentation.fuse(detection, resegmentation, prior, touch_mm=3)
+    fused = segmentation.fuse(detection, resegmentation, prior, **FUSE)
     labels = segmentation.decide_on_grid(fused, grid or Grid(fused.data.shape[:3], fused.affine))[0]
     networks = {"detection": detection, "resegmentation": resegmentation}
     return segmentation.gather_evidence(labels, fused, networks, limits=limits)

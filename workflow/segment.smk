@@ -97,7 +97,8 @@ rule segment_fuse:
         mem_mb=memory_mb(3000),
         runtime=10,
     params:
-        fusion=config["segment"]["fusion"],
+        fusion=config["segment"]["fusion"]
+        | {"edema_max_mm": config["measure"]["edema_max_mm"]},
         limits=config["segment"]["confidence_limits"],
         candidate_level=candidate_level,
         shows_edema=shows_edema,

@@ -37,7 +37,12 @@ def segment(networks, scan, prior, device):
             model, give_channels(task, scan, prior), within=None, device=device, threads=torch.get_num_threads()
         )
         found[task] = images.Image(p, np.eye(4))
-    fused = fusion.fuse(*found.values(), prior, touch_mm=CONFIG["segment"]["fusion"]["touch_mm"])
+    fused = fusion.fuse(
+        *found.values(),
+        prior,
+        touch_mm=CONFIG["segment"]["fusion"]["touch_mm"],
+        edema_max_mm=CONFIG["measure"]["edema_max_mm"],
+    )
     return fusion.decide_on_grid(fused, scan.grid)[0].data
 
 

@@ -171,8 +171,11 @@ def decide(out, models):
             first, second = (images.read_labels(path_of(out, "labels", patient, v, "dseg")).data for v in (1, 2))
             images.write_labels(path_of(out, "followups", patient, visit, "dseg"), second, np.eye(4))
             images.write_labels(path_of(out, "before", patient, visit, "desc-prior_dseg"), first, np.eye(4))
-        touch_mm = CONFIG["segment"]["fusion"]["touch_mm"]
-        found["fused"] = fusion.fuse(found["detection"], found.get("resegmentation"), prior, touch_mm=touch_mm)
+        limits = {
+            "touch_mm": CONFIG["segment"]["fusion"]["touch_mm"],
+            "edema_max_mm": CONFIG["measure"]["edema_max_mm"],
+        }
+        found["fused"] = fusion.fuse(found["detection"], found.get("resegmentation"), prior, **limits)
         called = {name: fusion.decide_on_grid(probabilities, grid)[0] for name, probabilities in found.items()}
         # Of the fused lesions, those that count in a response.
         fused, seen = called["fused"], {task: found.get(task) for task in TASKS}

@@ -42,8 +42,6 @@ from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, require_sam
 from mettrail.reasons import Reason
 from mettrail.segmentation.prediction import recentre
 
-# Beyond this from any lesion there is no edema to measure.
-EDEMA_REACH_MM = 20.0
 # Voxels where all classes but background stay below this together need no resampling.
 NOTICEABLE = 0.01
 # Both decide on the voxels; a sensitive one only adds candidates.
@@ -91,13 +89,19 @@ def show_edema(models: Sequence[Mapping[str, Any]], sequences: Sequence[str]) ->
 
 
 def apply_rule(
-    detection: Image | None, resegmentation: Image | None, prior: Image | None, *, rule: str, touch_mm: float
+    detection: Image | None,
+    resegmentation: Image | None,
+    prior: Image | None,
+    *,
+    rule: str,
+    touch_mm: float,
+    edema_max_mm: float,
 ) -> Image:
     """Return the probabilities that decide on a session's voxels; the rules stand at the top of this file.
 
     Parameters
     ----------
-    detection, resegmentation, prior, touch_mm
+    detection, resegmentation, prior, touch_mm, edema_max_mm
         As for `fuse`. What the rule does not want may be None; on a first visit `resegmentation` and `prior` are.
     rule : {'parallel', 'detection', 'resegmentation', 'propagation'}
 
@@ -118,10 +122,14 @@ def apply_rule(
             advice="See why the sessions before failed, or take the rule parallel.",
             reason=Reason.NO_PRIOR,
         )
-    return detection if rule == "detection" else fuse(detection, resegmentation, prior, touch_mm=touch_mm)
+    if rule == "detection":
+        return detection
+    return fuse(detection, resegmentation, prior, touch_mm=touch_mm, edema_max_mm=edema_max_mm)
 
 
-def fuse(detection: Image, resegmentation: Image | None, prior: Image | None, *, touch_mm: float) -> Image:
+def fuse(
+    detection: Image, resegmentation: Image | None, prior: Image | None, *, touch_mm: float, edema_max_mm: float
+) -> Image:
     """Put the two networks' probabilities together, voxel by voxel: the rule ``parallel``.
 
     Parameters
@@ -134,6 +142,8 @@ def fuse(detection: Image, resegmentation: Image | None, prior: Image | None, *,
         Tissue labels of the prior visit on the same grid.
     touch_mm : float
         A component of re-segmentation this near to the prior is a lesion seen before.
+    edema_max_mm : float
+        Edema farther than this from every lesion is none's.
 
     Returns
     -------
@@ -169,7 +179,7 @@ def fuse(detection: Image, resegmentation: Image | None, prior: Image | None, *,
     # Edema, and everything faint: from the network whose lesion is nearest.
     near = _grow_distance(takes_resegmentation, spacing)
     ignored = (resegmented > 0) & ~seen_before
-    takes_resegmentation |= (near <= EDEMA_REACH_MM) & (near < _grow_distance(new, spacing)) & ~new & ~ignored
+    takes_resegmentation |= (near <= edema_max_mm) & (near < _grow_distance(new, spacing)) & ~new & ~ignored
     return detection.like(
         np.where(takes_resegmentation[..., None], resegmentation.data, detection.data).astype(np.float32)
     )

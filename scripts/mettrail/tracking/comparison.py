@@ -36,12 +36,6 @@ from mettrail.tracking.axial import longest_diameter_mm
 from mettrail.tracking.contact import pairs_without_neck
 from mettrail.tracking.registry import Registry, world_of
 
-# One lesion that has lost more than this share of its volume (a partial response by volume) was not cut by noise: its
-# parts add up against its diameter (RECIST 1.1).
-CHANGED = 0.65
-# A length has changed if it differs by more, in pixels.
-SAME_LENGTH_VOX = 2.0
-
 SIZES = ("ld_now_mm", "ld_then_mm", "vol_now_ml", "vol_then_ml")
 
 
@@ -116,7 +110,9 @@ def read_visits(
     ]
 
 
-def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping[str, Any]) -> pd.DataFrame:
+def compare_visits(
+    now: Visit, earlier: Sequence[Visit], *, measure: Mapping[str, Any], match: Mapping[str, Any]
+) -> pd.DataFrame:
     """Measure lesions alike at a visit and at each of those before, where their components differ.
 
     Parameters
@@ -127,6 +123,10 @@ def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping[str
     measure : mapping
         Settings of `lesions.measure_instances`: `chord_gap_vox`; components below `birth_mm3`, `birth_vox` are no part
         of their own and go with the nearest; a cut that leaves no more than `keep_mm3` is none.
+    match : mapping
+        Settings of the block ``match``: one lesion (no neck by `neck_frac`) that has lost more than `fell_apart_loss`
+        of its volume was not cut by noise, and its parts add up against its diameter (RECIST 1.1); a length has changed
+        if it differs by more than `same_length_vox`.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping[str
     rows = []
     sizes = {name: measure[name] for name in ("birth_mm3", "birth_vox")}
     for then in earlier:
-        measured = _end_to_end(now, then)
+        measured = _end_to_end(now, then, match["same_length_vox"])
         for group in _groups(now, then):
             parts = [_parts(visit, group, **sizes) for visit in (now, then)]
             if not all(parts):
@@ -147,7 +147,7 @@ def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping[str
             alike = sorted(part.track for part in parts[0]) == sorted(part.track for part in parts[1])
             if alike and [len(side) for side in refined] == [len(side) for side in parts]:
                 continue
-            if len(group) == 1 and _fell_apart(*refined, now, then):
+            if len(group) == 1 and _fell_apart(*refined, now, then, match):
                 continue
             measured |= _measure(*refined, now, then, measure["chord_gap_vox"])
         names = {"session_id": now.session_id, "earlier_session_id": then.session_id}
@@ -157,7 +157,7 @@ def compare_visits(now: Visit, earlier: Sequence[Visit], *, measure: Mapping[str
     return table.astype(schema.COMPARISONS)
 
 
-def _end_to_end(now: Visit, then: Visit) -> dict[int, dict[str, float]]:
+def _end_to_end(now: Visit, then: Visit, same_length_vox: float) -> dict[int, dict[str, float]]:
     """Sizes of lesions whose chord inside leaves them at one of two visits though they are as long as they were."""
     out = {}
     here, there = (
@@ -170,7 +170,7 @@ def _end_to_end(now: Visit, then: Visit) -> dict[int, dict[str, float]]:
             continue
         pixel_mm = max(sorted(visit.labels.spacing_mm)[1] for visit in (now, then))
         end_to_end, inside = (abs(a[name] - b[name]) for name in ("ld_feret_mm", "ld_mm"))
-        if end_to_end <= SAME_LENGTH_VOX * pixel_mm < inside:
+        if end_to_end <= same_length_vox * pixel_mm < inside:
             both = (each[name] for name in ("ld_feret_mm", "vol_wl_ml") for each in (a, b))
             out[int(track)] = dict(zip(SIZES, both, strict=True))
     return out
@@ -254,13 +254,15 @@ def _cut(parts: list[_Part], others: list[_Part], keep_vox: float) -> list[_Part
     return out
 
 
-def _fell_apart(now: list[_Part], then: list[_Part], visit_now: Visit, visit_then: Visit) -> bool:
+def _fell_apart(
+    now: list[_Part], then: list[_Part], visit_now: Visit, visit_then: Visit, match: Mapping[str, Any]
+) -> bool:
     """Whether the parts of a track are what is left of one lesion, not lesions that touched."""
     mm3 = [
         sum(len(part.voxels) for part in side) * visit.labels.voxel_volume_mm3
         for side, visit in ((now, visit_now), (then, visit_then))
     ]
-    if min(mm3) >= (1 - CHANGED) * max(mm3):
+    if min(mm3) >= (1 - match["fell_apart_loss"]) * max(mm3):
         return False
     whole, visit = (now, visit_now) if mm3[0] > mm3[1] else (then, visit_then)
     voxels = np.concatenate([part.voxels for part in whole])
@@ -269,7 +271,7 @@ def _fell_apart(now: list[_Part], then: list[_Part], visit_now: Visit, visit_the
     for number, part in enumerate(whole, start=1):
         labels[tuple((part.voxels - corner).T)] = number
     depth = ndimage.distance_transform_edt(labels, sampling=visit.labels.spacing_mm)
-    return bool(pairs_without_neck(labels, depth, [len(part.voxels) for part in whole]))
+    return bool(pairs_without_neck(labels, depth, [len(part.voxels) for part in whole], neck_frac=match["neck_frac"]))
 
 
 def _measure(

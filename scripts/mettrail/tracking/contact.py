@@ -15,9 +15,6 @@ from mettrail.tracking.chords import TOLERANCE
 from mettrail.tracking.places import Place, common_voxels, edge_distance_mm, share_within, voxels_outside
 from mettrail.tracking.registry import Registry, component_labels, decode_mask
 
-# Two lesions that touch are thinner where they meet than this fraction of the thinner one.
-NECK = 0.9
-
 
 def find_shared(
     instances: Image,
@@ -93,6 +90,7 @@ def cut_shared(
     *,
     uncertain: Collection[int] = (),
     crack_mm: float,
+    neck_frac: float,
     world: np.ndarray,
     birth_mm3: float,
     birth_vox: int,
@@ -114,6 +112,8 @@ def cut_shared(
         Of the visit before.
     crack_mm : float
         Up to this far apart, edge to edge, two tracks may have been one lesion.
+    neck_frac : float
+        As for `pairs_without_neck`.
     world : (4, 4) float
         Points of the reference space to points of the scan, RAS mm.
     birth_mm3, birth_vox : float, int
@@ -130,7 +130,7 @@ def cut_shared(
     """
     own = Grid(tuple(registry["reference"]["shape"]), np.array(registry["reference"]["affine"]))
     to_reference = np.linalg.inv(own.affine) @ np.linalg.inv(world) @ instances.affine
-    before = _Before.of(registry, own, crack_mm)
+    before = _Before.of(registry, own, crack_mm, neck_frac)
     least = max(birth_mm3 / instances.voxel_volume_mm3, birth_vox) - TOLERANCE
     data = instances.data.astype(np.int32)
     cut: set[int] = set()
@@ -165,11 +165,13 @@ class _Before:
     parted: set[int]
     grid: Grid
     crack_mm: float
+    neck_frac: float
 
     @classmethod
-    def of(cls, registry: Registry, grid: Grid, crack_mm: float) -> _Before:
+    def of(cls, registry: Registry, grid: Grid, crack_mm: float, neck_frac: float) -> _Before:
         last = {track["index"]: decode_mask(track["mask"]) for track in registry["tracks"]}
-        return cls(last, {track["index"] for track in registry["tracks"] if track.get("cut")}, grid, crack_mm)
+        parted = {track["index"] for track in registry["tracks"] if track.get("cut")}
+        return cls(last, parted, grid, crack_mm, neck_frac)
 
     def may_be_one(self, a: int, b: int) -> bool:
         """Whether no more than a crack was between two tracks."""
@@ -225,10 +227,11 @@ def _flood(
         if count.min() < least:
             del tracks[count.argmin()]
             continue
+        sizes = [len(before.last[track]) for track in tracks]
         one = next(
             (
                 pair
-                for pair in pairs_without_neck(parts, depth, [len(before.last[track]) for track in tracks])
+                for pair in pairs_without_neck(parts, depth, sizes, neck_frac=before.neck_frac)
                 if not {tracks[i] for i in pair}.isdisjoint(uncertain) or before.may_be_one(*(tracks[i] for i in pair))
             ),
             None,
@@ -241,7 +244,9 @@ def _flood(
         del tracks[(doubtful or one)[0]]
 
 
-def pairs_without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int]) -> list[tuple[int, int]]:
+def pairs_without_neck(
+    parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int], *, neck_frac: float
+) -> list[tuple[int, int]]:
     """Find the parts of a lesion that have no neck between them: where they meet, it is as thick as the thinner part.
 
     Lesions that touch have a neck between them. A lesion that noise had cut, and that is whole again, has none.
@@ -267,7 +272,7 @@ def pairs_without_neck(parts: np.ndarray, depth: np.ndarray, sizes: Sequence[int
         thick = np.minimum(*(np.delete(depth, at, axis) for at in (-1, 0)))
         meet = (low != high) & (low > 0) & (high > 0)
         for a, b, here in zip(low[meet] - 1, high[meet] - 1, thick[meet]):
-            if here >= NECK * min(peak[a], peak[b]) - TOLERANCE:
+            if here >= neck_frac * min(peak[a], peak[b]) - TOLERANCE:
                 small, large = sorted((int(a), int(b)), key=lambda i: (sizes[i], -i))
                 one.add((small, large))
     return sorted(one, key=lambda pair: [(sizes[i], -i) for i in pair])

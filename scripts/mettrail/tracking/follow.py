@@ -169,7 +169,7 @@ def follow_patient(
             world=visit.world,
             read_scan=visit.read_scan,
             measure=measure,
-            **config["match"],
+            match=config["match"],
         )
         found.tracks.append(tracks)
         found.registries.append(registry)
@@ -181,6 +181,6 @@ def follow_patient(
                 return labels
 
             now = comparison.Visit.of(tracks, read_labels, registry, visit.world)
-            found.comparisons.append(comparison.compare_visits(now, before, measure=measure))
+            found.comparisons.append(comparison.compare_visits(now, before, measure=measure, match=config["match"]))
             before.append(now)
     return found

@@ -33,7 +33,6 @@ from mettrail.tracking.evidence import Evidence, evidence_of
 
 MAX_TILT_DEG = 20
 THICK_SLICE_MM = 5
-CYSTIC_MAX_ENHANCING = 0.10
 # Names and types of what is measured of a lesion.
 INSTANCE_COLUMNS = {name: schema.DTYPES[column.dtype] for name, column in schema.of_stage("measure").items()}
 
@@ -47,6 +46,7 @@ def measure_instances(
     evidence: Evidence | None = None,
     chord_gap_vox: float,
     edema_max_mm: float,
+    cystic_max_enhancing: float,
     keep_mm3: float,
     keep_vox: int,
     birth_mm3: float,
@@ -81,6 +81,8 @@ def measure_instances(
         Longest way a diameter may go outside the lesion, in pixels of the coarser side.
     edema_max_mm : float
         Edema belongs to the nearest lesion up to this far away.
+    cystic_max_enhancing : float
+        A lesion of which less than this share enhances is `cystic_only`.
     keep_mm3, keep_vox, birth_mm3, birth_vox
         As in `find_instances`: `enhancing` asks for more than the first two, `below_birth` is less than the last two.
 
@@ -133,7 +135,7 @@ def measure_instances(
         row |= scan.view.half_voxel_bounds(around, number, origin_of(box), row, chord_gap_vox)
         if edges is not None and number in by_networks:
             row |= scan.view.probability_bounds(edges, number, row, chord_gap_vox)
-        row["flags"] = _flags(row, scan.view)
+        row["flags"] = _flags(row, scan.view, cystic_max_enhancing)
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(INSTANCE_COLUMNS)).astype(INSTANCE_COLUMNS)
     _, n_dropped = label_components(scan.whole & (scan.instances == 0))
@@ -227,14 +229,14 @@ def _count_voxels(scan: _Scan, mask: np.ndarray, box: Box, limits: SizeLimits) -
     }
 
 
-def _flags(row: Mapping[str, Any], view: AxialView) -> str | None:
+def _flags(row: Mapping[str, Any], view: AxialView, cystic_max_enhancing: float) -> str | None:
     """Return the remarks on a lesion, joined by ``;``."""
     flags = [
         ("nonconvex", row["ld_feret_mm"] - row["ld_mm"] > max(view.in_plane_mm) + TOLERANCE),
         ("oblique", view.tilt_deg > MAX_TILT_DEG + TOLERANCE),
         ("thick_slice", view.slice_spacing_mm > THICK_SLICE_MM + TOLERANCE),
         ("not_axial_acq", max(view.in_plane_mm) > max(THICK_SLICE_MM, view.slice_spacing_mm) + TOLERANCE),
-        ("cystic_only", row["vol_et_mm3"] < CYSTIC_MAX_ENHANCING * row["vol_wl_mm3"] - TOLERANCE),
+        ("cystic_only", row["vol_et_mm3"] < cystic_max_enhancing * row["vol_wl_mm3"] - TOLERANCE),
         ("nonenhancing_remnant", not row["enhancing"]),
         ("fov_edge", row["at_edge"]),
     ]

@@ -44,7 +44,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -286,10 +286,9 @@ def match_visit(
     world: np.ndarray,
     read_scan: Callable[[], tuple[Image, Image, Evidence | None]],
     measure: Mapping[str, Any],
-    merge_policy: str,
+    match: Mapping[str, Any],
     frozen: Sequence[Registry] = (),
     config_hash: str = "",
-    **settings: Any,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Image, Registry]:
     """Match the lesions of a visit as they lie in its scan.
 
@@ -308,10 +307,9 @@ def match_visit(
         cut only.
     measure : mapping
         Settings of `lesions.measure_instances`.
-    merge_policy : {'coalesced', 'watershed'}
-        Whether lesions that have become one are cut again (`cut_shared`).
-    **settings
-        The others of `match_lesions`.
+    match : mapping
+        Settings of the block ``match``: those of `match_lesions`; ``residual_…``, those of `estimate_residual`; and
+        `merge_policy`, whether lesions that have become one are cut again (`cut_shared`, by `neck_frac`).
 
     Returns
     -------
@@ -324,24 +322,32 @@ def match_visit(
     registry : dict
         Of this visit.
     """
-    world, residual = _undo_residual(instances, table, registry, session=session, grid=grid, world=world)
+    limits = {name: match[f"residual_{name}"] for name in ("max_mm", "vol_ratio_max", "spread_mm")}
+    world, residual = _undo_residual(instances, table, registry, limits, session=session, grid=grid, world=world)
     known = {
         "session": dict(session) | {"residual_shift_mm": residual and residual.shift_mm},
         "residual": residual,
         "field_of_view": field_of_view(instances.grid, grid, world=world),
         "frozen": frozen,
         "config_hash": config_hash,
-        **settings,
+        **{each.name: match[each.name] for each in fields(Rules)},
     }
     before = registry
     placed = instances_to_reference(instances, grid, world=world)
     matches, registry = match_lesions(placed, table, before, **known)
-    if merge_policy == "watershed" and before is not None:
+    if match["merge_policy"] == "watershed" and before is not None:
         sizes = {name: measure[name] for name in ("birth_mm3", "birth_vox")}
-        rules = {name: settings[name] for name in ("dilate_mm", "frac", "miss_max_sessions")}
+        rules = {name: match[name] for name in ("dilate_mm", "frac", "miss_max_sessions")}
         claims, uncertain = find_shared(placed, matches, before, birth_mm3=sizes["birth_mm3"], **rules)
         parts, cut, absorbed = cut_shared(
-            instances, claims, before, uncertain=uncertain, crack_mm=settings["dilate_mm"], world=world, **sizes
+            instances,
+            claims,
+            before,
+            uncertain=uncertain,
+            crack_mm=match["dilate_mm"],
+            neck_frac=match["neck_frac"],
+            world=world,
+            **sizes,
         )
         if cut:
             instances = Image(parts, instances.affine)
@@ -359,6 +365,7 @@ def _undo_residual(
     instances: Image,
     table: pd.DataFrame,
     registry: Registry | None,
+    limits: Mapping[str, float],
     *,
     session: Mapping[str, Any],
     grid: Grid,
@@ -377,6 +384,7 @@ def _undo_residual(
         np.array([t["volume_mm3"] for t in tracks]),
         centres[:, :3],
         table["vol_wl_mm3"].to_numpy(float),
+        **limits,
     )
     if residual is None:
         return world, None

@@ -10,12 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Registration that is farther off is found by its own check.
-LARGEST_MM = 8.0
-# Lesions that keep about their size keep their centre, too.
-MAX_VOLUME_RATIO = 2.0
-# Lesions that moved alike moved alike to within this.
-ALIKE_MM = 1.5
 FEWEST_LESIONS, FEWEST_FOR_ROTATION = 3, 6
 # A turn beyond this is no residue of a rigid registration.
 LARGEST_TURN_DEG = 5.0
@@ -38,7 +32,14 @@ class Residual:
 
 
 def estimate_residual(
-    then_mm: np.ndarray, then_mm3: np.ndarray, now_mm: np.ndarray, now_mm3: np.ndarray
+    then_mm: np.ndarray,
+    then_mm3: np.ndarray,
+    now_mm: np.ndarray,
+    now_mm3: np.ndarray,
+    *,
+    max_mm: float,
+    vol_ratio_max: float,
+    spread_mm: float,
 ) -> Residual | None:
     """Find the shift that most lesions of a visit share against their places at visits before.
 
@@ -52,6 +53,12 @@ def estimate_residual(
         Centres, RAS mm, in one space.
     then_mm3, now_mm3 : (n,), (m,) float
         Volumes.
+    max_mm : float
+        Largest shift; registration that is farther off is found by its own check.
+    vol_ratio_max : float
+        Largest ratio of volumes: lesions that keep about their size keep their centre, too.
+    spread_mm : float
+        Lesions that moved alike moved alike to within this.
 
     Returns
     -------
@@ -62,9 +69,9 @@ def estimate_residual(
         return None
     shifts = now_mm[None] - then_mm[:, None]
     ratio = np.maximum(then_mm3[:, None], now_mm3) / np.minimum(then_mm3[:, None], now_mm3)
-    possible = (np.linalg.norm(shifts, axis=-1) <= LARGEST_MM) & (ratio <= MAX_VOLUME_RATIO)
+    possible = (np.linalg.norm(shifts, axis=-1) <= max_mm) & (ratio <= vol_ratio_max)
     proposed = np.vstack([np.zeros(3), shifts[possible]])
-    support = np.array([len(_supporters(shifts, possible, each)[0]) for each in proposed])
+    support = np.array([len(_supporters(shifts, possible, each, spread_mm)[0]) for each in proposed])
     length = np.linalg.norm(proposed, axis=1)
     best = proposed[np.lexsort((np.round(length, 6), -support))[0]]
     matrix = np.eye(4)
@@ -72,7 +79,7 @@ def estimate_residual(
     # The pairs follow from the shift, and the shift from the pairs.
     for _ in range(3):
         left = now_mm[None] - (then_mm @ matrix[:3, :3].T + matrix[:3, 3])[:, None]
-        first, second = _supporters(left, possible, np.zeros(3))
+        first, second = _supporters(left, possible, np.zeros(3), spread_mm)
         if len(first) < FEWEST_LESIONS:
             return None
         matrix = _fit(then_mm[first], now_mm[second])
@@ -80,11 +87,13 @@ def estimate_residual(
     return Residual(matrix, float(np.median(np.linalg.norm(moved - then_mm[first], axis=1))))
 
 
-def _supporters(shifts: np.ndarray, possible: np.ndarray, proposed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _supporters(
+    shifts: np.ndarray, possible: np.ndarray, proposed: np.ndarray, spread_mm: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Pairs whose shift is the one proposed, about; one to one."""
     off = np.where(possible, np.linalg.norm(shifts - proposed, axis=-1), np.inf)
     nearest = off.argmin(axis=1)
-    first = np.flatnonzero((off.min(axis=1) <= ALIKE_MM) & (off[:, nearest].argmin(axis=0) == np.arange(len(off))))
+    first = np.flatnonzero((off.min(axis=1) <= spread_mm) & (off[:, nearest].argmin(axis=0) == np.arange(len(off))))
     return first, nearest[first]
 
 

@@ -27,7 +27,7 @@ from mettrail.segmentation.prediction import (
 FALSE_MM3 = 10
 SMALL_MM = 5.0
 LARGE_ML = 0.5
-TOUCH_MM = 3
+TOUCH_MM, EDEMA_MAX_MM = 3, 20
 # F1 less the error of volumes: one lesion of 161 makes such a difference, whichever it happens to be.
 EQUAL = 0.005
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -248,7 +248,7 @@ def validate_fused(detection: Model, resegmentation: Model, folder: Path, *, thr
             for m, p, prior_mask in ((detection, one, None), (resegmentation, two, case["prior"]))
         ]
         prior = Image(case["prior"].astype(np.uint8), np.eye(4))
-        both = fuse(images[0], images[1], prior, touch_mm=TOUCH_MM)
+        both = fuse(images[0], images[1], prior, touch_mm=TOUCH_MM, edema_max_mm=EDEMA_MAX_MM)
         owners = find_owners(case["instances"])
         rows.append(score(*call_lesions(both.data), case["tissue"], case["instances"], owners=owners))
     return summarise(rows)

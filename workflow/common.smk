@@ -20,6 +20,8 @@ from mettrail import cohort as cohorts
 from mettrail import drawn, jobs, provenance, results, settings
 from mettrail.errors import InputError
 from mettrail.segmentation import choice, fusion, model_folder, prediction
+from mettrail.study import cases as study_cases
+from mettrail.study import methods
 from mettrail.training import dataset as datasets
 
 # A dry run writes nothing. Jobs read what the main process has left, and write nothing but their outputs.
@@ -256,6 +258,17 @@ def sequences_for(task, path):
             for mod in SEQUENCES
             if mod in asked and row[mod] != "n/a"
         ]
+
+    return find
+
+
+def prior_image_for(task, path):
+    """The last visit's image, where the session's model asks for it and there is one."""
+
+    def find(wildcards):
+        asked = describe_model(model_of(wildcards, task))["channels"]
+        wanted = model_folder.PRIOR_IMAGE in asked and prior_of(wildcards)
+        return path.format(**wildcards) if wanted else []
 
     return find
 

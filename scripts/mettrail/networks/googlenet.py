@@ -25,6 +25,7 @@ BLOCKS = {
     "5b": (384, 192, 384, 48, 128, 128),
 }
 STEM = (64, 64, 192)
+SLICES = 7
 # In a slice, results are a quarter of the size before they are brought back.
 SHRINKS = 4
 
@@ -52,7 +53,7 @@ class GoogLeNet25d(nn.Module):
         input_channels: int,
         num_classes: int,
         *,
-        slices: int = 7,
+        slices: int = SLICES,
         width: float = 1.0,
         deep_supervision: bool = False,
     ) -> None:

@@ -58,21 +58,27 @@ class TwoStage(nn.Module):
             input_channels, features=features, blocks=blocks, deep_supervision=deep_supervision
         )
         self.threshold = threshold
-        # Of all patches so far.
-        self.seen = self.segmented = 0
+        # Background, as good as certain: of what was not segmented.
+        self.nothing = torch.tensor([_SURE, *[0.0] * (CLASSES - 1)])
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """Return (B, 4, Z, Y, X) logits of (B, channels, Z, Y, X) patches."""
-        found = torch.sigmoid(self.detector(patches))[:, 0] >= self.threshold
+        """Return (B, 4, Z, Y, X) logits of (B, channels, Z, Y, X) patches, `nothing` where nothing is found."""
+        found = self.find(patches)
         if patches.is_meta:  # a sketch knows no numbers
-            return classes_of(self.segmenter(patches))
-        logits = torch.zeros(len(patches), CLASSES, *patches.shape[2:], device=patches.device)
-        logits[:, 0] = _SURE
-        self.seen += len(patches)
-        self.segmented += int(found.sum())
+            return self.segment(patches)
+        logits = self.nothing.to(patches.device)[None, :, None, None, None].repeat(len(patches), 1, *patches.shape[2:])
         if found.any():
-            logits[found] = classes_of(self.segmenter(patches[found])).to(logits.dtype)
+            logits[found] = self.segment(patches[found]).to(logits.dtype)
         return logits
+
+    def find(self, patches: torch.Tensor) -> torch.Tensor:
+        """Return (B,) bool: whether the detector sees a metastasis in a patch."""
+        found: torch.Tensor = torch.sigmoid(self.detector(patches))[:, 0] >= self.threshold
+        return found
+
+    def segment(self, patches: torch.Tensor) -> torch.Tensor:
+        """Return (B, 4, Z, Y, X) logits of patches, whatever the detector says."""
+        return classes_of(self.segmenter(patches))
 
 
 def build_detector(input_channels: int, *, features: int = 64) -> nn.Module:

@@ -1,10 +1,18 @@
-"""Normalisations that nnU-Net does not bring; in plans.json such a channel has `NoNormalization`."""
+"""Normalisation that nnU-Net does not bring.
+
+mettrail.json names it ``SliceEqualization``; such a channel has ``NoNormalization`` in plans.json.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 SLICE_EQUALISATION = "SliceEqualization"
+
+
+def name_in_plans(normalisation: str) -> str:
+    """Return what plans.json has to say for a normalisation of mettrail.json."""
+    return "NoNormalization" if normalisation == SLICE_EQUALISATION else normalisation
 
 
 def equalise_slices(image: np.ndarray) -> np.ndarray:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from mettrail.errors import InputError
+from mettrail.reasons import Reason
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -57,6 +60,7 @@ class BlockPredictor(_Predictor):
         from torch.nn import functional
 
         context, size = self.network.context_vox, image.shape[1:]
+        _require_slices(self.network, size[0])
         block = [min(tile, length) for tile, length in zip(self.configuration_manager.patch_size, size, strict=True)]
         margins = list(chain.from_iterable((c, c + -n % b) for c, n, b in reversed(list(zip(context, size, block)))))
         padded = functional.pad(image, margins)
@@ -75,6 +79,19 @@ class BlockPredictor(_Predictor):
         return logits[:, :z, :y, :x]
 
 
+def _require_slices(network: nn.Module, count: int) -> None:
+    """Refuse an image with fewer slices than a 2.5-D network sees at once."""
+    needed = getattr(network, "slices", 1)
+    if count < needed:
+        raise InputError(
+            "the session's image",
+            found=f"{count} slices of brain at 1 mm",
+            expected=f"at least {needed}, which the network sees at once",
+            advice="Name a 3-D model under `segment: models`, or leave the session out.",
+            reason=Reason.TOO_FEW_SLICES,
+        )
+
+
 class TwoStagePredictor(_Predictor):
     """Overlapping tiles; those in which the detector finds nothing are not segmented, and do not count.
 
@@ -91,7 +108,9 @@ class TwoStagePredictor(_Predictor):
 
         tile = tuple(self.configuration_manager.patch_size)
         padded, inside = pad_nd_image(image, tile, "constant", {"value": 0}, True, None)
-        weight = compute_gaussian(tile, sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32)
+        weight = compute_gaussian(
+            tile, sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32, device=torch.device("cpu")
+        )
         logits = torch.zeros(self.label_manager.num_segmentation_heads, *padded.shape[1:])
         weights = torch.zeros(padded.shape[1:])
         self.tiles = self.segmented = 0

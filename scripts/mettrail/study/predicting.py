@@ -20,7 +20,7 @@ from mettrail.geometry import decide_labels, grow_mask, whole_lesion
 from mettrail.evaluation.inputs import WHOLE
 from mettrail.images import Image, read_mask, resample, write_labels, write_probabilities
 from mettrail.segmentation import read_channels
-from mettrail.segmentation.model_folder import CARD
+from mettrail.segmentation.model_folder import CARD, PRIOR
 from mettrail.segmentation.models import Model, describe_model
 from mettrail.segmentation.prediction import predict_probabilities
 
@@ -65,13 +65,17 @@ def predict_session(
     """
     mask = read_mask(session["mask"])
     reference, *others = session["images"].items()
+    first = PRIOR in model.channels and not session["prior"]
+    # A first visit is read as one whose prior visit had no lesions.
     channels = read_channels(
-        model,
+        dataclasses.replace(model, channels=tuple(name for name in model.channels if not first or name != PRIOR)),
         reference=reference,
         sequences=[path for _, path in others],
         prior=session["prior"] or None,
         prior_image=session["prior_image"] or None,
     )
+    if first:
+        channels[PRIOR] = np.zeros(mask.data.shape, np.float32)
     within = grow_mask(mask.data, spacing_mm=mask.spacing_mm, grow_mm=grow_mm)
     began = time.process_time()
     with flop_counter.FlopCounterMode(display=False, custom_mapping=_ON_CPU) as counter:

@@ -3,9 +3,9 @@
     python tests/warm.py -m snakemake ...
 
 A job is a Python of its own, and on a brain the size of a plum more than half of its time goes into importing numpy,
-scipy, pandas and the rest. Whole runs are tested this way, but for those that are killed and those that show what a user
-types. What a job does is the same: it begins with a module `__main__` of its own and imports the library itself, and
-what it changes ends with it.
+scipy, pandas and the rest. Whole runs are tested this way, but for those that are killed and those that show what a
+user types. What a job does is the same: it begins with a module `__main__` of its own and imports the library itself,
+and what it changes ends with it.
 """
 
 import contextlib

@@ -13,6 +13,8 @@ import pandas as pd
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[1]
+# Snakemake whose jobs start at once.
+WARM = (sys.executable, str(ROOT / "tests" / "warm.py"))
 CE = "ce-gadolinium_T1w"
 SHAPE = (56, 64, 52)
 
@@ -57,9 +59,9 @@ def add_visit(folder, sub, ses, scan, labels=None):
     table.write_text(rows + f"ses-{ses}\t{60 * (int(ses) - 1)}\n")
 
 
-def command(folder, *arguments):
-    """The command that runs folder/bids into folder/out, with the settings that plums need."""
-    settings = {
+def settings(folder):
+    """What has to be set to run folder/bids into folder/out, brains being plums."""
+    return {
         "bids": str(folder / "bids"),
         "out": str(folder / "out"),
         "threads": 1,
@@ -67,14 +69,23 @@ def command(folder, *arguments):
         "strip": {"method": "nonzero", "volume_warn_ml": [10, 100], "volume_fail_ml": [10, 100]},
         "register": {"greedy": {"linear_iterations": [30, 10], "iterations": [20, 5]}},
     }
-    (folder / "config.json").write_text(json.dumps(settings))
-    words = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2"]
+
+
+def command(folder, *arguments, python=(sys.executable,)):
+    """The command that runs folder/bids into folder/out."""
+    (folder / "config.json").write_text(json.dumps(settings(folder)))
+    words = [*python, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2"]
     return list(map(str, [*words, "--configfile", folder / "config.json", *arguments]))
 
 
 def run(folder, *arguments, cwd=ROOT, env=None):
     return subprocess.run(
-        command(folder, *arguments), cwd=cwd, env=os.environ | (env or {}), capture_output=True, text=True, check=False
+        command(folder, *arguments, python=WARM),
+        cwd=cwd,
+        env=os.environ | (env or {}),
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

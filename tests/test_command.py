@@ -294,6 +294,7 @@ raise SystemExit(status)
                                process_group=0)  # fmt: skip
     while not (tmp_path / "started").exists() and process.poll() is None:
         time.sleep(0.1)
+    time.sleep(1)  # a shell about to start `sleep` would swallow the signal
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1

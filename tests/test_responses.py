@@ -13,6 +13,7 @@ import pytest
 import yaml
 from compare_with_truth import compare, compare_events, judge_events
 from conftest import settings_of
+from plums import WARM
 
 ROOT = Path(__file__).parents[1]
 # Patient, what it shows, its responses by imaging after baseline: as they were known then, and with all that is known.
@@ -37,7 +38,7 @@ VARIED = {
 
 
 def run(*command):
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -46,13 +47,13 @@ def results(tmp_path_factory):
     """Run the cohort as `make demo-responses` does, for the tables, one patient's page, and what hangs on settings."""
     folder = tmp_path_factory.mktemp("responses")
     bids, out = folder / "bids", folder / "out"
-    run("scripts/phantom.py", "--spec", "config/phantom_responses.yaml", "--seed", 1, "--out", bids)
+    run(sys.executable, "scripts/phantom.py", "--spec", "config/phantom_responses.yaml", "--seed", 1, "--out", bids)
     settings = [f"bids={bids}", f"out={out}", f"labels={{'folder': '{bids}/derivatives/truth'}}"]
     # tests/test_sensitivity.py varies the others, in memory.
     unvaried = {name: [] for name in settings_of("sensitivity")["values"]}
     settings += [f"sensitivity={{'values': {unvaried | VARIED}}}"]
     wanted = [out / "tables" / "lesions.csv", out / "tables" / "sensitivity.csv", out / "sub-07.html"]
-    command = ["-m", "snakemake", "--cores", "2", "--configfile", "config/responses.yaml", "--config", *settings]
+    command = [*WARM, "-m", "snakemake", "--cores", "2", "--configfile", "config/responses.yaml", "--config", *settings]
     run(*command, "--", *wanted)
     lesions, sessions, patients = (
         pd.read_csv(out / "tables" / f"{n}.csv") for n in ("lesions", "sessions", "patients")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import plums
 import pytest
 import yaml
 from conftest import write_bids
@@ -123,33 +124,13 @@ def test_jobs_get_the_gpu_the_settings_and_more_memory_on_a_retry(slurm, tmp_pat
 
 
 @pytest.mark.skipif(
-    not os.environ.get("METTRAIL_TEST_SLURM"), reason="METTRAIL_TEST_SLURM is not set: this walk takes five minutes"
+    not os.environ.get("METTRAIL_TEST_SLURM"), reason="METTRAIL_TEST_SLURM is not set: this walk takes minutes"
 )
 def test_a_cluster_finds_what_a_workstation_finds(slurm, tmp_path):
-    from mettrail import phantom
-
-    session = {"sequences": [CE], "spacing_mm": [1.2, 1.2, 1.5], "extent": "extracted"}
-    patient = {
-        "id": "A",
-        "sessions": [
-            session | {"label": "1", "acq_time": "2021-01-12T09:30:00"},
-            session | {"label": "2", "acq_time": "2021-03-16T10:00:00"},
-        ],
-        "lesions": [
-            {"id": 1, "where": [31, 28, 26], "diameters_mm": [20, 12]},
-            {"id": 2, "where": [-36, -54, 34], "diameters_mm": [0, 9]},
-        ],
-    }
-    bids = tmp_path / "bids"
-    phantom.make_cohort({"patients": [patient]}, bids, seed=3)
-    settings = {
-        "bids": "bids",
-        "labels": {"folder": "bids/derivatives/truth", "sessions": []},
-        "strip": {"method": "nonzero"},
-        "register": {"greedy": {"iterations": [20, 10, 0]}},
-        "threads": min(2, os.cpu_count()),
-    }
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings))
+    plums.start_dataset(tmp_path)
+    for ses, diameter, place in (("1", 12, (8, 4, 2)), ("2", 9, (8, 4, 2))):
+        plums.add_visit(tmp_path, "A", ses, *plums.plum(int(ses), [(place, diameter)]))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(plums.settings(Path())))
     how = ("--snakefile", ROOT / "Snakefile", "--configfile", "mine.yaml", "--config")
     snakemake(
         "--workflow-profile", ROOT / "profiles/default", "--cores", "2", *how, "out=local",

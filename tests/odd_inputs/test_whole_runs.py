@@ -8,7 +8,6 @@ import csv
 import dataclasses
 import json
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from mettrail import cohort
-from plums import plum
+from plums import WARM, plum
 
 from odd_inputs import masks, scans, tables, where
 from odd_inputs.making import CE, TABLES, Cohort, fresh, listing, make_undisturbed, scan_path
@@ -124,7 +123,7 @@ def command(c, **more):
     }
     own = c.root / "config.json"
     own.write_text(json.dumps(settings))
-    return [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(own)]
+    return [*WARM, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(own)]
 
 
 def run(c, cores=2, timeout=1800, **more):

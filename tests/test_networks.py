@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 T1C, SEQUENCES = "ce-gadolinium_T1w", ("ce-gadolinium_T1w", "T1w", "T2w", "FLAIR")
 # DenseNet halves a patch five times.
-SMALL = Size(width=0.1, patch_vox=32, batch=2, steps=2)
+SMALL = Size(0.1, 32, 2, 2)
 SIZES = Sizes(*[SMALL] * 6, input_seeds=1)
-PUBLISHED = Size(width=1, patch_vox=64, batch=2, steps=1)
+PUBLISHED = Size(1, 64, 2, 1)
 
 
 def gmacs(network, *shape, answer=False):
@@ -177,14 +177,14 @@ def test_every_published_network_keeps_the_contract(tmp_path, name):
     assert np.isfinite(p).all()
 
 
-def test_the_25d_network_answers_the_same_however_many_slices_it_gets_at_once(tmp_path):
+def test_the_25d_network_answers_the_same_for_few_slices_and_many(tmp_path):
     few, many = (write(tmp_path / str(n), "googlenet", tile=[n, 256, 256]) for n in (3, 11))
     channels = channels_of(few)
     assert np.allclose(predict(few, channels), predict(many, channels), atol=1e-5)
 
 
-def test_deepmedic_answers_the_same_in_blocks_of_any_multiple_of_its_subsampling(tmp_path):
-    """But for the one layer that its authors pad: the rim of a block may differ by a little."""
+def test_deepmedic_answers_the_same_in_blocks_of_any_size(tmp_path):
+    """Multiples of its subsampling; the rim of a block may differ, for one layer is padded."""
     small, large = (write(tmp_path / str(n), "deepmedic", tile=[n] * 3) for n in (15, 45))
     channels = channels_of(small, shape=(31, 30, 31))
     a, b = predict(small, channels)[..., 1], predict(large, channels)[..., 1]
@@ -267,7 +267,7 @@ def test_plans_that_name_another_normalisation_are_refused(tmp_path):
         write(tmp_path / "model", "googlenet", normalisation=["ZScoreNormalization"] * 4)
 
 
-def test_sequences_that_the_cohort_lacks_are_named_before_anything_is_trained():
+def test_sequences_that_the_cohort_lacks_are_named_at_once():
     known = methods.list_methods(SIZES, sequences=[T1C, "FLAIR"])
     with pytest.raises(InputError, match=r"(?s)googlenet.*no session with T1w, T2w"):
         methods.choose_methods(known, ["googlenet"], sequences=[T1C, "FLAIR"])

@@ -25,9 +25,7 @@ def methods_to_compare():
 def methods_to_predict():
     """Those that are trained, and what runs with their weights."""
     trained = list(methods_to_compare())
-    return trained + [
-        name for name, base in methods.DERIVED.items() if base in trained
-    ]
+    return trained + [name for name, base in methods.DERIVED.items() if base in trained]
 
 
 @functools.cache
@@ -67,9 +65,7 @@ def patients_by_set():
                 datasets.find_test_patients(PARTICIPANTS, chosen["test_patients"])
                 & {row["sub"] for row in sessions_to_compare()}
             ),
-            **{
-                key: chosen[key] for key in ("test_share", "development_share", "seed")
-            },
+            **{key: chosen[key] for key in ("test_share", "development_share", "seed")},
         )
     except InputError as err:
         raise WorkflowError(f"\n{err}")

@@ -52,7 +52,7 @@ class DeepMedic(nn.Module):
         subsampling: Sequence[int] = (3, 5),
         prior_path: int | None = None,
         dropout: float = 0.5,
-        deep_supervision: bool = False,
+        deep_supervision: bool = False,  # noqa: ARG002 - named in all plans
     ) -> None:
         super().__init__()
         if prior_path is not None and not 0 <= prior_path < input_channels:

@@ -55,7 +55,7 @@ class GoogLeNet25d(nn.Module):
         *,
         slices: int = SLICES,
         width: float = 1.0,
-        deep_supervision: bool = False,
+        deep_supervision: bool = False,  # noqa: ARG002 - named in all plans
     ) -> None:
         super().__init__()
         if num_classes != 2 or slices % 2 == 0:
@@ -128,6 +128,7 @@ class Inception(nn.Module):
         self.features = one + three + five + pooled
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        """Return (N, features, Y, X) of (N, before, Y, X)."""
         return torch.cat([branch(planes) for branch in self.branches], 1)
 
 

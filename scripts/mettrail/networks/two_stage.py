@@ -1,7 +1,7 @@
 """A detector of patches, then a segmenter for those in which it sees something.
 
-Sadegheih & Merhof 2024: DenseNet121 in 3-D, and nnU-Net's U-Net with residual blocks and deep supervision, whose outputs
-are regions: whole tumour, tumour core, enhancing tumour.
+Sadegheih & Merhof 2024: DenseNet121 in 3-D, and nnU-Net's U-Net with residual blocks and deep supervision, whose
+outputs are regions: whole tumour, tumour core, enhancing tumour.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class TwoStage(nn.Module):
 
 def build_detector(input_channels: int, *, features: int = 64) -> nn.Module:
     """Return DenseNet121 in 3-D (Huang et al. 2017) with one output: log odds that a patch shows a metastasis."""
-    from monai.networks.nets import DenseNet121
+    from monai.networks.nets.densenet import DenseNet121
 
     network: nn.Module = DenseNet121(
         spatial_dims=3,

@@ -38,6 +38,6 @@ def equalise_slices(image: np.ndarray) -> np.ndarray:
     for z in range(image.shape[2]):
         seen = image[:, :, z] != 0
         if seen.any():
-            values, place, count = np.unique(image[:, :, z][seen], return_inverse=True, return_counts=True)
+            _, place, count = np.unique(image[:, :, z][seen], return_inverse=True, return_counts=True)
             out[:, :, z][seen] = (np.cumsum(count) / seen.sum())[place.reshape(-1)]
     return out

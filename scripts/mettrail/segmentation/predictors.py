@@ -6,7 +6,6 @@ around what it answers for, and needs no overlap. One with `find` does not look 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import chain, combinations, product
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ class _Predictor(nnUNetPredictor):  # type: ignore[misc]
     def _slide(self, image: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
-    def _flips(self) -> list[Sequence[int]]:
+    def _flips(self) -> list[tuple[int, ...]]:
         """Return the axes of a batch to flip at once, nothing among them."""
         axes = [axis + 2 for axis in self.allowed_mirroring_axes or ()] if self.use_mirroring else []
         return [turn for n in range(len(axes) + 1) for turn in combinations(axes, n)]
@@ -103,11 +102,12 @@ class TwoStagePredictor(_Predictor):
 
     def _slide(self, image: torch.Tensor) -> torch.Tensor:
         import torch
-        from acvl_utils.cropping_and_padding.padding import pad_nd_image
         from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+        from torch.nn import functional
 
         tile = tuple(self.configuration_manager.patch_size)
-        padded, inside = pad_nd_image(image, tile, "constant", {"value": 0}, True, None)
+        missing = [max(0, side - length) for side, length in zip(tile, image.shape[1:], strict=True)]
+        padded = functional.pad(image, [n for short in reversed(missing) for n in (short // 2, short - short // 2)])
         weight = compute_gaussian(
             tile, sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32, device=torch.device("cpu")
         )
@@ -129,4 +129,6 @@ class TwoStagePredictor(_Predictor):
         seen = weights > 0
         logits[:, seen] /= weights[seen]
         logits[:, ~seen] = self.network.nothing[:, None].cpu()
-        return logits[(slice(None), *inside[1:])]
+        starts = [short // 2 for short in missing]
+        inside = [slice(start, start + length) for start, length in zip(starts, image.shape[1:], strict=True)]
+        return logits[(slice(None), *inside)]

@@ -128,7 +128,8 @@ def _write_case(session: Mapping[str, Any], folder: Path, *, rng: np.random.Gene
         require_same_grid(first, prior)
         _save(folder / PRIOR, (np.isin(prior.data, (ENHANCING, NECROSIS)) & inside)[box], np.uint8)
     _save(folder / "tissue", np.where(inside, tissue, 0)[box], np.uint8)
-    np.savez(folder / "places.npz", **_find_places(to_nnunet(np.where(inside, tissue, 0)[box]), to_nnunet(inside[box]), rng))  # type: ignore[arg-type]
+    places = _find_places(to_nnunet(np.where(inside, tissue, 0)[box]), to_nnunet(inside[box]), rng)
+    np.savez(folder / "places.npz", **places)  # type: ignore[arg-type]
 
 
 def normalise(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -180,7 +181,9 @@ def split_patients(
     """
     names = sorted(patients)
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
-    wanted = {name: max(1, round(share * len(names))) for name, share in (("test", test_share), ("dev", development_share))}
+    wanted = {
+        name: max(1, round(share * len(names))) for name, share in (("test", test_share), ("dev", development_share))
+    }
     chosen = sorted(test) or order[: wanted["test"]]
     rest = [name for name in order if name not in chosen]
     development, train = rest[: wanted["dev"]], rest[wanted["dev"] :]

@@ -13,8 +13,8 @@ import pandas as pd
 from mettrail.evaluation import metrics, scoring
 from mettrail.evaluation.inputs import WHOLE, find_maps
 from mettrail.files import write_whole
-from mettrail.geometry import decide_labels
-from mettrail.images import TISSUE_LABELS, Image, read_labels, read_mask, read_probabilities, write_labels
+from mettrail.geometry import label_components
+from mettrail.images import TISSUE_LABELS, read_labels, read_mask, read_probabilities, write_labels
 from mettrail.report import charts
 from mettrail.segmentation import fusion
 from mettrail.study import orders, page
@@ -79,7 +79,7 @@ def compare(
         methods,
         results,
         found,
-        sets=_count(splits, sessions, truth, folder / "cases"),
+        sets=_count(splits, truth, folder / "cases"),
         settings=settings,
         evaluation=(evaluation / "evaluation.md").read_text(encoding="utf-8"),
     )
@@ -144,7 +144,6 @@ def _score_inputs(names: Sequence[str], folder: Path, truth: Mapping[tuple[str, 
 
 def _count(
     splits: Mapping[str, Sequence[str]],
-    sessions: Sequence[Mapping[str, Any]],
     truth: Mapping[tuple[str, str], np.ndarray],
     cases: Path,
 ) -> dict[str, dict[str, int]]:
@@ -158,7 +157,7 @@ def _count(
         },
         "test": {
             "patients": len(splits["test"]),
-            "sessions": len(sessions),
-            "lesions": sum(metrics.Lesions.of(np.isin(each, WHOLE), np.isin(each, WHOLE)).count().found for each in truth.values()),
+            "sessions": len(truth),
+            "lesions": sum(label_components(np.isin(each, WHOLE))[1] for each in truth.values()),
         },
     }

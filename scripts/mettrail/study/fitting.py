@@ -29,6 +29,7 @@ from mettrail.training.cases import CONFIGURATION, plan_network
 from mettrail.training.losses import JointVSSLoss
 from mettrail.training.priors import PriorSettings
 
+Answer = Callable[[torch.Tensor], torch.Tensor]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 SAVE_SECONDS = 60.0
 LOG_STEPS = 50
@@ -192,7 +193,8 @@ def _train_part(
             optimiser.load_state_dict(stored["optimiser"])
             step = stored["step"]
     running, saved, began, first = 0.0, time.monotonic(), time.monotonic(), step
-    answer = network.answer if hasattr(network, "answer") and not part.name else module
+    # A network with context is asked for what lies within it.
+    answer: Answer = getattr(module, "answer", module)
     module.train()
     while step < part.size.steps:
         # What a network draws by itself (dropout) is drawn by number, too.
@@ -204,7 +206,7 @@ def _train_part(
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or has_bfloat16(device)):
             outputs = answer(images)
         loss = loss_of(outputs.float(), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(module.parameters(), CLIP_NORM)
         optimiser.step()
         step += 1
@@ -213,10 +215,14 @@ def _train_part(
         if step % LOG_STEPS == 0 or step == part.size.steps:
             each = (time.monotonic() - began) / (step - first)
             name = part.name or "network"
-            log.add(f"{name} step {step}/{part.size.steps} loss {running / (step % LOG_STEPS or LOG_STEPS):.4f} {each:.2f} s")
+            mean = running / (step % LOG_STEPS or LOG_STEPS)
+            log.add(f"{name} step {step}/{part.size.steps} loss {mean:.4f} {each:.2f} s")
             running = 0.0
         if stop or step == part.size.steps or time.monotonic() - saved > SAVE_SECONDS:
-            _save(checkpoint, {"mark": mark, "step": step, "network": module.state_dict(), "optimiser": optimiser.state_dict()})
+            _save(
+                checkpoint,
+                {"mark": mark, "step": step, "network": module.state_dict(), "optimiser": optimiser.state_dict()},
+            )
             saved = time.monotonic()
         if stop and step < part.size.steps:
             return False
@@ -289,7 +295,9 @@ def _write(
         for part in method.parts
     ]
     described = description | {"trained_with": f"the loss and optimiser of {method.paper}"}
-    card = write_card(described, title=f"{method.name}: the network of {method.paper}, trained for a comparison", facts=sizes)
+    card = write_card(
+        described, title=f"{method.name}: the network of {method.paper}, trained for a comparison", facts=sizes
+    )
     network.eval()
     return write_model(
         folder,

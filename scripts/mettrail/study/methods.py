@@ -228,10 +228,14 @@ def _unets(size: Size) -> Iterator[Method]:
 
 
 def _deepmedics(size: Size, alphas: Sequence[float]) -> Iterator[Method]:
-    """Huang's network without the prior image, with it as a channel, and with a path for it, by weight of sensitivity."""
+    """Huang's network without the prior image, with it as a channel, with a path for it by weight of sensitivity."""
     patch = (size.patch_vox,) * 3
-    plain, other = (POST_CONTRAST,), (POST_CONTRAST, PRIOR_IMAGE)
-    kinds = [("deepmedic", plain, None, alphas[-1]), ("deepmedic_channel", other, None, alphas[-1])]
+    plain: tuple[str, ...] = (POST_CONTRAST,)
+    other = (*plain, PRIOR_IMAGE)
+    kinds: list[tuple[str, tuple[str, ...], int | None, float]] = [
+        ("deepmedic", plain, None, alphas[-1]),
+        ("deepmedic_channel", other, None, alphas[-1]),
+    ]
     kinds += [(f"deepmedic_plus_{alpha:g}", other, 1, alpha) for alpha in alphas]
     for name, channels, path, alpha in kinds:
         arguments = {
@@ -268,9 +272,7 @@ def _two_stage(sizes: Sizes) -> Method:
 
 def _googlenet(sizes: Sizes) -> Method:
     size = sizes.googlenet
-    part = Part(
-        "", "weighted_bce", "adam", size, (1, size.patch_vox, size.patch_vox), lesions=0.5, turns=True
-    )
+    part = Part("", "weighted_bce", "adam", size, (1, size.patch_vox, size.patch_vox), lesions=0.5, turns=True)
     return Method(
         "googlenet",
         GROVIK,

@@ -65,7 +65,14 @@ class Results:
     """
 
     def __init__(
-        self, scans: pd.DataFrame, froc: pd.DataFrame, costs: pd.DataFrame, inputs: pd.DataFrame, *, draws: int, seed: int
+        self,
+        scans: pd.DataFrame,
+        froc: pd.DataFrame,
+        costs: pd.DataFrame,
+        inputs: pd.DataFrame,
+        *,
+        draws: int,
+        seed: int,
     ) -> None:
         self.scans, self.froc, self.costs, self.inputs = scans, froc, costs, inputs
         self.draws, self.seed = draws, seed
@@ -98,7 +105,7 @@ class Results:
         return float(self.costs.loc[self.costs["method"] == method, "gmacs"].mean())
 
     def false_at(self, method: str, sensitivity: float) -> float:
-        """Return the fewest false lesions per scan at which a method finds at least so many; infinite where it never does."""
+        """Return the fewest false lesions per scan at which a method finds so many; infinite where it never does."""
         curve = self.froc[
             (self.froc["method"] == method)
             & (self.froc["subset"] == "all")
@@ -126,7 +133,15 @@ class Results:
 
 def find_orders(results: Results, *, alphas: Sequence[float]) -> list[Order]:
     """Ask every order of what was scored."""
-    return [*_sensitivity(results, alphas), *_prior_image(results, alphas), *_two_stage(results), *_inputs(results), *_slices(results), *_edema(results), *_followups(results)]
+    return [
+        *_sensitivity(results, alphas),
+        *_prior_image(results, alphas),
+        *_two_stage(results),
+        *_inputs(results),
+        *_slices(results),
+        *_edema(results),
+        *_followups(results),
+    ]
 
 
 def _sensitivity(results: Results, alphas: Sequence[float]) -> Iterator[Order]:
@@ -151,7 +166,10 @@ def _prior_image(results: Results, alphas: Sequence[float]) -> Iterator[Order]:
         yield from (Order(HUANG, claim, "not compared", None) for claim in claims)
         return
     # What all three reach.
-    equal = min(*(results.sensitivity(name).mean for name in (plain, channel, path)), *(results.reached(name) for name in (plain, channel, path)))
+    equal = min(
+        *(results.sensitivity(name).mean for name in (plain, channel, path)),
+        *(results.reached(name) for name in (plain, channel, path)),
+    )
     without, as_channel, as_path = (results.false_at(name, equal) for name in (plain, channel, path))
     at = f"at sensitivity {equal:.3f}: without {without:.2f} false per scan"
     yield Order(HUANG, claims[0], f"{at}, path {as_path:.2f}", bool(as_path < without))
@@ -171,19 +189,19 @@ def _two_stage(results: Results) -> Iterator[Order]:
 
 def _inputs(results: Results) -> Iterator[Order]:
     claims = ("T1c is indispensable", "all four sequences are not better than the best three")
-    means = results.inputs.groupby("inputs")["dsc"].mean() if len(results.inputs) else pd.Series(dtype=float)
-    with_contrast = [name for name in means.index if SHORT[POST_CONTRAST] in name.removeprefix("inputs_").split("-")]
-    without = [name for name in means.index if name not in with_contrast]
+    means = {str(name): rows["dsc"].mean() for name, rows in results.inputs.groupby("inputs")}
+    with_contrast = [name for name in means if SHORT[POST_CONTRAST] in name.removeprefix("inputs_").split("-")]
+    without = [name for name in means if name not in with_contrast]
     if not with_contrast or not without:
         yield from (Order(SADEGHEIH, claim, "not compared", None) for claim in claims)
         return
-    worst, best = means[with_contrast].idxmin(), means[without].idxmax()
+    worst, best = min(with_contrast, key=means.__getitem__), max(without, key=means.__getitem__)
     here = f"worst with it {worst} {means[worst]:.3f}, best without {best} {means[best]:.3f}"
     yield Order(SADEGHEIH, claims[0], here, bool(means[worst] > means[best]))
     everything = name_inputs(SHORT)
-    three = [name for name in means.index if name.count("-") == 2]
+    three = [name for name in means if name.count("-") == 2]
     if everything in means and three:
-        best = means[three].idxmax()
+        best = max(three, key=means.__getitem__)
         here = f"all {means[everything]:.3f}, {best} {means[best]:.3f}"
         yield Order(SADEGHEIH, claims[1], here, bool(means[everything] <= means[best]))
 

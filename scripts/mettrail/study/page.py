@@ -1,4 +1,4 @@
-"""The page of a comparison: what was compared, what the papers found and whether it holds here, and all their tables."""
+"""The page of a comparison: what was compared, what the papers found and whether it holds here, all their tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mettrail.study.methods import Method
 from mettrail.study.orders import Order, Results
 
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b}"
     "table{border-collapse:collapse;display:block;overflow-x:auto}th,td{border:1px solid #c8c8c8;padding:.25rem .6rem}"
     "th{background:#f2f2f2;text-align:left}img{max-width:100%}"
 )
@@ -57,14 +57,17 @@ def make_page(
             "",
             table(
                 ("paper", "finding", "here", "holds"),
-                [(order.paper, order.claim, order.here, {True: "yes", False: "no", None: ""}[order.holds]) for order in orders],
+                [
+                    (order.paper, order.claim, order.here, {True: "yes", False: "no", None: ""}[order.holds])
+                    for order in orders
+                ],
                 text=4,
             ),
             "",
             "## Figures",
             "",
-            "Means over the test patients' scans, with 95 % intervals by bootstrap over patients; sensitivity and precision of "
-            "all lesions together. Operations are multiplications and additions of one session.",
+            "Means over the test patients' scans, with 95 % intervals by bootstrap over patients; sensitivity and "
+            "precision of all lesions together. Operations are multiplications and additions of one session.",
             "",
             _figures(results),
             "",
@@ -105,11 +108,20 @@ def _figures(results: Results) -> str:
                 results.sensitivity(method),
                 results.precision(method),
                 results.mean(method, "n_false"),
-                f"{cost['gmacs'].mean():,.0f}" if len(cost) else "",
+                f"{cost['gmacs'].mean():,.1f}" if len(cost) else "",
                 f"{cost['cpu_s'].mean():.0f}" if len(cost) else "",
             )
         )
-    head = ("method", "Dice", "lesion-wise Dice", "sensitivity", "precision", "false per scan", "10⁹ operations", "CPU s")
+    head = (
+        "method",
+        "Dice",
+        "lesion-wise Dice",
+        "sensitivity",
+        "precision",
+        "false per scan",
+        "10⁹ operations",
+        "CPU s",
+    )
     return table(head, rows, text=1)
 
 
@@ -119,7 +131,11 @@ def _inputs(results: Results) -> list[str]:
     by_seed = results.inputs.groupby(["inputs", "seed"])["dsc"].mean().groupby("inputs")
     means = pd.DataFrame({"mean": by_seed.mean(), "low": by_seed.min(), "high": by_seed.max()})
     rows = [
-        (name.removeprefix("inputs_").replace("-", ", "), f"{row['mean']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}")
+        (
+            str(name).removeprefix("inputs_").replace("-", ", "),
+            f"{row['mean']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
+        )
         for name, row in means.sort_values("mean", ascending=False).iterrows()
     ]
     return [
@@ -142,8 +158,9 @@ def _training(methods: Sequence[Method], settings: Mapping[str, Any]) -> str:
         for part in method.parts:
             rows.append(
                 (
-                    f"{method.name} {part.name}".strip(), method.paper, ", ".join(method.channels), f"{part.size.width:g}",
-                    "x".join(map(str, part.patch)), part.size.batch, part.size.steps, part.loss, part.optimiser,
+                    f"{method.name} {part.name}".strip(), method.paper, ", ".join(method.channels),
+                    f"{part.size.width:g}", "x".join(map(str, part.patch)), part.size.batch, part.size.steps,
+                    part.loss, part.optimiser,
                 )
             )  # fmt: skip
     head = ("network", "paper", "channels", "width", "patch", "batch", "steps", "loss", "optimiser")

@@ -143,5 +143,3 @@ def cut(array: np.ndarray, start: Sequence[int] | np.ndarray, shape: Sequence[in
         here.append(slice(first - low, last - low))
     out[tuple(here)] = array[tuple(there)]
     return out
-
-

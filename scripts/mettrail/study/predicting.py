@@ -11,16 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils import flop_counter
 
 from mettrail.drawn import read_drawn
+from mettrail.evaluation.inputs import WHOLE
 from mettrail.evaluation.metrics import score_roc
 from mettrail.geometry import decide_labels, grow_mask, whole_lesion
-from mettrail.evaluation.inputs import WHOLE
-from mettrail.images import Image, read_mask, resample, write_labels, write_probabilities
-from mettrail.segmentation import read_channels
-from mettrail.segmentation.model_folder import CARD, PRIOR
+from mettrail.images import (
+    TISSUE_LABELS,
+    Image,
+    read_image,
+    read_labels,
+    read_mask,
+    resample,
+    write_labels,
+    write_probabilities,
+)
+from mettrail.segmentation.model_folder import CARD, PRIOR, PRIOR_IMAGE
 from mettrail.segmentation.models import Model, describe_model
 from mettrail.segmentation.prediction import predict_probabilities
 
@@ -64,18 +73,13 @@ def predict_session(
     cost : Cost
     """
     mask = read_mask(session["mask"])
-    reference, *others = session["images"].items()
-    first = PRIOR in model.channels and not session["prior"]
-    # A first visit is read as one whose prior visit had no lesions.
-    channels = read_channels(
-        dataclasses.replace(model, channels=tuple(name for name in model.channels if not first or name != PRIOR)),
-        reference=reference,
-        sequences=[path for _, path in others],
-        prior=session["prior"] or None,
-        prior_image=session["prior_image"] or None,
-    )
-    if first:
-        channels[PRIOR] = np.zeros(mask.data.shape, np.float32)
+    channels = {name: read_image(path).data for name, path in session["images"].items() if name in model.channels}
+    if session["prior_image"] and PRIOR_IMAGE in model.channels:
+        channels[PRIOR_IMAGE] = read_image(session["prior_image"]).data
+    if PRIOR in model.channels:
+        # A first visit is read like one whose prior visit had no lesions.
+        prior = read_labels(session["prior"], TISSUE_LABELS).data if session["prior"] else np.zeros(mask.data.shape)
+        channels[PRIOR] = np.isin(prior, WHOLE).astype(np.float32)
     within = grow_mask(mask.data, spacing_mm=mask.spacing_mm, grow_mm=grow_mm)
     began = time.process_time()
     with flop_counter.FlopCounterMode(display=False, custom_mapping=_ON_CPU) as counter:
@@ -99,6 +103,18 @@ def write_prediction(folder: Path, session: Mapping[str, Any], mask: Image, prob
     path.parent.mkdir(parents=True, exist_ok=True)
     write_probabilities(path, probabilities, mask.affine)
     write_labels(place_of(folder, session, "desc-tissue_dseg"), decide_labels(probabilities), mask.affine)
+
+
+def predict_all(
+    model: Model, sessions: Sequence[Mapping[str, Any]], folder: Path, *, grow_mm: float, device: str, threads: int
+) -> pd.DataFrame:
+    """Predict sessions, write what is found, and return what each costs: ``sub``, ``ses``, ``cpu_s``, ``gmacs``."""
+    costs = []
+    for session in sessions:
+        mask, probabilities, cost = predict_session(model, session, grow_mm=grow_mm, device=device, threads=threads)
+        write_prediction(folder, session, mask, probabilities)
+        costs.append({"sub": session["sub"], "ses": session["ses"], "cpu_s": cost.cpu_s, "gmacs": cost.gmacs})
+    return pd.DataFrame(costs)
 
 
 def place_of(folder: Path, session: Mapping[str, Any], what: str) -> Path:

@@ -367,8 +367,9 @@ def test_the_target_compare_makes_its_page(tmp_path):
     settings = yaml.safe_load((ROOT / "config" / "compare_quick.yaml").read_text())
     settings |= {"bids": "bids", "out": "out", "labels": {"folder": "bids/derivatives/truth"}}
     (tmp_path / "mine.json").write_text(json.dumps(settings))
+    how = ["--snakefile", ROOT / "Snakefile", "--configfile", "mine.json", "--cores", "2"]
     done = subprocess.run(
-        [*WARM, "-m", "snakemake", "compare", "--snakefile", ROOT / "Snakefile", "--configfile", "mine.json", "--cores", "2"],
+        [*WARM, "-m", "snakemake", "compare", *how],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -200,10 +200,12 @@ def _inputs(results: Results) -> Iterator[Order]:
     yield Order(SADEGHEIH, claims[0], here, bool(means[worst] > means[best]))
     everything = name_inputs(SHORT)
     three = [name for name in means if name.count("-") == 2]
-    if everything in means and three:
-        best = max(three, key=means.__getitem__)
-        here = f"all {means[everything]:.3f}, {best} {means[best]:.3f}"
-        yield Order(SADEGHEIH, claims[1], here, bool(means[everything] <= means[best]))
+    if everything not in means or not three:
+        yield Order(SADEGHEIH, claims[1], "not compared", None)
+        return
+    best = max(three, key=means.__getitem__)
+    here = f"all {means[everything]:.3f}, {best} {means[best]:.3f}"
+    yield Order(SADEGHEIH, claims[1], here, bool(means[everything] <= means[best]))
 
 
 def _slices(results: Results) -> Iterator[Order]:

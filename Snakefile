@@ -22,6 +22,7 @@ include: "workflow/assess.smk"
 include: "workflow/report.smk"
 include: "workflow/sensitivity.smk"
 include: "workflow/train.smk"
+include: "workflow/compare.smk"
 include: "workflow/fetch.smk"
 
 

@@ -8,7 +8,8 @@ import yaml
 from mettrail import phantom, project
 
 # Specifications that are shipped, by name.
-SHIPPED = {name: project.root() / "config" / f"phantom_{name}.yaml" for name in ("demo", "responses")}
+SHIPPED_NAMES = ("demo", "responses", "compare_quick", "compare_full")
+SHIPPED = {name: project.root() / "config" / f"phantom_{name}.yaml" for name in SHIPPED_NAMES}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser("mettrail phantom", description=__doc__)
@@ -18,7 +19,9 @@ if __name__ == "__main__":
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--spec", default="demo", help="YAML with the patients, sessions and lesions, or demo (default) or responses"
+        "--spec",
+        default="demo",
+        help=f"YAML with the patients, sessions and lesions, or one of {', '.join(SHIPPED_NAMES)} (default: demo)",
     )
     what.add_argument("--random", type=int, nargs=2, metavar=("PATIENTS", "SESSIONS"), help="a random cohort instead")
     arguments = parser.parse_args()

@@ -26,11 +26,12 @@ FLOORS = (
     ("drawn", "geometry"),
     ("bias", "template", "transforms"),
     ("points", "registration", "settings"),
-    ("brain", "cohort", "tracking"),
+    ("brain", "cohort", "networks", "tracking"),
     ("phantom", "response", "segmentation"),
     ("report",),
     ("evaluation",),
     ("training",),
+    ("study",),
     ("cli",),
 )
 # Functions that read or write images and transforms.

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Distributions that are called otherwise than the module they bring.
 MODULES = {
-    "antspyx": "ants", "connected-components-3d": "cc3d", "pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage",
+    "antspyx": "ants", "connected-components-3d": "cc3d", "markdown-it-py": "markdown_it",
+    "pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage",
     "scikit-learn": "sklearn", "simpleitk": "SimpleITK",
 }  # fmt: skip
 # Not imported: what snakemake finds by itself, and files of a package that are read.

@@ -165,7 +165,7 @@ def test_a_folder_that_breaks_the_contract_is_refused_by_name(tmp_path, what):
         ({"threshold": 50}, "threshold: 50", "a probability between 0 and 1"),
         ({"task": "magic"}, "task: 'magic'", "one of detection, resegmentation"),
         ({"channels": ["t1c"]}, "channels.0: 't1c'", "one of ce-gadolinium_T1w, T1w, T2w, FLAIR, prior"),
-        ({"channels": []}, "channels: []", "some of ce-gadolinium_T1w, T1w, T2w, FLAIR, prior, each once"),
+        ({"channels": []}, "channels: []", "some of ce-gadolinium_T1w, T1w, T2w, FLAIR, prior_image, prior, each once"),
         ({"spacing_mm": [1, 1, 2]}, "spacing_mm.2: 2", "1: images are given at 1 mm"),
         ({"min_component_score": 1}, "min_component_score: 1", "a score below 1"),
     ],

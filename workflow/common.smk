@@ -20,6 +20,8 @@ from mettrail import cohort as cohorts
 from mettrail import drawn, jobs, provenance, results, settings
 from mettrail.errors import InputError
 from mettrail.segmentation import choice, fusion, model_folder, prediction
+from mettrail.study import cases as study_cases
+from mettrail.study import methods
 from mettrail.training import dataset as datasets
 
 # A dry run writes nothing. Jobs read what the main process has left, and write nothing but their outputs.
@@ -77,6 +79,7 @@ for row in SESSIONS.values():
 
 
 TRAINING = f"{OUT}/train/task-{config['train']['task']}"
+COMPARE = f"{OUT}/compare"
 TRAINING_DATASET = datasets.TASKS[config["train"]["task"]].dataset
 
 
@@ -260,6 +263,17 @@ def sequences_for(task, path):
     return find
 
 
+def prior_image_for(task, path):
+    """The last visit's image, where the session's model asks for it and there is one."""
+
+    def find(wildcards):
+        asked = describe_model(model_of(wildcards, task))["channels"]
+        wanted = model_folder.PRIOR_IMAGE in asked and prior_of(wildcards)
+        return path.format(**wildcards) if wanted else []
+
+    return find
+
+
 def if_followup(path):
     """A file of this session that first sessions do not have."""
     return lambda wildcards: path.format(**wildcards) if prior_of(wildcards) else []
@@ -344,6 +358,119 @@ def training_files(wildcards):
         path
         for session in training_sessions(wildcards)
         for path in [*session["images"].values(), session["labels"], session["prior"]]
+        if path
+    ]
+
+
+@functools.cache
+def methods_to_compare():
+    """The methods, or what the cohort lacks for them, before an hour is spent."""
+    chosen = config["compare"]
+    present = [
+        name
+        for name in SEQUENCES
+        if any(row[name] != "n/a" for row in SESSIONS.values())
+    ]
+    try:
+        known = methods.list_methods(
+            methods.read_sizes(chosen), sequences=[REFERENCE, *present]
+        )
+        found = methods.choose_methods(
+            known, chosen["methods"], sequences=[REFERENCE, *present]
+        )
+        return {method.name: method for method in found}
+    except InputError as err:
+        raise WorkflowError(f"\n{err}")
+
+
+def methods_to_predict():
+    """Those that are trained, and what runs with their weights."""
+    trained = list(methods_to_compare())
+    return trained + [name for name, base in methods.DERIVED.items() if base in trained]
+
+
+@functools.cache
+def sessions_to_compare():
+    """The sessions with masks that have what every method needs: all are compared on the same ones."""
+    asked = {
+        name for method in methods_to_compare().values() for name in method.channels
+    }
+    needed = {
+        name
+        for method in methods_to_compare().values()
+        for name in method.channels
+        if name not in method.optional
+    }
+    sequences = [name for name in SEQUENCES if name in asked]
+    try:
+        return datasets.select_sessions(
+            list(SESSIONS.values()),
+            {},
+            reference=REFERENCE,
+            sequences=sequences,
+            optional=[name for name in sequences if name not in needed],
+            test_patients=[],
+        )
+    except InputError as err:
+        raise WorkflowError(f"\n{err}")
+
+
+@functools.cache
+def patients_by_set():
+    """Patients to train on, to choose thresholds on and to compare on."""
+    chosen = config["compare"]
+    try:
+        return study_cases.split_patients(
+            sorted({row["sub"] for row in sessions_to_compare()}),
+            test=sorted(
+                datasets.find_test_patients(PARTICIPANTS, chosen["test_patients"])
+                & {row["sub"] for row in sessions_to_compare()}
+            ),
+            **{key: chosen[key] for key in ("test_share", "development_share", "seed")},
+        )
+    except InputError as err:
+        raise WorkflowError(f"\n{err}")
+
+
+def compared_sessions(*sets):
+    """For each session of some sets, its files; the prior session's masks and image are registered."""
+    patients = {sub for name in sets for sub in patients_by_set()[name]}
+    return [
+        compared_session(row) for row in sessions_to_compare() if row["sub"] in patients
+    ]
+
+
+def compared_session(row):
+    at = {"sub": row["sub"], "ses": row["ses"]}
+    present = [name for name in SEQUENCES if row[name] != "n/a"]
+    earlier = SESSIONS.get((row["sub"], row["prior"]))
+    followup = earlier is not None and earlier["labels"] != "n/a"
+    return {
+        **at,
+        "images": {
+            REFERENCE: rules.preprocess.output.image.format(**at),
+            **{
+                name: rules.register_sequence.output.image.format(**at, mod=name)
+                for name in present
+            },
+        },
+        "mask": rules.strip.output.mask.format(**at),
+        "labels": row["labels"],
+        "scheme": config["labels"]["scheme"],
+        "prior": rules.propagate.output.labels.format(**at) if followup else None,
+        "prior_image": rules.register.output.moved.format(**at) if followup else None,
+    }
+
+
+def files_of(*sets):
+    """All of these files in one list, for Snakemake."""
+    return lambda wildcards: [
+        path
+        for session in compared_sessions(*sets)
+        for path in [
+            *session["images"].values(),
+            *(session[key] for key in ("mask", "labels", "prior", "prior_image")),
+        ]
         if path
     ]
 

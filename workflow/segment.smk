@@ -3,6 +3,7 @@ rule segment:
     input:
         reference=rules.preprocess.output.image,
         sequences=sequences_for("detection", rules.register_sequence.output.image),
+        prior_image=prior_image_for("detection", rules.register.output.moved),
         mask=rules.strip.output.mask,
         model=model_files("detection"),
     output:
@@ -33,6 +34,7 @@ use rule segment as segment_sensitive with:
         sequences=sequences_for(
             "detection_sensitive", rules.register_sequence.output.image
         ),
+        prior_image=prior_image_for("detection_sensitive", rules.register.output.moved),
         mask=rules.strip.output.mask,
         model=model_files("detection_sensitive"),
     output:
@@ -52,6 +54,7 @@ use rule segment as segment_followup with:
     input:
         reference=rules.preprocess.output.image,
         sequences=sequences_for("resegmentation", rules.register_sequence.output.image),
+        prior_image=prior_image_for("resegmentation", rules.register.output.moved),
         mask=rules.strip.output.mask,
         prior=rules.propagate.output.labels,
         model=model_files("resegmentation"),

@@ -19,6 +19,7 @@ What stands after -- goes to Snakemake: mettrail run BIDS OUT -- --keep-going --
 WORKFLOW = {
     "run": "all patients of a dataset: pages and tables",
     "train": "networks of your own, from the sessions that have masks (labels.folder)",
+    "compare": "the published methods, trained on the sessions that have masks and compared on patients not seen",
     "sensitivity": "the responses again with other values of the settings that no publication fixes",
     "report": "only the pages and tables again",
 }

@@ -35,6 +35,7 @@ MAKES = {
     "report": ("index.html", "tables/lesions.csv", "tables/sessions.csv", "tables/patients.csv"),
     "sensitivity": ("tables/sensitivity.csv",),
     "train": ("train",),
+    "compare": ("compare/comparison.html", "compare/comparison.md"),
 }
 # The rules that pages and tables come from.
 PAGES = ("report_session", "report_patient", "report")
@@ -122,7 +123,7 @@ def snakemake_command(arguments: argparse.Namespace, *, settings_file: Path) -> 
     """Return the command that does the work."""
     root = project.root()
     command: list[str | Path] = [sys.executable, "-m", "snakemake"]
-    command += [arguments.command] if arguments.command in ("train", "sensitivity") else []
+    command += [arguments.command] if arguments.command in ("train", "compare", "sensitivity") else []
     command += ["--snakefile", root / "Snakefile", "--configfile", settings_file, "--logger", "mettrail"]
     command += ["--nocolor"]
     if arguments.command == "report":

@@ -28,7 +28,12 @@ from mettrail.reasons import Reason
 # What a description may say: a name, and what it means when it is not given.
 Spec = dict[str, Any]
 
-COHORT: Spec = {"name": "Synthetic brain metastases", "defaults": {}, "patients": []}
+COHORT: Spec = {
+    "name": "Synthetic brain metastases",
+    "defaults": {},
+    "patients": [],
+    "random": {},  # {patients: 30, sessions: 2}: so many are drawn, see `random_cohort_spec`
+}
 PATIENT: Spec = {
     "id": None,
     "anatomy": {},
@@ -441,6 +446,10 @@ def make_cohort(spec: Spec, out: Path, *, seed: int) -> None:
     """
     out = Path(out)
     spec = _complete(spec, COHORT, "cohort")
+    if spec["random"]:
+        count = _complete(spec["random"], {"patients": 1, "sessions": 1}, "random")
+        drawn = random_cohort_spec(count["patients"], count["sessions"], np.random.default_rng(seed))
+        spec["patients"] = [*spec["patients"], *drawn["patients"]]
     patients = [complete_patient(p, spec["defaults"]) for p in spec["patients"]]
     _write_json(out / "dataset_description.json", {"Name": spec["name"], "BIDSVersion": "1.10.0", "License": "CC0",
                 "DatasetType": "raw", "GeneratedBy": [{"Name": "mettrail phantom"}]})  # fmt: skip

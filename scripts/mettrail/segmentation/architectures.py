@@ -24,11 +24,16 @@ def known_networks() -> dict[str, Callable[..., nn.Module]]:
     """Return the networks by the names that plans may use."""
     from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 
+    from mettrail.networks.deepmedic import DeepMedic
+    from mettrail.networks.googlenet import GoogLeNet25d
+    from mettrail.networks.two_stage import TwoStage
+
     place = "dynamic_network_architectures.architectures"
     return {
         f"{place}.unet.PlainConvUNet": PlainConvUNet,
         f"{place}.unet.ResidualEncoderUNet": ResidualEncoderUNet,
         f"{place}.residual_unet.ResidualEncoderUNet": ResidualEncoderUNet,  # where it was once
+        **{f"mettrail.{network.__name__}": network for network in (DeepMedic, GoogLeNet25d, TwoStage)},
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mettrail.images import ENHANCING, NECROSIS, TISSUE_LABELS, read_image, read_labels, require_same_grid
-from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR
+from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR, PRIOR_IMAGE
 from mettrail.segmentation.models import Model
 
 
@@ -18,6 +18,7 @@ def read_channels(
     reference: tuple[str, str | Path],
     sequences: Sequence[str | Path] = (),
     prior: str | Path | None = None,
+    prior_image: str | Path | None = None,
 ) -> dict[str, np.ndarray]:
     """Read what a model needs of a session, and nothing else.
 
@@ -31,6 +32,8 @@ def read_channels(
         Other images on the same grid; the BIDS suffix names them.
     prior : path, optional
         Tissue labels of the prior visit on the same grid.
+    prior_image : path, optional
+        Reference image of the prior visit, registered, on the same grid.
 
     Returns
     -------
@@ -48,6 +51,8 @@ def read_channels(
     paths[reference[0]] = reference[1]
     if reference[0] == "T1w":
         paths[POST_CONTRAST] = reference[1]
+    if prior_image is not None:
+        paths[PRIOR_IMAGE] = prior_image
     model.require_channels([*paths, *([PRIOR] if prior is not None else [])])
     images = {name: read_image(paths[name]) for name in model.channels if name in paths}
     if prior is not None and PRIOR in model.channels:

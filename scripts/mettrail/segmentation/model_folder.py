@@ -20,7 +20,7 @@
      "optional_channels": [],                          may be omitted: of them, zeros for what a session lacks
      "configuration": "3d_fullres",                    of plans.json
      "spacing_mm": [1.0, 1.0, 1.0],                    of what is given: RAS, 1 mm
-     "normalisation": ["ZScoreNormalization", "NoNormalization"],
+     "normalisation": ["ZScoreNormalization", "NoNormalization"],   of plans.json; see `normalisation` for one more
      "mirror_axes": [],                                may be averaged over flips of these axes (of nnU-Net's Z, Y, X)
      "tile": [80, 80, 80],                             patch at inference; null: see `tile_size`
      "threshold": 0.5,                                 probability of whole lesion from which a voxel is one
@@ -40,6 +40,8 @@ neither nnU-Net nor us.
 
 A channel is optional where the network was trained with zeros in its place (Andrearczyk et al., Sci Rep 2024, for T2w).
 The prior is one binary channel, label 1 or 3 of the prior visit, nearest neighbour throughout and never normalised.
+``prior_image`` is the reference image of the prior visit, registered; zeros stand for it where there is none (Huang et
+al., Med Phys 2022).
 ``dataset.json`` names its labels ``background``, ``enhancing``, ``edema``, ``necrosis`` (any of the last three may be
 absent; ``lesion`` stands for ``enhancing``). A folder that nnU-Net trained on NIfTI files becomes a model by adding a
 ``mettrail.json``; with an empty ``sha256``, the message says what to write there.
@@ -59,6 +61,7 @@ from jsonschema import Draft202012Validator
 
 from mettrail.errors import ModelError
 from mettrail.reasons import Reason
+from mettrail.segmentation.normalisation import name_in_plans
 
 DESCRIPTION, DATASET, PLANS = "mettrail.json", "dataset.json", "plans.json"
 CARD, LOG = "README.md", "training.log"
@@ -66,14 +69,15 @@ WEIGHTS = ("weights.safetensors", "checkpoint_final.pth")
 TASKS = ("detection", "resegmentation")
 POST_CONTRAST = "ce-gadolinium_T1w"
 IMAGES = (POST_CONTRAST, "T1w", "T2w", "FLAIR")
-PRIOR = "prior"
-CHANNELS = (*IMAGES, PRIOR)
+PRIOR_IMAGE, PRIOR = "prior_image", "prior"
+CHANNELS = (*IMAGES, PRIOR_IMAGE, PRIOR)
 # How others write the names of images in dataset.json, in lower case: enough to see that two are swapped.
 SPELLINGS = {
     **dict.fromkeys(("ce-gadolinium_t1w", "t1c", "t1ce", "t1gd", "t1c+", "t1w-ce", "t1post"), POST_CONTRAST),
     **dict.fromkeys(("t1w", "t1", "t1n"), "T1w"),
     **dict.fromkeys(("t2w", "t2"), "T2w"),
     **dict.fromkeys(("flair", "t2f"), "FLAIR"),
+    "prior_image": PRIOR_IMAGE,
     "prior": PRIOR,
 }
 CLASSES = {"background": 0, "enhancing": 1, "lesion": 1, "edema": 2, "necrosis": 3}
@@ -303,7 +307,7 @@ def _check_relations(path: Path, description: Mapping[str, Any]) -> None:
     )
     optional = description.get("optional_channels", [])
     require(
-        set(optional) <= {*channels} - {PRIOR} and bool({*channels} - {*optional, PRIOR}),
+        set(optional) <= {*channels} - {PRIOR} and bool({*channels} - {*optional, PRIOR, PRIOR_IMAGE}),
         f"optional_channels {optional} of {', '.join(channels)}",
         "some of the images among its channels, and not all of them",
     )
@@ -319,7 +323,7 @@ def _check_relations(path: Path, description: Mapping[str, Any]) -> None:
 
 def lacking_channels(description: Mapping[str, Any], available: Iterable[str]) -> list[str]:
     """Return the channels a model cannot do without and a session does not have, in the network's order."""
-    optional = description.get("optional_channels", ())
+    optional = {*description.get("optional_channels", ()), PRIOR_IMAGE}
     return [name for name in description["channels"] if name not in {*available, *optional}]
 
 
@@ -517,7 +521,7 @@ def check_plans(folder: Path, description: Mapping[str, Any], plans: Mapping[str
             folder / DESCRIPTION, f"mirror_axes {description['mirror_axes']}", f"axes of a tile {tile}", "Correct it."
         )
     schemes = configuration["normalization_schemes"]
-    wrong = schemes != list(description["normalisation"])
+    wrong = schemes != [name_in_plans(name) for name in description["normalisation"]]
     if wrong or any(n == PRIOR and s != "NoNormalization" for n, s in zip(channels, schemes)):
         raise refusal(
             folder / PLANS,

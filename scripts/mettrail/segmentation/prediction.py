@@ -16,8 +16,9 @@ from mettrail.devices import choose_device, has_bfloat16
 from mettrail.errors import InputError
 from mettrail.geometry import bounding_box, label_components, whole_lesion
 from mettrail.reasons import Reason
-from mettrail.segmentation.model_folder import PRIOR
+from mettrail.segmentation.model_folder import PRIOR, PRIOR_IMAGE
 from mettrail.segmentation.models import Model
+from mettrail.segmentation.normalisation import SLICE_EQUALISATION, equalise_slices
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +88,7 @@ def predict_probabilities(
     probabilities = np.zeros((*arrays[0].shape, 4), np.float32)
     probabilities[..., 0] = 1
     # nnU-Net crops to what is not zero in any channel; a prior beyond the images must not widen that.
-    seen = np.logical_or.reduce([a != 0 for name, a in zip(model.channels, arrays) if name != PRIOR])
+    seen = np.logical_or.reduce([a != 0 for name, a in zip(model.channels, arrays) if name not in (PRIOR, PRIOR_IMAGE)])
     if within is not None and model.input == "brain":
         seen &= within
     if not seen.any():
@@ -95,6 +96,10 @@ def predict_probabilities(
     box = bounding_box(seen)
     seen = seen[box]
     arrays = [np.where(seen, a[box], 0) for a in arrays]
+    arrays = [
+        equalise_slices(a) if scheme == SLICE_EQUALISATION else a
+        for a, scheme in zip(arrays, model.description["normalisation"])
+    ]
     # Holes are dark tissue that happens to be exactly 0.
     inside = ndimage.binary_fill_holes(seen)
     if within is not None:
@@ -296,13 +301,14 @@ def _predict_box(
 def _prepare_predictor(
     model: Model, manager: Any, configuration: Any, device: torch.device, *, mirror: bool | None
 ) -> Any:
-    """Return nnU-Net's predictor with the model's networks."""
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    """Return a predictor with the model's networks."""
+    from mettrail.segmentation.predictors import predictor_for
 
+    network = model.build_network()
     axes = model.mirror_axes if (device.type == "cuda" if mirror is None else mirror) else ()
     # It announces on stdout what it will not do on a CPU.
     with contextlib.redirect_stdout(io.StringIO()):
-        predictor = nnUNetPredictor(
+        predictor = predictor_for(network)(
             tile_step_size=TILE_STEP,
             use_gaussian=True,
             use_mirroring=bool(axes),
@@ -310,7 +316,6 @@ def _prepare_predictor(
             device=device,
             allow_tqdm=False,
         )
-    network = model.build_network()
     if device.type == "cpu" and not has_bfloat16(device):
         use_onednn(network)
     predictor.manual_initialization(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,17 +52,43 @@ def make_plans(
     patch: list[int],
     batch: int,
 ) -> dict[str, Any]:
-    """Return nnU-Net plans of a small U-Net at 1 mm.
+    """Return nnU-Net plans of a small U-Net at 1 mm for a task."""
+    return plan_network(
+        unet_architecture(features, convs_encoder, convs_decoder),
+        name=dataset_name(task),
+        normalisation=["NoNormalization" if name == PRIOR else "ZScoreNormalization" for name in CHANNELS[task]],
+        patch=patch,
+        batch=batch,
+    )
+
+
+def plan_network(
+    architecture: Mapping[str, Any],
+    *,
+    name: str,
+    normalisation: Sequence[str],
+    patch: Sequence[int],
+    batch: int,
+) -> dict[str, Any]:
+    """Return nnU-Net plans of a network at 1 mm.
 
     Images are z-scored within the mask, the prior is not normalised. Written here instead of planned because nnU-Net's
-    planner sizes networks for a GPU.
+    planner sizes networks for a GPU, and knows U-Nets alone.
+
+    Parameters
+    ----------
+    architecture : mapping
+        Of plans.json; see `architectures`.
+    name : str
+        Of the dataset.
+    normalisation : sequence of str
+        nnU-Net's, of each channel.
+    patch : (Z, Y, X)
+    batch : int
     """
-    stages = len(features)
-    channels = CHANNELS[task]
-    image_only = [name != "prior" for name in channels]
     resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
     return {
-        "dataset_name": dataset_name(task),
+        "dataset_name": name,
         "plans_name": "mettrailPlans",
         "original_median_spacing_after_transp": [1.0, 1.0, 1.0],
         "original_median_shape_after_transp": [150, 180, 145],
@@ -71,7 +97,7 @@ def make_plans(
         "transpose_backward": [0, 1, 2],
         "experiment_planner_used": "mettrail",
         "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {str(i): {} for i in range(len(channels))},
+        "foreground_intensity_properties_per_channel": {str(i): {} for i in range(len(normalisation))},
         "configurations": {
             CONFIGURATION: {
                 "data_identifier": f"mettrailPlans_{CONFIGURATION}",
@@ -80,8 +106,8 @@ def make_plans(
                 "patch_size": list(patch),
                 "median_image_size_in_voxels": [150, 180, 145],
                 "spacing": [1.0, 1.0, 1.0],
-                "normalization_schemes": ["ZScoreNormalization" if i else "NoNormalization" for i in image_only],
-                "use_mask_for_norm": image_only,
+                "normalization_schemes": list(normalisation),
+                "use_mask_for_norm": [scheme == "ZScoreNormalization" for scheme in normalisation],
                 "resampling_fn_data": "resample_data_or_seg_to_shape",
                 "resampling_fn_data_kwargs": resampling,
                 "resampling_fn_seg": "resample_data_or_seg_to_shape",
@@ -89,28 +115,36 @@ def make_plans(
                 "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
                 "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
                 "batch_dice": True,
-                "architecture": {
-                    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-                    "arch_kwargs": {
-                        "n_stages": stages,
-                        "features_per_stage": list(features),
-                        "conv_op": "torch.nn.modules.conv.Conv3d",
-                        "kernel_sizes": [[3, 3, 3]] * stages,
-                        "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
-                        "n_conv_per_stage": list(convs_encoder),
-                        "n_conv_per_stage_decoder": list(convs_decoder),
-                        "conv_bias": True,
-                        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-                        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-                        "dropout_op": None,
-                        "dropout_op_kwargs": None,
-                        "nonlin": "torch.nn.LeakyReLU",
-                        "nonlin_kwargs": {"inplace": True},
-                    },
-                    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-                },
+                "architecture": dict(architecture),
             }
         },
+    }
+
+
+def unet_architecture(
+    features: Sequence[int], convs_encoder: Sequence[int], convs_decoder: Sequence[int]
+) -> dict[str, Any]:
+    """Return nnU-Net's U-Net as plans.json describes it, with as many stages as `features`."""
+    stages = len(features)
+    return {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": {
+            "n_stages": stages,
+            "features_per_stage": list(features),
+            "conv_op": "torch.nn.modules.conv.Conv3d",
+            "kernel_sizes": [[3, 3, 3]] * stages,
+            "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
+            "n_conv_per_stage": list(convs_encoder),
+            "n_conv_per_stage_decoder": list(convs_decoder),
+            "conv_bias": True,
+            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
 
 

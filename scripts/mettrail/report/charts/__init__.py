@@ -4,7 +4,7 @@ Charts written as ``.svg`` follow the reader's light or dark setting; other view
 """
 
 from mettrail.report.charts.cohort import draw_cohort
-from mettrail.report.charts.curves import draw_froc, draw_incidence
+from mettrail.report.charts.curves import draw_froc, draw_incidence, draw_inputs
 from mettrail.report.charts.sums import response_lines
 from mettrail.report.charts.trajectories import draw_trajectories
 from mettrail.report.charts.treatments import assign_lanes
@@ -14,6 +14,7 @@ __all__ = [
     "draw_cohort",
     "draw_froc",
     "draw_incidence",
+    "draw_inputs",
     "draw_trajectories",
     "response_lines",
 ]

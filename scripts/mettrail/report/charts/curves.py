@@ -48,6 +48,30 @@ def draw_froc(curves: pd.DataFrame, path: str | Path) -> None:
             write_empty(axes, "no probability map")
 
 
+def draw_inputs(scores: pd.DataFrame, path: str | Path) -> None:
+    """Draw a score by what networks were given: a dot for each training, a bar for their mean, the best on top.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        ``inputs`` (``inputs_T1c-FLAIR``), ``seed``, ``dsc``: a row per scan.
+    path : path
+        ``.svg`` or ``.png``.
+    """
+    trainings = scores.groupby(["inputs", "seed"])["dsc"].mean().reset_index()
+    order = trainings.groupby("inputs")["dsc"].mean().sort_values().index
+    with chart(path, (6.4, 0.9 + 0.28 * len(order))) as fig:
+        axes = fig.add_axes((0.3, 0.5 / (0.9 + 0.28 * len(order)), 0.67, 1 - 0.9 / (0.9 + 0.28 * len(order))))
+        for row, name in enumerate(order):
+            found = trainings.loc[trainings["inputs"] == name, "dsc"]
+            axes.barh(row, found.mean(), color=TRACK_COLOURS[0], alpha=0.35, height=0.7)
+            axes.plot(found, [row] * len(found), "o", color=TRACK_COLOURS[0], ms=3)
+        axes.set_yticks(range(len(order)), [name.removeprefix("inputs_").replace("-", ", ") for name in order])
+        axes.set_xlim(0, 1)
+        write_heading(axes, "Dice of whole lesions, by sequences")
+        axes.grid(axis="x")
+
+
 def draw_incidence(curve: pd.DataFrame, path: str | Path) -> None:
     """Draw the cumulative incidence of local failure of treated lesions, and how many are at risk.
 

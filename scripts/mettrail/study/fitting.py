@@ -1,0 +1,311 @@
+"""Training of one method: resumable, and the same whether it was interrupted or not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from torch import nn
+from torch.nn import functional
+
+from mettrail.devices import has_bfloat16
+from mettrail.networks.two_stage import regions_of
+from mettrail.segmentation.architectures import build_from_plans
+from mettrail.segmentation.models import Model, write_model
+from mettrail.segmentation.normalisation import name_in_plans
+from mettrail.study.cases import Case
+from mettrail.study.methods import Method, Part
+from mettrail.study.patches import Patches
+from mettrail.training.card import write_card
+from mettrail.training.cases import CONFIGURATION, plan_network
+from mettrail.training.losses import JointVSSLoss
+from mettrail.training.priors import PriorSettings
+
+Answer = Callable[[torch.Tensor], torch.Tensor]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+SAVE_SECONDS = 60.0
+LOG_STEPS = 50
+# Voxels of lesions count so much more in the 2.5-D network's cross-entropy (Grøvik et al. 2020).
+POSITIVES = 10.0
+# nnU-Net's.
+CLIP_NORM = 12.0
+
+
+def _dice_ce(_: Part) -> Loss:
+    loss: Loss = DC_and_CE_loss(
+        {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
+    )
+    return loss
+
+
+def _dice_bce(_: Part) -> Loss:
+    of_regions = DC_and_BCE_loss(
+        {}, {"batch_dice": True, "smooth": 1e-5, "do_bg": True, "ddp": False}, dice_class=MemoryEfficientSoftDiceLoss
+    )
+
+    def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = of_regions(outputs, regions_of(labels[:, 0]).float())
+        return found
+
+    return loss
+
+
+def _detect(_: Part) -> Loss:
+    def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        holds = ((labels == 1) | (labels == 3)).flatten(1).any(1).float()
+        return functional.binary_cross_entropy_with_logits(outputs[:, 0], holds)
+
+    return loss
+
+
+def _weighted_bce(_: Part) -> Loss:
+    def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        odds = outputs[:, 1] - outputs[:, 0]
+        weight = odds.new_tensor(POSITIVES)
+        return functional.binary_cross_entropy_with_logits(odds, labels[:, 0].float(), pos_weight=weight)
+
+    return loss
+
+
+def _jvss(part: Part) -> Loss:
+    # A patch is one of the paper's subvolumes.
+    return JointVSSLoss(lesion_labels=[1], tiles=(1, 1, 1), alpha=part.alpha)
+
+
+LOSSES = {"dice_ce": _dice_ce, "dice_bce": _dice_bce, "bce": _detect, "weighted_bce": _weighted_bce, "jvss": _jvss}
+
+# Optimiser, and the factor on its rate at a share of the training.
+OPTIMISERS: dict[str, tuple[Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer], Callable[[float], float]]] = {
+    # nnU-Net's, and Sadegheih's for its segmenter.
+    "sgd": (
+        lambda weights: torch.optim.SGD(weights, 0.01, momentum=0.99, nesterov=True, weight_decay=3e-5),
+        lambda share: (1 - share) ** 0.9,
+    ),
+    "adam_cosine": (
+        lambda weights: torch.optim.Adam(weights, 4e-4),
+        lambda share: (share / 0.1) if share < 0.1 else _cosine((share - 0.1) / 0.9),
+    ),
+    # Huang's: RMSProp with momentum, the rate halved as DeepMedic does it.
+    "rmsprop": (
+        lambda weights: torch.optim.RMSprop(weights, 1e-3, alpha=0.9, eps=1e-4, momentum=0.6),
+        lambda share: 0.5 ** max(0, int((share - 0.3) / 0.1) + 1) if share >= 0.3 else 1.0,
+    ),
+    "adam": (lambda weights: torch.optim.Adam(weights, 1e-3, weight_decay=1e-5), lambda share: (1 - share) ** 0.9),
+}
+
+
+def _cosine(share: float) -> float:
+    return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * share))))
+
+
+def train_method(
+    method: Method,
+    cases: Sequence[Case],
+    folder: Path,
+    model_folder: Path,
+    *,
+    priors: PriorSettings,
+    device: torch.device,
+    seed: int,
+    trained_on: str,
+    licence: str,
+    until: Callable[[], bool] = lambda: False,
+) -> Model | None:
+    """Train all parts of a method and write its model folder; goes on from the checkpoint that there is.
+
+    Parameters
+    ----------
+    method : Method
+    cases : sequence of Case
+        To train on.
+    folder : Path
+        Of checkpoints and log.
+    model_folder : Path
+        Written at the end.
+    priors : PriorSettings
+    device : torch.device
+    seed : int
+        The same seed, cases and settings give the same network on the same machine.
+    trained_on, licence : str
+        For mettrail.json.
+    until : function
+        Asked after each step: stop here, with a checkpoint.
+
+    Returns
+    -------
+    Model, or None where it was told to stop
+    """
+    plans = plan_network(
+        method.architecture,
+        name=f"Dataset100_{method.name}",
+        normalisation=[name_in_plans(name) for name in method.normalisation],
+        patch=method.tile,
+        batch=method.parts[0].size.batch,
+    )
+    torch.manual_seed(seed + method.seed)
+    network = build_from_plans(
+        plans, CONFIGURATION, channels=len(method.channels), outputs=len(method.labels), path=model_folder
+    ).to(device)
+    log = Log(folder / "training.log")
+    for number, part in enumerate(method.parts):
+        patches = Patches(
+            cases,
+            method,
+            part,
+            context=getattr(network, "context_vox", (0, 0, 0)),
+            priors=priors,
+            seed=1000 * (seed + method.seed) + number,
+        )
+        if not _train_part(network, part, patches, folder / f"part-{number}.pt", log=log, device=device, until=until):
+            return None
+    return _write(method, network, model_folder, plans=plans, trained_on=trained_on, licence=licence, log=log)
+
+
+def _train_part(
+    network: nn.Module,
+    part: Part,
+    patches: Patches,
+    checkpoint: Path,
+    *,
+    log: Log,
+    device: torch.device,
+    until: Callable[[], bool],
+) -> bool:
+    """Train a part to its end, or say that it was stopped."""
+    module = network.get_submodule(part.name)
+    make, factor = OPTIMISERS[part.optimiser]
+    optimiser = make(module.parameters())
+    rate = optimiser.param_groups[0]["lr"]
+    loss_of = LOSSES[part.loss](part)
+    mark, step = _mark(patches), 0
+    if checkpoint.exists():
+        stored = torch.load(checkpoint, map_location=device, weights_only=True)
+        if stored["mark"] == mark:
+            module.load_state_dict(stored["network"])
+            optimiser.load_state_dict(stored["optimiser"])
+            step = stored["step"]
+    running, saved, began, first = 0.0, time.monotonic(), time.monotonic(), step
+    # A network with context is asked for what lies within it.
+    answer: Answer = getattr(module, "answer", module)
+    module.train()
+    while step < part.size.steps:
+        # What a network draws by itself (dropout) is drawn by number, too.
+        torch.manual_seed(patches.seed + step)
+        for group in optimiser.param_groups:
+            group["lr"] = rate * factor(step / part.size.steps)
+        images, labels = (tensor.to(device) for tensor in patches.draw(step))
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or has_bfloat16(device)):
+            outputs = answer(images)
+        loss = loss_of(outputs.float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(module.parameters(), CLIP_NORM)
+        optimiser.step()
+        step += 1
+        running += float(loss)
+        stop = until()
+        if step % LOG_STEPS == 0 or step == part.size.steps:
+            each = (time.monotonic() - began) / (step - first)
+            name = part.name or "network"
+            mean = running / (step % LOG_STEPS or LOG_STEPS)
+            log.add(f"{name} step {step}/{part.size.steps} loss {mean:.4f} {each:.2f} s")
+            running = 0.0
+        if stop or step == part.size.steps or time.monotonic() - saved > SAVE_SECONDS:
+            _save(
+                checkpoint,
+                {"mark": mark, "step": step, "network": module.state_dict(), "optimiser": optimiser.state_dict()},
+            )
+            saved = time.monotonic()
+        if stop and step < part.size.steps:
+            return False
+    return True
+
+
+def _mark(patches: Patches) -> str:
+    """Return what a checkpoint must have been made with to be gone on from."""
+    made = {
+        "method": asdict(patches.method),
+        "part": asdict(patches.part),
+        "priors": asdict(patches.priors),
+        "seed": patches.seed,
+        "cases": [case.folder.name for case in patches.cases],
+    }
+    return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+class Log:
+    """Lines of progress, in a file and on the terminal; what was there before stays."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+
+    def add(self, line: str) -> None:
+        """Add a line."""
+        print(line, flush=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
+def _write(
+    method: Method,
+    network: nn.Module,
+    folder: Path,
+    *,
+    plans: dict[str, Any],
+    trained_on: str,
+    licence: str,
+    log: Log,
+) -> Model:
+    names = {str(n): "noNorm" if name == "prior" else name for n, name in enumerate(method.channels)}
+    description = {
+        "task": method.task,
+        "input": "brain",
+        "channels": list(method.channels),
+        "optional_channels": list(method.optional),
+        "configuration": CONFIGURATION,
+        "spacing_mm": [1.0, 1.0, 1.0],
+        "normalisation": method.normalisation,
+        "mirror_axes": [],
+        "tile": list(method.tile),
+        "threshold": 0.5,
+        "min_component_score": 0,
+        "steps": sum(part.size.steps for part in method.parts),
+        "trained_on": trained_on,
+        "licence": licence,
+    }
+    sizes = [
+        f"{part.name or 'network'}: {part.size.steps} steps of {part.size.batch} patches of {part.patch} voxels, "
+        f"{part.size.width:g} of the published width"
+        for part in method.parts
+    ]
+    described = description | {"trained_with": f"the loss and optimiser of {method.paper}"}
+    card = write_card(
+        described, title=f"{method.name}: the network of {method.paper}, trained for a comparison", facts=sizes
+    )
+    network.eval()
+    return write_model(
+        folder,
+        network,
+        plans=plans,
+        dataset={"channel_names": names, "labels": dict(method.labels), "file_ending": ".nii.gz"},
+        description=description,
+        card=card,
+        log=log.path.read_text(encoding="utf-8"),
+        half=False,
+    )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mettrail import geometry, images, jobs, segmentation
+from mettrail.segmentation.model_folder import PRIOR_IMAGE
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -13,8 +14,8 @@ with jobs.job(snakemake, failable=("prior_image",)) as output:
     mask = images.read_mask(snakemake.input.mask)
     within = geometry.grow_mask(mask.data, spacing_mm=mask.spacing_mm, grow_mm=snakemake.params.grow_mm)
     prior_image = jobs.given(snakemake.input.get("prior_image") or None)
-    if segmentation.PRIOR_IMAGE in model.channels and prior_image is None:
-        print(f"no image of a prior session: zeros stand for {segmentation.PRIOR_IMAGE}")
+    if PRIOR_IMAGE in model.channels and prior_image is None:
+        print(f"no image of a prior session: zeros stand for {PRIOR_IMAGE}")
     channels = segmentation.read_channels(
         model,
         reference=(snakemake.params.reference, snakemake.input.reference),

@@ -7,11 +7,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import plums
 import pytest
 import torch
 import yaml
 from mettrail import segmentation
 from mettrail.errors import InputError
+from mettrail.images import read_probabilities
 from mettrail.study import cases, fitting, methods, orders, patches, predicting
 from mettrail.study.methods import Size, Sizes
 from mettrail.training.priors import PriorSettings
@@ -170,6 +172,10 @@ def fit(written, folder, name="deepmedic", until=lambda: False, priors=NO_PRIORS
         method(name, **changes), written, folder / "training", folder / "model", priors=priors,
         device=torch.device("cpu"), seed=1, trained_on="balls", licence="none", until=until,
     )  # fmt: skip
+
+
+def predict(model, session):
+    return predicting.predict_session(model, session, grow_mm=3, device="cpu", threads=1)
 
 
 @pytest.mark.parametrize("name", ["unet_prior", "deepmedic_plus_0.5", "googlenet", "two_stage"])
@@ -355,6 +361,30 @@ def test_a_random_cohort_may_stand_in_a_specification(tmp_path):
     phantom.make_cohort({"random": {"patients": 1, "sessions": 2}, "defaults": defaults}, tmp_path, seed=1)
     assert sorted(path.name for path in tmp_path.glob("sub-*/ses-*")) == ["ses-01", "ses-02"]
     assert json.loads((tmp_path / "dataset_description.json").read_text())["Name"]
+
+
+def test_the_pipeline_gives_a_network_the_prior_image_it_asks_for(written, tmp_path):
+    """Registered, on a follow-up; on a first visit zeros, and the log says so."""
+    model = fit(written, tmp_path, "deepmedic_plus_0.5")
+    plums.start_dataset(tmp_path)
+    for ses in ("1", "2"):
+        plums.add_visit(tmp_path, "A", ses, plums.plum(int(ses), [((8, 4, 2), 10)])[0])
+    plums.add_visit(tmp_path, "B", "1", *plums.plum(3, [((8, 4, 2), 10)]))
+    given = {"models": {"detection": [str(model.folder)]}, "fusion": {"rule": "detection"}}
+    done = plums.run(tmp_path, "--config", f"segment={given}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    logs = [(tmp_path / f"out/logs/segment/sub-A_ses-{ses}.log").read_text() for ses in (1, 2)]
+    assert ["zeros stand for prior_image" in log for log in logs] == [True, False]
+    moved = "sub-A_ses-2_ce-gadolinium_res-1mm_desc-prior_T1w.nii.gz"
+    session = {"mask": tmp_path / "out/sub-A/ses-2/anat/sub-A_ses-2_res-1mm_desc-brain_mask.nii.gz", "prior": None}
+    session["images"] = {T1C: session["mask"].with_name("sub-A_ses-2_ce-gadolinium_res-1mm_desc-preproc_T1w.nii.gz")}
+    seen, blind = (
+        predict(model, session | {"prior_image": image})[1] for image in (session["mask"].with_name(moved), None)
+    )
+    path = session["mask"].with_name("sub-A_ses-2_res-1mm_desc-detection_probseg.nii.gz")
+    found = read_probabilities(path).data
+    assert np.abs(found - seen).max() < 0.01
+    assert np.abs(found - blind).max() > 0.05
 
 
 def test_the_target_compare_makes_its_page(tmp_path):

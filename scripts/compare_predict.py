@@ -4,18 +4,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mettrail import jobs, segmentation
-from mettrail.study import methods, predicting
+from mettrail.study import cases, methods, predicting
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, passes_on=False, in_place=True) as output:
+with jobs.job(snakemake, passes_on=False, in_place=True, failable=("files",)) as output:
     model = segmentation.read_model(snakemake.input.model)
     if snakemake.wildcards.method in methods.DERIVED:
         model = predicting.without_detector(model)
     costs = predicting.predict_all(
         model,
-        snakemake.params.sessions,
+        cases.without_failed(snakemake.params.sessions),
         Path(output.predictions),
         grow_mm=snakemake.params.grow_mm,
         device=snakemake.params.device,

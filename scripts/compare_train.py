@@ -7,13 +7,13 @@ import torch
 from mettrail import jobs
 from mettrail.devices import choose_device
 from mettrail.study import fitting, predicting
-from mettrail.study.cases import Case
+from mettrail.study.cases import Case, without_failed
 from mettrail.training.priors import PriorSettings
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, passes_on=False, in_place=True) as output:
+with jobs.job(snakemake, passes_on=False, in_place=True, failable=("files",)) as output:
     settings, model_folder = snakemake.params.settings, Path(output.model)
     torch.set_num_threads(snakemake.threads)
     cases = [Case(path) for path in sorted(Path(snakemake.input.cases).glob("sub-*"))]
@@ -31,7 +31,7 @@ with jobs.job(snakemake, passes_on=False, in_place=True) as output:
     if snakemake.params.method.youden:
         predicting.settle_threshold(
             model,
-            snakemake.params.development,
+            without_failed(snakemake.params.development),
             grow_mm=snakemake.params.grow_mm,
             device=settings["device"],
             threads=snakemake.threads,

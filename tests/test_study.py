@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +12,7 @@ import plums
 import pytest
 import torch
 import yaml
-from mettrail import segmentation
+from mettrail import jobs, segmentation
 from mettrail.errors import InputError
 from mettrail.images import read_probabilities
 from mettrail.study import cases, fitting, methods, orders, patches, predicting
@@ -250,6 +251,28 @@ def test_no_patient_is_in_two_sets_and_few_patients_are_refused():
     assert len({sub for some in split.values() for sub in some}) == 20
     with pytest.raises(InputError, match="2 patients with masks"):
         cases.split_patients(["A", "B"], test=[], test_share=0.3, development_share=0.1, seed=1)
+
+
+def fail(path, folder):
+    """Leave there what a failed job leaves."""
+
+    def failing(log, **outputs):
+        rule = SimpleNamespace(log=[str(log)], output=outputs, input={}, wildcards=SimpleNamespace(sub="1", ses="2"))
+        with jobs.job(rule):
+            raise InputError("scan", found="nothing", expected="a brain", advice="Scan again.")
+
+    Path(path).unlink()
+    with pytest.raises(SystemExit):
+        failing(folder / "logs" / "debias" / "sub-1_ses-2.log", image=path)
+
+
+def test_what_failed_is_left_out_and_the_rest_is_compared(sessions, tmp_path, capsys):
+    fail(sessions[1]["prior_image"], tmp_path)
+    fail(sessions[2]["images"]["FLAIR"], tmp_path)
+    first, second = cases.without_failed([*sessions[:1], sessions[1] | {"images": {}}, sessions[2]])
+    assert first == sessions[0]
+    assert (second["prior"], second["prior_image"]) == (sessions[1]["prior"], None)
+    assert "sub-2_ses-1 is left out: debias failed" in capsys.readouterr().out
 
 
 def test_sessions_without_any_lesion_are_refused(tmp_path):

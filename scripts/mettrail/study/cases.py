@@ -29,6 +29,7 @@ from mettrail.errors import InputError
 from mettrail.files import write_whole
 from mettrail.geometry import bounding_box, label_components
 from mettrail.images import ENHANCING, NECROSIS, TISSUE_LABELS, read_image, read_labels, require_same_grid, resample
+from mettrail.jobs import explain, given
 from mettrail.reasons import Reason
 from mettrail.segmentation.model_folder import IMAGES, PRIOR, PRIOR_IMAGE
 from mettrail.segmentation.normalisation import equalise_slices
@@ -68,6 +69,26 @@ class Case:
     def _read(self, name: str) -> np.ndarray:
         array: np.ndarray = np.load(self.folder / f"{name}.npy", mmap_mode="r")
         return array
+
+
+def without_failed(sessions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out sessions of which an image could not be made, and priors that could not; what is left out is printed.
+
+    Parameters
+    ----------
+    sessions : sequence of mapping
+        ``sub``, ``ses``, ``images``, ``mask``, ``prior``, ``prior_image``.
+    """
+    kept = []
+    for session in sessions:
+        failed = [why for path in (*session["images"].values(), session["mask"]) if (why := explain(path))]
+        if failed:
+            print(
+                f"sub-{session['sub']}_ses-{session['ses']} is left out: {failed[0].stage} failed: {failed[0].detail}"
+            )
+        else:
+            kept.append({**session, **{name: given(session[name]) for name in ("prior", "prior_image")}})
+    return kept
 
 
 def write_cases(sessions: Sequence[Mapping[str, Any]], folder: Path, *, seed: int) -> list[Case]:

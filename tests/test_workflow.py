@@ -20,6 +20,19 @@ def snakemake(*arguments, cwd=ROOT):
     return subprocess.run(map(str, command), cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
 
 
+def test_no_network_library_is_imported_to_read_the_workflow():
+    """Each start would take seconds longer, and on a cluster each job is a start."""
+    lines = (ROOT / "workflow" / "common.smk").read_text().splitlines()
+    wanted = "\n".join(line for line in lines if line.startswith("from mettrail"))
+    code = f"{wanted}\nimport sys\nprint([name for name in ('torch', 'nnunetv2', 'monai') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"
+    assert "study" in wanted
+
+
 def plan(bids, out, *config, targets=()):
     """Dry-run; return how many jobs of each rule there would be."""
     done = snakemake("--dry-run", *targets, "--config", f"bids={bids}", f"out={out}", *config)

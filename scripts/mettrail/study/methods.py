@@ -2,6 +2,8 @@
 
 A method is a model folder in the making. Numbers are those of the papers, or of their authors' code where the paper is
 silent; `Size` makes networks narrower and trainings shorter where there is no GPU.
+
+Networks are imported within functions: the workflow reads this file at every start, and torch takes seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from itertools import combinations
 from typing import Any
 
 from mettrail.errors import InputError
-from mettrail.networks import deepmedic, googlenet, two_stage
 from mettrail.reasons import Reason
 from mettrail.segmentation.model_folder import IMAGES, POST_CONTRAST, PRIOR, PRIOR_IMAGE
 from mettrail.segmentation.normalisation import SLICE_EQUALISATION
@@ -229,6 +230,8 @@ def _unets(size: Size) -> Iterator[Method]:
 
 def _deepmedics(size: Size, alphas: Sequence[float]) -> Iterator[Method]:
     """Huang's network without the prior image, with it as a channel, with a path for it by weight of sensitivity."""
+    from mettrail.networks import deepmedic
+
     patch = (size.patch_vox,) * 3
     plain: tuple[str, ...] = (POST_CONTRAST,)
     other = (*plain, PRIOR_IMAGE)
@@ -249,6 +252,8 @@ def _deepmedics(size: Size, alphas: Sequence[float]) -> Iterator[Method]:
 
 
 def _two_stage(sizes: Sizes) -> Method:
+    from mettrail.networks import two_stage
+
     arguments = {
         "detector_features": max(8, 2 * round(32 * sizes.detector.width)),
         "features": [_scaled(count, sizes.segmenter.width) for count in two_stage.FEATURES],
@@ -271,6 +276,8 @@ def _two_stage(sizes: Sizes) -> Method:
 
 
 def _googlenet(sizes: Sizes) -> Method:
+    from mettrail.networks import googlenet
+
     size = sizes.googlenet
     part = Part("", "weighted_bce", "adam", size, (1, size.patch_vox, size.patch_vox), lesions=0.5, turns=True)
     return Method(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mettrail import reasons, schema, settings
+from mettrail import cli, reasons, schema, settings
 from mettrail.reasons import Kind, Reason
 from mettrail.schema import vocabulary
 
@@ -112,7 +112,6 @@ def test_examples_print_what_the_page_says(results, capsys):
 
 
 def test_the_command_has_what_the_pages_name(capsys):
-    cli = pytest.importorskip("mettrail.cli", reason="the command mettrail is not part of this tree")
     shell = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
     code = [*shell, *(code for page in PAGES for code in re.findall(r"`(.+?)`", page.read_text(encoding="utf-8")))]
     named = {line.split()[1] for line in code if re.match(r"mettrail [a-z]", line)}
@@ -125,6 +124,20 @@ def test_the_command_has_what_the_pages_name(capsys):
     options = re.findall(r"^\| `(--[a-z-]+)", start, re.MULTILINE)
     assert len(options) == 7
     assert [option for option in options if option not in shown] == []
+
+
+def commands_to_type():
+    """Those of the pages that are ours, without what a script of its own reads."""
+    for page in PAGES:
+        for line in "".join(blocks(page, "sh")).splitlines():
+            words = shlex.split(line, comments=True) if line.startswith("mettrail ") else []
+            if words and words[1] not in cli.SCRIPTS and not {"…", "["} & {*line}:
+                yield pytest.param(words[1:], id="_".join(words))
+
+
+@pytest.mark.parametrize("words", list(commands_to_type()))
+def test_commands_of_the_pages_can_be_typed(words):
+    assert cli.make_parser().parse_args(cli.as_command(cli.split_options(words)[0])).command
 
 
 @pytest.mark.parametrize("command", list(commands()))

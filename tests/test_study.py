@@ -197,6 +197,17 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from(written, tmp_path):
     assert torch.equal(*[next(iter(model.read_weights()[0].values())) for model in (other, fresh)])
 
 
+def test_a_checkpoint_of_other_masks_is_not_gone_on_from(sessions, written, tmp_path):
+    """The same sessions, one of them drawn anew: a network of the old masks must not come out."""
+    fit(written, tmp_path)
+    labels = nib.load(sessions[0]["labels"])
+    write(sessions[0]["labels"], np.roll(np.asarray(labels.dataobj), 4, axis=1))
+    redrawn = cases.write_cases(sessions, tmp_path / "cases", seed=1)
+    again, fresh = fit(redrawn, tmp_path), fit(redrawn, tmp_path / "fresh")
+    (a,), (b,) = again.read_weights(), fresh.read_weights()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
 def test_training_teaches(written, tmp_path):
     """Bright balls are found after three hundred small steps."""
     from dataclasses import replace
@@ -247,7 +258,7 @@ def test_no_patient_is_in_two_sets_and_few_patients_are_refused():
     split = cases.split_patients(
         [f"{n:02d}" for n in range(20)], test=[], test_share=0.3, development_share=0.1, seed=4
     )
-    assert [len(split[name]) for name in cases.SETS] == [12, 2, 6]
+    assert [len(split[name]) for name in ("train", "development", "test")] == [12, 2, 6]
     assert len({sub for some in split.values() for sub in some}) == 20
     with pytest.raises(InputError, match="2 patients with masks"):
         cases.split_patients(["A", "B"], test=[], test_share=0.3, development_share=0.1, seed=1)

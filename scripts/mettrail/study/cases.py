@@ -8,11 +8,13 @@
       prior.npy                            (Z, Y, X) uint8: whole lesions of the prior session, propagated
       tissue.npy                           (Z, Y, X) uint8: 1 enhancing, 2 edema, 3 necrosis
       places.npz                           voxels to centre patches on: `lesion-1` ... and `brain`
+      content.sha256                       of all of these: a training on others is not gone on from
     CASES/splits.json                      patients by set
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -34,8 +36,8 @@ from mettrail.reasons import Reason
 from mettrail.segmentation.model_folder import IMAGES, PRIOR, PRIOR_IMAGE
 from mettrail.segmentation.normalisation import equalise_slices
 from mettrail.segmentation.prediction import to_nnunet
+from mettrail.training.dataset import require_lesions
 
-SETS = ("train", "development", "test")
 PLACES = {"lesion": 64, "brain": 4096}
 
 
@@ -55,6 +57,16 @@ class Case:
         """Voxels (n, 3) to centre patches on."""
         with np.load(self.folder / "places.npz") as stored:
             return dict(stored)
+
+    @property
+    def lesions(self) -> list[str]:
+        """Those of the places that are lesions."""
+        return [name for name in self.places if name != "brain"]
+
+    @property
+    def content(self) -> str:
+        """A hash of its arrays."""
+        return (self.folder / "content.sha256").read_text(encoding="utf-8")
 
     @cached_property
     def tissue(self) -> np.ndarray:
@@ -92,7 +104,7 @@ def without_failed(sessions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 
 
 def write_cases(sessions: Sequence[Mapping[str, Any]], folder: Path, *, seed: int) -> list[Case]:
-    """Write sessions as cases; what is there already is left as it is.
+    """Write sessions as cases; what an earlier run has left of them is replaced.
 
     Parameters
     ----------
@@ -108,25 +120,14 @@ def write_cases(sessions: Sequence[Mapping[str, Any]], folder: Path, *, seed: in
     InputError
         No lesion in any of them.
     """
-    cases, lesions = [], 0
+    cases = []
     for number, session in enumerate(sessions):
         case = Case(folder / f"sub-{session['sub']}_ses-{session['ses']}")
-        if not case.folder.exists():
-            fresh = case.folder.with_name(f"{case.folder.name}.partial")
-            shutil.rmtree(fresh, ignore_errors=True)
-            fresh.mkdir(parents=True)
-            _write_case(session, fresh, rng=np.random.default_rng([seed, number]))
-            fresh.rename(case.folder)
-        lesions += len(case.places) - 1
+        shutil.rmtree(case.folder, ignore_errors=True)
+        case.folder.mkdir(parents=True)
+        _write_case(session, case.folder, rng=np.random.default_rng([seed, number]))
         cases.append(case)
-    if not lesions:
-        raise InputError(
-            "config: labels.folder",
-            found=f"{len(cases)} sessions without a single lesion",
-            expected="lesions to learn from",
-            advice="Check that these are the masks that are meant.",
-            reason=Reason.NO_TRAINING_DATA,
-        )
+    require_lesions(sum(len(case.lesions) for case in cases), sessions=len(cases))
     return cases
 
 
@@ -148,9 +149,14 @@ def _write_case(session: Mapping[str, Any], folder: Path, *, rng: np.random.Gene
         prior = read_labels(session["prior"], TISSUE_LABELS)
         require_same_grid(first, prior)
         _save(folder / PRIOR, (np.isin(prior.data, (ENHANCING, NECROSIS)) & inside)[box], np.uint8)
-    _save(folder / "tissue", np.where(inside, tissue, 0)[box], np.uint8)
-    places = _find_places(to_nnunet(np.where(inside, tissue, 0)[box]), to_nnunet(inside[box]), rng)
+    tissue = np.where(inside, tissue, 0)[box]
+    _save(folder / "tissue", tissue, np.uint8)
+    places = _find_places(to_nnunet(tissue), to_nnunet(inside[box]), rng)
     np.savez(folder / "places.npz", **places)  # type: ignore[arg-type]
+    content = hashlib.sha256()
+    for path in sorted(folder.glob("*.npy")):
+        content.update(path.name.encode() + path.read_bytes())
+    (folder / "content.sha256").write_text(content.hexdigest(), encoding="utf-8")
 
 
 def normalise(image: np.ndarray, inside: np.ndarray) -> np.ndarray:

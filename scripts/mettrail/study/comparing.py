@@ -153,7 +153,7 @@ def _count(
         "training": {
             "patients": len(splits["train"]),
             "sessions": len(trained),
-            "lesions": sum(len(case.places) - 1 for case in trained),
+            "lesions": sum(len(case.lesions) for case in trained),
         },
         "test": {
             "patients": len(splits["test"]),

@@ -96,7 +96,7 @@ OPTIMISERS: dict[str, tuple[Callable[[Iterator[nn.Parameter]], torch.optim.Optim
     # Huang's: RMSProp with momentum, the rate halved as DeepMedic does it.
     "rmsprop": (
         lambda weights: torch.optim.RMSprop(weights, 1e-3, alpha=0.9, eps=1e-4, momentum=0.6),
-        lambda share: 0.5 ** max(0, int((share - 0.3) / 0.1) + 1) if share >= 0.3 else 1.0,
+        lambda share: 0.5 ** (int((share - 0.3) / 0.1) + 1) if share >= 0.3 else 1.0,
     ),
     "adam": (lambda weights: torch.optim.Adam(weights, 1e-3, weight_decay=1e-5), lambda share: (1 - share) ** 0.9),
 }
@@ -236,7 +236,7 @@ def _mark(patches: Patches) -> str:
         "part": asdict(patches.part),
         "priors": asdict(patches.priors),
         "seed": patches.seed,
-        "cases": [case.folder.name for case in patches.cases],
+        "cases": {case.folder.name: case.content for case in patches.cases},
     }
     return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -50,7 +50,7 @@ class Patches:
     ) -> None:
         self.cases, self.method, self.part = list(cases), method, part
         self.context, self.priors, self.seed = tuple(context), priors, seed
-        self.lesions = [(case, name) for case in cases for name in case.places if name != "brain"]
+        self.lesions = [(case, name) for case in cases for name in case.lesions]
 
     def draw(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the images (B, channels, Z, Y, X) and labels (B, 1, Z, Y, X) of a step.

@@ -236,14 +236,7 @@ def write_dataset(
         cases.append({"case": case, "sub": session["sub"], "validates": validates})
         given = ", ".join(name if name in session["images"] else f"zeros for {name}" for name in channels)
         print(f"{case}: {given}" + ("" if not kind.has_prior else ", prior" if validates else ", no prior"))
-    if not lesions:
-        raise InputError(
-            "config: labels.folder",
-            found=f"{len(cases)} sessions without a single lesion",
-            expected="lesions to learn from",
-            advice="Check that these are the masks that are meant.",
-            reason=Reason.NO_TRAINING_DATA,
-        )
+    require_lesions(lesions, sessions=len(cases))
     description = {
         "channel_names": dict(enumerate([*channels, *(["noNorm"] if kind.has_prior else [])])),
         "labels": kind.labels,
@@ -259,6 +252,23 @@ def write_dataset(
     (folder / "splits_final.json").write_text(json.dumps(splits, indent=1))
     for fold, split in enumerate(splits):
         print(f"fold {fold}: {len(split['train'])} sessions to train on, {len(split['val'])} to validate on")
+
+
+def require_lesions(count: int, *, sessions: int) -> None:
+    """Refuse sessions to train on that have no lesion between them.
+
+    Raises
+    ------
+    InputError
+    """
+    if not count:
+        raise InputError(
+            "config: labels.folder",
+            found=f"{sessions} sessions without a single lesion",
+            expected="lesions to learn from",
+            advice="Check that these are the masks that are meant.",
+            reason=Reason.NO_TRAINING_DATA,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """The comparison of methods: who is trained on whom, what is drawn, that a killed training goes on, what is asked."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +13,7 @@ import plums
 import pytest
 import torch
 import yaml
-from mettrail import jobs, segmentation
+from mettrail import segmentation
 from mettrail.errors import InputError
 from mettrail.images import read_probabilities
 from mettrail.study import cases, fitting, methods, orders, patches, predicting
@@ -264,17 +265,27 @@ def test_no_patient_is_in_two_sets_and_few_patients_are_refused():
         cases.split_patients(["A", "B"], test=[], test_share=0.3, development_share=0.1, seed=1)
 
 
+FAILING = """
+import sys
+from types import SimpleNamespace
+from mettrail import jobs
+from mettrail.errors import InputError
+path, log = sys.argv[1:]
+rule = SimpleNamespace(log=[log], output={"image": path}, input={}, wildcards=SimpleNamespace(sub="1", ses="2"))
+with jobs.job(rule):
+    raise InputError("scan", found="nothing", expected="a brain", advice="Scan again.")
+"""
+
+
 def fail(path, folder):
-    """Leave there what a failed job leaves."""
-
-    def failing(log, **outputs):
-        rule = SimpleNamespace(log=[str(log)], output=outputs, input={}, wildcards=SimpleNamespace(sub="1", ses="2"))
-        with jobs.job(rule):
-            raise InputError("scan", found="nothing", expected="a brain", advice="Scan again.")
-
+    """Leave there what a failed job leaves. A process of its own: a job forks, and would fork pytest."""
     Path(path).unlink()
-    with pytest.raises(SystemExit):
-        failing(folder / "logs" / "debias" / "sub-1_ses-2.log", image=path)
+    log = folder / "logs" / "debias" / "sub-1_ses-2.log"
+    subprocess.run(
+        [sys.executable, "-c", FAILING, path, str(log)],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")},
+        check=True,
+    )
 
 
 def test_what_failed_is_left_out_and_the_rest_is_compared(sessions, tmp_path, capsys):

@@ -25,7 +25,7 @@ $(RESPONSES)/bids: | $(READY)
 	$(BIN)/mettrail phantom --spec responses --seed 1 --out $@
 
 test: setup
-	$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not demo"
+	$(BIN)/python -m pytest -n logical --max-worker-restart=2 --dist loadfile --no-loadscope-reorder -m "not demo"
 
 # The demonstration against its truth, with the shipped models and with true masks: a quarter of an hour on two cores.
 test-demo: setup

@@ -1,6 +1,8 @@
 """Rule assess: RANO-BM response of one patient, and what became of treated lesions."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mettrail import cohort, images, jobs, schema
 from mettrail.response import assessment, rules
@@ -18,10 +20,10 @@ with jobs.job(snakemake, failable=(*FILES, *PLACE)) as output:
     failures = jobs.failures_in(snakemake.input.registries)
     rows = cohort.mark_failed(snakemake.params.sessions, failures)
     place = [snakemake.input.get(name, []) for name in PLACE]
-    place = place if all(place) and not any(map(jobs.explain, place)) else None
+    has_place = all(place) and not any(map(jobs.explain, place))
     overrides, frozen = snakemake.input.get("overrides"), snakemake.input.get("frozen")
 
-    def _assess(rows, files):
+    def _assess(rows: list[dict[str, Any]], files: Mapping[str, Sequence[str | Path]]) -> assessment.Assessment:
         registries = [registry.read_registry(path) for path in files["registries"]]
         registry.require_settings(registries, snakemake.params.matching_hash)
         any_done = bool(registries)
@@ -40,7 +42,7 @@ with jobs.job(snakemake, failable=(*FILES, *PLACE)) as output:
                 schema.read_table(frozen, "lesions") if frozen and any_done else None,
             ),
             rules=rules.Rules.of(rano=snakemake.params.rano, volume=snakemake.params.volume),
-            region_affine=regions.read_region_affine(*place) if place else None,
+            region_affine=regions.read_region_affine(*place) if has_place else None,
             atlas=images.read_labels(snakemake.input.atlas),
             config_hash=snakemake.params.config_hash,
         )

@@ -28,7 +28,7 @@ with jobs.job(snakemake, passes_on=False, in_place=True, failable=("files",)) as
         trained_on=f"{len(cases)} sessions of the cohort that was compared on",
         licence=settings["licence"],
     )
-    if snakemake.params.method.youden:
+    if model and snakemake.params.method.youden:
         predicting.settle_threshold(
             model,
             without_failed(snakemake.params.development),

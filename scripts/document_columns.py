@@ -4,6 +4,7 @@ The columns of the final tables go into docs/outputs.md; the settings and the wo
 docs/settings.md; the reasons for which something is not used into docs/faq.md.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -26,7 +27,7 @@ def renew_settings(text: str) -> str:
     return vocabulary.renew_markdown(settings.renew_markdown(text, rules, defaults))
 
 
-def renew(page: Path, make) -> None:
+def renew(page: Path, make: Callable[[str], str]) -> None:
     """Write a page anew."""
     page.write_text(make(page.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -41,15 +41,15 @@ if __name__ == "__main__":
     parser.add_argument(
         "--validation", type=Path, nargs=2, metavar=("LABELS", "MASKS"), help="labels and brain masks of these scans"
     )
-    rules = parser.add_argument_group("what papers and their code do in more than one way")
-    rules.add_argument(
+    papers = parser.add_argument_group("what papers and their code do in more than one way")
+    papers.add_argument(
         "--f1-connectivity", type=int, choices=(6, 18, 26), help="lesions of F1, TPR, FDR; the Shifts code has 6"
     )
-    rules.add_argument("--f1-inclusive", action="store_true", help="an IoU of exactly 25 %% is enough, as in that code")
-    rules.add_argument("--brats-large-mm3", type=float, help="BraTS-METS 2026 scores the outline from this volume on")
-    rules.add_argument("--brats-min-dice", type=float, help="and counts smaller lesions as found from this Dice on")
-    rules.add_argument("--froc-min-mm3", type=float, help="least volume of a lesion in free-response curves")
-    rules.set_defaults(**vars(RULES))
+    papers.add_argument("--f1-inclusive", action="store_true", help="an IoU of 25 %% is enough, as in that code")
+    papers.add_argument("--brats-large-mm3", type=float, help="BraTS-METS 2026 scores the outline from this volume on")
+    papers.add_argument("--brats-min-dice", type=float, help="and counts smaller lesions as found from this Dice on")
+    papers.add_argument("--froc-min-mm3", type=float, help="least volume of a lesion in free-response curves")
+    papers.set_defaults(**vars(RULES))
     arguments = vars(parser.parse_args())
     try:
         rules = Rules(**{name: arguments.pop(name) for name in vars(RULES)})

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from mettrail import images, jobs, schema, sidecars, transforms
 from mettrail.tracking import comparison, matching, registry
-from mettrail.tracking.evidence import EVIDENCE, read_evidence
+from mettrail.tracking.evidence import EVIDENCE, Evidence, read_evidence
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -30,7 +30,7 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
     before = [each for each in earlier if each["reference"]["session_id"] == quality["reference_session"]]
     space = snakemake.input.reference[snakemake.params.reference_sessions.index(quality["reference_session"])]
 
-    def _read_scan():
+    def _read_scan() -> tuple[images.Image, images.Image, Evidence]:
         tissue = images.read_labels(snakemake.input.tissue, images.TISSUE_LABELS)
         brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
         return tissue, brain, read_evidence(*(snakemake.input[name] for name in EVIDENCE))

@@ -25,9 +25,9 @@ if __name__ == "__main__":
     )
     what.add_argument("--random", type=int, nargs=2, metavar=("PATIENTS", "SESSIONS"), help="a random cohort instead")
     arguments = parser.parse_args()
-    spec = (
-        phantom.random_cohort_spec(*arguments.random, np.random.default_rng(arguments.seed))
-        if arguments.random
-        else yaml.safe_load(Path(SHIPPED.get(arguments.spec, arguments.spec)).read_text())
-    )
+    if arguments.random:
+        patients, sessions = arguments.random
+        spec = phantom.random_cohort_spec(patients, sessions, np.random.default_rng(arguments.seed))
+    else:
+        spec = yaml.safe_load(Path(SHIPPED.get(arguments.spec, arguments.spec)).read_text())
     phantom.make_cohort(spec, arguments.out, seed=arguments.seed)

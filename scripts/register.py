@@ -20,6 +20,7 @@ with jobs.job(snakemake, failable=("moving", "moving_mask", "moving_quality")) a
     transform, moved, quality = visits.register_visits(
         fixed, moving, fixed_mask, moving_mask, threads=snakemake.threads, **snakemake.params.settings
     )
+    assert transform.warp is not None, "a deformable registration has a warp"
     transforms.write_affine(output.affine, transform.affine)
     transforms.write_warp(output.warp, transform.warp)
     images.write_image(output.moved, moved.data, moved.affine)

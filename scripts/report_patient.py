@@ -35,7 +35,7 @@ with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations"
         participant,
         lesions,
         sessions,
-        patient.iloc[0],
+        dict(patient.iloc[0]),
         treated,
         {"trajectories": Path(output.figure), "sessions": parts.group_pictures(jobs.complete(pictures))},
         links={

@@ -16,9 +16,9 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
         whole = labels.like(components.data > 0)
     else:
         detection = images.read_probabilities(snakemake.input.detection) if snakemake.input.get("detection") else None
-        resegmentation, prior = (jobs.given(snakemake.input.get(name)) for name in ("known", "prior"))
-        resegmentation = images.read_probabilities(resegmentation) if resegmentation else None
-        prior = images.read_labels(prior) if prior else None
+        known, carried = (jobs.given(snakemake.input.get(name)) for name in ("known", "prior"))
+        resegmentation = images.read_probabilities(known) if known else None
+        prior = images.read_labels(carried) if carried else None
         fused = segmentation.apply_rule(detection, resegmentation, prior, **snakemake.params.fusion)
         sensitive = images.read_probabilities(snakemake.input.sensitive) if snakemake.input.get("sensitive") else None
         fused = segmentation.add_candidates(fused, detection, sensitive, level=snakemake.params.candidate_level)

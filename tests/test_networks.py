@@ -3,20 +3,25 @@
 import numpy as np
 import pytest
 import torch
+from conftest import settings_of
 from mettrail import segmentation
 from mettrail.errors import InputError, ModelError
 from mettrail.networks import deepmedic, googlenet, two_stage
 from mettrail.segmentation import models
 from mettrail.study import methods
-from mettrail.study.methods import Size, Sizes
 from mettrail.training.cases import plan_network
 from torch.utils.flop_counter import FlopCounterMode
 
 T1C, SEQUENCES = "ce-gadolinium_T1w", ("ce-gadolinium_T1w", "T1w", "T2w", "FLAIR")
 # DenseNet halves a patch five times.
-SMALL = Size(0.1, 32, 2, 2)
-SIZES = Sizes(*[SMALL] * 6, input_seeds=1)
-PUBLISHED = Size(1, 64, 2, 1)
+SMALL = {"width": 0.1, "patch_vox": 32, "batch": 2, "steps": 2}
+
+
+def sizes(**changes):
+    """All networks of one size."""
+    settings = settings_of("compare")
+    each = dict.fromkeys(settings["sizes"], SMALL | changes)
+    return methods.read_sizes(settings | {"sizes": each, "input_seeds": 1})
 
 
 def gmacs(network, *shape, answer=False):
@@ -44,7 +49,7 @@ def test_detector_and_segmenter_cost_what_their_paper_says():
 
 
 def test_the_published_width_is_the_preset_of_width_one():
-    known = methods.list_methods(Sizes(*[PUBLISHED] * 6, input_seeds=0), sequences=SEQUENCES)
+    known = methods.list_methods(sizes(width=1, patch_vox=64), sequences=SEQUENCES)
     arguments = {name: dict(known[name].architecture["arch_kwargs"]) for name in ("deepmedic_plus_0.5", "two_stage")}
     assert tuple(arguments["deepmedic_plus_0.5"]["features"]) == deepmedic.FEATURES
     assert tuple(arguments["two_stage"]["features"]) == two_stage.FEATURES
@@ -122,7 +127,7 @@ def test_regions_and_labels_are_one_another():
 def write(folder, name, *, tile=None, **changes):
     """A method's model folder with random weights."""
     torch.manual_seed(3)
-    method = methods.list_methods(SIZES, sequences=SEQUENCES)[name]
+    method = methods.list_methods(sizes(), sequences=SEQUENCES)[name]
     plans = plan_network(
         method.architecture,
         name="Dataset100_test",
@@ -268,7 +273,7 @@ def test_plans_that_name_another_normalisation_are_refused(tmp_path):
 
 
 def test_sequences_that_the_cohort_lacks_are_named_at_once():
-    known = methods.list_methods(SIZES, sequences=[T1C, "FLAIR"])
+    known = methods.list_methods(sizes(), sequences=[T1C, "FLAIR"])
     with pytest.raises(InputError, match=r"(?s)googlenet.*no session with T1w, T2w"):
         methods.choose_methods(known, ["googlenet"], sequences=[T1C, "FLAIR"])
     # Zeros may stand for it.
@@ -278,6 +283,6 @@ def test_sequences_that_the_cohort_lacks_are_named_at_once():
 
 
 def test_every_combination_of_sequences_is_studied():
-    known = methods.list_methods(SIZES, sequences=SEQUENCES)
+    known = methods.list_methods(sizes(), sequences=SEQUENCES)
     assert len([name for name in known if name.startswith("inputs_")]) == 15
     assert "inputs_T1c-T1w-T2w-FLAIR_seed1" in known

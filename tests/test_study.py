@@ -13,27 +13,24 @@ import plums
 import pytest
 import torch
 import yaml
+from conftest import settings_of
 from mettrail import segmentation
 from mettrail.errors import InputError
 from mettrail.images import read_probabilities
 from mettrail.study import cases, fitting, methods, orders, patches, predicting
-from mettrail.study.methods import Size, Sizes
+from mettrail.study.methods import Size
 from mettrail.training.priors import PriorSettings
 from plums import WARM
 
 ROOT = Path(__file__).parents[1]
 
 T1C, SEQUENCES = "ce-gadolinium_T1w", ("ce-gadolinium_T1w", "T1w", "T2w", "FLAIR")
-TINY = Size(width=0.1, patch_vox=32, batch=4, steps=6)
-SIZES = Sizes(
-    unet=TINY,
-    deepmedic=Size(width=0.1, patch_vox=5, batch=4, steps=6),
-    detector=TINY,
-    segmenter=TINY,
-    googlenet=Size(width=0.05, patch_vox=24, batch=4, steps=6),
-    inputs=TINY,
-    input_seeds=1,
-)
+TINY = {"width": 0.1, "patch_vox": 32, "batch": 4, "steps": 6}
+TINY_SIZES = dict.fromkeys(("unet", "detector", "segmenter", "inputs"), TINY) | {
+    "deepmedic": TINY | {"patch_vox": 5},
+    "googlenet": {"width": 0.05, "patch_vox": 24, "batch": 4, "steps": 6},
+}
+SIZES = methods.read_sizes(settings_of("compare") | {"sizes": TINY_SIZES, "input_seeds": 1})
 NO_PRIORS = PriorSettings(0, 0, 0, 0, 0, (0, 0), (0, 0), (0, 0), 0, (1, 2))
 SHAPE = (44, 40, 42)
 

@@ -154,6 +154,30 @@ def test_training_prepares_what_it_is_trained_on_and_nothing_else(tmp_path):
     assert jobs(task="2.2", folds=2) == always | images | with_prior | {"train_fold": 2}
 
 
+def test_all_methods_are_compared_on_the_same_sessions_of_the_chosen_patients(tmp_path):
+    four = [CE, "T1w", "T2w", "FLAIR"]
+    tree = {sub: {"1": four} for sub in "ABCDE"} | {"F": {"1": [CE, "T1w", "T2w"]}}
+    bids = write_bids(tmp_path / "bids", tree)
+    write_masks(tmp_path / "masks", *(f"sub-{sub}_ses-1" for sub in tree))
+    labels = f"labels={{'folder': '{tmp_path}/masks', 'sessions': []}}"
+
+    def compared_on(*methods, **settings):
+        """The patients whose scans the first method is given to predict, and how many are prepared in all."""
+        chosen = {"methods": list(methods), **settings}
+        done = snakemake(
+            "--dry-run", "compare", "--config", f"bids={bids}", f"out={tmp_path}/out", labels, f"compare={chosen}"
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        given = re.search(r"rule compare_predict:\n    input: (.*)", done.stdout)[1]
+        return set(re.findall(r"sub-(\w)/", given)), int(re.search(r"^debias +(\d+)$", done.stdout, re.MULTILINE)[1])
+
+    # F lacks what one method needs, and is left out of both.
+    assert compared_on("unet", test_patients=["B", "C"]) == ({"B", "C"}, 6)
+    assert compared_on("unet", "googlenet", test_patients=["B", "C"]) == ({"B", "C"}, 5)
+    (bids / "participants.tsv").write_text("participant_id\tsplit\nsub-D\ttest\n")
+    assert compared_on("unet") == ({"D"}, 6)
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [

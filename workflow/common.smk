@@ -1,6 +1,7 @@
 """The cohort, path builders and input functions. No rules, no science."""
 
 import collections
+import contextlib
 import functools
 import sys
 import time
@@ -300,151 +301,21 @@ def weights_of_strip(wildcards):
     return settings.require_weights(config["strip"]["hd_bet_weights"], ROOT)
 
 
-@functools.cache
-def sessions_to_train_on():
-    """The sessions with masks, or what is wrong with them, before an hour is spent."""
-    chosen = config["train"]
+@contextlib.contextmanager
+def refusals_end_the_run():
+    """What is wrong with what was asked for ends the run as it is read."""
     try:
-        return datasets.select_sessions(
-            list(SESSIONS.values()),
-            PARTICIPANTS,
-            reference=REFERENCE,
-            **{key: chosen[key] for key in ("sequences", "optional", "test_patients")},
-        )
+        yield
     except InputError as err:
         raise WorkflowError(f"\n{err}")
 
 
-def training_sessions(wildcards):
-    """For each session to train on, the files of its channels, its masks, and the prior session's masks, propagated."""
-    return [
-        {
-            "sub": row["sub"],
-            "ses": row["ses"],
-            "images": {
-                name: path.format(sub=row["sub"], ses=row["ses"], mod=name)
-                for name, path in training_images(row).items()
-            },
-            "labels": row["labels"],
-            "scheme": config["labels"]["scheme"],
-            "prior": training_prior(row),
-        }
-        for row in sessions_to_train_on()
-    ]
-
-
-def training_images(row):
-    """The channels that a session has."""
-    present = [name for name in config["train"]["sequences"] if row[name] != "n/a"]
-    return {
-        REFERENCE: rules.preprocess.output.image,
-        **dict.fromkeys(present, rules.register_sequence.output.image),
-    }
-
-
-def training_prior(row):
-    """The prior session's masks, propagated; None where it has none, or the task does not ask for them."""
-    earlier = SESSIONS.get((row["sub"], row["prior"]))
-    if not datasets.TASKS[config["train"]["task"]].has_prior:
-        return None
-    if earlier is None or earlier["labels"] == "n/a":
-        return None
-    return rules.propagate.output.labels.format(sub=row["sub"], ses=row["ses"])
-
-
-def training_files(wildcards):
-    """All of these files in one list, for Snakemake."""
-    return [
-        path
-        for session in training_sessions(wildcards)
-        for path in [*session["images"].values(), session["labels"], session["prior"]]
-        if path
-    ]
-
-
-@functools.cache
-def methods_to_compare():
-    """The methods, or what the cohort lacks for them, before an hour is spent."""
-    chosen = config["compare"]
-    present = [
-        name
-        for name in SEQUENCES
-        if any(row[name] != "n/a" for row in SESSIONS.values())
-    ]
-    try:
-        known = methods.list_methods(
-            methods.read_sizes(chosen), sequences=[REFERENCE, *present]
-        )
-        found = methods.choose_methods(
-            known, chosen["methods"], sequences=[REFERENCE, *present]
-        )
-        return {method.name: method for method in found}
-    except InputError as err:
-        raise WorkflowError(f"\n{err}")
-
-
-def methods_to_predict():
-    """Those that are trained, and what runs with their weights."""
-    trained = list(methods_to_compare())
-    return trained + [name for name, base in methods.DERIVED.items() if base in trained]
-
-
-@functools.cache
-def sessions_to_compare():
-    """The sessions with masks that have what every method needs: all are compared on the same ones."""
-    asked = {
-        name for method in methods_to_compare().values() for name in method.channels
-    }
-    needed = {
-        name
-        for method in methods_to_compare().values()
-        for name in method.channels
-        if name not in method.optional
-    }
-    sequences = [name for name in SEQUENCES if name in asked]
-    try:
-        return datasets.select_sessions(
-            list(SESSIONS.values()),
-            {},
-            reference=REFERENCE,
-            sequences=sequences,
-            optional=[name for name in sequences if name not in needed],
-            test_patients=[],
-        )
-    except InputError as err:
-        raise WorkflowError(f"\n{err}")
-
-
-@functools.cache
-def patients_by_set():
-    """Patients to train on, to choose thresholds on and to compare on."""
-    chosen = config["compare"]
-    try:
-        return study_cases.split_patients(
-            sorted({row["sub"] for row in sessions_to_compare()}),
-            test=sorted(
-                datasets.find_test_patients(PARTICIPANTS, chosen["test_patients"])
-                & {row["sub"] for row in sessions_to_compare()}
-            ),
-            **{key: chosen[key] for key in ("test_share", "development_share", "seed")},
-        )
-    except InputError as err:
-        raise WorkflowError(f"\n{err}")
-
-
-def compared_sessions(*sets):
-    """For each session of some sets, its files; the prior session's masks and image are registered."""
-    patients = {sub for name in sets for sub in patients_by_set()[name]}
-    return [
-        compared_session(row) for row in sessions_to_compare() if row["sub"] in patients
-    ]
-
-
-def compared_session(row):
+def session_to_learn_from(row, sequences, *, with_prior=True):
+    """A session's images and masks; the masks and the image of the prior session, registered, where it has masks."""
     at = {"sub": row["sub"], "ses": row["ses"]}
-    present = [name for name in SEQUENCES if row[name] != "n/a"]
+    present = [name for name in sequences if row[name] != "n/a"]
     earlier = SESSIONS.get((row["sub"], row["prior"]))
-    followup = earlier is not None and earlier["labels"] != "n/a"
+    followup = with_prior and earlier is not None and earlier["labels"] != "n/a"
     return {
         **at,
         "images": {
@@ -462,17 +333,125 @@ def compared_session(row):
     }
 
 
-def files_of(*sets):
-    """All of these files in one list, for Snakemake."""
-    return lambda wildcards: [
+def files_of(sessions):
+    """All files of such sessions in one list, for Snakemake."""
+    return [
         path
-        for session in compared_sessions(*sets)
+        for session in sessions
         for path in [
             *session["images"].values(),
             *(session[key] for key in ("mask", "labels", "prior", "prior_image")),
         ]
         if path
     ]
+
+
+@functools.cache
+def sessions_to_train_on():
+    """The sessions with masks, or what is wrong with them."""
+    chosen = config["train"]
+    with refusals_end_the_run():
+        return datasets.select_sessions(
+            list(SESSIONS.values()),
+            PARTICIPANTS,
+            reference=REFERENCE,
+            **{key: chosen[key] for key in ("sequences", "optional", "test_patients")},
+        )
+
+
+def training_sessions(wildcards):
+    chosen = config["train"]
+    with_prior = datasets.TASKS[chosen["task"]].has_prior
+    return [
+        session_to_learn_from(row, chosen["sequences"], with_prior=with_prior)
+        for row in sessions_to_train_on()
+    ]
+
+
+def training_files(wildcards):
+    return files_of(training_sessions(wildcards))
+
+
+@functools.cache
+def methods_to_compare():
+    """The methods, or what the cohort lacks for them."""
+    chosen = config["compare"]
+    images = [
+        REFERENCE,
+        *(
+            name
+            for name in SEQUENCES
+            if any(row[name] != "n/a" for row in SESSIONS.values())
+        ),
+    ]
+    with refusals_end_the_run():
+        known = methods.list_methods(methods.read_sizes(chosen), sequences=images)
+        found = methods.choose_methods(known, chosen["methods"], sequences=images)
+    return {method.name: method for method in found}
+
+
+def methods_to_predict():
+    """Those that are trained, and what runs with their weights."""
+    trained = list(methods_to_compare())
+    return trained + [name for name, base in methods.DERIVED.items() if base in trained]
+
+
+def sequences_to_compare():
+    """The sequences that some method asks for."""
+    asked = {
+        name for method in methods_to_compare().values() for name in method.channels
+    }
+    return [name for name in SEQUENCES if name in asked]
+
+
+@functools.cache
+def sessions_to_compare():
+    """The sessions with masks that have what every method needs: all are compared on the same ones."""
+    needed = {
+        name
+        for method in methods_to_compare().values()
+        for name in method.channels
+        if name not in method.optional
+    }
+    with refusals_end_the_run():
+        return datasets.select_sessions(
+            list(SESSIONS.values()),
+            {},
+            reference=REFERENCE,
+            sequences=sequences_to_compare(),
+            optional=[name for name in sequences_to_compare() if name not in needed],
+            test_patients=[],
+        )
+
+
+@functools.cache
+def patients_by_set():
+    """Patients to train on, to choose thresholds on and to compare on."""
+    chosen = config["compare"]
+    patients = {row["sub"] for row in sessions_to_compare()}
+    with refusals_end_the_run():
+        return study_cases.split_patients(
+            sorted(patients),
+            test=sorted(
+                datasets.find_test_patients(PARTICIPANTS, chosen["test_patients"])
+                & patients
+            ),
+            **{key: chosen[key] for key in ("test_share", "development_share", "seed")},
+        )
+
+
+def compared_sessions(name):
+    """The sessions of a set."""
+    patients = patients_by_set()[name]
+    return [
+        session_to_learn_from(row, sequences_to_compare())
+        for row in sessions_to_compare()
+        if row["sub"] in patients
+    ]
+
+
+def compared_files(name):
+    return lambda wildcards: files_of(compared_sessions(name))
 
 
 def results_folder(wildcards):

@@ -1,7 +1,7 @@
 rule compare_cases:
     """The sessions that methods are trained on, as arrays, and which patient is in which set."""
     input:
-        files=files_of("train"),
+        files=compared_files("train"),
     output:
         cases=directory(f"{COMPARE}/cases"),
     log:
@@ -27,7 +27,7 @@ rule compare_train:
     """One method trained; resumes from its last checkpoint, which is no output: Snakemake would remove it."""
     input:
         cases=rules.compare_cases.output.cases,
-        files=files_of("development"),
+        files=compared_files("development"),
     output:
         model=directory(f"{COMPARE}/models/{{method}}"),
     log:
@@ -58,7 +58,7 @@ rule compare_predict:
         model=lambda wildcards: rules.compare_train.output.model.format(
             method=methods.DERIVED.get(wildcards.method, wildcards.method)
         ),
-        files=files_of("test"),
+        files=compared_files("test"),
     output:
         predictions=directory(f"{COMPARE}/predictions/{{method}}"),
         costs=f"{COMPARE}/costs/{{method}}.csv",
@@ -94,7 +94,7 @@ rule compare_evaluate:
         models=lambda wildcards: expand(
             rules.compare_train.output.model, method=methods_to_compare()
         ),
-        files=files_of("test"),
+        files=compared_files("test"),
     output:
         evaluation=directory(f"{COMPARE}/evaluation"),
         page=f"{COMPARE}/comparison.md",

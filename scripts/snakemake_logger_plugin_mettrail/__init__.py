@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -35,9 +36,10 @@ class LogHandler(LogHandlerBase):
                 self._events.write(json.dumps(event) + "\n")
 
 
-def describe(record: logging.LogRecord) -> dict | None:
+def describe(record: Any) -> dict[str, Any] | None:
     """Return what a record says of the run; None where that is nothing to show."""
-    own, event = getattr(record, "mettrail", None), getattr(record, "event", None)
+    own: dict[str, Any] | None = getattr(record, "mettrail", None)
+    event = getattr(record, "event", None)
     if own:
         return own
     if event == LogEvent.JOB_INFO:

@@ -179,7 +179,7 @@ def _shown(value: Any, column: Column, missing: str, booleans: tuple[str, str]) 
     return str(value)
 
 
-def read_table(path: Path, kind: str) -> pd.DataFrame:
+def read_table(path: str | Path, kind: str) -> pd.DataFrame:
     """Read a final table, TSV or its CSV mirror, and check it like `make_table`."""
     path = Path(path)
     mirror = path.suffix == ".csv"
@@ -190,7 +190,7 @@ def read_table(path: Path, kind: str) -> pd.DataFrame:
     )
 
 
-def read_tables(paths: Iterable[Path], kind: str) -> pd.DataFrame:
+def read_tables(paths: Iterable[str | Path], kind: str) -> pd.DataFrame:
     """Read final tables of many patients as one, in the order given; none gives an empty table."""
     parts = [part for part in (read_table(path, kind) for path in paths) if len(part)]
     return make_table(pd.concat(parts, ignore_index=True), kind) if parts else empty(kind)
@@ -287,7 +287,7 @@ def _exact(value: Any, name: str, path: Path) -> str:
     return str(int(value)) if number == value and not isinstance(value, float) else repr(number)
 
 
-def read_tsv(path: Path, *, text: Iterable[str] = ()) -> pd.DataFrame:
+def read_tsv(path: str | Path, *, text: Iterable[str] = ()) -> pd.DataFrame:
     """Read a table between stages.
 
     Parameters
@@ -311,7 +311,7 @@ def read_tsv(path: Path, *, text: Iterable[str] = ()) -> pd.DataFrame:
     )
 
 
-def read_tsvs(paths: Iterable[Path], *, text: Iterable[str] = ()) -> pd.DataFrame:
+def read_tsvs(paths: Iterable[str | Path], *, text: Iterable[str] = ()) -> pd.DataFrame:
     """Read tables between stages as one, in the order given; those without rows still give their columns."""
     parts = [read_tsv(path, text=text) for path in paths]
     full = [part for part in parts if len(part)] or parts[:1]

@@ -327,6 +327,11 @@ def lacking_channels(description: Mapping[str, Any], available: Iterable[str]) -
     return [name for name in description["channels"] if name not in {*available, *optional}]
 
 
+def name_channels(channels: Iterable[str]) -> dict[str, str]:
+    """Return nnU-Net's ``channel_names``: what it calls noNorm is not normalised, as a prior must not be."""
+    return {str(number): "noNorm" if name == PRIOR else name for number, name in enumerate(channels)}
+
+
 def tile_size(description: Mapping[str, Any], plans: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the tile size: the voxels (Z, Y, X) that the network sees at once at inference.
 

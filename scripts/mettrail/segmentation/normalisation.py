@@ -1,6 +1,6 @@
-"""Normalisation that nnU-Net does not bring.
+"""Normalisation: nnU-Net's as one has to write it oneself, and one it does not bring.
 
-mettrail.json names it ``SliceEqualization``; such a channel has ``NoNormalization`` in plans.json.
+mettrail.json names the latter ``SliceEqualization``; such a channel has ``NoNormalization`` in plans.json.
 """
 
 from __future__ import annotations
@@ -13,6 +13,24 @@ SLICE_EQUALISATION = "SliceEqualization"
 def name_in_plans(normalisation: str) -> str:
     """Return what plans.json has to say for a normalisation of mettrail.json."""
     return "NoNormalization" if normalisation == SLICE_EQUALISATION else normalisation
+
+
+def z_scores(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return an image less its mean within the brain, by its standard deviation there, as nnU-Net works them out.
+
+    Parameters
+    ----------
+    image : (X, Y, Z) float
+    inside : (X, Y, Z) bool
+
+    Examples
+    --------
+    >>> z_scores(np.array([90.0, 1, 3]), np.array([False, True, True])).tolist()
+    [88.0, -1.0, 1.0]
+    """
+    values = image[inside]
+    scores: np.ndarray = (image - values.mean()) / max(values.std(), 1e-8)
+    return scores
 
 
 def equalise_slices(image: np.ndarray) -> np.ndarray:

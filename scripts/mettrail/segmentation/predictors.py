@@ -94,11 +94,8 @@ def _require_slices(network: nn.Module, count: int) -> None:
 class TwoStagePredictor(_Predictor):
     """Overlapping tiles; those in which the detector finds nothing are not segmented, and do not count.
 
-    Of a voxel that no tile with a finding covers, the network says nothing: background. `tiles` and `segmented` count
-    the tiles of the last image that hold any of it, and those that were segmented.
+    Of a voxel that no tile with a finding covers, the network says nothing: background.
     """
-
-    tiles = segmented = 0
 
     def _slide(self, image: torch.Tensor) -> torch.Tensor:
         import torch
@@ -113,19 +110,19 @@ class TwoStagePredictor(_Predictor):
         )
         logits = torch.zeros(self.label_manager.num_segmentation_heads, *padded.shape[1:])
         weights = torch.zeros(padded.shape[1:])
-        self.tiles = self.segmented = 0
+        tiles = segmented = 0
         for where in self._internal_get_sliding_window_slicers(padded.shape[1:]):
             if not padded[where].any():
                 continue
             part = padded[where][None].to(self.device)
-            self.tiles += 1
+            tiles += 1
             if not self.network.find(part).any():
                 continue
-            self.segmented += 1
+            segmented += 1
             turned = [self.network.segment(part.flip(turn)).flip(turn) for turn in self._flips()]
             logits[where] += torch.stack(turned).mean(0)[0].cpu().float() * weight
             weights[where[1:]] += weight
-        print(f"tiles: {self.tiles}; the detector finds something in {self.segmented}")
+        print(f"tiles: {tiles}; the detector finds something in {segmented}")
         seen = weights > 0
         logits[:, seen] /= weights[seen]
         logits[:, ~seen] = self.network.nothing[:, None].cpu()

@@ -34,7 +34,7 @@ from mettrail.images import ENHANCING, NECROSIS, TISSUE_LABELS, read_image, read
 from mettrail.jobs import explain, given
 from mettrail.reasons import Reason
 from mettrail.segmentation.model_folder import IMAGES, PRIOR, PRIOR_IMAGE
-from mettrail.segmentation.normalisation import equalise_slices
+from mettrail.segmentation.normalisation import equalise_slices, z_scores
 from mettrail.segmentation.prediction import to_nnunet
 from mettrail.training.dataset import require_lesions
 
@@ -142,7 +142,7 @@ def _write_case(session: Mapping[str, Any], folder: Path, *, rng: np.random.Gene
         images[PRIOR_IMAGE] = read_image(session["prior_image"])
     for name, image in images.items():
         seen = np.where(inside, image.data, 0)[box]
-        _save(folder / name, normalise(seen, inside[box]), np.float16)
+        _save(folder / name, np.where(inside[box], z_scores(seen, inside[box]), 0), np.float16)
         if name in IMAGES:
             _save(folder / f"{name}_equalised", equalise_slices(seen), np.float16)
     if session["prior"]:
@@ -157,13 +157,6 @@ def _write_case(session: Mapping[str, Any], folder: Path, *, rng: np.random.Gene
     for path in sorted(folder.glob("*.npy")):
         content.update(path.name.encode() + path.read_bytes())
     (folder / "content.sha256").write_text(content.hexdigest(), encoding="utf-8")
-
-
-def normalise(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return the z-scores of an image within the brain, 0 outside, as nnU-Net works them out."""
-    values = image[inside]
-    scored: np.ndarray = np.where(inside, (image - values.mean()) / max(values.std(), 1e-8), 0)
-    return scored
 
 
 def _save(path: Path, array: np.ndarray, kind: type) -> None:

@@ -50,52 +50,57 @@ def compare(
     """
     evaluation = folder / "evaluation"
     shutil.rmtree(evaluation, ignore_errors=True)
-    truth = _write_truth(sessions, evaluation / "truth")
+    truth = _write_truth(sessions, evaluation)
     studied = [method.name for method in methods if method.name.startswith("inputs_")]
     names = [method.name for method in methods if method.name not in studied]
     names += [name for name, base in DERIVED.items() if base in names]
     predictions = {name: folder / "predictions" / name for name in names}
     if {"unet", "unet_prior"} <= set(names):
         predictions |= _write_followup_methods(sessions, folder, evaluation, fusion_settings)
+    # The study of inputs alone has none.
+    scans = froc = pd.DataFrame(columns=["method", "participant_id"])
+    tables = ""
     if predictions:
         scoring.evaluate(
             predictions,
             evaluation / "truth",
             evaluation,
             reference="unet" if "unet" in predictions else None,
-            settings=scoring.Settings(masks=evaluation / "masks", priors=None, aligned=False),
+            settings=scoring.Settings(masks=evaluation / "masks"),
         )
-    scans, froc = (pd.read_csv(evaluation / f"{name}.csv") for name in ("scans", "froc"))
+        scans, froc = (pd.read_csv(evaluation / f"{name}.csv") for name in ("scans", "froc"))
+        tables = (evaluation / "evaluation.md").read_text(encoding="utf-8")
+        shutil.copyfile(evaluation / "froc.svg", folder / "froc.svg")
     costs = pd.concat(
-        [pd.read_csv(folder / "costs" / f"{name}.csv").assign(method=name) for name in names], ignore_index=True
+        [pd.read_csv(folder / "costs" / f"{name}.csv").assign(method=name) for name in (*names, *studied)],
+        ignore_index=True,
     )
     inputs = _score_inputs(studied, folder, truth)
     results = orders.Results(scans, froc, costs, inputs, draws=settings["bootstrap"], seed=settings["seed"])
     found = orders.find_orders(results, alphas=settings["alphas"])
     if len(inputs):
         charts.draw_inputs(inputs, folder / "inputs.svg")
-    shutil.copyfile(evaluation / "froc.svg", folder / "froc.svg")
     text = page.make_page(
         methods,
         results,
         found,
         sets=_count(splits, truth, folder / "cases"),
         settings=settings,
-        evaluation=(evaluation / "evaluation.md").read_text(encoding="utf-8"),
+        evaluation=tables,
     )
     pd.DataFrame([vars(order) for order in found]).to_csv(evaluation / "orders.csv", index=False)
     write_whole(folder / "comparison.md", text)
     write_whole(folder / "comparison.html", page.as_html(text))
 
 
-def _write_truth(sessions: Sequence[Mapping[str, Any]], folder: Path) -> dict[tuple[str, str], np.ndarray]:
+def _write_truth(sessions: Sequence[Mapping[str, Any]], evaluation: Path) -> dict[tuple[str, str], np.ndarray]:
     """Write labels and brain masks on the grid of the predictions."""
     truths = {}
     for session in sessions:
         mask = read_mask(session["mask"])
         truth = read_truth(session, mask)
         for where, what, data in (("truth", "desc-tissue_dseg", truth), ("masks", "desc-brain_mask", mask.data)):
-            path = place_of(folder.parent / where, session, what)
+            path = place_of(evaluation / where, session, what)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_labels(path, data.astype(np.uint8), mask.affine)
         truths[session["sub"], session["ses"]] = truth

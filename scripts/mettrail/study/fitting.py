@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from torch.nn import functional
 from mettrail.devices import has_bfloat16
 from mettrail.networks.two_stage import regions_of
 from mettrail.segmentation.architectures import build_from_plans
+from mettrail.segmentation.model_folder import name_channels
 from mettrail.segmentation.models import Model, write_model
 from mettrail.segmentation.normalisation import name_in_plans
 from mettrail.study.cases import Case
@@ -103,7 +105,7 @@ OPTIMISERS: dict[str, tuple[Callable[[Iterator[nn.Parameter]], torch.optim.Optim
 
 
 def _cosine(share: float) -> float:
-    return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * share))))
+    return 0.5 * (1 + math.cos(math.pi * share))
 
 
 def train_method(
@@ -272,7 +274,6 @@ def _write(
     licence: str,
     log: Log,
 ) -> Model:
-    names = {str(n): "noNorm" if name == "prior" else name for n, name in enumerate(method.channels)}
     description = {
         "task": method.task,
         "input": "brain",
@@ -303,7 +304,11 @@ def _write(
         folder,
         network,
         plans=plans,
-        dataset={"channel_names": names, "labels": dict(method.labels), "file_ending": ".nii.gz"},
+        dataset={
+            "channel_names": name_channels(method.channels),
+            "labels": dict(method.labels),
+            "file_ending": ".nii.gz",
+        },
         description=description,
         card=card,
         log=log.path.read_text(encoding="utf-8"),

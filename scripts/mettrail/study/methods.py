@@ -9,21 +9,19 @@ Networks are imported within functions: the workflow reads this file at every st
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from mettrail.errors import InputError
 from mettrail.reasons import Reason
-from mettrail.segmentation.model_folder import IMAGES, POST_CONTRAST, PRIOR, PRIOR_IMAGE
+from mettrail.segmentation.model_folder import IMAGES, POST_CONTRAST, PRIOR, PRIOR_IMAGE, lacking_channels
 from mettrail.segmentation.normalisation import SLICE_EQUALISATION
 from mettrail.training.cases import LABELS, unet_architecture
 from mettrail.training.dataset import WHOLE
 
 ANDREARCZYK, HUANG = "Andrearczyk et al. 2024", "Huang et al. 2022"
 SADEGHEIH, GROVIK = "Sadegheih & Merhof 2024", "Grøvik et al. 2020"
-# Weights of sensitivity in the volume-level loss; the last is that of the networks with and without the prior image.
-ALPHAS = (1.0, 0.995, 0.5)
 # Short names of images, for the study of inputs.
 SHORT = {POST_CONTRAST: "T1c", "T1w": "T1w", "T2w": "T2w", "FLAIR": "FLAIR"}
 # Run with the weights of another: Sadegheih's segmenter, on every tile.
@@ -144,10 +142,10 @@ class Sizes:
     segmenter: Size
     googlenet: Size
     inputs: Size
-    input_seeds: int = 3
-    two_stage_channels: tuple[str, ...] = (POST_CONTRAST, "T1w", "FLAIR")
-    drop_prob: float = 0.0
-    alphas: tuple[float, ...] = field(default=ALPHAS)
+    input_seeds: int
+    two_stage_channels: tuple[str, ...]
+    drop_prob: float
+    alphas: tuple[float, ...]
 
 
 def read_sizes(settings: Mapping[str, Any]) -> Sizes:
@@ -199,9 +197,9 @@ def choose_methods(known: Mapping[str, Method], asked: Iterable[str], *, sequenc
             reason=Reason.BAD_SETTINGS,
         )
     chosen = [known[name] for name in asked] if asked else list(known.values())
-    has = {*sequences, PRIOR, PRIOR_IMAGE}
     for method in chosen:
-        lacking = [name for name in method.channels if name not in has and name not in method.optional]
+        needs = {"channels": method.channels, "optional_channels": method.optional}
+        lacking = lacking_channels(needs, [*sequences, PRIOR])
         if lacking:
             raise InputError(
                 f"config: compare.methods: {method.name}",

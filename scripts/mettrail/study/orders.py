@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,18 +87,19 @@ class Results:
         return rows[~rows["first_session"].astype(bool)] if followups else rows
 
     def mean(self, method: str, score: str, *, tissue: str = "whole", followups: bool = False) -> Interval:
-        """Return the mean of a score over the scans in which it has a meaning."""
-        return self._bootstrap(self.of(method, tissue=tissue, followups=followups), lambda rows: rows[score].mean())
+        """Return the mean of a score over the scans in which it has a meaning; NaN where it has none in any."""
+        rows = self.of(method, tissue=tissue, followups=followups)
+        return self._ratio(rows, rows[score].fillna(0), rows[score].notna(), nothing=np.nan)
 
     def precision(self, method: str) -> Interval:
         """Return the share of components called that are lesions, of all scans together."""
-        return self._bootstrap(
-            self.of(method), lambda rows: rows["n_found"].sum() / max(1, (rows["n_found"] + rows["n_false"]).sum())
-        )
+        rows = self.of(method)
+        return self._ratio(rows, rows["n_found"], rows["n_found"] + rows["n_false"])
 
     def sensitivity(self, method: str) -> Interval:
         """Return the share of lesions that are found, of all scans together."""
-        return self._bootstrap(self.of(method), lambda rows: rows["n_found"].sum() / max(1, rows["n_truth"].sum()))
+        rows = self.of(method)
+        return self._ratio(rows, rows["n_found"], rows["n_truth"])
 
     def gmacs(self, method: str) -> float:
         """Return the mean operations of a session."""
@@ -120,15 +121,18 @@ class Results:
         """Return the highest sensitivity of a method's free-response curve."""
         return float(self.froc.loc[self.froc["method"] == method, "sensitivity"].max())
 
-    def _bootstrap(self, rows: pd.DataFrame, figure: Callable[[pd.DataFrame], float]) -> Interval:
-        patients = [part for _, part in rows.groupby("participant_id")]
-        rng = np.random.default_rng(self.seed)
-        drawn = [
-            figure(pd.concat([patients[i] for i in rng.integers(len(patients), size=len(patients))]))
-            for _ in range(self.draws)
-        ]
-        low, high = np.nanquantile(drawn, [0.025, 0.975]) if len(patients) else (np.nan, np.nan)
-        return Interval(float(figure(rows)), float(low), float(high))
+    def _ratio(self, rows: pd.DataFrame, part: pd.Series, whole: pd.Series, *, nothing: float = 0.0) -> Interval:
+        """Return the sum of one column over that of another, `nothing` where both are 0; patients are drawn."""
+        sums = pd.DataFrame({"part": part, "whole": whole}, dtype=float).groupby(rows["participant_id"]).sum()
+        if sums.empty:
+            return Interval(nothing, np.nan, np.nan)
+        drawn = np.random.default_rng(self.seed).integers(len(sums), size=(self.draws, len(sums)))
+        parts, wholes = (
+            np.append(sums[name].to_numpy()[drawn].sum(axis=1), sums[name].sum()) for name in ("part", "whole")
+        )
+        ratios = np.divide(parts, wholes, out=np.full(len(wholes), nothing), where=wholes > 0)
+        low, high = np.nanquantile(ratios[:-1], [0.025, 0.975]) if np.isfinite(ratios[:-1]).any() else (np.nan, np.nan)
+        return Interval(float(ratios[-1]), float(low), float(high))
 
 
 def find_orders(results: Results, *, alphas: Sequence[float]) -> list[Order]:

@@ -41,7 +41,7 @@ def make_page(
     settings : mapping
         ``compare`` of the configuration.
     evaluation : str
-        The page of `evaluation.page`, whose tables are the papers'.
+        The page of `evaluation.page`, whose tables are the papers'; empty where only inputs were studied.
 
     Returns
     -------
@@ -67,7 +67,8 @@ def make_page(
             "## Figures",
             "",
             "Means over the test patients' scans, with 95 % intervals by bootstrap over patients; sensitivity and "
-            "precision of all lesions together. Operations are multiplications and additions of one session.",
+            "precision of all lesions together. Operations are multiplications and additions of one session. "
+            "Registration has nothing to say of first visits, which count here as scans without a call.",
             "",
             _figures(results),
             "",

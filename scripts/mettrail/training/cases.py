@@ -13,7 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 from mettrail.geometry import bounding_box, label_components
-from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR
+from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR, name_channels
+from mettrail.segmentation.normalisation import z_scores
 from mettrail.segmentation.prediction import to_nnunet
 from mettrail.training.priors import PriorSettings, make_prior
 
@@ -35,7 +36,7 @@ def dataset_name(task: str) -> str:
 def make_dataset_json(task: str, *, cases: int) -> dict[str, Any]:
     """Return nnU-Net's dataset.json of a task."""
     return {
-        "channel_names": {str(i): "noNorm" if name == "prior" else name for i, name in enumerate(CHANNELS[task])},
+        "channel_names": name_channels(CHANNELS[task]),
         "labels": LABELS,
         "numTraining": cases,
         "file_ending": ".nii.gz",
@@ -313,10 +314,9 @@ def _write_case(path: Path, case: Case, prior: np.ndarray, *, plan: CasePlan, rn
 
     configuration = PlansManager(plan.plans).get_configuration(CONFIGURATION)
     head, mask = case.head, case.mask
-    image = (head - head[mask].mean()) / max(head[mask].std(), 1e-8)
     # Where nothing was scanned, or somebody has stripped it already.
     nothing: np.ndarray = (head == 0) & ~mask
-    channels = [np.where(nothing, 0, image)] + ([prior] if plan.task == "resegmentation" else [])
+    channels = [np.where(nothing, 0, z_scores(head, mask))] + ([prior] if plan.task == "resegmentation" else [])
     data = np.stack([to_nnunet(c) for c in channels]).astype(np.float32)
     seg = np.stack([to_nnunet(a) for a in (case.tissue, code_surface(case.beyond, nothing))]).astype(np.int16)
     places = patch_locations(

@@ -31,7 +31,7 @@ from mettrail.images import (
     write_labels,
 )
 from mettrail.reasons import Reason
-from mettrail.segmentation.model_folder import IMAGES
+from mettrail.segmentation.model_folder import IMAGES, PRIOR, name_channels
 from mettrail.training.cases import LABELS
 from mettrail.training.folds import make_splits
 
@@ -238,7 +238,7 @@ def write_dataset(
         print(f"{case}: {given}" + ("" if not kind.has_prior else ", prior" if validates else ", no prior"))
     require_lesions(lesions, sessions=len(cases))
     description = {
-        "channel_names": dict(enumerate([*channels, *(["noNorm"] if kind.has_prior else [])])),
+        "channel_names": name_channels([*channels, *([PRIOR] if kind.has_prior else [])]),
         "labels": kind.labels,
         "numTraining": len(cases),
         "file_ending": ".nii.gz",

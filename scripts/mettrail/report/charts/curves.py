@@ -60,8 +60,9 @@ def draw_inputs(scores: pd.DataFrame, path: str | Path) -> None:
     """
     trainings = scores.groupby(["inputs", "seed"])["dsc"].mean().reset_index()
     order = trainings.groupby("inputs")["dsc"].mean().sort_values().index
-    with chart(path, (6.4, 0.9 + 0.28 * len(order))) as fig:
-        axes = fig.add_axes((0.3, 0.5 / (0.9 + 0.28 * len(order)), 0.67, 1 - 0.9 / (0.9 + 0.28 * len(order))))
+    height = 0.9 + 0.28 * len(order)
+    with chart(path, (6.4, height)) as fig:
+        axes = fig.add_axes((0.3, 0.5 / height, 0.67, 1 - 0.9 / height))
         for row, name in enumerate(order):
             found = trainings.loc[trainings["inputs"] == name, "dsc"]
             axes.barh(row, found.mean(), color=TRACK_COLOURS[0], alpha=0.35, height=0.7)

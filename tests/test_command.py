@@ -280,12 +280,14 @@ def test_a_run_of_snakemake_is_followed_through_the_plugin(tmp_path):
 
 
 def test_a_run_that_is_stopped_ends_its_jobs_and_has_no_failures(tmp_path):
-    (tmp_path / "Snakefile").write_text(TINY.replace("test {wildcards.sub} != b", "touch started; sleep 100"))
+    (tmp_path / "Snakefile").write_text(TINY.replace("test {wildcards.sub} != b", "touch started; exec sleep 100"))
     code = """
-import sys
+import signal, sys
 from pathlib import Path
 from mettrail.cli import run
 from rich.console import Console
+# Where tests run in the background of a shell, nobody hears Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 call = [sys.executable, "-m", "snakemake", "--cores", "1", "--logger", "mettrail"]
 seen, status = run.watch(call, log=Path("log.txt"), console=Console())
 print(*run.describe_end(seen, status, made=[], log=Path("log.txt"), seconds=1), sep="\\n")
@@ -295,7 +297,6 @@ raise SystemExit(status)
                                process_group=0)  # fmt: skip
     while not (tmp_path / "started").exists() and process.poll() is None:
         time.sleep(0.1)
-    time.sleep(1)  # a shell about to start `sleep` would swallow the signal
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -49,7 +49,7 @@ def equalise_slices(image: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> image = np.zeros((2, 2, 1)); image[:, :, 0] = [[0, 5], [5, 900]]
-    >>> equalise_slices(image)[:, :, 0].round(2).tolist()
+    >>> equalise_slices(image)[:, :, 0].astype(float).round(2).tolist()
     [[0.0, 0.67], [0.67, 1.0]]
     """
     out = np.zeros(image.shape, np.float32)

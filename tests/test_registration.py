@@ -196,6 +196,19 @@ class TestEveryEngine:
         assert errors_mm(found, truth, fixed_mask).max() < 0.7
 
 
+def test_greedy_gives_one_answer_whatever_the_number_of_threads():
+    fixed, fixed_mask, moving, moving_mask, _ = make_pair(make_matrix((4, -5, 6)), warped=True)
+    less = {"greedy": SETTINGS["greedy"] | {"linear_iterations": [20, 10], "iterations": [5, 0]}}
+    found = [
+        register_with(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, stage="deformable", initial=None,
+                      **less, threads=threads)
+        for threads in (1, 2, 2)
+    ]  # fmt: skip
+    for other in found[1:]:
+        assert np.array_equal(found[0].affine, other.affine)
+        assert np.array_equal(found[0].warp.vectors, other.warp.vectors)
+
+
 def test_the_settings_have_a_block_for_every_engine_with_what_it_takes():
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["register"]
     schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.yaml").read_text())["properties"]["register"]

@@ -22,8 +22,8 @@ class Settings:
     engine : str
         A name in `mettrail.registration.ENGINES`.
     seed : int
-        Above 0: the sampling is then the same each time. What ANTs adds up over several threads may still differ in last
-        digits; greedy's result is the same.
+        Above 0: the sampling is then the same each time. What ANTs adds up over several threads may still
+        differ in last digits; greedy's result is the same.
     mask_grow_mm : float
         The metric sees brain masks grown by this.
     of_engine : mapping

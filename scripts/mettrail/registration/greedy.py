@@ -62,7 +62,8 @@ def run(
                 break
             before = _write_matrix(Path(folder) / f"before-{freedom}.mat", matrix)
             matrix = _execute(
-                f"{common} -threads 1 -a -dof {freedom} -m {metric} -n {_levels(linear_iterations)} -ia {before} -o matrix",
+                f"{common} -threads 1 -a -dof {freedom} -m {metric} -n {_levels(linear_iterations)} -ia {before} "
+                "-o matrix",
                 "matrix",
                 images,
             )
@@ -71,8 +72,8 @@ def run(
         affine = _write_matrix(Path(folder) / "affine.mat", matrix)
         # greedy rounds warps to a tenth of a voxel unless told not to (-wp 0).
         field = _execute(
-            f"{common} -threads {task.threads} -m NCC {window} -n {_levels(iterations)} -s {smooth_vox[0]}vox {smooth_vox[1]}vox "
-            f"-it {affine} -wp 0 -o field",
+            f"{common} -threads {task.threads} -m NCC {window} -n {_levels(iterations)} "
+            f"-s {smooth_vox[0]}vox {smooth_vox[1]}vox -it {affine} -wp 0 -o field",
             "field",
             images,
         )

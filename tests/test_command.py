@@ -50,7 +50,7 @@ def test_help_names_every_command(capsys):
         cli.main(["--help"])
     assert done.value.code == 0
     text = capsys.readouterr().out
-    for name in ("run", "fetch", "phantom", "train", "compare", "evaluate", "sensitivity", "report", "doctor", "init"):
+    for name in (*cli.WORKFLOW, *cli.SCRIPTS, "fetch", "doctor", "init"):
         assert f"\n    {name} " in text or f"\n    {name}\n" in text
 
 
@@ -133,7 +133,10 @@ def test_options_reach_snakemake(bids, options, found):
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [*((name, f"snakemake {name}") for name in ("train", "compare", "sensitivity")), ("report", "--forcerun")],
+    [
+        *((name, f"snakemake {name}") for name in ("train", "compare", "sensitivity", "radiomics")),
+        ("report", "--forcerun"),
+    ],
 )
 def test_each_command_has_its_target(bids, name, part):
     assert part in " ".join(run.snakemake_command(given(bids, name=name), settings_file=Path("s.yaml")))

@@ -154,7 +154,7 @@ def test_training_prepares_what_it_is_trained_on_and_nothing_else(tmp_path):
     assert jobs(task="2.2", folds=2) == always | images | with_prior | {"train_fold": 2}
 
 
-def test_all_methods_are_compared_on_the_same_sessions_of_the_chosen_patients(tmp_path):
+def test_methods_are_compared_on_the_same_sessions_of_chosen_patients(tmp_path):
     four = [CE, "T1w", "T2w", "FLAIR"]
     tree = {sub: {"1": four} for sub in "ABCDE"} | {"F": {"1": [CE, "T1w", "T2w"]}}
     bids = write_bids(tmp_path / "bids", tree)

@@ -21,6 +21,7 @@ WORKFLOW = {
     "train": "networks of your own, from the sessions that have masks (labels.folder)",
     "compare": "the published methods, trained on the sessions that have masks and compared on patients not seen",
     "sensitivity": "the responses again with other values of the settings that no publication fixes",
+    "radiomics": "masks of each lesion and its parts, and a table of them that PyRadiomics reads",
     "report": "only the pages and tables again",
 }
 # Commands that are scripts with options of their own.

@@ -34,6 +34,7 @@ MAKES = {
     "run": ("index.html", "tables/lesions.csv", "tables/sessions.csv", "tables/patients.csv"),
     "report": ("index.html", "tables/lesions.csv", "tables/sessions.csv", "tables/patients.csv"),
     "sensitivity": ("tables/sensitivity.csv",),
+    "radiomics": ("tables/radiomics.csv",),
     "train": ("train",),
     "compare": ("compare/comparison.html", "compare/comparison.md"),
 }
@@ -123,7 +124,7 @@ def snakemake_command(arguments: argparse.Namespace, *, settings_file: Path) -> 
     """Return the command that does the work."""
     root = project.root()
     command: list[str | Path] = [sys.executable, "-m", "snakemake"]
-    command += [arguments.command] if arguments.command in ("train", "compare", "sensitivity") else []
+    command += [arguments.command] if arguments.command not in ("run", "report") else []
     command += ["--snakefile", root / "Snakefile", "--configfile", settings_file, "--logger", "mettrail"]
     command += ["--nocolor"]
     if arguments.command == "report":

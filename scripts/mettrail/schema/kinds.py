@@ -13,6 +13,7 @@ from mettrail.schema.evaluation import (
 )
 from mettrail.schema.lesions import LESIONS
 from mettrail.schema.patients import PATIENTS, SENSITIVITY, TREATED_LESIONS
+from mettrail.schema.radiomics import RADIOMICS
 from mettrail.schema.sessions import SESSIONS
 
 KINDS = {
@@ -21,6 +22,7 @@ KINDS = {
     "patients": PATIENTS,
     "treated_lesions": TREATED_LESIONS,
     "sensitivity": SENSITIVITY,
+    "radiomics": RADIOMICS,
     "evaluation_scans": EVALUATION_SCANS,
     "evaluation_lesions": EVALUATION_LESIONS,
     "evaluation_probabilities": EVALUATION_PROBABILITIES,
@@ -34,6 +36,7 @@ KEYS = {
     "sessions": ("participant_id", "session_id"),
     "patients": ("participant_id",),
     "treated_lesions": ("participant_id", "treatment_id", "track_id"),
+    "radiomics": ("participant_id", "session_id", "track_id", "tissue", "grid"),
     "evaluation_scans": ("method", "participant_id", "session_id", "tissue"),
     "evaluation_lesions": ("method", "participant_id", "session_id", "lesion"),
     "evaluation_probabilities": ("method", "participant_id", "session_id"),

@@ -243,19 +243,37 @@ def _flags(row: Mapping[str, Any], view: AxialView, cystic_max_enhancing: float)
     return join_words(name for name, holds in flags if holds)
 
 
-def _count_edema(scan: _Scan, max_mm: float) -> tuple[np.ndarray, int]:
-    """Edema voxels of each lesion, and of none."""
-    instances, spacing_mm = scan.instances, scan.view.spacing_mm
-    size = int(instances.max(initial=0)) + 1
-    voxels = np.argwhere((scan.tissue == EDEMA) & (instances == 0))
-    if len(voxels) == 0:
-        return np.zeros(size, int), 0
+def assign_edema(
+    instances: np.ndarray, tissue: np.ndarray, *, spacing_mm: np.ndarray, max_mm: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give edema to the nearest lesion, up to so far away.
+
+    Parameters
+    ----------
+    instances : (X, Y, Z) int
+    tissue : (X, Y, Z) int
+    spacing_mm : (3,) float
+    max_mm : float
+
+    Returns
+    -------
+    voxels : (N, 3) int
+        Of edema outside lesions.
+    owner : (N,) int
+        Number of the lesion each belongs to; 0 for none.
+    """
+    voxels = np.argwhere((tissue == EDEMA) & (instances == 0))
     # The nearest voxel of a lesion is on its surface: one step from it towards the point would be nearer still.
     owner, distance = nearest_labels(
         voxels * spacing_mm, instances, affine=np.diag([*spacing_mm, 1]), among=find_surface(instances > 0)
     )
-    owner = np.where(distance <= max_mm + TOLERANCE, owner, 0)
-    counts = np.bincount(owner, minlength=size)
+    return voxels, np.where(distance <= max_mm + TOLERANCE, owner, 0)
+
+
+def _count_edema(scan: _Scan, max_mm: float) -> tuple[np.ndarray, int]:
+    """Edema voxels of each lesion, and of none."""
+    _, owner = assign_edema(scan.instances, scan.tissue, spacing_mm=scan.view.spacing_mm, max_mm=max_mm)
+    counts = np.bincount(owner, minlength=int(scan.instances.max(initial=0)) + 1)
     unassigned = int(counts[0])
     counts[0] = 0
     return counts, unassigned

@@ -1,0 +1,66 @@
+rule radiomics_session:
+    """Masks of one session's lesions and their parts, by lesion, for radiomics software."""
+    input:
+        raw=scan("reference"),
+        image=rules.preprocess.output.image,
+        lesions=rules.match.output.labels,
+        names=rules.match.output.names,
+        components=rules.measure.output.labels,
+        tissue=LESIONS,
+        sidecar=rules.segment_fuse.output.sidecar,
+    output:
+        enhancing_raw=ses_file("desc-enhancing_dseg.nii.gz"),
+        necrosis_raw=ses_file("desc-necrosis_dseg.nii.gz"),
+        edema_raw=ses_file("desc-edema_dseg.nii.gz"),
+        lesion_1mm=ses_file("res-1mm_desc-lesions_dseg.nii.gz"),
+        enhancing_1mm=ses_file("res-1mm_desc-enhancing_dseg.nii.gz"),
+        necrosis_1mm=ses_file("res-1mm_desc-necrosis_dseg.nii.gz"),
+        edema_1mm=ses_file("res-1mm_desc-edema_dseg.nii.gz"),
+        table=ses_file("desc-lesions_radiomics.tsv"),
+    log:
+        log_file("radiomics_session"),
+    benchmark:
+        benchmark_file("radiomics_session")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=10,
+    params:
+        whose=lambda wildcards: {
+            "participant_id": f"sub-{wildcards.sub}",
+            "session_id": f"ses-{wildcards.ses}",
+        },
+        folder=f"{OUT}/tables",
+        edema_max_mm=config["measure"]["edema_max_mm"],
+        few_voxels=config["radiomics"]["few_voxels"],
+        source=source_digest("radiomics_session.py"),
+    script:
+        "../scripts/radiomics_session.py"
+
+
+rule radiomics:
+    """The target `radiomics`, not part of `all`: a table of masks that PyRadiomics reads as it is."""
+    input:
+        tables=[
+            rules.radiomics_session.output.table.format(sub=row["sub"], ses=row["ses"])
+            for row in SESSIONS.values()
+            if row["usable"] == "true"
+        ],
+    output:
+        table=f"{OUT}/tables/radiomics.csv",
+    log:
+        log_file("radiomics", "cohort"),
+    benchmark:
+        benchmark_file("radiomics", "cohort")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=10,
+    params:
+        source=source_digest("radiomics.py"),
+    script:
+        "../scripts/radiomics.py"

@@ -16,12 +16,13 @@ COPY envs envs
 COPY profiles profiles
 COPY resources/atlas resources/atlas
 COPY resources/models resources/models
+COPY resources/references.bib resources/references.bib
 COPY resources/weights.yaml resources/weights.yaml
 COPY scripts scripts
 COPY workflow workflow
 RUN pip install --no-cache-dir --no-deps .
 
 # Whoever runs it may have no home here; there is no git in this image, and none is needed.
-ENV HOME=/tmp GIT_PYTHON_REFRESH=quiet PYTHONNOUSERSITE=1
+ENV HOME=/tmp GIT_PYTHON_REFRESH=quiet PYTHONNOUSERSITE=1 METTRAIL_CONTAINER=docker
 WORKDIR /tmp
 ENTRYPOINT ["mettrail"]

@@ -15,6 +15,7 @@ PROJECT = (
     "requirements.txt",
     "resources/atlas/*",
     "resources/models/**/*",
+    "resources/references.bib",
     "resources/weights.yaml",
     "scripts/*.py",
     "workflow/**/*",

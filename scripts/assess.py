@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mettrail import cohort, images, jobs, schema
+import mettrail
+from mettrail import cohort, images, jobs, schema, sidecars
 from mettrail.response import assessment, rules
 from mettrail.schema import tsv
 from mettrail.tracking import regions, registry
@@ -53,10 +54,11 @@ with jobs.job(snakemake, failable=(*FILES, *PLACE)) as output:
         # The patient stays in the tables: every session not evaluable, with the reason.
         failure = output.record(err)
         found = _assess(cohort.mark_failed(rows, [failure]), {name: [] for name in FILES})
-    schema.write_table(found.lesions, output.lesions, "lesions")
-    schema.write_table(found.sessions, output.sessions, "sessions")
-    schema.write_table(found.patients, output.patient, "patients")
-    schema.write_table(found.treated, output.treated, "treated_lesions")
+    maker = sidecars.describe_maker(version=mettrail.__version__, settings_hash=snakemake.params.config_hash)
+    schema.write_table(found.lesions, output.lesions, "lesions", maker=maker)
+    schema.write_table(found.sessions, output.sessions, "sessions", maker=maker)
+    schema.write_table(found.patients, output.patient, "patients", maker=maker)
+    schema.write_table(found.treated, output.treated, "treated_lesions", maker=maker)
     schema.write_tsv(found.treatments, output.treatments)
     schema.write_tsv(found.decisions, output.decisions)
     cohort.write_problems(found.problems, output.problems)

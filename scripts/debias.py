@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import bias, images, jobs
+from mettrail import bias, images, jobs, sidecars
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -11,3 +11,4 @@ with jobs.job(snakemake) as output:
     head = images.read_image(snakemake.input.image)
     corrected = bias.correct_bias(head, threads=snakemake.threads, **snakemake.params.settings)
     images.write_image(output.image, corrected.data, corrected.affine)
+    sidecars.write_json(sidecars.describe_origin(snakemake.input, **snakemake.params.origin), output.sidecar)

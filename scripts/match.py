@@ -59,4 +59,6 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
         match=snakemake.params.settings,
     )
     schema.write_tsv(compared, output.comparisons)
+    used = [snakemake.input.labels, snakemake.input.affine, *registries]
+    sidecars.write_json(sidecars.describe_origin(used, **snakemake.params.origin), output.labels_sidecar)
     registry.write_registry(current, output.registry)

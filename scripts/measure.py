@@ -25,3 +25,4 @@ with jobs.job(snakemake) as output:
     images.write_labels(output.labels, instances, tissue.affine)
     schema.write_tsv(table, output.table)
     sidecars.write_json(totals, output.totals)
+    sidecars.write_json(sidecars.describe_origin([snakemake.input.labels], **snakemake.params.origin), output.sidecar)

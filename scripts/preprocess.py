@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import brain, images, jobs
+from mettrail import brain, images, jobs, sidecars
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -12,3 +12,4 @@ with jobs.job(snakemake) as output:
     mask = images.read_mask(snakemake.input.mask)
     stripped = brain.apply_mask(head, mask, grow_mm=snakemake.params.grow_mm)
     images.write_image(output.image, stripped.data, stripped.affine)
+    sidecars.write_json(sidecars.describe_origin(snakemake.input, **snakemake.params.origin), output.sidecar)

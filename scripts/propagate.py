@@ -19,3 +19,5 @@ with jobs.job(snakemake, failable=("labels",)) as output:
     moved = transforms.warp_labels(labels, grid, affine=affine, warp=warp)
     print(f"lesions kept by one voxel: {moved.rescued}; lesions outside the field of view: {moved.outside}")
     images.write_labels(output.labels, moved.image.data, moved.image.affine)
+    used = [path, snakemake.input.affine, snakemake.input.warp]
+    sidecars.write_json(sidecars.describe_origin(used, **snakemake.params.origin), output.sidecar)

@@ -24,4 +24,7 @@ with jobs.job(snakemake, failable=("moving", "moving_mask", "moving_quality")) a
     transforms.write_affine(output.affine, transform.affine)
     transforms.write_warp(output.warp, transform.warp)
     images.write_image(output.moved, moved.data, moved.affine)
+    # Of the outputs, as they will be named.
+    used = [snakemake.input.fixed, snakemake.input.moving[last], snakemake.output.affine, snakemake.output.warp]
+    sidecars.write_json(sidecars.describe_origin(used, **snakemake.params.origin), output.moved_sidecar)
     sidecars.write_json(quality | {"prior_session": snakemake.params.earlier[last]}, output.quality)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import brain, images, jobs, transforms
+from mettrail import brain, images, jobs, sidecars, transforms
 from mettrail.registration import visits
 
 if TYPE_CHECKING:
@@ -19,3 +19,5 @@ with jobs.job(snakemake) as output:
     stripped = brain.apply_mask(moved, mask, grow_mm=snakemake.params.grow_mm)
     images.write_image(output.image, stripped.data, stripped.affine)
     transforms.write_affine(output.affine, transform.affine)
+    origin = sidecars.describe_origin(snakemake.input, **snakemake.params.origin)
+    sidecars.write_json({"engine": snakemake.params.settings["engine"]} | origin, output.sidecar)

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mettrail
 import yaml
 from mettrail import cohort, jobs, results, schema, sidecars
-from mettrail.report import captions, charts, cohort_page
+from mettrail.report import captions, charts, cohort_page, method, ran
 from mettrail.response import outcomes
 
 if TYPE_CHECKING:
@@ -15,33 +14,39 @@ if TYPE_CHECKING:
 KINDS = ("lesions", "sessions", "patients", "treated_lesions")
 FILES = [f"{name}.{kind}" for name in KINDS for kind in ("csv", "json")]
 INPUTS = ("pages", "lesions", "sessions", "patients", "treated_lesions", "problems")
+OTHERS = ("README.md", "CITATION.md", "references.bib", "cohort.tsv", "not_used.tsv")
+TEXTS = ("citation", "bibtex", "readme")
+RAN = ("brains", "priors", "references", "places", "sequences", "labels")
 
-with jobs.job(snakemake, failable=INPUTS, passes_on=False) as output:
+with jobs.job(snakemake, failable=(*INPUTS, *RAN), passes_on=False) as output:
     settings = snakemake.params.settings
-    lesions, sessions, patients = (
-        schema.read_tables(jobs.complete(snakemake.input[kind]), kind) for kind in ("lesions", "sessions", "patients")
+    lesions, sessions, patients, treated = (
+        schema.read_tables(jobs.complete(snakemake.input[kind]), kind) for kind in KINDS
     )
-    treated = schema.read_tables(jobs.complete(snakemake.input.treated_lesions), "treated_lesions")
-    schema.write_csv_mirror(lesions, output.lesions, "lesions")
-    schema.write_csv_mirror(sessions, output.sessions, "sessions")
-    schema.write_csv_mirror(patients, output.patients, "patients")
-    schema.write_csv_mirror(treated, output.treated_lesions, "treated_lesions")
-    schema.write_table(patients, output.participants, "patients")
+    about = method.describe_program(snakemake.params.config_hash)
+    maker = sidecars.describe_maker(version=about.version, settings_hash=about.settings_hash)
+    schema.write_csv_mirror(lesions, output.lesions, "lesions", maker=maker)
+    schema.write_csv_mirror(sessions, output.sessions, "sessions", maker=maker)
+    schema.write_csv_mirror(patients, output.patients, "patients", maker=maker)
+    schema.write_csv_mirror(treated, output.treated_lesions, "treated_lesions", maker=maker)
+    schema.write_table(patients, output.participants, "patients", maker=maker)
+    limits = {f"{name}_fraction": settings["rano"][name] for name in ("pr", "pd")}
+    charts.draw_cohort(patients, sessions, output.figure, **limits)
+    curve = outcomes.incidence(treated, patients)
+    charts.draw_incidence(curve, output.incidence)
+    found = ran.read_ran(**{name: snakemake.input.get(name, []) for name in RAN})
+    shown = {"any_velocity": ran.velocity_known(patients), "any_treated": bool(len(curve))}
+    described = method.describe_method(found, settings, about, references=snakemake.params.bibliography, **shown)
+    texts = {name: Path(vars(output)[name]) for name in TEXTS}
+    licence = sidecars.describe_source(snakemake.params.datasets["raw"]).get("License")
+    described.write(about, licence=licence, **texts)
     sidecars.describe_dataset(
         snakemake.params.out,
         output.description,
-        version=mettrail.__version__,
-        config_hash=snakemake.params.config_hash,
+        maker=sidecars.describe_maker(**vars(about)),
+        datasets=snakemake.params.datasets,
+        references=described.addresses,
     )
-    charts.draw_cohort(
-        patients,
-        sessions,
-        output.figure,
-        pr_fraction=settings["rano"]["pr"],
-        pd_fraction=settings["rano"]["pd"],
-    )
-    curve = outcomes.incidence(treated, patients)
-    charts.draw_incidence(curve, output.incidence)
     problems = cohort.list_problems(snakemake.params.sessions) + jobs.read_failures(snakemake.params.out)
     problems += cohort.list_not_used(snakemake.params.not_used)
     problems += cohort.read_problems(jobs.complete(snakemake.input.problems))
@@ -52,11 +57,12 @@ with jobs.job(snakemake, failable=INPUTS, passes_on=False) as output:
         lesions,
         problems,
         figures={"cohort": Path(output.figure)} | ({"incidence": Path(output.incidence)} if len(curve) else {}),
-        links={name: f"tables/{name}" for name in FILES} | {name: name for name in ("cohort.tsv", "not_used.tsv")},
+        links={name: f"tables/{name}" for name in FILES} | {name: name for name in OTHERS},
         pages={Path(page).stem: Path(page).name for page in jobs.complete(snakemake.input.pages)},
         captions=captions.read_captions(snakemake.params.captions, settings),
+        method=described,
         settings=yaml.safe_dump(settings, sort_keys=False),
         settings_hash=snakemake.params.config_hash,
-        version=mettrail.__version__,
+        version=about.version,
     )
     Path(output.page).write_text(page, encoding="utf-8")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mettrail import geometry, images, jobs, segmentation
+from mettrail import geometry, images, jobs, segmentation, sidecars
 from mettrail.segmentation.model_folder import PRIOR_IMAGE
 
 if TYPE_CHECKING:
@@ -27,3 +27,5 @@ with jobs.job(snakemake, failable=("prior_image",)) as output:
         model, channels, within=within, device=snakemake.params.device, threads=snakemake.threads
     )
     images.write_probabilities(output.probabilities, probabilities, mask.affine)
+    origin = sidecars.describe_origin(jobs.complete(list(snakemake.input)), **snakemake.params.origin)
+    sidecars.write_json(origin, output.sidecar)

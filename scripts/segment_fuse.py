@@ -14,6 +14,7 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
         images.require_same_grid(raw, labels)
         components, evidence = segmentation.manual_evidence(labels)
         whole = labels.like(components.data > 0)
+        ran, carried = {}, None
     else:
         detection = images.read_probabilities(snakemake.input.detection) if snakemake.input.get("detection") else None
         known, carried = (jobs.given(snakemake.input.get(name)) for name in ("known", "prior"))
@@ -25,9 +26,19 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
         labels, whole = segmentation.decide_on_grid(fused, raw.grid)
         networks = {"detection": detection, "resegmentation": resegmentation}
         components, evidence = segmentation.gather_evidence(labels, fused, networks, limits=snakemake.params.limits)
+        ran = networks | {"detection_sensitive": sensitive}
     images.write_labels(output.labels, labels.data, raw.affine)
     images.write_labels(output.components, components.data, raw.affine)
     images.write_probabilities(output.probabilities, whole.data, raw.affine)
     schema.write_tsv(evidence, output.evidence)
-    facts = {"Manual": bool(snakemake.input.get("given")), "ShowsEdema": snakemake.params.shows_edema}
-    sidecars.write_json(sidecars.TISSUE | facts, output.sidecar)
+    facts = {
+        "Manual": bool(snakemake.input.get("given")),
+        "ShowsEdema": snakemake.params.shows_edema,
+        # What ran: a session whose prior failed is read like a first one, whatever the settings ask for.
+        "Networks": {task: facts for task, facts in snakemake.params.networks.items() if ran.get(task) is not None},
+        "Propagated": carried is not None,
+    }
+    origin = sidecars.describe_origin(jobs.complete(list(snakemake.input)), **snakemake.params.origin)
+    sidecars.write_json(sidecars.TISSUE | facts | origin, output.sidecar)
+    sidecars.write_json(origin, output.components_sidecar)
+    sidecars.write_json(origin, output.probabilities_sidecar)

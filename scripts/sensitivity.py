@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import jobs, schema
+import mettrail
+from mettrail import jobs, schema, sidecars
 from mettrail.response import sensitivity
 
 if TYPE_CHECKING:
@@ -11,4 +12,5 @@ if TYPE_CHECKING:
 with jobs.job(snakemake, failable=("responses",), passes_on=False) as output:
     responses = schema.read_tsvs(jobs.complete(snakemake.input.responses), text=["value"])
     rows = sensitivity.summarise(responses, snakemake.params.config)
-    schema.write_csv_mirror(schema.make_table(rows, "sensitivity"), output.table, "sensitivity")
+    maker = sidecars.describe_maker(version=mettrail.__version__)
+    schema.write_csv_mirror(schema.make_table(rows, "sensitivity"), output.table, "sensitivity", maker=maker)

@@ -12,4 +12,5 @@ with jobs.job(snakemake) as output:
     settings = brain.Settings(**snakemake.params.settings)
     mask, quality = brain.extract_brain(head, settings, threads=snakemake.threads)
     images.write_labels(output.mask, mask.data, mask.affine)
-    sidecars.write_json(quality, output.quality)
+    origin = sidecars.describe_origin([snakemake.input.image], **snakemake.params.origin)
+    sidecars.write_json(quality | origin, output.quality)

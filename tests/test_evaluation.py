@@ -157,6 +157,7 @@ def test_the_tables_and_the_page_of_two_methods(tmp_path, folders):
     assert len(table["lesions"]) == 2 * 5
     for name in KINDS:
         described = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        assert [made["Name"] for made in described.pop("GeneratedBy")] == ["mettrail"]
         assert list(described) == list(table[name])
         assert all(column["Description"] for column in described.values())
     summary = table["summary"]

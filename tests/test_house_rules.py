@@ -20,7 +20,7 @@ STAGES = ["debias", "strip", "preprocess", "register", "propagate", "segment", "
 
 # From the ground up: a room imports from rooms below it, never from its own floor or above.
 FLOORS = (
-    ("reasons",),
+    ("colours", "reasons"),
     ("errors", "files", "project", "provenance", "sidecars"),
     ("devices", "images", "jobs", "results", "schema", "weights"),
     ("drawn", "geometry"),

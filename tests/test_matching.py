@@ -11,6 +11,7 @@ from conftest import settings_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mettrail import schema
+from mettrail.colours import track_colour
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Grid, Image
 from mettrail.tracking.components import find_instances
@@ -777,7 +778,10 @@ def test_the_map_of_tracks_has_the_number_of_each_lesion_and_nothing_else():
     assert tracks.dtype == np.uint16
     np.testing.assert_array_equal(tracks, np.array([0, 2, 1, 0])[instances])
     names = name_tracks(patient.matches[-1])
-    assert names.to_dict("records") == [{"index": 1, "name": "L001"}, {"index": 2, "name": "L002"}]
+    assert names.to_dict("records") == [
+        {"index": 1, "name": "L001", "color": track_colour("L001")},
+        {"index": 2, "name": "L002", "color": track_colour("L002")},
+    ]
 
 
 def test_a_registry_survives_being_written(tmp_path):

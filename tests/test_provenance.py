@@ -129,15 +129,18 @@ def test_rules_name_the_projects_files_that_they_read():
     for path in (ROOT / "workflow").glob("*.smk"):
         for block in re.split(r"\n\n\n", read(path)):
             (params,) = re.findall(r"    params:\n((?:        .*\n)+)", block) or [""]
-            for name in re.findall(r"=(CAPTIONS|REGISTRY_OF_WEIGHTS)", params):
+            for name in re.findall(r"=(CAPTIONS|REFERENCES|REGISTRY_OF_WEIGHTS)", params):
                 assert re.search(rf'source_digest\("\w+\.py", .*\b{name}\b', params), f"{path.name}: {name}"
             assert "ROOT /" not in params, f"{path.name}: a file that its digest does not know"
 
 
 def test_an_edited_template_makes_pages_again():
     text = read(ROOT / "workflow" / "report.smk")
-    for script in ("report.py", "report_patient.py"):
-        assert f'source_digest("{script}", CAPTIONS, TEMPLATES)' in text
+    for script, data in (
+        ("report.py", "CAPTIONS, TEMPLATES, REFERENCES"),
+        ("report_patient.py", "CAPTIONS, TEMPLATES"),
+    ):
+        assert f'source_digest("{script}", {data})' in text
     (folder,) = re.findall(r"TEMPLATES = str\(ROOT / (.*)\)", text)
     assert (ROOT.joinpath(*re.findall(r'"(.*?)"', folder)) / "base.html.j2").is_file()
 

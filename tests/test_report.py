@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +15,18 @@ import pytest
 from drawn_patient import DIAMETERS_MM, SESSIONS, lesion_table, session_table
 from mettrail import schema
 from mettrail.errors import InputError
-from mettrail.report import captions, cohort_page, environment, figures, parts, patient_page, review
+from mettrail.report import (
+    captions,
+    cohort_page,
+    environment,
+    figures,
+    method,
+    parts,
+    patient_page,
+    ran,
+    references,
+    review,
+)
 from mettrail.schema import cells
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +65,13 @@ COMMON = {
     "settings_hash": "3f9a",
     "version": "0.1.0",
 }
+WORKS = references.read_references(ROOT / "resources" / "references.bib")
+METHOD = method.Method(
+    ("Response followed RANO-BM [@Lin2015]; nnU-Net was not run.",),
+    (),
+    (method.Tool("greedy", "1.4", ""),),
+    (WORKS["Lin2015"], WORKS["Aalen1978"]),
+)
 
 
 TREATED = {
@@ -88,7 +107,7 @@ def cohort(patients=None, sessions=None, lesions=None, problems=(), pages=None, 
         figures=pictures or {},
         links=links or {"tables/lesions.csv": "tables/lesions.csv"},
         pages={"sub-A": "sub-A.html"} if pages is None else pages,
-        **{"settings": "rano:\n  pr: 0.3\n"} | COMMON | more,
+        **{"settings": "rano:\n  pr: 0.3\n", "method": METHOD} | COMMON | more,
     )
 
 
@@ -273,7 +292,18 @@ def test_the_cohorts_page_lists_patients_sessions_and_what_failed():
         assert words in outline.text
     seen = session_table().loc[lambda table: table["evaluable"]]
     assert "Nothing was excluded, nothing failed, every session is evaluable." in Outline(cohort(sessions=seen)).text
-    assert sum(a.startswith("https://doi.org/10.") for a in outline.addresses) == 9
+
+
+def test_the_cohorts_page_has_the_method_and_no_work_that_it_does_not_cite():
+    outline = Outline(cohort())
+    assert "RANO-BM (Lin et al. 2015); nnU-Net was not run." in outline.text
+    cited = [address for address in outline.addresses if address.startswith("https://doi.org/10.")]
+    assert cited == [f"https://doi.org/{WORKS['Lin2015'].doi}"], "a work without a DOI is named, not linked"
+    assert "Scandinavian Journal of Statistics" in outline.text
+    network = ran.Network("detection", "<b>", "a1" * 32, "<i>", "<u>", False, (), 1)
+    page = cohort(method=replace(METHOD, networks=(network,)))
+    assert "&lt;b&gt;" in page
+    assert not re.search(r"<u>|<i>\.", page)
 
 
 def test_what_requires_review_comes_with_its_reason_once():

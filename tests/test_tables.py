@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from mettrail import schema
+from mettrail import schema, sidecars
 from mettrail.errors import InputError
 
 # The columns as the documentation promises them, written once more by hand.
@@ -243,6 +243,23 @@ def test_the_dictionary_beside_a_table_describes_every_column(tmp_path, kind, su
         units = {"mm3": "mm^3", "mm2": "mm^2", "mm": "mm", "ml": "mL", "pct": "%", "day": "d", "days": "d"}
         if unit:
             assert entry["Units"] == units[unit[1]], column.name
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv"])
+def test_the_dictionary_says_what_made_the_table(tmp_path, suffix):
+    write = schema.write_table if suffix == "tsv" else schema.write_csv_mirror
+    maker = sidecars.describe_maker(version="0.1.0", settings_hash="3f9a", commit="c0ffee", container="docker")
+    write(schema.empty("patients"), tmp_path / f"a.{suffix}", "patients", maker=maker)
+    said = json.loads((tmp_path / "a.json").read_text())
+    assert said.pop("GeneratedBy") == [
+        {
+            "Name": "mettrail",
+            "Version": "0.1.0",
+            "Description": "settings 3f9a, commit c0ffee",
+            "Container": {"Type": "docker"},
+        }
+    ]
+    assert list(said) == schema.columns("patients")
 
 
 def test_the_dictionary_says_what_a_later_session_may_change():

@@ -7,13 +7,17 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 from mettrail import schema
 from mettrail.schema import read_table
-from plums import ROOT, add_visit, jobs_of, plum, run, start_dataset, table_of, write
+from plums import CE, ROOT, add_visit, jobs_of, plum, run, start_dataset, table_of, write
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,81 @@ def test_a_scan_nobody_can_read_makes_its_visit_not_evaluable_and_no_other(cohor
     assert lesions["status"].to_dict() == {"ses-1": "present", "ses-2": "not_evaluable", "ses-3": "present"}
     page = (cohort / "out" / "index.html").read_text()
     assert "4-D file" in page
+
+
+def test_results_are_a_bids_dataset(cohort):
+    validator = Path(sys.executable).parent / "bids-validator-deno"
+    if not validator.exists():
+        pytest.skip("bids-validator-deno is not installed")
+    done = subprocess.run(
+        [validator, cohort / "out", "--ignoreWarnings", "--json"], capture_output=True, text=True, check=False
+    )
+    found = json.loads(done.stdout)
+    assert [issue for issue in found["issues"]["issues"] if issue["severity"] == "error"] == []
+    assert found["summary"]["totalFiles"] > 100
+    described = json.loads((cohort / "out" / "dataset_description.json").read_text())
+    assert described["DatasetLinks"] == {"raw": "../bids", "labels": "../masks"}
+    assert described["GeneratedBy"][0]["Name"] == "mettrail"
+
+
+def test_every_image_says_what_it_is_made_of_and_in_whose_space_it_is(cohort):
+    out = cohort / "out"
+    links = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]
+    roots = {"": out} | {name: out / link for name, link in links.items()}
+
+    def exists(uri):
+        _, name, path = uri.split(":", 2)
+        return (roots[name] / path).exists()
+
+    pictures = [path for path in out.glob("sub-*/ses-*/anat/*.nii.gz") if not path.name.endswith("_xfm.nii.gz")]
+    assert len(pictures) > 50
+    for picture in pictures:
+        said = json.loads(Path(str(picture).replace(".nii.gz", ".json")).read_text())
+        assert said["Sources"], picture
+        assert all(map(exists, [*said["Sources"], said["SpatialReference"]])), picture
+        sub, ses = picture.name.split("_")[:2]
+        assert said["SpatialReference"] == f"bids:raw:{sub}/{ses}/anat/{sub}_{ses}_{CE}.nii.gz"
+        assert nib.load(picture).header.get_xyzt_units()[0] == "mm"
+
+
+def test_every_label_map_has_a_table_of_its_labels_with_colours(cohort):
+    out = cohort / "out"
+    tissue = pd.read_csv(out / "desc-tissue_dseg.tsv", sep="\t")
+    assert tissue[["index", "name"]].values.tolist() == [[1, "enhancing"], [2, "edema"], [3, "necrosis"]]
+    for table in [*out.glob("sub-*/ses-*/anat/*_desc-lesions_dseg.tsv"), out / "desc-tissue_dseg.tsv"]:
+        rows = pd.read_csv(table, sep="\t")
+        assert list(rows) == ["index", "name", "color"]
+        assert rows["color"].str.fullmatch("#[0-9a-f]{6}").all()
+    names = pd.concat(pd.read_csv(path, sep="\t") for path in out.glob("sub-A/ses-*/anat/*_desc-lesions_dseg.tsv"))
+    assert names.groupby("name")["color"].nunique().eq(1).all(), "a lesion has one colour at all sessions"
+
+
+def test_every_table_says_which_version_and_settings_made_it(cohort):
+    out = cohort / "out"
+    (hash_,) = set(table_of(cohort, "patients")["config_hash"])
+    tables = [*out.glob("tables/*.json"), out / "participants.json", *out.glob("sub-*/sub-*_sessions.json")]
+    assert len(tables) == 4 + 1 + 5
+    for table in tables:
+        (made,) = json.loads(table.read_text())["GeneratedBy"]
+        assert (made["Name"], made["Description"]) == ("mettrail", f"settings {hash_}")
+
+
+def test_the_method_says_what_this_run_did(cohort):
+    text = (cohort / "out" / "CITATION.md").read_text()
+    for words in (
+        "10 sessions of 5 patients",
+        "all 10 sessions were segmented manually",
+        "In 5 sessions the reference",
+    ):
+        assert words in text, words
+    for words in ("nnU-Net", "HD-BET", "deepbet", "ANTs", "Isensee", "Fisch"):
+        assert words not in text, words
+    page = (cohort / "out" / "index.html").read_text()
+    assert "all 10 sessions were segmented manually" in page
+    assert "HD-BET" not in page.replace("hd-bet", "").split("All settings of this run")[0]
+    bibtex = (cohort / "out" / "references.bib").read_text()
+    assert set(re.findall(r"@\w+\{(\w+),", bibtex)) == set(re.findall(r"@(\w+)[;\]]", text))
+    assert "CITATION.md" in (cohort / "out" / "README.md").read_text()
 
 
 def test_the_second_run_has_nothing_to_do(cohort):

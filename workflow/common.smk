@@ -141,6 +141,11 @@ def scan(column):
     return find
 
 
+def origin(column="reference"):
+    """What an image's sidecar says of its origin, but for its sources: the raw scan in whose space it is."""
+    return lambda wildcards: {"datasets": DATASETS, "space": scan(column)(wildcards)}
+
+
 def given_labels(wildcards):
     """The manual segmentation of this session, if there are any."""
     path = SESSIONS[wildcards.sub, wildcards.ses]["labels"]
@@ -227,6 +232,31 @@ def frozen_trajectories(wildcards):
 def overrides_of(wildcards):
     """What a reader has decided on this patient; nothing where no visit is usable."""
     return OVERRIDES.get(wildcards.sub, []) if usable_sessions(wildcards.sub) else []
+
+
+def of_cohort(path, *, followups=False):
+    """A file of every usable session of all patients, or of those with a prior."""
+    return lambda wildcards: [
+        path.format(sub=sub, ses=ses)
+        for (sub, ses), row in SESSIONS.items()
+        if row["usable"] == "true" and not (followups and row["prior"] == "n/a")
+    ]
+
+
+def sequences_of_networks(path):
+    """A file of every sequence, of all patients, that networks are given beside the reference image."""
+    return lambda wildcards: [
+        path.format(sub=sub, ses=ses, mod=mod)
+        for (sub, ses), row in SESSIONS.items()
+        if row["usable"] == "true" and row["labels"] == "n/a"
+        for mod in SEQUENCES
+        if row[mod] != "n/a"
+        and any(
+            mod in describe_model(folder)["channels"]
+            for folder in MODELS[sub, ses].values()
+            if folder
+        )
+    ]
 
 
 def of_all(path):
@@ -488,6 +518,7 @@ def source_digest(script, *data):
 
 # Once per folder, not once per session.
 describe_model = functools.cache(model_folder.read_description)
+identify_model = functools.cache(model_folder.identify_model)
 list_model = functools.cache(settings.list_model_files)
 
 
@@ -499,6 +530,23 @@ def model_of(wildcards, task):
 def model_files(task):
     """The files of the session's model: a changed model reruns what it made."""
     return lambda wildcards: list_model(model_of(wildcards, task))
+
+
+def networks_of(wildcards):
+    """What is kept of the session's models beside its labels, by task."""
+    row = SESSIONS[wildcards.sub, wildcards.ses]
+    return {
+        task: identify_model(folder)
+        | {
+            "Sequences": [
+                name
+                for name in SEQUENCES
+                if name in describe_model(folder)["channels"] and row[name] != "n/a"
+            ]
+        }
+        for task, folder in MODELS[wildcards.sub, wildcards.ses].items()
+        if folder
+    }
 
 
 def candidate_level(wildcards):
@@ -553,6 +601,9 @@ MATCHING_HASH = settings.digest(
 )
 REGISTRY_OF_WEIGHTS = str(ROOT / "resources" / "weights.yaml")
 CAPTIONS = str(ROOT / "workflow" / "report")
+# Where BIDS URIs lead: what images are made of is named in these.
+DATASETS = {"": str(OUT), "raw": config["bids"], "labels": config["labels"]["folder"]}
+REFERENCES = str(ROOT / "resources" / "references.bib")
 GPU = 1 if config["segment"]["device"] == "cuda" else 0
 
 # ----------------------------------------------------------------------------------------------------------------- a run

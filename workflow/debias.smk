@@ -4,6 +4,7 @@ rule debias:
         image=scan("reference"),
     output:
         image=reference_file("res-1mm_desc-debias"),
+        sidecar=reference_file("res-1mm_desc-debias", ".json"),
     log:
         log_file("debias"),
     benchmark:
@@ -16,6 +17,7 @@ rule debias:
         runtime=15,
     params:
         settings=config["debias"],
+        origin=origin(),
         source=source_digest("debias.py"),
     script:
         "../scripts/debias.py"
@@ -26,7 +28,12 @@ use rule debias as debias_sequence with:
         image=scan("mod"),
     output:
         image=ses_file("res-1mm_desc-debias_{mod}.nii.gz"),
+        sidecar=ses_file("res-1mm_desc-debias_{mod}.json"),
     log:
         log_file("debias", "sub-{sub}_ses-{ses}_{mod}"),
     benchmark:
         benchmark_file("debias", "sub-{sub}_ses-{ses}_{mod}")
+    params:
+        settings=config["debias"],
+        origin=origin("mod"),
+        source=source_digest("debias.py"),

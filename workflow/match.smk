@@ -21,6 +21,7 @@ rule match:
         sidecar=rules.segment_fuse.output.sidecar,
     output:
         labels=ses_file("desc-lesions_dseg.nii.gz"),
+        labels_sidecar=ses_file("desc-lesions_dseg.json"),
         names=ses_file("desc-lesions_dseg.tsv"),
         table=ses_file("desc-lesions_matches.tsv"),
         comparisons=ses_file("desc-lesions_comparisons.tsv"),
@@ -42,6 +43,7 @@ rule match:
         settings=config["match"],
         measure=settings.measure_settings(config),
         config_hash=MATCHING_HASH,
+        origin=origin(),
         source=source_digest("match.py"),
     script:
         "../scripts/match.py"

@@ -9,6 +9,7 @@ rule measure:
         sidecar=rules.segment_fuse.output.sidecar,
     output:
         labels=ses_file("desc-instances_dseg.nii.gz"),
+        sidecar=ses_file("desc-instances_dseg.json"),
         table=ses_file("desc-instances_measures.tsv"),
         totals=ses_file("desc-instances_measures.json"),
     log:
@@ -24,6 +25,7 @@ rule measure:
     params:
         instances=config["instances"],
         measure=settings.measure_settings(config),
+        origin=origin(),
         source=source_digest("measure.py"),
     script:
         "../scripts/measure.py"

@@ -5,6 +5,7 @@ rule preprocess:
         mask=rules.strip.output.mask,
     output:
         image=reference_file("res-1mm_desc-preproc"),
+        sidecar=reference_file("res-1mm_desc-preproc", ".json"),
     log:
         log_file("preprocess"),
     benchmark:
@@ -17,6 +18,7 @@ rule preprocess:
         runtime=5,
     params:
         grow_mm=config["strip"]["grow_mm"],
+        origin=origin(),
         source=source_digest("preprocess.py"),
     script:
         "../scripts/preprocess.py"
@@ -30,6 +32,7 @@ rule register_sequence:
         mask=rules.strip.output.mask,
     output:
         image=ses_file("res-1mm_desc-preproc_{mod}.nii.gz"),
+        sidecar=ses_file("res-1mm_desc-preproc_{mod}.json"),
         affine=ses_file("from-{mod}_to-session_mode-image_desc-rigid_xfm.txt"),
     log:
         log_file("preprocess", "sub-{sub}_ses-{ses}_{mod}"),
@@ -44,6 +47,7 @@ rule register_sequence:
     params:
         grow_mm=config["strip"]["grow_mm"],
         settings=ENGINE,
+        origin=origin(),
         source=source_digest("register_sequence.py"),
     script:
         "../scripts/register_sequence.py"

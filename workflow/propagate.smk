@@ -8,6 +8,7 @@ rule propagate:
         quality=rules.register.output.quality,
     output:
         labels=ses_file("res-1mm_desc-prior_dseg.nii.gz"),
+        sidecar=ses_file("res-1mm_desc-prior_dseg.json"),
     log:
         log_file("propagate"),
     benchmark:
@@ -20,6 +21,7 @@ rule propagate:
         runtime=10,
     params:
         earlier=earlier_sessions,
+        origin=origin(),
         source=source_digest("propagate.py"),
     script:
         "../scripts/propagate.py"

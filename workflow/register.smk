@@ -10,6 +10,7 @@ rule register:
         affine=ses_file("from-prior_to-session_mode-image_desc-affine_xfm.txt"),
         warp=ses_file("from-prior_to-session_mode-image_desc-warp_xfm.nii.gz"),
         moved=reference_file("res-1mm_desc-prior"),
+        moved_sidecar=reference_file("res-1mm_desc-prior", ".json"),
         quality=ses_file("from-prior_to-session_mode-image_xfm.json"),
     log:
         log_file("register"),
@@ -26,6 +27,7 @@ rule register:
     params:
         settings=config["register"],
         earlier=earlier_sessions,
+        origin=origin(),
         source=source_digest("register.py"),
     script:
         "../scripts/register.py"

@@ -80,6 +80,16 @@ rule report:
         treated_lesions=expand(rules.assess.output.treated, sub=PATIENTS),
         problems=expand(rules.assess.output.problems, sub=PATIENTS),
         pages=expand(rules.report_patient.output.page, sub=PATIENTS),
+        brains=of_cohort(rules.strip.output.quality),
+        priors=of_cohort(rules.register.output.quality, followups=True),
+        references=of_cohort(rules.register_reference.output.quality),
+        places=[
+            rules.locate.output.quality.format(sub=sub)
+            for sub in PATIENTS
+            if usable_sessions(sub)
+        ],
+        sequences=sequences_of_networks(rules.register_sequence.output.sidecar),
+        labels=of_cohort(rules.segment_fuse.output.sidecar),
     output:
         lesions=f"{OUT}/tables/lesions.csv",
         sessions=f"{OUT}/tables/sessions.csv",
@@ -88,6 +98,9 @@ rule report:
         participants=f"{OUT}/participants.tsv",
         description=f"{OUT}/dataset_description.json",
         page=f"{OUT}/index.html",
+        readme=f"{OUT}/README.md",
+        citation=f"{OUT}/CITATION.md",
+        bibtex=f"{OUT}/references.bib",
         figure=f"{OUT}/figures/cohort.svg",
         incidence=f"{OUT}/figures/incidence.svg",
     log:
@@ -106,7 +119,9 @@ rule report:
         not_used=FOUND.not_used,
         settings=settings.without_places(config),
         config_hash=settings.config_hash(config),
+        datasets=DATASETS,
         captions=CAPTIONS,
-        source=source_digest("report.py", CAPTIONS, TEMPLATES),
+        bibliography=REFERENCES,
+        source=source_digest("report.py", CAPTIONS, TEMPLATES, REFERENCES),
     script:
         "../scripts/report.py"

@@ -8,6 +8,7 @@ rule segment:
         model=model_files("detection"),
     output:
         probabilities=ses_file("res-1mm_desc-detection_probseg.nii.gz"),
+        sidecar=ses_file("res-1mm_desc-detection_probseg.json"),
     log:
         log_file("segment"),
     benchmark:
@@ -23,6 +24,7 @@ rule segment:
         device=config["segment"]["device"],
         grow_mm=config["strip"]["grow_mm"],
         reference=REFERENCE,
+        origin=origin(),
         source=source_digest("segment.py"),
     script:
         "../scripts/segment.py"
@@ -39,6 +41,7 @@ use rule segment as segment_sensitive with:
         model=model_files("detection_sensitive"),
     output:
         probabilities=ses_file("res-1mm_desc-sensitive_probseg.nii.gz"),
+        sidecar=ses_file("res-1mm_desc-sensitive_probseg.json"),
     log:
         log_file("segment_sensitive"),
     benchmark:
@@ -47,6 +50,7 @@ use rule segment as segment_sensitive with:
         device=config["segment"]["device"],
         grow_mm=config["strip"]["grow_mm"],
         reference=REFERENCE,
+        origin=origin(),
         source=source_digest("segment.py"),
 
 
@@ -60,6 +64,7 @@ use rule segment as segment_followup with:
         model=model_files("resegmentation"),
     output:
         probabilities=ses_file("res-1mm_desc-resegmentation_probseg.nii.gz"),
+        sidecar=ses_file("res-1mm_desc-resegmentation_probseg.json"),
     log:
         log_file("segment_followup"),
     benchmark:
@@ -68,6 +73,7 @@ use rule segment as segment_followup with:
         device=config["segment"]["device"],
         grow_mm=config["strip"]["grow_mm"],
         reference=REFERENCE,
+        origin=origin(),
         source=source_digest("segment.py"),
 
 
@@ -87,8 +93,10 @@ rule segment_fuse:
         labels=LESIONS,
         sidecar=ses_file("desc-tissue_dseg.json"),
         components=ses_file("desc-components_dseg.nii.gz"),
+        components_sidecar=ses_file("desc-components_dseg.json"),
         evidence=ses_file("desc-components_dseg.tsv"),
         probabilities=ses_file("desc-lesion_probseg.nii.gz"),
+        probabilities_sidecar=ses_file("desc-lesion_probseg.json"),
     log:
         log_file("segment_fuse"),
     benchmark:
@@ -104,8 +112,10 @@ rule segment_fuse:
         | {"edema_max_mm": config["measure"]["edema_max_mm"]},
         limits=config["segment"]["confidence_limits"],
         candidate_level=candidate_level,
+        networks=networks_of,
         shows_edema=shows_edema,
         scheme=config["labels"]["scheme"],
+        origin=origin(),
         source=source_digest("segment_fuse.py"),
     script:
         "../scripts/segment_fuse.py"

@@ -20,6 +20,7 @@ rule strip:
         settings={
             key: value for key, value in config["strip"].items() if key != "grow_mm"
         },
+        origin=origin(),
         source=source_digest("strip.py"),
     script:
         "../scripts/strip.py"

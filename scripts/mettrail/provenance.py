@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
+import subprocess
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -52,6 +54,22 @@ def project_digest(root: Path) -> str:
     pages = [path for path in library if path.suffix in _PAGE_PARTS]
     texts = [path.read_text(encoding="utf-8") for path in rules + pages]
     return hashlib.sha256("".join(code + texts).encode()).hexdigest()[:16]
+
+
+def find_commit(root: Path) -> str:
+    """Return the commit of a checkout, ``-dirty`` where files were changed since; empty where it, or git, is none."""
+    if not (root / ".git").exists():  # git would look further up, in a repository of others
+        return ""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def find_container() -> str:
+    """Return the kind of container that this runs in, as our recipes say it (METTRAIL_CONTAINER); empty outside."""
+    return os.environ.get("METTRAIL_CONTAINER", "")
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mettrail import images, schema
+from mettrail import __version__, images, schema, sidecars
 from mettrail.errors import InputError
 from mettrail.evaluation import inputs, metrics, page, probabilities, scores, statistics
 from mettrail.evaluation.inputs import Key
@@ -170,9 +170,9 @@ def evaluate(
         "summary": statistics.summarise(*scored),
         "tests": schema.make_table(tests, "evaluation_tests"),
     }
-    out = Path(out)
+    out, maker = Path(out), sidecars.describe_maker(version=__version__)
     for name, table in written.items():
-        schema.write_csv_mirror(table, out / f"{name}.csv", f"evaluation_{name}")
+        schema.write_csv_mirror(table, out / f"{name}.csv", f"evaluation_{name}", maker=maker)
     charts.draw_froc(scored.froc[(scored.froc["subset"] == "all") & ~scored.froc["merging"]], out / "froc.svg")
     text = page.make_page(written, methods, labels, reference=reference, settings=vars(settings))
     (out / "evaluation.md").write_text(text, encoding="utf-8")

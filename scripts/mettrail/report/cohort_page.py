@@ -9,6 +9,7 @@ import pandas as pd
 
 from mettrail.report.captions import STAGES, Caption
 from mettrail.report.environment import render
+from mettrail.report.method import Method
 from mettrail.report.parts import (
     NO_FAILURE,
     Cell,
@@ -77,6 +78,7 @@ def make_page(
     links: Mapping[str, str],
     pages: Mapping[str, str],
     captions: Mapping[str, Caption],
+    method: Method,
     settings: str,
     settings_hash: str,
     version: str,
@@ -97,6 +99,8 @@ def make_page(
         Address of each patient's page, by participant_id.
     captions : mapping of str to Caption
         By stage, from `captions.read_captions`.
+    method : Method
+        Of this run.
     settings : str
         The settings as they were used, as text (YAML).
     settings_hash, version : str
@@ -123,6 +127,7 @@ def make_page(
         any_lesion=bool(lesion_rows),
         review=_review_table(lesion_rows, session_rows, pages),
         files=[Link(name, address) for name, address in links.items()],
+        method=method,
         captions=sorted(captions.items(), key=lambda item: STAGES.index(item[0])),
         settings=settings,
         settings_hash=settings_hash,

@@ -14,10 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 @cache
 def environment() -> Environment:
-    """Make the environment of the templates: all text is escaped, a name that is not given is an error."""
+    """Make the environment of the templates: pages escape all text, a name that is not given is an error."""
     return Environment(
         loader=PackageLoader("mettrail.report"),
-        autoescape=True,
+        autoescape=lambda name: name is None or not name.endswith(".md.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -6,17 +6,28 @@ A lesion keeps its colour and its mark on every picture and in every table: no t
 from __future__ import annotations
 
 import re
-import zlib
 
 import numpy as np
 import pandas as pd
 
+from mettrail.colours import (
+    EDEMA_COLOUR as EDEMA_COLOUR,
+)
+from mettrail.colours import (
+    NECROSIS_COLOUR as NECROSIS_COLOUR,
+)
+from mettrail.colours import (
+    TRACK_COLOURS as TRACK_COLOURS,
+)
+from mettrail.colours import (
+    track_colour as track_colour,
+)
+from mettrail.colours import (
+    track_index,
+)
 from mettrail.report.text import Record, records_of
 from mettrail.schema.cells import flags_of, number_of, text_of, truth_of
 
-# Bright enough on black scans, dark enough on paper. Any two differ by at least 12 (CIEDE2000) also with red, green or
-# blue blindness (Machado et al. 2009), and by 17 from the colours of PD and CR. More than eight would not.
-TRACK_COLOURS = ("#1568ea", "#d32f8c", "#74a102", "#3fc5c1", "#deac84", "#939af5", "#d4788d", "#607937")
 # The ninth lesion has the first colour again and the second mark.
 TRACK_MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">")
 # Colour and the colour of text on it.
@@ -40,22 +51,10 @@ REVIEW_FLAGS = (
 FIRST_LESIONS = 9
 # Growth from its smallest before by which a lesion's picture comes earlier: what RANO calls progression of a sum.
 _GROWN = 0.20
-EDEMA_COLOUR, NECROSIS_COLOUR = "#ffd447", "#ffffff"
 
 INK, MUTED, GRID, PAPER, BAND = "#1b1f24", "#667080", "#e4e7eb", "#fdfdfe", "#eef0f3"
 SCREEN = "#000000"
 PIXELS_PER_INCH = 110
-
-
-def track_colour(track_id: str) -> str:
-    """Return a track's colour, the same on every picture and at every session.
-
-    Examples
-    --------
-    >>> track_colour("L001") == track_colour("1") == track_colour("L009")
-    True
-    """
-    return TRACK_COLOURS[_track_index(track_id) % len(TRACK_COLOURS)]
 
 
 def track_marker(track_id: str) -> str:
@@ -66,12 +65,7 @@ def track_marker(track_id: str) -> str:
     >>> track_marker("L001"), track_marker("L009"), track_marker("L065")
     ('o', 's', 'o')
     """
-    return TRACK_MARKERS[_track_index(track_id) // len(TRACK_COLOURS) % len(TRACK_MARKERS)]
-
-
-def _track_index(track_id: str) -> int:
-    number = re.search(r"\d+", str(track_id))
-    return int(number.group()) - 1 if number else zlib.crc32(str(track_id).encode())
+    return TRACK_MARKERS[track_index(track_id) // len(TRACK_COLOURS) % len(TRACK_MARKERS)]
 
 
 def is_unconfirmed(session: Record) -> bool:

@@ -132,7 +132,7 @@ def _typed(series: pd.Series, column: Column, kind: str) -> pd.Series:
     return series
 
 
-def write_table(table: pd.DataFrame, path: Path, kind: str) -> None:
+def write_table(table: pd.DataFrame, path: Path, kind: str, *, maker: Mapping[str, Any] | None = None) -> None:
     """Write a final table as TSV with ``n/a``, and its dictionary beside it as JSON.
 
     Parameters
@@ -143,27 +143,37 @@ def write_table(table: pd.DataFrame, path: Path, kind: str) -> None:
         Ends in ``.tsv``; the dictionary has the same stem.
     kind : str
         ``lesions``, ``sessions`` or ``patients``.
+    maker : mapping, optional
+        From `sidecars.describe_maker`: the dictionary then says, as GeneratedBy, what made the table.
     """
-    _write(table, path, kind, separator="\t", missing=MISSING, booleans=TSV_BOOLEANS)
+    _write(table, path, kind, maker, separator="\t", missing=MISSING, booleans=TSV_BOOLEANS)
 
 
-def write_csv_mirror(table: pd.DataFrame, path: Path, kind: str) -> None:
+def write_csv_mirror(table: pd.DataFrame, path: Path, kind: str, *, maker: Mapping[str, Any] | None = None) -> None:
     """Write a final table as CSV, and its dictionary beside it as JSON.
 
     Fields are empty for what is missing; booleans are ``TRUE`` and ``FALSE``, which R and spreadsheets understand.
     """
-    _write(table, path, kind, separator=",", missing="", booleans=CSV_BOOLEANS)
+    _write(table, path, kind, maker, separator=",", missing="", booleans=CSV_BOOLEANS)
 
 
 def _write(
-    table: pd.DataFrame, path: Path, kind: str, *, separator: str, missing: str, booleans: tuple[str, str]
+    table: pd.DataFrame,
+    path: Path,
+    kind: str,
+    maker: Mapping[str, Any] | None,
+    *,
+    separator: str,
+    missing: str,
+    booleans: tuple[str, str],
 ) -> None:
     path = Path(path)
     table = make_table(table, kind)
     shown = pd.DataFrame({c.name: [_shown(v, c, missing, booleans) for v in table[c.name]] for c in KINDS[kind]})
     path.parent.mkdir(parents=True, exist_ok=True)
     shown.to_csv(path, sep=separator, index=False, lineterminator="\n", encoding="utf-8")
-    dictionary = json.dumps(data_dictionary(kind, booleans=booleans), indent=2, ensure_ascii=False)
+    described = data_dictionary(kind, booleans=booleans) | ({"GeneratedBy": [dict(maker)]} if maker else {})
+    dictionary = json.dumps(described, indent=2, ensure_ascii=False)
     path.with_suffix(".json").write_text(dictionary + "\n", encoding="utf-8")
 
 

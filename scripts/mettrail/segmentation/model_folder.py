@@ -292,6 +292,31 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     return description
 
 
+def identify_model(folder: str | Path) -> dict[str, Any]:
+    """Return what is kept of a model beside the labels that it made: enough to name it in a paper and to find it again.
+
+    Returns
+    -------
+    dict
+        ``Name`` of the folder; ``SHA256`` of its mettrail.json, which states those of all its files; ``Licence``,
+        ``TrainedOn``; ``CandidateThreshold``, None where it has none.
+
+    Raises
+    ------
+    ModelError
+        As `read_description`.
+    """
+    folder = Path(folder)
+    description = read_description(folder)
+    return {
+        "Name": folder.resolve().name,
+        "SHA256": hashlib.sha256((folder / DESCRIPTION).read_bytes()).hexdigest(),
+        "Licence": description["licence"],
+        "TrainedOn": description["trained_on"],
+        "CandidateThreshold": description.get("candidate_threshold"),
+    }
+
+
 def _check_relations(path: Path, description: Mapping[str, Any]) -> None:
     """Refuse values of mettrail.json that do not go together."""
 

@@ -52,6 +52,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from mettrail import schema
+from mettrail.colours import track_colour
 from mettrail.geometry import sphere_diameter_mm
 from mettrail.images import Grid, Image
 from mettrail.reasons import Reason
@@ -422,9 +423,10 @@ def relabel_tracks(instances: np.ndarray, matches: pd.DataFrame) -> np.ndarray:
 
 
 def name_tracks(matches: pd.DataFrame) -> pd.DataFrame:
-    """Return the lookup table of `relabel_tracks`' map: index and name of the tracks that are in it."""
+    """Return the lookup table of `relabel_tracks`' map: index, name and colour (#rrggbb) of the tracks in it."""
     present = matches[matches["status"] == "present"]
-    return pd.DataFrame({"index": present["index"], "name": present["track_id"]}).reset_index(drop=True)
+    table = pd.DataFrame({"index": present["index"], "name": present["track_id"]}).reset_index(drop=True)
+    return table.assign(color=[track_colour(name) for name in table["name"]])
 
 
 def describe_session(

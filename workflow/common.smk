@@ -249,6 +249,29 @@ def usable_sessions(sub):
     return [row["ses"] for row in VISITS.get(sub, []) if row["usable"] == "true"]
 
 
+def session_names(wildcards):
+    """The patient's usable sessions as ``ses-1``, in order of time."""
+    return [f"ses-{ses}" for ses in usable_sessions(wildcards.sub)]
+
+
+def followup_names(wildcards):
+    """Those that have a prior."""
+    return session_names(wildcards)[1:]
+
+
+def of_followups(path):
+    """A file of each of them."""
+    return lambda wildcards: of_all(path)(wildcards)[1:]
+
+
+def scans_of_all(column):
+    """The raw scan in a column of the cohort table of every usable session, in order of time."""
+    return lambda wildcards: [
+        str(Path(config["bids"]) / SESSIONS[wildcards.sub, ses][column])
+        for ses in usable_sessions(wildcards.sub)
+    ]
+
+
 def sequences_for(task, path):
     """A file of each other sequence that the session's model asks for and the session has."""
 

@@ -41,6 +41,8 @@ FIRST_LESIONS = 9
 # Growth from its smallest before by which a lesion's picture comes earlier: what RANO calls progression of a sum.
 _GROWN = 0.20
 EDEMA_COLOUR, NECROSIS_COLOUR = "#ffd447", "#ffffff"
+# What was brought over from the prior session: its lesions, edges of its scan.
+PRIOR_COLOUR = "#ff9d2e"
 
 INK, MUTED, GRID, PAPER, BAND = "#1b1f24", "#667080", "#e4e7eb", "#fdfdfe", "#eef0f3"
 SCREEN = "#000000"

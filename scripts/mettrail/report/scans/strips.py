@@ -23,7 +23,6 @@ from mettrail.images import (
     EDEMA,
     ENHANCING,
     NECROSIS,
-    TISSUE_LABELS,
     Box,
     Grid,
     Image,
@@ -34,7 +33,14 @@ from mettrail.images import (
     require_same_grid,
     resample,
 )
-from mettrail.report.figures import EDEMA_COLOUR, NECROSIS_COLOUR, PIXELS_PER_INCH, label_number, track_colour
+from mettrail.report.figures import (
+    EDEMA_COLOUR,
+    NECROSIS_COLOUR,
+    PIXELS_PER_INCH,
+    PRIOR_COLOUR,
+    label_number,
+    track_colour,
+)
 from mettrail.report.scans.canvas import (
     DASHED,
     DOTTED,
@@ -58,7 +64,7 @@ from mettrail.tracking.axial import ENDPOINTS
 FRAME_PIXELS = 176
 _GAP, _HEAD, _CAPTION, _FOOT = 6, 34, 96, 26
 # Room for the key, also where there is one session.
-_LEAST_WIDTH = 720
+_LEAST_WIDTH = 790
 # Side of the field of view: so many times the longest diameter that it ever had, and no smaller than that.
 _MARGIN, _LEAST_MM = 2.2, 36.0
 # A diameter with an end farther than this from the plane shown was measured on another slice.
@@ -67,15 +73,15 @@ _NEAR_MM = 1.5
 _WHOLE = (ENHANCING, NECROSIS)
 # Brightness of a frame without a scan.
 _EMPTY = 0.13
-_OTHER_COLOUR, _PRIOR_COLOUR = "#c9cfd8", "#ff9d2e"
+_OTHER_COLOUR = "#c9cfd8"
 _PIXEL: tuple[float, float] = (1.0, 1.0)
 # Outlines from below to above: layer of a shot, what it is called, colour (None: the lesion's own), width, dashes.
 _LAYERS: tuple[tuple[str, str, str | None, float, Any], ...] = (
     ("edema", "edema", EDEMA_COLOUR, 0.9, DASHED),
-    ("prior", "propagated from the prior session", _PRIOR_COLOUR, 0.9, DOTTED),
     ("others", "other lesions", _OTHER_COLOUR, 0.7, SOLID),
     ("lesion", "lesion", None, 1.4, SOLID),
     ("necrosis", "necrosis", NECROSIS_COLOUR, 0.8, DOTTED),
+    ("prior", "propagated from the prior session", PRIOR_COLOUR, 0.9, DOTTED),
 )
 
 
@@ -255,10 +261,10 @@ class _Scene:
     @classmethod
     def read(cls, visit: Visit, world: np.ndarray) -> _Scene:
         scan, lesions = read_image(visit.scan), read_labels(visit.lesions)
-        tissue = read_labels(visit.tissue, TISSUE_LABELS)
+        tissue = read_labels(visit.tissue)
         require_same_grid(scan, lesions, tissue)
         window = window_of(scan.data, mask_on(read_mask(visit.brain), scan))
-        prior = None if visit.prior is None else read_labels(visit.prior, TISSUE_LABELS)
+        prior = None if visit.prior is None else read_labels(visit.prior)
         return cls(scan, lesions, tissue, prior, window, world)
 
     def shoot(self, plane: Grid, track_id: str, row: Record) -> _Shot:
@@ -401,14 +407,14 @@ def _write_caption(axes: Axes, number: int, frame: Frame) -> None:
 def _draw_key(axes: Axes, y: float, colour: str) -> None:
     """Say what the lines are."""
     entries: list[tuple[str, dict[str, Any]]] = [
-        (name, {"color": own or colour, "lw": line, "ls": dashes}) for _, name, own, line, dashes in reversed(_LAYERS)
+        (name, {"color": own or colour, "lw": line, "ls": dashes}) for _, name, own, line, dashes in _LAYERS
     ]
-    entries.insert(1, ("longest diameter", {"color": "white", "lw": 1.1, "marker": "o", "ms": 2.4}))
+    entries.append(("longest diameter", {"color": "white", "lw": 1.1, "marker": "o", "ms": 2.4}))
     x = float(_GAP)
     for name, style in entries:
         axes.plot([x, x + 22], [y, y], **style)
         _write(axes, x + 28, y, name, 7, va="center")
-        x += 42 + 5.6 * len(name)
+        x += 44 + 6 * len(name)
 
 
 def read_frames(path: str | Path, count: int) -> list[Pixels.Image]:

@@ -113,10 +113,11 @@ def test_a_lesion_is_outlined_at_the_same_place_at_all_sessions(stored, tmp_path
         "ses-01": make_visit(tmp_path / "1"),
         "ses-02": make_visit(tmp_path / "2", moved=moved, stored=stored, diameter=16),
     }
-    _, frames = draw(tmp_path, visits, table_with_ends(ses_01=ends(), ses_02=ends(moved)))
+    # The largest diameter of the table, here that of the session that lies elsewhere, sets place and field of view.
+    table = table_with_ends(ses_01=ends(), ses_02=ends(moved) | {"ld_mm": 26.0})
+    _, frames = draw(tmp_path, visits, table)
     middle = (scans.FRAME_PIXELS - 1) / 2
-    # The largest diameter of the table sets the field of view: 2.2 times 24 mm.
-    pixels_per_mm = scans.FRAME_PIXELS / (2.2 * 24)
+    pixels_per_mm = scans.FRAME_PIXELS / (2.2 * 26)
     for frame, diameter in zip(frames["L001"][:2], (10, 16), strict=True):
         centre, width = centre_and_width(frame, figures.track_colour("L001"))
         assert centre == pytest.approx((middle, middle), abs=2)

@@ -81,7 +81,7 @@ _LAYERS: tuple[tuple[str, str, str | None, float, Any], ...] = (
     ("others", "other lesions", _OTHER_COLOUR, 0.7, SOLID),
     ("lesion", "lesion", None, 1.4, SOLID),
     ("necrosis", "necrosis", NECROSIS_COLOUR, 0.8, DOTTED),
-    ("prior", "propagated from the prior session", PRIOR_COLOUR, 0.9, DOTTED),
+    ("prior", "propagated from the prior session", PRIOR_COLOUR, 1.0, SOLID),
 )
 
 

@@ -135,7 +135,8 @@ def _make_strip(track: str, rows: Mapping[str, Record], sessions: Sequence[Recor
     region = text_of(last, "region")
     place = spaced(text_of(last, "side"), plain_words(region) if region else "")
     role = show_role(last)
-    facts = [fact for fact in (role, place, group if group != role else "") if fact]
+    said_by_role = group == role or role in ("new", "recurrent")
+    facts = [fact for fact in (role, place, "" if said_by_role else group) if fact]
     detected = [row for row in rows.values() if text_of(row, "status") == "present"]
     frames = [_make_frame(rows, session, detected) for session in sessions]
     return Strip(track, facts, frames)

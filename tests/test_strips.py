@@ -166,7 +166,7 @@ def test_a_diameter_that_was_measured_on_another_slice_is_dashed(tmp_path):
 
 
 def test_a_lesion_that_does_not_reach_the_plane_says_so(tmp_path):
-    moved = np.array([0.0, 0.0, 20.0])  # by the scan, not by the registration
+    moved = np.array([0.0, 0.0, 12.0])  # by the scan, not by the registration
     low = make_visit(tmp_path / "2", moved=moved)
     write_affine(low.affine, np.eye(4))
     table = table_with_ends(ses_01=ends(), ses_02=ends(moved, 8))

@@ -171,7 +171,7 @@ def test_a_lesion_that_does_not_reach_the_plane_says_so(tmp_path):
     write_affine(low.affine, np.eye(4))
     table = table_with_ends(ses_01=ends(), ses_02=ends(moved, 8))
     _, frames = draw(tmp_path, {"ses-01": make_visit(tmp_path / "1"), "ses-02": low}, table)
-    here, elsewhere = (frame[-16:, 30:-30].max(-1) > 0.95 for frame in frames["L001"][:2])
+    here, elsewhere = (frame[-16:, 30:-30].max(-1) > 0.7 for frame in frames["L001"][:2])
     assert not coloured(frames["L001"][1], figures.track_colour("L001")).any()
     assert here.sum() == 0
     assert elsewhere.sum() > 50, "words at the bottom of the frame"

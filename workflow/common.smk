@@ -200,7 +200,7 @@ def of_reference(path):
 def space_sessions(wildcards):
     """The same for the patient as a whole."""
     settled = FROZEN.get(wildcards.sub)
-    sessions = [f"ses-{ses}" for ses in usable_sessions(wildcards.sub)]
+    sessions = session_names(wildcards)
     return [settled.reference] if settled and sessions else sessions
 
 

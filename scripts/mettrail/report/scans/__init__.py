@@ -1,4 +1,4 @@
-"""Pictures of scans: lesions, brain masks and registration on slices.
+"""Pictures of scans: lesions, brain masks and registration on slices; film strips of each lesion over time.
 
 They are in radiological convention (the patient's right is on the left of the picture) and say so.
 """

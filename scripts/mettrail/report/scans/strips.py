@@ -79,9 +79,9 @@ _PIXEL: tuple[float, float] = (1.0, 1.0)
 _LAYERS: tuple[tuple[str, str, str | None, float, Any], ...] = (
     ("edema", "edema", EDEMA_COLOUR, 0.9, DASHED),
     ("others", "other lesions", _OTHER_COLOUR, 0.7, SOLID),
+    ("prior", "propagated from the prior session", PRIOR_COLOUR, 1.0, SOLID),
     ("lesion", "lesion", None, 1.4, SOLID),
     ("necrosis", "necrosis", NECROSIS_COLOUR, 0.8, DOTTED),
-    ("prior", "propagated from the prior session", PRIOR_COLOUR, 1.0, SOLID),
 )
 
 

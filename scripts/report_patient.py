@@ -10,7 +10,7 @@ from mettrail.report import captions, charts, parts, patient_page
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations")) as output:
+with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations", "strips")) as output:
     participant = f"sub-{snakemake.wildcards.sub}"
     lesions = schema.read_table(snakemake.input.lesions, "lesions")
     sessions = schema.read_table(snakemake.input.sessions, "sessions")
@@ -37,7 +37,11 @@ with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations"
         sessions,
         dict(patient.iloc[0]),
         treated,
-        {"trajectories": Path(output.figure), "sessions": parts.group_pictures(jobs.complete(pictures))},
+        {
+            "trajectories": Path(output.figure),
+            "strips": jobs.given(snakemake.input.strips),
+            "sessions": parts.group_pictures(jobs.complete(pictures)),
+        },
         links={
             "cohort": "index.html",
             "Lesions over time": f"{participant}/{participant}_desc-lesions_trajectories.tsv",

@@ -81,7 +81,16 @@ def test_with_true_masks_all_is_right_and_only_downstream_steps_rerun(demo):
     done = snakemake(demo, given)
     assert done.returncode == 0, done.stdout + done.stderr
     rerun = set(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)) - {"all"}
-    assert rerun == {"segment_fuse", "measure", "match", "assess", "report", "report_session", "report_patient"}
+    assert rerun == {
+        "segment_fuse",
+        "measure",
+        "match",
+        "assess",
+        "report",
+        "report_session",
+        "report_lesions",
+        "report_patient",
+    }
     lesions, _, wrong = compare(demo / "bids", demo / "out")
     assert wrong == []
     assert (lesions.true_mm3 == lesions.found_mm3).all()

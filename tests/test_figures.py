@@ -10,6 +10,7 @@ from assessing import assess
 from conftest import settings_of
 from drawn_patient import DIAMETERS_MM, lesion_table, session_table
 from matplotlib.colors import to_rgb
+from mettrail.colours import TRACK_COLOURS, track_colour
 from mettrail.errors import GridMismatchError
 from mettrail.images import EDEMA, NECROSIS, Image
 from mettrail.report import charts, figures, scans
@@ -64,10 +65,10 @@ def test_the_patients_left_is_on_the_right_and_the_front_on_top(stored, tmp_path
     picture = mpimg.imread(tmp_path / "s.png")[..., :3]
     # The whole slice only: below the lesion's name, left of the near view.
     panel = picture[100:-40, : int(2.25 * 110)]
-    coloured = np.abs(panel - np.array(to_rgb(figures.track_colour("L001")))).max(-1) < 0.2
+    coloured = np.abs(panel - np.array(to_rgb(track_colour("L001")))).max(-1) < 0.2
     grey = panel.min(-1) > 0.15
     assert coloured.sum() > 20
-    assert _share_of(tmp_path / "s.png", figures.track_colour("L001"), within=0.01) > 0.0005, "a track's colour is bent"
+    assert _share_of(tmp_path / "s.png", track_colour("L001"), within=0.01) > 0.0005, "a track's colour is bent"
     y, x = np.argwhere(coloured).mean(0)
     cy, cx = np.argwhere(grey).mean(0)
     assert x > cx + 10, "a lesion of the left hemisphere is drawn on the left"
@@ -131,7 +132,7 @@ def test_new_grown_and_flagged_lesions_come_first_and_none_is_missing(tmp_path):
     first = figures.FIRST_LESIONS
     for path, numbers in zip(paths, (order[:first], order[first:]), strict=True):
         for number in numbers:
-            assert _share_of(path, figures.track_colour(f"L{number:03d}"), within=0.01) > 0, number
+            assert _share_of(path, track_colour(f"L{number:03d}"), within=0.01) > 0, number
 
 
 @pytest.mark.parametrize("brightness", [40, 1000])
@@ -204,11 +205,11 @@ def _share_of(path, colour, within=0.12):
 
 
 def test_a_lesion_keeps_its_colour_and_sixty_lesions_look_different():
-    assert figures.track_colour("L003") == figures.track_colour("L003") == figures.track_colour("3")
-    looks = [(figures.track_colour(f"L{n:03d}"), figures.track_marker(f"L{n:03d}")) for n in range(1, 65)]
+    assert track_colour("L003") == track_colour("L003") == track_colour("3")
+    looks = [(track_colour(f"L{n:03d}"), figures.track_marker(f"L{n:03d}")) for n in range(1, 65)]
     assert len(set(looks)) == 64
     assert len({colour for colour, _ in looks[:8]}) == 8, "neighbours differ in colour"
-    assert figures.track_colour("unnumbered") in figures.TRACK_COLOURS
+    assert track_colour("unnumbered") in TRACK_COLOURS
 
 
 # Machado, Oliveira and Fernandes 2009: what the colour-blind see of linear RGB, at full severity.
@@ -222,7 +223,7 @@ SEEN = {
 
 @pytest.mark.parametrize("eyes", list(SEEN))
 def test_colours_of_lesions_differ_for_the_colour_blind_too(eyes):
-    colours = np.array([to_rgb(c) for c in figures.TRACK_COLOURS])
+    colours = np.array([to_rgb(c) for c in TRACK_COLOURS])
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     light = np.clip(linear @ np.array(SEEN[eyes]).T, 0, 1)
     seen = color.rgb2lab(np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)[None])[0]
@@ -240,7 +241,7 @@ def test_trajectories_show_every_track_in_its_colour(tmp_path):
     svg = draw(tmp_path, lesion_table(), session_table()).read_text()
     for track in DIAMETERS_MM:
         assert track in svg
-        assert figures.track_colour(track) in svg.lower()
+        assert track_colour(track) in svg.lower()
     assert "L003 joins L001" in svg
     assert ">PD<" in svg and ">NE<" in svg
 

@@ -205,6 +205,20 @@ def test_what_stands_in_for_outputs_goes_when_the_run_ends(tmp_path):
     assert jobs.read_failures(tmp_path / "out") == []
 
 
+def test_an_output_that_is_a_folder_stays_one_when_the_job_fails(tmp_path):
+    folder = tmp_path / "out/sub-A/strips"
+    how = {"outputs": ["strips"], "how": ", folders=('strips',)"}
+    run(tmp_path, "Path(output.strips).mkdir()\nraise OSError('disk')", **how)
+    assert folder.is_dir(), "as Snakemake asks of it"
+    assert jobs.explain(folder).reason == "error"
+    assert not jobs.given(folder)
+    jobs.remove_placeholders(tmp_path / "out")
+    assert not folder.exists()
+    assert run(tmp_path, "Path(output.strips).mkdir()\n(Path(output.strips) / 'a.png').touch()", **how) == 0
+    assert [path.name for path in folder.iterdir()] == ["a.png"]
+    assert jobs.given(folder) == folder
+
+
 def test_a_placeholder_of_another_version_goes_like_any_other(tmp_path):
     run(tmp_path, BADLY)
     mask_of(tmp_path).write_bytes(mask_of(tmp_path).read_bytes().replace(b"not_3d", b"not_4d"))

@@ -52,7 +52,7 @@ STAGES = {
 }  # fmt: skip
 # Visits without masks, which the networks read.
 UNDRAWN = {"register": (2,), "propagate": (2,), "segment": (1,), "segment_followup": (2,)}
-OF_PATIENTS = ("assess", "report_patient")
+OF_PATIENTS = ("assess", "report_lesions", "report_patient")
 
 
 def patient_of(stage):
@@ -93,7 +93,7 @@ def test_a_job_of_every_stage_fails_and_one_pass_finishes_the_rest(sabotaged):
         assert f"FAILED {stage} of sub-{patient_of(stage)}" in done.stderr
         assert f"<td>{stage}</td>" in (folder / "out/index.html").read_text()
     pages = {path.name for path in (folder / "out").glob("sub-*.html")}
-    assert len(pages) == len(STAGES) + 3, "all but the one that failed"
+    assert len(pages) == len(STAGES) + len(OF_PATIENTS) + 1, "all but the one that failed"
 
 
 def test_nothing_that_stands_in_for_an_output_stays(sabotaged):

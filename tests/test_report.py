@@ -154,7 +154,7 @@ def test_a_track_has_the_same_colour_and_mark_on_page_and_pictures():
     page = patient()
     for track in DIAMETERS_MM:
         colours = set(re.findall(rf'<i class="(\w+)" style="background:(#\w+)"></i>{track}<', page))
-        assert colours == {(parts.make_track(track).mark, figures.track_colour(track))}
+        assert colours == {(parts.make_track(track).mark, track_colour(track))}
 
 
 def test_pages_reach_for_nothing_outside_but_dois():

@@ -182,6 +182,7 @@ def test_pages_of_patients_that_are_gone_go_and_their_results_stay(here):
         "out/sub-A.html",
         "out/sub-B.html",
         "out/figures/sub-B_ses-1_brain.png",
+        "out/figures/sub-B_strips/sub-B_desc-L001_strip.png",
         "out/sub-B/x.tsv",
         "out/sub-A/x",
     ):

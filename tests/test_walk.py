@@ -19,6 +19,9 @@ from mettrail import schema
 from mettrail.schema import read_table
 from plums import CE, ROOT, add_visit, jobs_of, plum, run, start_dataset, table_of, write
 
+# What shows results, from the pictures of a session on.
+PAGES = ("report_session", "report_lesions", "report_patient", "report")
+
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
@@ -159,9 +162,9 @@ def test_results_from_another_folder_count_if_nothing_has_changed(cohort, tmp_pa
 
 def test_a_changed_setting_reruns_what_depends_on_it_and_nothing_else(cohort):
     done = run(cohort, "--dry-run", "--config", "match={'gap_mm': 4}")
-    assert set(jobs_of(done)) == {"match", "assess", "report_session", "report_patient", "report", "all", "total"}
+    assert set(jobs_of(done)) == {"match", "assess", *PAGES, "all", "total"}
     done = run(cohort, "--dry-run", "--config", "rano={'pr': 0.31}")
-    assert set(jobs_of(done)) == {"assess", "report_patient", "report", "all", "total"}
+    assert set(jobs_of(done)) == {"assess", *PAGES[1:], "all", "total"}
     done = run(cohort, "--dry-run", "--config", "register={'greedy': {'iterations': [20, 10]}}")
     assert "register" in jobs_of(done)
     assert not {"register_reference", "strip", "preprocess", "measure"} & set(jobs_of(done))
@@ -186,7 +189,7 @@ def test_labels_of_one_session_redrawn_rerun_only_what_is_downstream(cohort):
     write(path, plum(4, [((5, 5, 5), 9)])[1])
     try:
         jobs = jobs_of(run(cohort, "--dry-run"))
-        downstream = ["segment_fuse", "measure", "match", "assess", "report_session", "report_patient", "report"]
+        downstream = ["segment_fuse", "measure", "match", "assess", *PAGES]
         assert jobs == dict.fromkeys([*downstream, "all"], 1) | {"total": len(downstream) + 1}
     finally:
         path.write_bytes(kept[0])
@@ -227,7 +230,7 @@ def test_a_readers_decision_reruns_the_response_alone(cohort):
     path = override(cohort, "A", ("ses-2", "L001", "ld_mm", "12"), ("n/a", "L002", "new_status", "rejected"))
     done = run(cohort)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert set(jobs_of(done)) == {"assess", "report_patient", "report", "all", "total"}
+    assert set(jobs_of(done)) == {"assess", *PAGES[1:], "all", "total"}
     sessions = table_of(cohort, "sessions").set_index(["participant_id", "session_id"])
     assert sessions.loc[("sub-A", "ses-2"), ["response_imaging_final", "sum_ld_mm"]].tolist() == ["SD", 12]
     override(cohort, "A", ("n/a", "L007", "exclude", "true"))

@@ -205,7 +205,7 @@ def of_reference(path):
 def space_sessions(wildcards):
     """The same for the patient as a whole."""
     settled = FROZEN.get(wildcards.sub)
-    sessions = [f"ses-{ses}" for ses in usable_sessions(wildcards.sub)]
+    sessions = session_names(wildcards)
     return [settled.reference] if settled and sessions else sessions
 
 
@@ -277,6 +277,29 @@ def if_usable(path):
 def usable_sessions(sub):
     """The patient's sessions that can be used, in order of time."""
     return [row["ses"] for row in VISITS.get(sub, []) if row["usable"] == "true"]
+
+
+def session_names(wildcards):
+    """The patient's usable sessions as ``ses-1``, in order of time."""
+    return [f"ses-{ses}" for ses in usable_sessions(wildcards.sub)]
+
+
+def followup_names(wildcards):
+    """Those that have a prior."""
+    return session_names(wildcards)[1:]
+
+
+def of_followups(path):
+    """A file of each of them."""
+    return lambda wildcards: of_all(path)(wildcards)[1:]
+
+
+def scans_of_all(column):
+    """The raw scan in a column of the cohort table of every usable session, in order of time."""
+    return lambda wildcards: [
+        str(Path(config["bids"]) / SESSIONS[wildcards.sub, ses][column])
+        for ses in usable_sessions(wildcards.sub)
+    ]
 
 
 def sequences_for(task, path):

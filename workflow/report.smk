@@ -34,6 +34,40 @@ rule report_session:
         "../scripts/report_session.py"
 
 
+rule report_lesions:
+    """Film strips: each lesion of a patient at all sessions, at the same place."""
+    input:
+        lesion_table=rules.assess.output.lesions,
+        session_table=rules.assess.output.sessions,
+        scan=scans_of_all("reference"),
+        lesions=of_all(rules.match.output.labels),
+        tissue=of_all(LESIONS),
+        brain=of_all(rules.strip.output.mask),
+        affine=of_all(rules.register_reference.output.affine),
+        quality=of_all(rules.register_reference.output.quality),
+        prior=of_followups(rules.propagate.output.labels),
+        space=of_space(rules.preprocess.output.image),
+    output:
+        strips=directory(f"{OUT}/figures/sub-{{sub}}_strips"),
+    log:
+        log_file("report_lesions", "sub-{sub}"),
+    benchmark:
+        benchmark_file("report_lesions", "sub-{sub}")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=20,
+    params:
+        sessions=session_names,
+        followups=followup_names,
+        reference_sessions=space_sessions,
+        source=source_digest("report_lesions.py"),
+    script:
+        "../scripts/report_lesions.py"
+
+
 rule report_patient:
     """The patient's page: trajectories, responses, pictures."""
     input:
@@ -47,6 +81,7 @@ rule report_patient:
         more=of_all(rules.report_session.output.more),
         brains=of_all(rules.report_session.output.brain),
         registrations=of_all(rules.report_session.output.registration),
+        strips=rules.report_lesions.output.strips,
     output:
         page=f"{OUT}/sub-{{sub}}.html",
         figure=f"{OUT}/figures/sub-{{sub}}_trajectories.svg",

@@ -9,6 +9,8 @@ import zlib
 # blue blindness (Machado et al. 2009), and by 17 from the colours of PD and CR. More than eight would not.
 TRACK_COLOURS = ("#1568ea", "#d32f8c", "#74a102", "#3fc5c1", "#deac84", "#939af5", "#d4788d", "#607937")
 EDEMA_COLOUR, NECROSIS_COLOUR = "#ffd447", "#ffffff"
+# What was brought over from the prior session: its lesions, edges of its scan.
+PRIOR_COLOUR = "#ff9d2e"
 # On pictures what enhances has its lesion's colour; a map of tissues alone knows no lesions.
 TISSUE_COLOURS = {"enhancing": "#d62f2f", "edema": EDEMA_COLOUR, "necrosis": NECROSIS_COLOUR}
 

@@ -34,6 +34,8 @@ from mettrail.reasons import Reason
 
 # First line of a file that stands in for an output.
 _MAGIC = b"mettrail: no result\n"
+# Where an output is a folder, the file in it that stands in for it.
+_IN_FOLDER = ".no_result"
 # Hidden, so that it is not taken for results.
 _STAGED = ".unfinished"
 # Environment of jobs: the main process they belong to, and how often a job that failed is tried again.
@@ -86,7 +88,8 @@ def explain(path: str | Path) -> NoResult | None:
 
 def _read_placeholder(path: str | Path) -> bytes | None:
     """Return what a placeholder says, whatever version wrote it; None where there is a result, or nothing."""
-    with contextlib.suppress(OSError), Path(path).open("rb") as file:
+    path = Path(path) / _IN_FOLDER if Path(path).is_dir() else Path(path)
+    with contextlib.suppress(OSError), path.open("rb") as file:
         if file.read(len(_MAGIC)) == _MAGIC:
             return file.read()
     return None
@@ -134,6 +137,7 @@ def job(
     failable: Sequence[str] = (),
     passes_on: bool = True,
     in_place: bool = False,
+    folders: Sequence[str] = (),
 ) -> Iterator[SimpleNamespace]:
     """Do a job's work in a process of its own; the outputs it writes count once all of it has ended well.
 
@@ -149,6 +153,8 @@ def job(
         Declare a failure in the outputs, for jobs of one session or patient. If not, the job itself fails.
     in_place : bool
         Outputs are written where they belong, for work that continues what a killed job has left.
+    folders : sequence of str
+        Outputs that are folders.
 
     Yields
     ------
@@ -159,7 +165,7 @@ def job(
     log_path = Path(snakemake.log[0])
     outputs = {name: str(path) for name, path in snakemake.output.items()}
     missing = _missing(snakemake.input, skippable, failable)
-    record = _Record(log_path, list(outputs.values()))
+    record = _Record(log_path, list(outputs.values()), folders=[outputs[name] for name in folders])
     if passes_on and missing:
         record.write(missing, own=False)
         raise SystemExit(0)
@@ -238,7 +244,7 @@ def remove_placeholders(out: str | Path) -> None:
         kept = json.loads(path.read_text())
         for output in (Path(out) / name for name in kept["outputs"]):
             if _read_placeholder(output) is not None:
-                output.unlink()
+                shutil.rmtree(output) if output.is_dir() else output.unlink()
         for table in Path(out).glob(f"sub-{kept['sub']}/sub-{kept['sub']}_*.tsv"):
             os.utime(table, (0, 0))
 
@@ -252,8 +258,8 @@ def forget_failures(out: str | Path) -> None:
 class _Record:
     """What is kept of a job without result, beside the logs: ``<out>/logs/failures/<unit>.<stage>.json``."""
 
-    def __init__(self, log_path: Path, outputs: list[str]):
-        self.log_path, self.outputs = log_path, outputs
+    def __init__(self, log_path: Path, outputs: list[str], *, folders: Sequence[str] = ()):
+        self.log_path, self.outputs, self.folders = log_path, outputs, folders
         self.path = _records(log_path.parents[2]) / f"{log_path.stem}.{log_path.parent.name}.json"
         self.unit = dict(part.split("-", 1) for part in log_path.stem.split("_") if "-" in part)
 
@@ -269,7 +275,8 @@ class _Record:
         kept = {"sub": self.unit.get("sub"), "outputs": there, "tries": tries, "failures": failures}
         write_whole(self.path, json.dumps(kept, indent=1))
         for output in self.outputs if declare else []:
-            write_whole(output, _MAGIC + json.dumps(asdict(why)).encode())
+            placeholder = Path(output) / _IN_FOLDER if output in self.folders else Path(output)
+            write_whole(placeholder, _MAGIC + json.dumps(asdict(why)).encode())
 
     def note(self, err: Exception) -> NoResult:
         """Keep a failure that the job itself has handled: its outputs are as they should be."""

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import socket
 import sys
 import uuid
@@ -258,7 +259,7 @@ def remove_pages_of_others(out: str | Path, participants: Iterable[str]) -> list
     out, known = Path(out), set(participants)
     for path in [*out.glob("sub-*.html"), *out.glob("figures/sub-*")]:
         if path.name.split("_")[0].split(".")[0] not in known:
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     absent = sorted(path.name for path in out.glob("sub-*") if path.is_dir() and path.name not in known)
     return [
         {

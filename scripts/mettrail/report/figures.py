@@ -10,21 +10,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from mettrail.colours import (
-    EDEMA_COLOUR as EDEMA_COLOUR,
-)
-from mettrail.colours import (
-    NECROSIS_COLOUR as NECROSIS_COLOUR,
-)
-from mettrail.colours import (
-    TRACK_COLOURS as TRACK_COLOURS,
-)
-from mettrail.colours import (
-    track_colour as track_colour,
-)
-from mettrail.colours import (
-    track_index,
-)
+from mettrail.colours import TRACK_COLOURS, track_index
 from mettrail.report.text import Record, records_of
 from mettrail.schema.cells import flags_of, number_of, text_of, truth_of
 

@@ -9,15 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mettrail import schema
+from mettrail.colours import track_colour
 from mettrail.errors import InputError
-from mettrail.report.figures import (
-    RESPONSE_COLOURS,
-    RESPONSE_NAMES,
-    is_unconfirmed,
-    pr_continues,
-    track_colour,
-    track_marker,
-)
+from mettrail.report.figures import RESPONSE_COLOURS, RESPONSE_NAMES, is_unconfirmed, pr_continues, track_marker
 from mettrail.report.text import Record, meaning_of, plain_label, plain_words, show, show_unit, spaced
 from mettrail.schema.cells import text_of, truth_of, words_of
 

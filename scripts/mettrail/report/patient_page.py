@@ -10,6 +10,7 @@ import pandas as pd
 from mettrail.report.captions import Caption
 from mettrail.report.environment import render
 from mettrail.report.figures import is_unconfirmed
+from mettrail.report.films import FIRST_FILMS, make_films
 from mettrail.report.lesion_tables import make_details, make_matrix, make_treated_table
 from mettrail.report.parts import (
     Cell,
@@ -29,6 +30,7 @@ from mettrail.report.parts import (
 )
 from mettrail.report.review import findings, unconfirmed_responses
 from mettrail.report.session_cards import make_cards
+from mettrail.report.strips import make_strips
 from mettrail.report.text import Record, meaning_of, plain_label, plural_of, records_of, show, show_day, spaced
 from mettrail.schema.cells import number_of, text_of, truth_of, words_of
 
@@ -84,8 +86,9 @@ def make_page(
     treated_rows : DataFrame
         The patient's rows of the table of treated lesions. May be empty.
     figures : mapping
-        ``trajectories``: path of a picture; ``sessions``: ``{"ses-01": {"lesions": path, "more": path, "brain": path,
-        "registration": path}}``, as `parts.group_pictures` makes it. What is missing is said to be missing.
+        ``trajectories``: path of a picture; ``strips``: folder of the film strips, or None; ``sessions``:
+        ``{"ses-01": {"lesions": path, "more": path, "brain": path, "registration": path}}``, as `parts.group_pictures`
+        makes it. What is missing is said to be missing.
     links : mapping of str to str
         Name and address, relative to the page, of tables and other pages. ``cohort`` is the way back.
     problems : sequence of mapping
@@ -122,6 +125,9 @@ def make_page(
         matrix=make_matrix(lesions, sessions),
         last_evaluable=last,
         details=make_details([r for r in lesions if r["session_id"] == last]),
+        films=make_films(participant, make_strips(lesion_rows, session_rows), figures.get("strips")),
+        first_films=FIRST_FILMS,
+        films_caption=captions.get("match", ()),
         treated=make_treated_table(treated),
         cards=make_cards(sessions, lesions, own, figures.get("sessions", {}), captions),
         files=[Link(name, address) for name, address in links.items() if name != "cohort"],

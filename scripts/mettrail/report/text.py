@@ -42,7 +42,7 @@ def show(kind: str, name: str, row: Record, *, unit: bool = True) -> str:
     if column.dtype == "integer":
         return _signed(f"{number:.0f}")
     if column.unit == "%":
-        shown = f"{number:+.0f}" if abs(number) >= 0.5 else "0"
+        shown = _percent(number)
     elif column.unit == "mL":
         shown = f"{number:.1f}" if number >= 10 else f"{number:.2f}"
     else:
@@ -61,6 +61,17 @@ def show_volume(ml: float) -> str:
     if math.isnan(ml):
         return "n/a"
     return f"{ml:.2f} mL" if ml >= 0.1 else f"{ml * 1000:.0f} mm³"
+
+
+def show_change(fraction: float) -> str:
+    """Show a change as a table does.
+
+    Examples
+    --------
+    >>> show_change(-0.354), show_change(0.001)
+    ('−35 %', '0 %')
+    """
+    return _signed(f"{_percent(100 * fraction)} %")
 
 
 def show_day(session: Record) -> str:
@@ -108,6 +119,10 @@ def spaced(*parts: str) -> str:
 def plural_of(number: int, word: str) -> str:
     """Write a number and its noun."""
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _percent(percent: float) -> str:
+    return f"{percent:+.0f}" if abs(percent) >= 0.5 else "0"
 
 
 def _signed(shown: str) -> str:

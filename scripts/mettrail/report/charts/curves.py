@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from mettrail.colours import TRACK_COLOURS
 from mettrail.report.charts.canvas import chart, write_empty, write_heading
-from mettrail.report.figures import INK, MUTED, RESPONSE_COLOURS, TRACK_COLOURS
+from mettrail.report.figures import INK, MUTED, RESPONSE_COLOURS
 
 
 def draw_froc(curves: pd.DataFrame, path: str | Path) -> None:

@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from mettrail.colours import track_colour
 from mettrail.report.charts.canvas import chart, write_empty, write_heading, write_title
 from mettrail.report.charts.layout import TimeAxis, spread
 from mettrail.report.charts.sums import draw_sum
 from mettrail.report.charts.treatments import assign_lanes, draw_treatments, list_marks
-from mettrail.report.figures import BAND, INK, MUTED, PAPER, is_unconfirmed, label_number, track_colour, track_marker
+from mettrail.report.figures import BAND, INK, MUTED, PAPER, is_unconfirmed, label_number, track_marker
 from mettrail.report.text import Record, records_of
 from mettrail.schema.cells import number_of, text_of, truth_of
 

@@ -13,12 +13,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image as Pixels
 
-from mettrail.report.figures import EDEMA_COLOUR, PIXELS_PER_INCH, SCREEN, TRACK_COLOURS
+from mettrail.colours import EDEMA_COLOUR, PRIOR_COLOUR, TRACK_COLOURS
+from mettrail.report.figures import PIXELS_PER_INCH, SCREEN
 from mettrail.report.scans.view import Spacing
 
 Box = tuple[float, float, float, float]
 """Part of a slice, screen mm: left, right, top, bottom."""
 
+_LINE_COLOURS = (*TRACK_COLOURS, EDEMA_COLOUR, PRIOR_COLOUR)
 WORDS = "#98a2b0"
 SOLID = "solid"
 DASHED = (0, (4, 2))
@@ -126,9 +128,9 @@ def save_png(fig: Figure, path: str | Path, *, palette: Pixels.Image | None = No
 
 
 def make_lesion_palette() -> Pixels.Image:
-    """Greys for the scan, and the exact colour of every track with its shades on black: no colour is bent."""
-    greys = [(round(g),) * 3 for g in np.linspace(0, 255, 256 - 7 * (len(TRACK_COLOURS) + 1))]
-    colours = [np.array(mpl.colors.to_rgb(c)) * 255 for c in (*TRACK_COLOURS, EDEMA_COLOUR)]
+    """Greys for the scan, and the exact colour of every track and line with its shades on black: no colour is bent."""
+    greys = [(round(g),) * 3 for g in np.linspace(0, 255, 256 - 7 * len(_LINE_COLOURS))]
+    colours = [np.array(mpl.colors.to_rgb(c)) * 255 for c in _LINE_COLOURS]
     shades = [tuple(np.round(c * share).astype(int)) for c in colours for share in (1, 0.85, 0.7, 0.55, 0.42, 0.3, 0.2)]
     palette = Pixels.new("P", (1, 1))
     palette.putpalette([int(v) for colour in (*greys, *shades) for v in colour])

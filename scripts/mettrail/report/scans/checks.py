@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import ndimage
 
+from mettrail.colours import PRIOR_COLOUR
 from mettrail.images import Image, require_same_grid
 from mettrail.report.scans.canvas import (
     Box,
@@ -199,4 +200,4 @@ def _draw_edges(axes: Axes, image: np.ndarray, spacing_mm: Spacing) -> None:
     y = np.arange(crossing.shape[1]) * spacing_mm[1]
     lines = np.ma.masked_array(crossing, weak)
     if np.ma.count(lines) and lines.min() < 0 < lines.max():
-        axes.contour(x, y, lines.T, levels=[0], colors=["#ff9d2e"], linewidths=0.6)
+        axes.contour(x, y, lines.T, levels=[0], colors=[PRIOR_COLOUR], linewidths=0.6)

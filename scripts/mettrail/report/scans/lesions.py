@@ -13,18 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from mettrail.colours import EDEMA_COLOUR, NECROSIS_COLOUR, track_colour
 from mettrail.images import EDEMA, NECROSIS, Image, require_same_grid
 from mettrail.report.figures import (
-    EDEMA_COLOUR,
     FIRST_LESIONS,
-    NECROSIS_COLOUR,
     find_smallest_before,
     growth_since_smallest_mm,
     label_number,
     prominence_of,
     review_flags_of,
     row_label,
-    track_colour,
     track_label,
 )
 from mettrail.report.scans.canvas import (

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from drawn_patient import DIAMETERS_MM, SESSIONS, lesion_table, session_table
 from mettrail import schema
+from mettrail.colours import track_colour
 from mettrail.errors import InputError
 from mettrail.report import (
     captions,

@@ -43,11 +43,7 @@ rule radiomics_session:
 rule radiomics:
     """The target `radiomics`, not part of `all`: a table of masks that PyRadiomics reads as it is."""
     input:
-        tables=[
-            rules.radiomics_session.output.table.format(sub=row["sub"], ses=row["ses"])
-            for row in SESSIONS.values()
-            if row["usable"] == "true"
-        ],
+        tables=of_cohort(rules.radiomics_session.output.table),
     output:
         table=f"{OUT}/tables/radiomics.csv",
     log:

@@ -26,13 +26,16 @@ def settings_of(block):
     return measure_settings(config) if block == "measure" else config[block]
 
 
-# Files whose few tests run the whole pipeline: minutes each. Begun last, one worker would wait for another at the end.
-WHOLE_RUNS = ("test_reliability", "test_walk", "test_whole_runs", "test_responses", "test_slurm", "test_treated")
+# Files that take minutes each. Begun last, one worker would wait for another at the end.
+LONGEST = (
+    *("test_reliability", "test_walk", "test_whole_runs", "test_responses", "test_slurm", "test_treated"),
+    *("test_study", "test_workflow", "test_brain"),
+)
 
 
 def pytest_collection_modifyitems(items):
     """Begin with what takes longest."""
-    items.sort(key=lambda item: item.path.stem not in WHOLE_RUNS)
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture

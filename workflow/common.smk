@@ -131,14 +131,16 @@ REGISTRY = ses_file("desc-lesions_registry.json")
 # --------------------------------------------------------------------------------------------------- input functions
 
 
-def scan(column):
+def raw_scan(sub, ses, column):
     """The raw scan in a column of the cohort table."""
+    return str(Path(config["bids"]) / SESSIONS[sub, ses][column])
 
-    def find(wildcards):
-        name = wildcards.mod if column == "mod" else column
-        return str(Path(config["bids"]) / SESSIONS[wildcards.sub, wildcards.ses][name])
 
-    return find
+def scan(column):
+    """That of one session; `mod` is the column that the wildcard names."""
+    return lambda wildcards: raw_scan(
+        wildcards.sub, wildcards.ses, wildcards.mod if column == "mod" else column
+    )
 
 
 def origin(column="reference"):
@@ -250,9 +252,8 @@ def sequences_of_networks(path):
         for (sub, ses), row in SESSIONS.items()
         if row["usable"] == "true" and row["labels"] == "n/a"
         for mod in SEQUENCES
-        if row[mod] != "n/a"
-        and any(
-            mod in describe_model(folder)["channels"]
+        if any(
+            mod in sequences_given(folder, row)
             for folder in MODELS[sub, ses].values()
             if folder
         )
@@ -295,26 +296,26 @@ def of_followups(path):
 
 
 def scans_of_all(column):
-    """The raw scan in a column of the cohort table of every usable session, in order of time."""
+    """That of every usable session of a patient, in order of time."""
     return lambda wildcards: [
-        str(Path(config["bids"]) / SESSIONS[wildcards.sub, ses][column])
-        for ses in usable_sessions(wildcards.sub)
+        raw_scan(wildcards.sub, ses, column) for ses in usable_sessions(wildcards.sub)
     ]
 
 
+def sequences_given(folder, row):
+    """The other sequences that a model asks for and a session has."""
+    asked = describe_model(folder)["channels"]
+    return [mod for mod in SEQUENCES if mod in asked and row[mod] != "n/a"]
+
+
 def sequences_for(task, path):
-    """A file of each other sequence that the session's model asks for and the session has."""
-
-    def find(wildcards):
-        row = SESSIONS[wildcards.sub, wildcards.ses]
-        asked = describe_model(model_of(wildcards, task))["channels"]
-        return [
-            path.format(sub=wildcards.sub, ses=wildcards.ses, mod=mod)
-            for mod in SEQUENCES
-            if mod in asked and row[mod] != "n/a"
-        ]
-
-    return find
+    """A file of each of them, of the session's model."""
+    return lambda wildcards: [
+        path.format(sub=wildcards.sub, ses=wildcards.ses, mod=mod)
+        for mod in sequences_given(
+            model_of(wildcards, task), SESSIONS[wildcards.sub, wildcards.ses]
+        )
+    ]
 
 
 def prior_image_for(task, path):
@@ -413,6 +414,7 @@ def sessions_to_train_on():
 
 
 def training_sessions(wildcards):
+    """The sessions to train on, with their files."""
     chosen = config["train"]
     with_prior = datasets.TASKS[chosen["task"]].has_prior
     return [
@@ -559,14 +561,7 @@ def networks_of(wildcards):
     """What is kept of the session's models beside its labels, by task."""
     row = SESSIONS[wildcards.sub, wildcards.ses]
     return {
-        task: identify_model(folder)
-        | {
-            "Sequences": [
-                name
-                for name in SEQUENCES
-                if name in describe_model(folder)["channels"] and row[name] != "n/a"
-            ]
-        }
+        task: identify_model(folder) | {"Sequences": sequences_given(folder, row)}
         for task, folder in MODELS[wildcards.sub, wildcards.ses].items()
         if folder
     }

@@ -112,26 +112,25 @@ def tabulate(
         Masks with fewer are flagged.
     """
     rows = []
-    for (grid, tissue), (index, name) in product(
-        product(GRIDS, TISSUES), zip(names["index"], names["name"], strict=True)
-    ):
+    for grid, tissue in product(GRIDS, TISSUES):
         mask = masks[f"{tissue}_{grid}"]
-        count = int((mask.data == index).sum())
-        if count == 0:
-            print(f"{name}: no voxel of {tissue} on grid {grid}")
-            continue
-        rows.append(
-            {
-                **whose,
-                "track_id": name,
-                "tissue": tissue,
-                "grid": grid,
-                "Image": os.path.relpath(scans[grid], folder),
-                "Mask": os.path.relpath(files[f"{tissue}_{grid}"], folder),
-                "Label": index,
-                "n_voxels": count,
-                "volume_mm3": count * voxel_volume_mm3(mask.affine),
-                "flags": "few_voxels" if count < few_voxels else None,
-            }
-        )
+        counts = np.bincount(mask.data.ravel(), minlength=names["index"].max() + 1 if len(names) else 0)
+        for index, name in zip(names["index"], names["name"], strict=True):
+            if counts[index] == 0:
+                print(f"{name}: no voxel of {tissue} on grid {grid}")
+                continue
+            rows.append(
+                {
+                    **whose,
+                    "track_id": name,
+                    "tissue": tissue,
+                    "grid": grid,
+                    "Image": os.path.relpath(scans[grid], folder),
+                    "Mask": os.path.relpath(files[f"{tissue}_{grid}"], folder),
+                    "Label": index,
+                    "n_voxels": counts[index],
+                    "volume_mm3": counts[index] * voxel_volume_mm3(mask.affine),
+                    "flags": "few_voxels" if counts[index] < few_voxels else None,
+                }
+            )
     return schema.make_table(pd.DataFrame(rows, columns=schema.columns("radiomics")), "radiomics")

@@ -45,7 +45,9 @@ if __name__ == "__main__":
     papers.add_argument(
         "--f1-connectivity", type=int, choices=(6, 18, 26), help="lesions of F1, TPR, FDR; the Shifts code has 6"
     )
-    papers.add_argument("--f1-inclusive", action="store_true", help="an IoU of 25 %% is enough, as in that code")
+    papers.add_argument(
+        "--f1-inclusive", action="store_true", help="an IoU of exactly 25 %% is enough, as in that code"
+    )
     papers.add_argument("--brats-large-mm3", type=float, help="BraTS-METS 2026 scores the outline from this volume on")
     papers.add_argument("--brats-min-dice", type=float, help="and counts smaller lesions as found from this Dice on")
     papers.add_argument("--froc-min-mm3", type=float, help="least volume of a lesion in free-response curves")

@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import jobs, schema
+import mettrail
+from mettrail import jobs, schema, sidecars
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with jobs.job(snakemake, failable=("tables",), passes_on=False) as output:
     rows = schema.read_tables(jobs.complete(snakemake.input.tables), "radiomics")
-    schema.write_csv_mirror(rows, output.table, "radiomics")
+    maker = sidecars.describe_maker(version=mettrail.__version__)
+    schema.write_csv_mirror(rows, output.table, "radiomics", maker=maker)

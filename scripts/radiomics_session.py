@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import mettrail
 from mettrail import images, jobs, schema, sidecars
 from mettrail.tracking import radiomics
 
@@ -28,4 +29,5 @@ with jobs.job(snakemake) as output:
         folder=snakemake.params.folder,
         few_voxels=snakemake.params.few_voxels,
     )
-    schema.write_table(rows, output.table, "radiomics")
+    maker = sidecars.describe_maker(version=mettrail.__version__)
+    schema.write_table(rows, output.table, "radiomics", maker=maker)

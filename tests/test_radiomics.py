@@ -1,6 +1,7 @@
 """Masks for radiomics: each lesion and its parts, and the table that names them; other software reads both."""
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -96,6 +97,8 @@ def test_masks_are_those_of_the_lesions_table(made):
         assert np.allclose(image.affine, mask.affine, atol=1e-4)
         assert int((np.asarray(mask.dataobj) == row.Label).sum()) == row.n_voxels
     assert len(rows[rows["track_id"] == present.index[0][2]]) >= 8
+    (made_by,) = json.loads((made / "radiomics.json").read_text())["GeneratedBy"]
+    assert made_by["Name"] == "mettrail"
 
 
 PYRADIOMICS = os.environ.get("METTRAIL_PYRADIOMICS") or shutil.which("pyradiomics")

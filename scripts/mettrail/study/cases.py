@@ -8,7 +8,7 @@
       prior.npy                            (Z, Y, X) uint8: whole lesions of the prior session, propagated
       tissue.npy                           (Z, Y, X) uint8: 1 enhancing, 2 edema, 3 necrosis
       places.npz                           voxels to centre patches on: `lesion-1` ... and `brain`
-      content.sha256                       of all of these: a training on others is not gone on from
+      content.sha256                       of the arrays: a training on others is not gone on from
     CASES/splits.json                      patients by set
 """
 

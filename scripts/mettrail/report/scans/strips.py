@@ -67,12 +67,13 @@ _NEAR_MM = 1.5
 _WHOLE = (ENHANCING, NECROSIS)
 # Brightness of a frame without a scan.
 _EMPTY = 0.13
-_OTHER_COLOUR = "#c9cfd8"
+# Of notes, and of lesions that a strip is not about.
+_PALE = "#c9cfd8"
 _PIXEL: tuple[float, float] = (1.0, 1.0)
 # Outlines from below to above: layer of a shot, what it is called, colour (None: the lesion's own), width, dashes.
 _LAYERS: tuple[tuple[str, str, str | None, float, Any], ...] = (
     ("edema", "edema", EDEMA_COLOUR, 0.9, DASHED),
-    ("others", "other lesions", _OTHER_COLOUR, 0.7, SOLID),
+    ("others", "other lesions", _PALE, 0.7, SOLID),
     ("prior", "propagated from the prior session", PRIOR_COLOUR, 1.0, SOLID),
     ("lesion", "lesion", None, 1.4, SOLID),
     ("necrosis", "necrosis", NECROSIS_COLOUR, 0.8, DOTTED),
@@ -363,7 +364,7 @@ def _write_reason(axes: Axes, number: int, frame: Frame) -> None:
     """Say in an empty frame why there is no scan in it."""
     words = textwrap.fill("; ".join((frame.headline, *frame.notes, "no scan to show")), 24)
     middle = FRAME_PIXELS / 2
-    _write(axes, _left(number) + middle, middle, words, 8, colour="#c9cfd8", ha="center", va="center")
+    _write(axes, _left(number) + middle, middle, words, 8, colour=_PALE, ha="center", va="center")
 
 
 def _write_sides(axes: Axes, number: int) -> None:
@@ -395,7 +396,7 @@ def _write_caption(axes: Axes, number: int, frame: Frame) -> None:
     _write(axes, x, y, f"{frame.session} · {frame.day}", 7.4, va="top")
     _write(axes, x, y + 15, frame.headline, 7.8, colour="white", fontweight="bold", va="top")
     rest = [line for part in (frame.change, *frame.notes) if part for line in textwrap.wrap(part, 32)]
-    _write(axes, x, y + 31, "\n".join(rest[:4]), 7, colour="#c9cfd8", va="top", linespacing=1.15)
+    _write(axes, x, y + 31, "\n".join(rest[:4]), 7, colour=_PALE, va="top", linespacing=1.15)
 
 
 def _draw_key(axes: Axes, y: float, colour: str) -> None:

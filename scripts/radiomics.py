@@ -10,5 +10,5 @@ if TYPE_CHECKING:
 
 with jobs.job(snakemake, failable=("tables",), passes_on=False) as output:
     rows = schema.read_tables(jobs.complete(snakemake.input.tables), "radiomics")
-    maker = sidecars.describe_maker(version=mettrail.__version__)
+    maker = sidecars.describe_maker(version=mettrail.__version__, settings_hash=snakemake.params.config_hash)
     schema.write_csv_mirror(rows, output.table, "radiomics", maker=maker)

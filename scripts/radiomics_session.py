@@ -19,7 +19,9 @@ with jobs.job(snakemake) as output:
         shows_edema=sidecars.read_json(snakemake.input.sidecar)["ShowsEdema"],
     )
     masks = radiomics.make_masks(raw, images.read_grid(snakemake.input.image))
-    radiomics.write_masks(masks, vars(output))
+    sources = [snakemake.input[name] for name in ("lesions", "tissue", "components")]
+    origin = sidecars.describe_origin(sources, **snakemake.params.origin)
+    radiomics.write_masks(masks, vars(output), origin=origin)
     rows = radiomics.tabulate(
         masks,
         schema.read_tsv(snakemake.input.names, text=["name"]),

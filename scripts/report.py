@@ -1,4 +1,4 @@
-"""Rule report: the cohort's tables, dictionaries and page."""
+"""Rule report: the page of the cohort, and what says how it was made."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,16 +20,8 @@ RAN = ("brains", "priors", "references", "places", "sequences", "labels")
 
 with jobs.job(snakemake, failable=(*INPUTS, *RAN), passes_on=False) as output:
     settings = snakemake.params.settings
-    lesions, sessions, patients, treated = (
-        schema.read_tables(jobs.complete(snakemake.input[kind]), kind) for kind in KINDS
-    )
+    lesions, sessions, patients, treated = (schema.read_table(snakemake.input[kind], kind) for kind in KINDS)
     about = method.describe_program(snakemake.params.config_hash)
-    maker = sidecars.describe_maker(version=about.version, settings_hash=about.settings_hash)
-    schema.write_csv_mirror(lesions, output.lesions, "lesions", maker=maker)
-    schema.write_csv_mirror(sessions, output.sessions, "sessions", maker=maker)
-    schema.write_csv_mirror(patients, output.patients, "patients", maker=maker)
-    schema.write_csv_mirror(treated, output.treated_lesions, "treated_lesions", maker=maker)
-    schema.write_table(patients, output.participants, "patients", maker=maker)
     limits = {f"{name}_fraction": settings["rano"][name] for name in ("pr", "pd")}
     charts.draw_cohort(patients, sessions, output.figure, **limits)
     curve = outcomes.incidence(treated, patients)

@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pytest
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +95,17 @@ def jobs_of(done):
     text = done.stdout + done.stderr
     stats = text.split("Job stats:")[1].split("\n\n")[0] if "Job stats:" in text else ""
     return {name: int(n) for name, n in re.findall(r"^(\w+)\s+(\d+)$", stats, re.MULTILINE)}
+
+
+def bids_errors(dataset):
+    """Errors that the BIDS validator finds; a skip where there is none."""
+    validator = Path(sys.executable).parent / "bids-validator-deno"
+    if not validator.exists():
+        pytest.skip("bids-validator-deno is not installed")
+    words = [validator, dataset, "--ignoreWarnings", "--json"]
+    found = json.loads(subprocess.run(words, capture_output=True, text=True, check=False).stdout)
+    assert found["summary"]["totalFiles"] > 50
+    return [issue for issue in found["issues"]["issues"] if issue["severity"] == "error"]
 
 
 def table_of(folder, name):

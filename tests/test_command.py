@@ -239,7 +239,7 @@ def test_a_run_shows_how_far_it_is_and_ends_with_where_things_are(tmp_path):
     assert first.returncode == again.returncode == 0, first.stdout + first.stderr
     lines = first.stdout.splitlines()
     assert "sub-A  ##########  12/12" in lines
-    assert "100 %  14 of 14 jobs done, 0 left" in lines
+    assert "100 %  15 of 15 jobs done, 0 left" in lines
     assert f"  {tmp_path}/out/index.html" in lines
     assert len(lines) <= 25
     assert again.stdout.splitlines()[0] == "Nothing to do: the results are up to date."

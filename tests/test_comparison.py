@@ -156,7 +156,7 @@ def test_two_lesions_that_touch_at_one_visit_are_stable_in_a_whole_run(tmp_path)
     for ses, low in (("01", -7), ("02", -6), ("03", -7)):
         lesions = [((0, 0, low), 12), ((0, 0, 6), 12)]
         plums.add_visit(tmp_path, "A", ses, *plums.plum(int(ses), lesions))
-    done = plums.run(tmp_path)
+    done = plums.run(tmp_path, "--", "tables")
     assert done.returncode == 0, done.stderr[-3000:]
     sessions = plums.table_of(tmp_path, "sessions").set_index("session_id")
     assert sessions["response_overall_final"].tolist()[1:] == ["SD", "SD"]

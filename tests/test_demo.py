@@ -86,6 +86,7 @@ def test_with_true_masks_all_is_right_and_only_downstream_steps_rerun(demo):
         "measure",
         "match",
         "assess",
+        "tables",
         "report",
         "report_session",
         "report_lesions",

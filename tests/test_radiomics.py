@@ -101,6 +101,14 @@ def test_masks_are_those_of_the_lesions_table(made):
     assert made_by["Name"] == "mettrail"
 
 
+def test_results_with_these_masks_are_a_bids_dataset(made):
+    assert plums.bids_errors(made.parent) == []
+    sidecars = sorted(made.parent.glob("sub-A/ses-1/anat/*desc-necrosis_dseg.json"))
+    raw, coarse = (json.loads(path.read_text()) for path in sidecars)
+    assert (coarse["Resolution"][:4], "Resolution" in raw) == ("1 mm", False)
+    assert coarse["SpatialReference"].startswith("bids:raw:sub-A/ses-1/anat/")
+
+
 PYRADIOMICS = os.environ.get("METTRAIL_PYRADIOMICS") or shutil.which("pyradiomics")
 
 

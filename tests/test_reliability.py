@@ -45,33 +45,37 @@ if "SABOTAGE" in os.environ and any(".snakemake/scripts" in word for word in sys
             yield output
     jobs.job = job
 """
-# Each stage of a visit, and the visit at which it fails, in a patient of its own.
+# Each stage fails once: of which patient, at which visit (None: a job of all visits).
 STAGES = {
-    "debias": 1, "strip": 2, "preprocess": 1, "register": 2, "register_reference": 2, "propagate": 2, "segment": 1,
-    "segment_followup": 2, "segment_fuse": 1, "measure": 2, "match": 1, "report_session": 2,
+    "debias": ("A", 1), "strip": ("A", 2),
+    "segment_fuse": ("B", 1), "measure": ("B", 2),
+    "match": ("C", 1), "report_session": ("C", 2),
+    "preprocess": ("D", 1), "report_lesions": ("D", None),
+    "register_reference": ("E", 2), "report_patient": ("E", None),
+    "register": ("F", 2), "propagate": ("G", 2), "segment": ("H", 1), "segment_followup": ("I", 2),
+    "assess": ("J", None),
 }  # fmt: skip
 # Visits without masks, which the networks read.
-UNDRAWN = {"register": (2,), "propagate": (2,), "segment": (1,), "segment_followup": (2,)}
-OF_PATIENTS = ("assess", "report_lesions", "report_patient")
+UNDRAWN = (("F", 2), ("G", 2), ("H", 1), ("I", 2))
+PATIENTS = ["well", *sorted({sub for sub, _ in STAGES.values()})]
 
 
-def patient_of(stage):
-    return stage.replace("_", "")
+def unit_of(stage):
+    sub, ses = STAGES[stage]
+    return f"sub-{sub}_ses-{ses}" if ses else f"sub-{sub}"
 
 
 @pytest.fixture(scope="module")
 def sabotaged(tmp_path_factory):
-    """A run in which each stage fails once, each in a patient of its own; in two patients nothing does."""
+    """A run in which each stage fails once; in one patient nothing does."""
     folder = tmp_path_factory.mktemp("sabotage")
     start_dataset(folder)
-    for n, name in enumerate(["well", "fine", *STAGES, *OF_PATIENTS]):
+    for n, sub in enumerate(PATIENTS):
         for ses, diameter in ((1, 12), (2, 10)):
             scan, labels = plum(100 + 10 * n + ses, [((8, 4, 2), diameter)])
-            add_visit(folder, patient_of(name), str(ses), scan, None if ses in UNDRAWN.get(name, ()) else labels)
+            add_visit(folder, sub, str(ses), scan, None if (sub, ses) in UNDRAWN else labels)
     (folder / "sitecustomize.py").write_text(SABOTAGE)
-    words = [f"{stage}/sub-{patient_of(stage)}_ses-{ses}" for stage, ses in STAGES.items()]
-    words += [f"{stage}/sub-{patient_of(stage)}" for stage in OF_PATIENTS]
-    words = [f"{word}:kill" if "measure" in word else word for word in words]
+    words = [f"{stage}/{unit_of(stage)}" + ":kill" * (stage == "measure") for stage in STAGES]
     env = {"SABOTAGE": " ".join(words), "PYTHONPATH": f"{folder}:{ROOT}/scripts"}
     return folder, run(folder, env=env)
 
@@ -83,17 +87,17 @@ def test_a_job_of_every_stage_fails_and_one_pass_finishes_the_rest(sabotaged):
     assert "Traceback" not in done.stdout + done.stderr
     sessions = table_of(folder, "sessions").set_index(["participant_id", "session_id"])
     out = dict.fromkeys(sessions.index)
-    for stage, ses in STAGES.items():
-        if stage != "report_session":
-            out["sub-" + patient_of(stage), f"ses-{ses}"] = f"failed_{stage}"
-    out["sub-assess", "ses-1"] = out["sub-assess", "ses-2"] = "failed_assess"
+    for stage, (sub, ses) in STAGES.items():
+        if ses and stage != "report_session":
+            out[f"sub-{sub}", f"ses-{ses}"] = f"failed_{stage}"
+    out["sub-J", "ses-1"] = out["sub-J", "ses-2"] = "failed_assess"
     assert {key: reason if isinstance(reason, str) else None for key, reason in sessions["ne_reason"].items()} == out
-    assert len(table_of(folder, "patients")) == len(STAGES) + len(OF_PATIENTS) + 2
-    for stage in [*STAGES, *OF_PATIENTS]:
-        assert f"FAILED {stage} of sub-{patient_of(stage)}" in done.stderr
+    assert len(table_of(folder, "patients")) == len(PATIENTS)
+    for stage in STAGES:
+        assert f"FAILED {stage} of {unit_of(stage)}" in done.stderr
         assert f"<td>{stage}</td>" in (folder / "out/index.html").read_text()
-    pages = {path.name for path in (folder / "out").glob("sub-*.html")}
-    assert len(pages) == len(STAGES) + len(OF_PATIENTS) + 1, "all but the one that failed"
+    pages = {path.stem for path in (folder / "out").glob("sub-*.html")}
+    assert pages == {f"sub-{sub}" for sub in PATIENTS} - {"sub-E"}, "all but the one that failed"
 
 
 def test_nothing_that_stands_in_for_an_output_stays(sabotaged):

@@ -369,13 +369,14 @@ def test_t1c_is_indispensable_where_its_worst_beats_the_best_without():
 
 def test_the_other_orders_follow_from_the_means():
     table = scans(
-        googlenet={"dsc": 0.47}, unet={"dsc": 0.5, "edema": 0.2}, unet_t2w={"edema": 0.3}, unet_prior={"dsc": 0.6},
-        registration={"dsc": 0.4},
+        googlenet={"dsc": 0.47}, unet={"dsc": 0.5, "edema": 0.2}, unet_t2w={"edema": 0.3}, registration={"dsc": 0.4},
+        unet_prior={"dsc": 0.6, "edema": 0.4}, unet_prior_t2w={"edema": 0.35},
     )  # fmt: skip
     found = ask(table, costs=[("googlenet", 10, 1), ("unet", 100, 1)])
     assert holds(found, "2.5-D")
-    assert holds(found, "edema")
-    assert holds(found, "re-segmentation")
+    assert holds(found, "edema in detection")
+    assert not holds(found, "edema in re-segmentation")
+    assert holds(found, "re-segmentation beats")
     assert not holds(ask(table, costs=[("googlenet", 200, 1), ("unet", 100, 1)]), "2.5-D")
 
 
@@ -413,7 +414,7 @@ def test_the_pipeline_gives_a_network_the_prior_image_it_asks_for(written, tmp_p
         plums.add_visit(tmp_path, "A", ses, plums.plum(int(ses), [((8, 4, 2), 10)])[0])
     plums.add_visit(tmp_path, "B", "1", *plums.plum(3, [((8, 4, 2), 10)]))
     given = {"models": {"detection": [str(model.folder)]}, "fusion": {"rule": "detection"}}
-    done = plums.run(tmp_path, "--config", f"segment={given}")
+    done = plums.run(tmp_path, "--config", f"segment={given}", "--", "tables")
     assert done.returncode == 0, done.stdout + done.stderr
     logs = [(tmp_path / f"out/logs/segment/sub-A_ses-{ses}.log").read_text() for ses in (1, 2)]
     assert ["zeros stand for prior_image" in log for log in logs] == [True, False]

@@ -102,7 +102,7 @@ def test_all_sequences_are_aligned_when_asked_for(tmp_path):
 
 def test_a_patient_without_a_usable_visit_is_still_assessed_and_shown(tmp_path):
     jobs = plan(write_bids(tmp_path / "bids", {"A": {"1": ["T2w"]}}), tmp_path / "out")
-    assert set(jobs) == {"all", "assess", "report", "report_lesions", "report_patient", "total"}
+    assert set(jobs) == {"all", "assess", "tables", "report", "report_lesions", "report_patient", "total"}
 
 
 def test_each_visit_is_registered_to_the_one_before_it_in_time(tmp_path):

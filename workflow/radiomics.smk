@@ -1,3 +1,15 @@
+# Those of lesions on the raw grid are made by `match`.
+MASKS = {
+    "enhancing_raw": "desc-enhancing_dseg",
+    "necrosis_raw": "desc-necrosis_dseg",
+    "edema_raw": "desc-edema_dseg",
+    "lesion_1mm": "res-1mm_desc-lesions_dseg",
+    "enhancing_1mm": "res-1mm_desc-enhancing_dseg",
+    "necrosis_1mm": "res-1mm_desc-necrosis_dseg",
+    "edema_1mm": "res-1mm_desc-edema_dseg",
+}
+
+
 rule radiomics_session:
     """Masks of one session's lesions and their parts, by lesion, for radiomics software."""
     input:
@@ -9,13 +21,8 @@ rule radiomics_session:
         tissue=LESIONS,
         sidecar=rules.segment_fuse.output.sidecar,
     output:
-        enhancing_raw=ses_file("desc-enhancing_dseg.nii.gz"),
-        necrosis_raw=ses_file("desc-necrosis_dseg.nii.gz"),
-        edema_raw=ses_file("desc-edema_dseg.nii.gz"),
-        lesion_1mm=ses_file("res-1mm_desc-lesions_dseg.nii.gz"),
-        enhancing_1mm=ses_file("res-1mm_desc-enhancing_dseg.nii.gz"),
-        necrosis_1mm=ses_file("res-1mm_desc-necrosis_dseg.nii.gz"),
-        edema_1mm=ses_file("res-1mm_desc-edema_dseg.nii.gz"),
+        **{mask: ses_file(f"{name}.nii.gz") for mask, name in MASKS.items()},
+        **{f"{mask}_sidecar": ses_file(f"{name}.json") for mask, name in MASKS.items()},
         table=ses_file("desc-lesions_radiomics.tsv"),
     log:
         log_file("radiomics_session"),
@@ -35,6 +42,7 @@ rule radiomics_session:
         folder=f"{OUT}/tables",
         edema_max_mm=config["measure"]["edema_max_mm"],
         few_voxels=config["radiomics"]["few_voxels"],
+        origin=origin(),
         source=source_digest("radiomics_session.py"),
     script:
         "../scripts/radiomics_session.py"
@@ -57,6 +65,7 @@ rule radiomics:
         mem_mb=memory_mb(1000),
         runtime=10,
     params:
+        config_hash=settings.config_hash(config),
         source=source_digest("radiomics.py"),
     script:
         "../scripts/radiomics.py"

@@ -106,13 +106,43 @@ rule report_patient:
         "../scripts/report_patient.py"
 
 
-rule report:
-    """The cohort's tables, dictionaries and page."""
+rule tables:
+    """The tables of the cohort and their dictionaries. They wait for no picture."""
     input:
         lesions=expand(rules.assess.output.lesions, sub=PATIENTS),
         sessions=expand(rules.assess.output.sessions, sub=PATIENTS),
         patients=expand(rules.assess.output.patient, sub=PATIENTS),
         treated_lesions=expand(rules.assess.output.treated, sub=PATIENTS),
+    output:
+        lesions=f"{OUT}/tables/lesions.csv",
+        sessions=f"{OUT}/tables/sessions.csv",
+        patients=f"{OUT}/tables/patients.csv",
+        treated_lesions=f"{OUT}/tables/treated_lesions.csv",
+        participants=f"{OUT}/participants.tsv",
+    log:
+        log_file("tables", "cohort"),
+    benchmark:
+        benchmark_file("tables", "cohort")
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=15,
+    params:
+        config_hash=settings.config_hash(config),
+        source=source_digest("tables.py"),
+    script:
+        "../scripts/tables.py"
+
+
+rule report:
+    """The page of the cohort, and what says how it was made."""
+    input:
+        lesions=rules.tables.output.lesions,
+        sessions=rules.tables.output.sessions,
+        patients=rules.tables.output.patients,
+        treated_lesions=rules.tables.output.treated_lesions,
         problems=expand(rules.assess.output.problems, sub=PATIENTS),
         pages=expand(rules.report_patient.output.page, sub=PATIENTS),
         brains=of_cohort(rules.strip.output.quality),
@@ -126,11 +156,6 @@ rule report:
         sequences=sequences_of_networks(rules.register_sequence.output.sidecar),
         labels=of_cohort(rules.segment_fuse.output.sidecar),
     output:
-        lesions=f"{OUT}/tables/lesions.csv",
-        sessions=f"{OUT}/tables/sessions.csv",
-        patients=f"{OUT}/tables/patients.csv",
-        treated_lesions=f"{OUT}/tables/treated_lesions.csv",
-        participants=f"{OUT}/participants.tsv",
         description=f"{OUT}/dataset_description.json",
         page=f"{OUT}/index.html",
         readme=f"{OUT}/README.md",

@@ -370,6 +370,7 @@ class Reason(StrEnum):
     FAILED_REPORT_SESSION = ("failed_report_session", _FAILED, "The pictures of the session failed.", _READ_LOG)
     FAILED_REPORT_LESIONS = ("failed_report_lesions", _FAILED, "The film strips of the lesions failed.", _READ_LOG)
     FAILED_REPORT_PATIENT = ("failed_report_patient", _FAILED, "The page of the patient failed.", _READ_LOG)
+    FAILED_TABLES = ("failed_tables", _FAILED, "The tables of the cohort failed.", _READ_LOG)
     FAILED_REPORT = ("failed_report", _FAILED, "The page of the cohort failed.", _READ_LOG)
     FAILED_TRAIN_DATASET = ("failed_train_dataset", _FAILED, "Preparing the training data failed.", _READ_LOG)
     FAILED_TRAIN_PLAN = ("failed_train_plan", _FAILED, "Planning the training failed.", _READ_LOG)

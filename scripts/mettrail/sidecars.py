@@ -11,11 +11,11 @@ from typing import Any
 
 from mettrail.colours import TISSUE_COLOURS
 
+WORKING_GRID = {"Resolution": "1 mm isotropic, axes parallel to those of the reference image"}
 # Said once at the top of the dataset for all files of a kind; what is particular to one file stands beside it.
-_WORKING_GRID = {"Resolution": "1 mm isotropic, axes parallel to those of the reference image"}
 _INHERITED: dict[str, dict[str, Any]] = {
     **{
-        f"res-1mm_desc-{desc}_{suffix}": _WORKING_GRID | {"SkullStripped": stripped, "Description": text}
+        f"res-1mm_desc-{desc}_{suffix}": WORKING_GRID | {"SkullStripped": stripped, "Description": text}
         for suffix in ("T1w", "T2w", "FLAIR")
         for desc, stripped, text in (
             ("debias", False, "N4 bias corrected, whole head"),
@@ -23,8 +23,8 @@ _INHERITED: dict[str, dict[str, Any]] = {
             ("prior", True, "The prior session's scan, registered deformably to this one"),
         )
     },
-    "res-1mm_desc-brain_mask": _WORKING_GRID | {"Type": "Brain"},
-    "res-1mm_desc-prior_dseg": _WORKING_GRID | {"Description": "The prior session's lesions, propagated to this one"},
+    "res-1mm_desc-brain_mask": WORKING_GRID | {"Type": "Brain"},
+    "res-1mm_desc-prior_dseg": WORKING_GRID | {"Description": "The prior session's lesions, propagated to this one"},
     "desc-components_dseg": {
         "Description": "Connected components of lesions on the reference image's own grid",
         "Type": "Lesion",
@@ -41,7 +41,7 @@ _INHERITED: dict[str, dict[str, Any]] = {
         "Type": "Lesion",
     },
     "desc-lesion_probseg": {"Description": "Probability of whole lesion on the reference image's own grid"},
-    "res-1mm_probseg": _WORKING_GRID | {"Description": "Background, enhancing, edema, necrosis along the fourth axis"},
+    "res-1mm_probseg": WORKING_GRID | {"Description": "Background, enhancing, edema, necrosis along the fourth axis"},
 }
 TISSUE: dict[str, Any] = {
     "Description": "Lesion tissue on the reference image's own grid",
@@ -61,7 +61,7 @@ _GZIP = b"\x1f\x8b"
 IGNORED = ("*_xfm.*", "*.html", "*.csv", "tables", "figures", "benchmarks", "logs", "cohort.tsv", "not_used.tsv",
            "*_registry.json", "*_matches.tsv", "*_trajectories.*", "*_patient.*", "*_measures.*", "train",
            "*_desc-treated_lesions.*", "*_desc-treatments.tsv", "*_decisions.tsv", "*_comparisons.tsv",
-           "*_problems.tsv", "CITATION.md", "references.bib")  # fmt: skip
+           "*_problems.tsv", "*_radiomics.*", "CITATION.md", "references.bib")  # fmt: skip
 
 
 def write_json(facts: Mapping[str, Any], path: str | Path) -> None:

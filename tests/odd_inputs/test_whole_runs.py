@@ -126,10 +126,10 @@ def command(c, **more):
     return [*WARM, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(own)]
 
 
-def run(c, cores=2, timeout=1800, **more):
+def run(c, *targets, **more):
     return subprocess.run(
-        [*command(c, **more), "--cores", str(cores)],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout,
+        [*command(c, **more), "--cores", "2", "--", *targets],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800,
     )  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def finished(c, done):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     c = make_plums(tmp_path_factory.mktemp("undisturbed"), ["01", "02", "03"])
-    return finished(c, run(c, **given_masks(c)))
+    return finished(c, run(c, "tables", **given_masks(c)))
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +274,7 @@ def test_masks_in_another_scheme_give_the_same_lesions(undisturbed, tmp_path):
         image = nib.load(path)
         data = np.asanyarray(image.dataobj)
         write(path, np.where(data == 1, 3, np.where(data == 3, 1, data)).astype(np.uint8))
-    done = run(c, **given_masks(c, scheme="brats2023"))
+    done = run(c, "tables", **given_masks(c, scheme="brats2023"))
     finished(c, done)
     for table in ("lesions", "sessions"):
         now = [core_of(row) for row in rows_of(c, table, "01")]

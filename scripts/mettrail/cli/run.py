@@ -39,7 +39,7 @@ MAKES = {
     "compare": ("compare/comparison.html", "compare/comparison.md"),
 }
 # The rules that pages and tables come from.
-PAGES = ("report_session", "report_lesions", "report_patient", "report")
+PAGES = ("tables", "report_session", "report_lesions", "report_patient", "report")
 
 
 def run(arguments: argparse.Namespace, snakemake_options: list[str]) -> int:

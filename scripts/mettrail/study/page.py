@@ -19,6 +19,8 @@ _STYLE = (
     "th{background:#f2f2f2;text-align:left}img{max-width:100%}"
 )
 
+_HOLDS = {True: "yes", False: "no", None: ""}
+
 
 def make_page(
     methods: Sequence[Method],
@@ -56,12 +58,9 @@ def make_page(
             "## What the papers found, and whether it holds here",
             "",
             table(
-                ("paper", "finding", "here", "holds"),
-                [
-                    (order.paper, order.claim, order.here, {True: "yes", False: "no", None: ""}[order.holds])
-                    for order in orders
-                ],
-                text=4,
+                ("paper", "finding", "in the paper, on its patients", "here", "holds"),
+                [(order.paper, order.claim, order.there, order.here, _HOLDS[order.holds]) for order in orders],
+                text=5,
             ),
             "",
             "## Figures",

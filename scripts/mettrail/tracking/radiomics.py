@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mettrail import schema
+from mettrail import schema, sidecars
 from mettrail.images import (
     ENHANCING,
     NECROSIS,
@@ -22,6 +23,7 @@ from mettrail.images import (
     write_labels,
 )
 from mettrail.schema.radiomics import GRIDS, TISSUES
+from mettrail.sidecars import WORKING_GRID
 from mettrail.tracking.lesions import assign_edema
 
 PARTS = {"enhancing": ENHANCING, "necrosis": NECROSIS}
@@ -76,10 +78,24 @@ def make_masks(raw: Mapping[str, Image], grid: Grid) -> dict[str, Image]:
     return found | {f"{tissue}_1mm": resample(mask, grid, order=0) for tissue, mask in raw.items()}
 
 
-def write_masks(masks: Mapping[str, Image], files: Mapping[str, str | Path]) -> None:
-    """Write those masks that have a place."""
+def write_masks(masks: Mapping[str, Image], files: Mapping[str, str | Path], *, origin: Mapping[str, Any]) -> None:
+    """Write those masks that have a place, and what BIDS asks to know of each.
+
+    Parameters
+    ----------
+    masks : mapping
+        From `make_masks`.
+    files : mapping
+        Where each mask belongs, and its JSON: the same name and ``_sidecar``.
+    origin : mapping
+        From `sidecars.describe_origin`.
+    """
     for name in masks.keys() & files.keys():
+        tissue, grid = name.split("_")
         write_labels(files[name], masks[name].data, masks[name].affine)
+        facts = {"Description": f"By persistent lesion ID: {TISSUES[tissue]}", "Type": "Lesion"}
+        facts |= WORKING_GRID if grid == "1mm" else {}
+        sidecars.write_json(facts | origin, files[f"{name}_sidecar"])
 
 
 def tabulate(

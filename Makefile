@@ -6,8 +6,9 @@ READY := $(VENV)/.ready
 DEMO := demo
 RESPONSES := demo-responses
 export PYTHONNOUSERSITE := 1
+PYTEST_OPTIONS := -n logical --max-worker-restart=2 --dist loadfile --no-loadscope-reorder -m "not demo"
 
-.PHONY: demo demo-responses test test-demo lint docs setup
+.PHONY: demo demo-responses test coverage test-demo lint docs setup
 
 demo: setup $(DEMO)/bids
 	$(BIN)/mettrail run $(DEMO)/bids $(DEMO)/out --settings config/demo.yaml
@@ -25,7 +26,15 @@ $(RESPONSES)/bids: | $(READY)
 	$(BIN)/mettrail phantom --spec responses --seed 1 --out $@
 
 test: setup
-	$(BIN)/python -m pytest -n logical --max-worker-restart=2 --dist loadfile --no-loadscope-reorder -m "not demo"
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+# How much of the library the tests run: .coverage/report.txt.
+coverage: setup
+	mkdir -p .coverage
+	$(BIN)/python -m coverage run -m pytest $(PYTEST_OPTIONS)
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report > .coverage/report.txt
+	@tail -1 .coverage/report.txt
 
 # The demonstration against its truth, with the shipped models and with true masks: a quarter of an hour on two cores.
 test-demo: setup

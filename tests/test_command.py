@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
+import numpy as np
+import pandas as pd
 import plums
 import pytest
 import yaml
@@ -52,7 +55,7 @@ def test_help_names_every_command(capsys):
     text = capsys.readouterr().out
     for name in (
         *("run", "fetch", "phantom", "train", "compare", "evaluate", "sensitivity", "radiomics", "report", "doctor"),
-        "init",
+        *("review", "accept", "init"),
     ):
         assert f"\n    {name} " in text or f"\n    {name}\n" in text
 
@@ -228,22 +231,89 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(bids, tmp_path):
     assert listing(tmp_path) == before
 
 
-def test_a_run_shows_how_far_it_is_and_ends_with_where_things_are(tmp_path):
-    plums.start_dataset(tmp_path)
-    plums.add_visit(tmp_path, "A", "1", *plums.plum(1, [((8, 5, 0), 11)]))
-    plums.command(tmp_path)
-    given = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump({name: given[name] for name in ("labels", "strip", "register")}))
-    arguments = ("run", "bids", "out", "--settings", "s.yaml")
-    first, again = command(*arguments, cwd=tmp_path), command(*arguments, cwd=tmp_path)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of one visit of one patient, whose segmentation was drawn."""
+    folder = tmp_path_factory.mktemp("finished")
+    plums.start_dataset(folder)
+    plums.add_visit(folder, "A", "1", *plums.plum(1, [((8, 5, 0), 11)]))
+    plums.command(folder)
+    given = json.loads((folder / "config.json").read_text())
+    (folder / "s.yaml").write_text(yaml.safe_dump({name: given[name] for name in ("labels", "strip", "register")}))
+    return folder, command("run", "bids", "out", "--settings", "s.yaml", cwd=folder)
+
+
+def test_a_run_shows_how_far_it_is_and_ends_with_where_things_are(finished):
+    folder, first = finished
+    again = command("run", "bids", "out", "--settings", "s.yaml", cwd=folder)
     assert first.returncode == again.returncode == 0, first.stdout + first.stderr
     lines = first.stdout.splitlines()
     assert "sub-A  ##########  12/12" in lines
     assert "100 %  15 of 15 jobs done, 0 left" in lines
-    assert f"  {tmp_path}/out/index.html" in lines
+    assert f"  {folder}/out/index.html" in lines
     assert len(lines) <= 25
     assert again.stdout.splitlines()[0] == "Nothing to do: the results are up to date."
-    assert yaml.safe_load((tmp_path / "out/logs/settings.yaml").read_text())["register"]["seed"] == 1
+    assert yaml.safe_load((folder / "out/logs/settings.yaml").read_text())["register"]["seed"] == 1
+
+
+def test_what_to_review_is_a_table(finished, capsys):
+    out = finished[0] / "out"
+    table = pd.read_csv(out / "tables/sessions.csv")
+    table.assign(flags="residual_shift").to_csv(out / "tables/sessions.csv", index=False)
+    assert cli.main(["review", str(out)]) == 0
+    assert "1 to look at, of 1 of 1 patients" in capsys.readouterr().out
+    rows = pd.read_csv(out / "tables/review.csv")
+    assert rows[["session_id", "page"]].to_numpy().tolist() == [["ses-1", "sub-A.html#ses-1"]]
+    assert cli.main(["review", str(finished[0])]) == 2
+    assert "tables of a finished run" in capsys.readouterr().err
+
+
+REFUSED_MASKS = {
+    "another grid": (["--replace"], "one voxel grid"),
+    "brats": (["--replace"], "labels 4"),
+    "no session": (["--session", "sub-A_ses-9", "--replace"], "expected one of sub-A_ses-1"),
+    "there is one": ([], "a manual segmentation of sub-A_ses-1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_MASKS)
+def test_a_corrected_mask_that_cannot_be_right_is_refused(finished, tmp_path, capsys, case):
+    folder = finished[0]
+    options, said = REFUSED_MASKS[case]
+    labels = plums.plum(1, [((8, 5, 0), 13)])[1]
+    plums.write(tmp_path / "m.nii", np.where(labels, 4, 0).astype(np.uint8) if case == "brats" else labels)
+    if case == "another grid":
+        plums.write(tmp_path / "m.nii", labels[1:])
+    before = listing(folder)
+    words = ["accept", str(folder / "out"), str(tmp_path / "m.nii"), "--session", "sub-A_ses-1", *options]
+    assert cli.main(words) == 2
+    assert said in capsys.readouterr().err
+    assert listing(folder) == before
+
+
+def test_a_corrected_mask_reruns_only_what_follows_from_it(finished, tmp_path, capsys):
+    folder = finished[0]
+    plums.write(tmp_path / "m.nii", plums.plum(1, [((8, 5, 0), 13)])[1])
+    words = ["accept", str(folder / "out"), str(tmp_path / "m.nii"), "--session", "sub-A_ses-1"]
+    assert cli.main([*words, "--replace"]) == 0
+    path = folder / "masks/sub-A/ses-1/anat/sub-A_ses-1_dseg.nii.gz"
+    assert np.array_equal(np.asarray(nib.load(path).dataobj), np.asarray(nib.load(tmp_path / "m.nii").dataobj))
+    told = capsys.readouterr().out
+    assert told.splitlines()[1] == (
+        f"next: mettrail run {folder}/bids {folder}/out --settings {folder}/out/logs/settings.yaml"
+    )
+    plan = command(*told.split("mettrail ")[1].split(), "-n").stdout
+    assert "segment_fuse 1, measure 1, match 1, assess 1" in " ".join(plan.split())
+    assert not [stage for stage in ("debias", "strip", "preprocess", "register") if f"{stage} 1" in plan]
+
+
+def test_a_mask_for_a_folder_of_its_own_says_what_to_set(finished, tmp_path, capsys):
+    folder = finished[0]
+    plums.write(tmp_path / "m.nii", plums.plum(1, [((8, 5, 0), 13)])[1])
+    words = ["accept", str(folder / "out"), str(tmp_path / "m.nii"), "--session", "sub-A_ses-1"]
+    assert cli.main([*words, "--labels", str(tmp_path / "mine")]) == 0
+    assert (tmp_path / "mine/sub-A/ses-1/anat/sub-A_ses-1_dseg.nii.gz").exists()
+    assert f"labels: {{folder: {tmp_path}/mine}}" in capsys.readouterr().out
 
 
 TINY = """

@@ -386,6 +386,26 @@ def test_lesions_that_may_be_others_are_listed_before_all_else():
     assert work.index("match_score below") < work.index("new lesion, equivocal")
 
 
+def test_the_table_to_review_has_a_lesion_a_row_the_uncertain_first():
+    lesions, sessions = lesion_table(), session_table()
+    lesions.loc[(lesions["track_id"] == "L003") & (lesions["session_id"] == "ses-02"), "flags"] = "weak_match"
+    sessions.loc[1, "response_overall_prospective"] = "PD"
+    more = lesions.query("track_id == 'L005'").assign(track_id="L006")
+    everyone = pd.DataFrame([PATIENT, PATIENT | {"participant_id": "sub-B"}])
+    table = review.tabulate(
+        pd.concat([lesions, more]), sessions, everyone, [FAILED, FAILED | {"sub": "sub-B", "ses": None}]
+    )
+    assert table["order"].tolist() == list(range(1, len(table) + 1))
+    first = table.iloc[0]
+    assert (first["session_id"], first["track_id"], first["page"]) == ("ses-02", "L003", "sub-A.html#ses-02")
+    found = list(zip(table["session_id"].fillna(""), table["track_id"].fillna(""), table["finding"]))
+    assert ("ses-05", "L006", "new lesion, equivocal; candidate: the segmentation is less certain") in found
+    assert ("ses-06", "", "PD: targets grew, a new lesion") in found
+    assert ("ses-02", "", "was PD prospectively, is SD with later sessions") in found
+    assert ("ses-03", "", "register: failed segment: the job was stopped from outside") in found
+    assert table.iloc[-1][["participant_id", "page"]].tolist() == ["sub-B", "sub-B.html"]
+
+
 def test_lesions_of_which_the_same_is_to_be_said_share_a_line():
     lesions = lesion_table()
     more = lesions.query("track_id == 'L005'").assign(track_id="L006")

@@ -84,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     fetch = commands.add_parser("fetch", help="HD-BET's weights from their publisher, checked (mind their licence)")
     fetch.add_argument("file", nargs="?", type=Path, help="where to; then name it in strip.hd_bet_weights")
     commands.add_parser("doctor", help="say whether a run can start here, and on what")
+    _add_reading(commands)
     init = commands.add_parser("init", help="write a file of all settings, to be changed and given with --settings")
     init.add_argument("file", nargs="?", type=Path, default=Path("mettrail.yaml"), help="default: %(default)s")
     return parser
@@ -112,6 +113,21 @@ def _add_workflow_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", "-n", action="store_true", help="say what would be done and write nothing")
 
 
+def _add_reading(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add what a reader of results does."""
+    review = commands.add_parser("review", help="list what a reader should look at, the least certain first")
+    accept = commands.add_parser("accept", help="take a mask that a reader corrected in place of the session's own")
+    for parser in (review, accept):
+        parser.add_argument("out", metavar="OUT", help="folder of the results")
+    accept.add_argument("mask", metavar="MASK", help="NIfTI file on the grid of the session's post-contrast T1w")
+    accept.add_argument("--session", required=True, metavar="SESSION", help="whose it is: sub-A_ses-1")
+    accept.add_argument("--labels", metavar="FOLDER", help="of manual segmentations; default: labels.folder of the run")
+    accept.add_argument(
+        "--scheme", default="mettrail", help="what the mask's numbers mean, as labels.scheme; default: %(default)s"
+    )
+    accept.add_argument("--replace", action="store_true", help="although the session has a manual segmentation")
+
+
 def _do(arguments: argparse.Namespace, options: list[str]) -> int:
     # What a command needs is loaded for it alone: help has to come at once.
     if arguments.command == "doctor":
@@ -128,6 +144,10 @@ def _do(arguments: argparse.Namespace, options: list[str]) -> int:
 
         start.fetch(arguments.file)
         return 0
+    if arguments.command in ("review", "accept"):
+        from mettrail.cli import reading
+
+        return reading.review(arguments) if arguments.command == "review" else reading.accept(arguments)
     from mettrail.cli import run
 
     return run.run(arguments, options)

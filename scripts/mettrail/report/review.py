@@ -1,13 +1,16 @@
-"""What a reader should review, from what the tables say: on both pages, the least certain first."""
+"""What a reader should review, from what the tables say: on the pages and as a table, the least certain first."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
+from mettrail import schema
 from mettrail.report.figures import REVIEW_FLAGS, is_unconfirmed
 from mettrail.report.parts import NO_FAILURE, Chip, Link, Problem, Track, make_chip, make_problem, make_track
-from mettrail.report.text import Record, meaning_of, plain_label, plain_words, show, show_day
+from mettrail.report.text import Record, meaning_of, plain_label, plain_words, records_of, show, show_day
 from mettrail.schema.cells import flags_of, text_of, truth_of, words_of
 
 # Remarks on a session that require review, besides those on its lesions.
@@ -60,6 +63,49 @@ def findings(
             found = Finding(place, why, tracks=[make_track(text_of(row, "track_id")) for row in rows])
             (uncertain if is_uncertain(rows[0]) else others).append(found)
     return [*uncertain, *responses, *failures, *others]
+
+
+def tabulate(
+    lesions: pd.DataFrame, sessions: pd.DataFrame, patients: pd.DataFrame, problems: Sequence[Record]
+) -> pd.DataFrame:
+    """Return the findings of all patients as a table ``review``, a lesion a row.
+
+    Parameters
+    ----------
+    lesions, sessions, patients : DataFrame
+        Final tables of the cohort.
+    problems : sequence of mapping
+        As `cohort.list_problems`.
+    """
+    rows: list[dict[str, object]] = []
+    for participant in patients["participant_id"]:
+        own, visits = (records_of(table[table["participant_id"] == participant]) for table in (lesions, sessions))
+        theirs = [each for each in problems if plain_label(text_of(each, "sub")) == plain_label(participant)]
+        for found in findings(participant, own, visits, theirs):
+            about = found.place.text if found.place.text.startswith("ses-") else None
+            names: list[str | None] = [track.name for track in found.tracks]
+            for name in names or [None]:
+                rows.append(
+                    {
+                        "order": len(rows) + 1,
+                        "participant_id": participant,
+                        "session_id": about,
+                        "track_id": name,
+                        "finding": _in_words(found),
+                        "page": f"{participant}.html{found.place.href}",
+                    }
+                )
+    return schema.make_table(pd.DataFrame(rows, columns=schema.columns("review")), "review")
+
+
+def _in_words(found: Finding) -> str:
+    """Say in words what the page shows with colours and links."""
+    if found.problem:
+        said = [found.problem.stage, found.problem.reason, found.problem.detail]
+        return ": ".join(" ".join(word.split()) for word in said if word)
+    if found.chip and found.earlier:
+        return f"was {found.earlier.text} prospectively, is {found.chip.text} with later sessions"
+    return f"{found.chip.text}: {found.text}" if found.chip else found.text
 
 
 def remarkable_lesions(lesions: Sequence[Record]) -> Iterator[tuple[Record, str]]:

@@ -14,6 +14,7 @@ from mettrail.schema.evaluation import (
 from mettrail.schema.lesions import LESIONS
 from mettrail.schema.patients import PATIENTS, SENSITIVITY, TREATED_LESIONS
 from mettrail.schema.radiomics import RADIOMICS
+from mettrail.schema.review import REVIEW
 from mettrail.schema.sessions import SESSIONS
 
 KINDS = {
@@ -23,6 +24,7 @@ KINDS = {
     "treated_lesions": TREATED_LESIONS,
     "sensitivity": SENSITIVITY,
     "radiomics": RADIOMICS,
+    "review": REVIEW,
     "evaluation_scans": EVALUATION_SCANS,
     "evaluation_lesions": EVALUATION_LESIONS,
     "evaluation_probabilities": EVALUATION_PROBABILITIES,
@@ -37,6 +39,7 @@ KEYS = {
     "patients": ("participant_id",),
     "treated_lesions": ("participant_id", "treatment_id", "track_id"),
     "radiomics": ("participant_id", "session_id", "track_id", "tissue", "grid"),
+    "review": ("order",),
     "evaluation_scans": ("method", "participant_id", "session_id", "tissue"),
     "evaluation_lesions": ("method", "participant_id", "session_id", "lesion"),
     "evaluation_probabilities": ("method", "participant_id", "session_id"),

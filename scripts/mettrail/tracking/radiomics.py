@@ -93,9 +93,9 @@ def write_masks(masks: Mapping[str, Image], files: Mapping[str, str | Path], *, 
     for name in masks.keys() & files.keys():
         tissue, grid = name.split("_")
         write_labels(files[name], masks[name].data, masks[name].affine)
-        facts = {"Description": f"By persistent lesion ID: {TISSUES[tissue]}", "Type": "Lesion"}
+        facts: dict[str, Any] = {"Description": f"By persistent lesion ID: {TISSUES[tissue]}", "Type": "Lesion"}
         facts |= WORKING_GRID if grid == "1mm" else {}
-        sidecars.write_json(facts | origin, files[f"{name}_sidecar"])
+        sidecars.write_json({**facts, **origin}, files[f"{name}_sidecar"])
 
 
 def tabulate(

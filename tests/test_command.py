@@ -52,7 +52,7 @@ def test_help_names_every_command(capsys):
     text = capsys.readouterr().out
     for name in (
         *("run", "fetch", "phantom", "train", "compare", "evaluate", "sensitivity", "radiomics", "report", "doctor"),
-        "init",
+        *("init", "import-dicom", "export-dicom"),
     ):
         assert f"\n    {name} " in text or f"\n    {name}\n" in text
 

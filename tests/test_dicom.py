@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import dcm2niix
 import highdicom as hd
 import nibabel as nib
 import numpy as np
@@ -18,8 +19,12 @@ import SimpleITK
 from conftest import load_dataset
 from drawn_dicom import BORN, NAME, Drawn, Geometry, draw_enhanced, draw_series
 from mettrail import __version__, cli, schema
+from mettrail.dicom.geometry import has_same_voxels
 from mettrail.dicom.roles import judge_series
 from mettrail.dicom.series import read_series
+from mettrail.dicom.table import plan_rows
+from mettrail.errors import InputError
+from mettrail.images import Grid
 from pydicom.sr.codedict import codes
 
 AGENT = {"ContrastBolusAgent": "Gadovist"}
@@ -212,13 +217,13 @@ def test_a_visit_that_comes_later_keeps_what_was_decided(tmp_path):
     draw_series(tmp_path / "dicom", SECOND)
     table = tmp_path / "bids_series.tsv"
     assert run("import-dicom", tmp_path / "dicom", tmp_path / "bids") == 0
-    edited(table, _2={"participant_id": "sub-B", "session_id": "ses-A"})
+    edited(table, _2={"participant_id": "sub-B", "session_id": "ses-A", "days_from_baseline": "100"})
     for drawn in (FIRST, THIRD, replace(THIRD, patient="HOSP-1", number=9)):
         draw_series(tmp_path / "dicom", drawn)
     assert run("import-dicom", tmp_path / "dicom", tmp_path / "bids") == 0
     found = [(row["participant_id"], row["session_id"], row["days_from_baseline"]) for row in rows_of(table)]
     assert found == [
-        ("sub-01", "ses-01", "0"), ("sub-B", "ses-01", "-78"), ("sub-B", "ses-A", "0"), ("sub-B", "ses-02", "218")
+        ("sub-01", "ses-01", "0"), ("sub-B", "ses-01", "22"), ("sub-B", "ses-A", "100"), ("sub-B", "ses-02", "318")
     ]  # fmt: skip
 
 
@@ -301,17 +306,94 @@ def test_a_folder_that_holds_something_is_not_written_to(tmp_path, capsys):
     assert "a table of series within the dataset" in refused(capsys, *words, "--table", tmp_path / "bids" / "key.tsv")
 
 
-def test_slices_that_are_no_single_volume_leave_no_dataset(tmp_path, capsys):
-    paths = draw_series(tmp_path / "dicom", FIRST)
+def turn_some(paths):
     for path in paths[::2]:
         image = pydicom.dcmread(path)
         image.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
         image.save_as(path)
+
+
+def take_one_away(paths):
+    paths[4].unlink()
+
+
+def repeat_one(paths):
+    image = pydicom.dcmread(paths[4])
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"{image.SOPInstanceUID}1"[-64:]
+    image.save_as(paths[4].with_name("IM9999"))
+
+
+def enlarge_one(paths):
+    image = pydicom.dcmread(paths[4])
+    image.Rows, image.PixelData = 28, image.PixelData * 2
+    image.save_as(paths[4])
+
+
+@pytest.mark.parametrize("spoil", [turn_some, take_one_away, repeat_one, enlarge_one])
+def test_a_series_that_is_not_one_volume_leaves_no_dataset(tmp_path, capsys, spoil):
+    spoil(draw_series(tmp_path / "dicom", FIRST))
     words = ("import-dicom", tmp_path / "dicom", tmp_path / "bids")
     assert run(*words) == 0
-    said = refused(capsys, *words)
-    assert "IM0000: found a series of which dcm2niix makes" in said
+    assert "IM0000: found a series that is not one volume" in refused(capsys, *words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bids_series.tsv", "dicom"]
+
+
+@pytest.mark.parametrize(
+    ("moved", "flipped", "same"),
+    [(0, (), True), (0, (2, 0), True), (0.04, (1,), True), (0.06, (), False), (1, (0,), False)],
+)
+def test_voxels_are_the_same_in_whatever_order_they_are(oblique_affine, moved, flipped, same):
+    grid = Grid((5, 6, 7), oblique_affine)
+    turn = np.eye(4)[:, [2, 0, 1, 3]]
+    shape = np.array((7, 5, 6))
+    for axis in flipped:
+        turn[:3, 3] += turn[:3, axis] * (shape[axis] - 1)
+        turn[:3, axis] *= -1
+    turn[1, 3] += moved
+    assert has_same_voxels(grid, Grid(tuple(shape.tolist()), oblique_affine @ turn)) == same
+    assert not has_same_voxels(grid, Grid((7, 5, 5), oblique_affine @ turn))
+
+
+def test_a_conversion_that_moves_voxels_is_refused(tmp_path, capsys, monkeypatch):
+    """A converter that puts the scan elsewhere, by one voxel."""
+    draw_series(tmp_path / "dicom", FIRST)
+    words = ("import-dicom", tmp_path / "dicom", tmp_path / "bids")
+    assert run(*words) == 0
+    moved = tmp_path / "moves"
+    moved.write_text(
+        f"#!{sys.executable}\n"
+        "import pathlib, subprocess, sys, nibabel\n"
+        f"subprocess.run([{dcm2niix.bin!r}, *sys.argv[1:]], check=True)\n"
+        "path = pathlib.Path(sys.argv[sys.argv.index('-o') + 1], 'scan.nii')\n"
+        "scan = nibabel.load(path)\n"
+        "scan.affine[:3, 3] += scan.affine[:3, 0]\n"
+        "nibabel.save(nibabel.Nifti1Image(scan.get_fdata(), scan.affine), path)\n"
+    )
+    moved.chmod(0o755)
+    monkeypatch.setattr(dcm2niix, "bin", str(moved))
+    assert "or puts them elsewhere" in refused(capsys, *words)
+    assert not (tmp_path / "bids").exists()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("draw", [draw_series, draw_enhanced])
+def test_damaged_files_are_refused_or_passed_over(tmp_path, draw):
+    """Bytes of the header are changed at random."""
+    whole = draw(tmp_path / "whole", FIRST)[0].read_bytes()
+    random = np.random.default_rng(0)
+    pixels = len(whole) - len(FIRST.voxels.tobytes()) // (9 if draw is draw_series else 1)
+    refusals = 0
+    (tmp_path / "damaged").mkdir()
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for at in random.integers(132, pixels, 4):
+            damaged[at] = random.integers(256)
+        (tmp_path / "damaged" / "IM").write_bytes(damaged)
+        try:
+            plan_rows(read_series(tmp_path / "damaged"), [], None)
+        except InputError:
+            refusals += 1
+    assert 5 < refusals < 55
 
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path, capsys, monkeypatch):
@@ -623,6 +705,26 @@ def test_a_series_that_is_not_complete_is_not_exported(changed, capsys):
     said = refused(capsys, *export(changed))
     assert "found 8 images of the series of sub-01/ses-03/anat/sub-01_ses-03_ce-gadolinium_T1w.nii.gz" in said
     assert "expected all 9" in said
+
+
+def test_headers_without_what_may_be_empty_are_exported(changed):
+    """As anonymised series often are; what the standard lets be empty is empty."""
+    names = ("PatientName", "PatientBirthDate", "PatientSex", "StudyTime", "AccessionNumber", "StudyID")
+    for path in (changed / "dicom").rglob("IM*"):
+        image = pydicom.dcmread(path)
+        for name in (*names, "StudyDate", "ReferringPhysicianName"):
+            delattr(image, name)
+        image.save_as(path)
+    assert run(*export(changed)) == 0
+    assert {opened(changed, "ses-01", kind)[name].value or "" for name in names for kind in ("seg", "sr")} == {""}
+
+
+def test_a_series_without_a_frame_of_reference_is_not_exported(changed, capsys):
+    for path in (changed / "dicom").rglob("IM*"):
+        image = pydicom.dcmread(path)
+        del image.FrameOfReferenceUID
+        image.save_as(path)
+    assert "IM0000: found no FrameOfReferenceUID" in refused(capsys, *export(changed))
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+from pydicom.dataset import Dataset
 
 from mettrail import images, jobs, schema, sidecars
-from mettrail.dicom.geometry import find_geometry, grid_of, read_headers
+from mettrail.dicom.geometry import find_geometry, grid_of, has_same_voxels, read_headers
 from mettrail.dicom.measurements import make_report
 from mettrail.dicom.segmentation import Lesion, make_segmentation, make_uid
 from mettrail.dicom.series import Series, read_series
@@ -156,6 +156,7 @@ def _export_session(session: _Session, sizes: pd.DataFrame, patient: str, dest: 
         print(f"{name}: no lesion; nothing is written")
         return
     headers = read_headers(session.series.files)
+    _require_frame_of_reference(headers[0], session.series.files[0])
     geometry = find_geometry(headers, session.series.files[0])
     labels = images.read_labels(session.labels)
     placed = images.resample(labels, grid_of(geometry), order=0).data
@@ -170,8 +171,18 @@ def _export_session(session: _Session, sizes: pd.DataFrame, patient: str, dest: 
     segmentation = make_segmentation(headers, geometry, placed, lesions)
     segmentation.save_as(dest / f"{name}_seg.dcm")
     make_report(headers, segmentation, lesions).save_as(dest / f"{name}_sr.dcm")
-    same = placed.size == labels.data.size and np.array_equal(np.bincount(placed.flat), np.bincount(labels.data.flat))
+    same = has_same_voxels(labels.grid, grid_of(geometry))
     print(f"{name}: {len(lesions)} lesions" + ("" if same else "; their voxels are resampled to those of the series"))
+
+
+def _require_frame_of_reference(header: Dataset, path: Path) -> None:
+    if not header.get("FrameOfReferenceUID"):
+        raise InputError(
+            path,
+            found="no FrameOfReferenceUID",
+            expected="the space that the series is in: a segmentation has to name it",
+            advice="Give the original series, not one from which UIDs were removed.",
+        )
 
 
 def _list_lesions(session: _Session, sizes: pd.DataFrame, patient: str) -> Iterable[Lesion]:

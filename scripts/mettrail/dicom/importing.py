@@ -14,6 +14,7 @@ import dcm2niix
 import pandas as pd
 
 from mettrail import __version__, images, schema, sidecars
+from mettrail.dicom.geometry import find_geometry, grid_of, has_same_voxels, read_headers
 from mettrail.dicom.series import Series, read_series
 from mettrail.dicom.table import (
     ASK,
@@ -98,12 +99,12 @@ def import_dicom(folder: Path, bids: Path, *, table: Path | None = None, patient
 
 
 def _require_decided(rows: list[Row], table: Path) -> None:
-    # The header is in line 1, and the table is written in this order.
-    open_ = [(line, row) for line, row in enumerate(rows, start=2) if row["use"] == ASK]
+    open_ = [row for row in rows if row["use"] == ASK]
     if open_:
         listed = "; ".join(
-            f"line {line}: series {row['series_number']} {row['series_description']!r}: {row['why']}"
-            for line, row in open_
+            f"{row['participant_id']} {row['session_id']} series {row['series_number']} "
+            f"{row['series_description']!r}: {row['why']}"
+            for row in open_
         )
         raise InputError(
             table,
@@ -152,32 +153,47 @@ def _convert(rows: list[Row], found: dict[str, Series], bids: Path, table: Path)
 
 def _convert_series(series: Series, path: Path) -> None:
     """Convert one series and write voxels, their place, and how the scan was made; nothing else of the files."""
+    source = series.files[0]
+    # Before dcm2niix, which fills a gap where a slice is missing.
+    expected = grid_of(find_geometry(read_headers(series.files), source))
     with tempfile.TemporaryDirectory() as temporary:
-        given, made = Path(temporary, "given"), Path(temporary, "made")
-        given.mkdir()
-        made.mkdir()
-        for number, file in enumerate(series.files):
-            (given / f"{number:06d}.dcm").symlink_to(file.resolve())
-        # -ba y: no names and dates; -x i: voxels stay in the order they have.
-        command = [dcm2niix.bin, "-b", "y", "-ba", "y", "-x", "i", "-z", "n", "-f", "scan", "-o", str(made), str(given)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        volumes = sorted(made.glob("*.nii"))
-        if len(volumes) != 1:
-            listed = ", ".join(volume.name for volume in volumes) or " ".join(done.stdout.split()[-40:])
-            raise InputError(
-                series.files[0],
-                found=f"a series of which dcm2niix makes {len(volumes)} volumes: {listed}",
-                expected="one: slices of one orientation and one distance, one echo, one time",
-                advice=f"Write use = no for series {series.number} ({path.name}) in the table, or export it again.",
-            )
+        volume, facts = _run_dcm2niix(series, Path(temporary))
         try:
-            image = images.read_image(volumes[0])
+            image = images.read_image(volume)
         except InputError as err:
             # The file that was read is gone when this is said.
-            raise InputError(series.files[0], found=err.found, expected=err.expected, advice=err.advice) from err
-        images.write_image(path, image.data, image.affine)
-        facts = sidecars.read_json(volumes[0].with_suffix(".json"))
+            raise InputError(source, found=err.found, expected=err.expected, advice=err.advice) from err
+    if not has_same_voxels(image.grid, expected):
+        raise InputError(
+            source,
+            found=f"a series of {expected} of which dcm2niix makes {image.grid}, or puts them elsewhere",
+            expected="the same voxels at the same places",
+            advice=f"Write use = no for series {series.number} ({path.name}) in the table, or export it again.",
+        )
+    images.write_image(path, image.data, image.affine)
     sidecars.write_json(_without_identity(facts), path.with_name(path.name.replace(".nii.gz", ".json")))
+
+
+def _run_dcm2niix(series: Series, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the volume of a series, and what dcm2niix says of it."""
+    given, made = folder / "given", folder / "made"
+    given.mkdir()
+    made.mkdir()
+    for number, file in enumerate(series.files):
+        (given / f"{number:06d}.dcm").symlink_to(file.resolve())
+    # -ba y: no names and dates; -x i: voxels stay in the order they have.
+    command = [dcm2niix.bin, "-b", "y", "-ba", "y", "-x", "i", "-z", "n", "-f", "scan", "-o", str(made), str(given)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    volumes = sorted(made.glob("*.nii"))
+    if [volume.name for volume in volumes] != ["scan.nii"]:
+        listed = ", ".join(volume.name for volume in volumes) or " ".join(done.stdout.split()[-40:])
+        raise InputError(
+            series.files[0],
+            found=f"a series of which dcm2niix makes {len(volumes)} volumes: {listed}",
+            expected="one: scan.nii",
+            advice=f"Write use = no for series {series.number} {series.description!r}, or export it again.",
+        )
+    return volumes[0], sidecars.read_json(made / "scan.json")
 
 
 def _without_identity(facts: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,11 +22,14 @@ _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroup
 # Without these nobody knows where the voxels of an image are.
 PLACE = ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
 _IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_NUMBERS = (
+    "EchoTime", "EffectiveEchoTime", "RepetitionTime", "InversionTime", "InversionTimes", "SliceThickness",
+    "SpacingBetweenSlices", "ContrastBolusVolume", "NumberOfFrames",
+)  # fmt: skip
 _READ = [
-    *_FUNCTIONAL_GROUPS, *PLACE, *_IDENTITY, "SOPClassUID", "Modality", "ImageType", "Rows", "NumberOfFrames",
-    "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "SeriesNumber", "SeriesDescription", "ProtocolName",
-    "ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusVolume", "ContrastBolusStartTime",
-    "MRAcquisitionType", "EchoTime", "RepetitionTime", "InversionTime", "SliceThickness", "SpacingBetweenSlices",
+    *_FUNCTIONAL_GROUPS, *PLACE, *_IDENTITY, *_NUMBERS, "Modality", "ImageType", "Rows", "StudyDate", "SeriesDate",
+    "AcquisitionDate", "ContentDate", "SeriesNumber", "SeriesDescription", "ProtocolName", "ContrastBolusAgent",
+    "ContrastBolusAgentSequence", "ContrastBolusStartTime",
 ]  # fmt: skip
 
 
@@ -91,7 +95,7 @@ def read_series(folder: Path) -> list[Series]:
         seen += 1
         _require_identity(path, header)
         # A copy of a file is the same image again.
-        found.setdefault(header.SeriesInstanceUID, {}).setdefault(header.SOPInstanceUID, (path, header))
+        found.setdefault(str(header.SeriesInstanceUID), {}).setdefault(str(header.SOPInstanceUID), (path, header))
     if not seen:
         raise InputError(
             folder,
@@ -132,16 +136,28 @@ def _read_headers(folder: Path) -> Iterator[tuple[Path, Dataset]]:
             path = Path(at, name)
             try:
                 header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_READ)
+                _decode(header)
             except InvalidDicomError:
                 continue
-            except OSError as err:
+            except Exception as err:  # pydicom fails on damaged files in many ways
                 raise InputError(
-                    path, found=str(err), expected="a file that can be read", advice="Fetch it, or take it away."
+                    path,
+                    found=f"what cannot be read as DICOM ({err})",
+                    expected="a whole file",
+                    advice="Export it again, or take it away.",
                 ) from err
             is_directory = header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
             # Reports and presentation states have no pixels; segmentations have, and are no scans.
             if not is_directory and header.get("Rows") and header.get("Modality") != "SEG":
                 yield path, header
+
+
+def _decode(header: Dataset) -> None:
+    """Decode all values, which pydicom does when they are first asked for: what is damaged is known at once."""
+    deque(header.file_meta.iterall(), maxlen=0)
+    deque(header.iterall(), maxlen=0)
+    for keyword in _NUMBERS:
+        find_number(header, keyword)
 
 
 def _require_identity(path: Path, header: Dataset) -> None:

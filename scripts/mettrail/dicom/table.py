@@ -70,6 +70,7 @@ def read_rows(path: Path) -> list[Row]:
     days: dict[tuple[str, str], tuple[str, int]] = {}
     for line, row in zip(table.lines, rows):
         where = f"{path}, line {line}"
+        row["use"] = row["use"].lower()
         if row["use"] not in (YES, NO, ASK):
             raise _refuse(where, f"use = {row['use'] or MISSING}", f"{YES}, {NO} or {ASK}")
         if row["use"] != YES:

@@ -55,7 +55,8 @@ def test_help_names_every_command(capsys):
     text = capsys.readouterr().out
     for name in (
         *("run", "fetch", "phantom", "train", "compare", "evaluate", "sensitivity", "radiomics", "report", "doctor"),
-        *("review", "accept", "init"),
+        *("review", "accept"),
+        *("init", "import-dicom", "export-dicom"),
     ):
         assert f"\n    {name} " in text or f"\n    {name}\n" in text
 

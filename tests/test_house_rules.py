@@ -23,7 +23,7 @@ FLOORS = (
     ("colours", "reasons"),
     ("errors", "files", "project", "provenance", "sidecars"),
     ("devices", "images", "jobs", "results", "schema", "weights"),
-    ("drawn", "geometry"),
+    ("dicom", "drawn", "geometry"),
     ("bias", "template", "transforms"),
     ("points", "registration", "settings"),
     ("brain", "cohort", "networks", "tracking"),

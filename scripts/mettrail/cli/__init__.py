@@ -26,6 +26,11 @@ WORKFLOW = {
 }
 # Commands that are scripts with options of their own.
 SCRIPTS = {"phantom": "make a synthetic dataset with known answers", "evaluate": "score segmentations against labels"}
+# Commands that exchange DICOM, of the extra `dicom`.
+DICOM = {
+    "import-dicom": "a dataset of DICOM files: what each series is, in a table to correct; then the conversion",
+    "export-dicom": "lesions of a run as DICOM segmentations and measurement reports",
+}
 # The levels of a BIDS App: all that is done for the cohort is part of the same run.
 LEVELS = ("participant", "group")
 # Exit status of input that is not what it has to be, as argparse's.
@@ -81,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_workflow_options(commands.add_parser(name, help=about, description=about))
     for name, about in SCRIPTS.items():
         commands.add_parser(name, help=about, add_help=False)
+    _add_dicom_options(*(commands.add_parser(name, help=about, description=about) for name, about in DICOM.items()))
     fetch = commands.add_parser("fetch", help="HD-BET's weights from their publisher, checked (mind their licence)")
     fetch.add_argument("file", nargs="?", type=Path, help="where to; then name it in strip.hd_bet_weights")
     commands.add_parser("doctor", help="say whether a run can start here, and on what")
@@ -88,6 +94,25 @@ def make_parser() -> argparse.ArgumentParser:
     init = commands.add_parser("init", help="write a file of all settings, to be changed and given with --settings")
     init.add_argument("file", nargs="?", type=Path, default=Path("mettrail.yaml"), help="default: %(default)s")
     return parser
+
+
+def _add_dicom_options(importer: argparse.ArgumentParser, exporter: argparse.ArgumentParser) -> None:
+    importer.add_argument("folder", metavar="FOLDER", type=Path, help="folder of DICOM files")
+    importer.add_argument("bids", metavar="BIDS", type=Path, help="folder of the dataset, new or empty")
+    importer.add_argument(
+        "--patients", metavar="FILE", type=Path,
+        help="table of patient_id and participant_id; without it patients are numbered",
+    )  # fmt: skip
+    exporter.add_argument("out", metavar="OUT", type=Path, help="folder of the results")
+    exporter.add_argument(
+        "folder", metavar="DICOM_FOLDER", type=Path, help="DICOM files that the dataset was made from"
+    )
+    exporter.add_argument("dest", metavar="DEST", type=Path, help="folder for what is made, new or empty")
+    for parser in (importer, exporter):
+        parser.add_argument(
+            "--table", metavar="FILE", type=Path,
+            help="table of series, which names patients; default: BIDS_series.tsv, beside the dataset",
+        )  # fmt: skip
 
 
 def _add_workflow_options(parser: argparse.ArgumentParser) -> None:
@@ -148,6 +173,11 @@ def _do(arguments: argparse.Namespace, options: list[str]) -> int:
         from mettrail.cli import reading
 
         return reading.review(arguments) if arguments.command == "review" else reading.accept(arguments)
+    if arguments.command in DICOM:
+        from mettrail.cli import exchange
+
+        exchange.run(arguments)
+        return 0
     from mettrail.cli import run
 
     return run.run(arguments, options)

@@ -210,6 +210,25 @@ def test_a_page_has_no_barrier_that_axe_knows(case, dark, pages, browser):
     assert found == []
 
 
+def test_a_table_is_sorted_by_the_heading_that_is_clicked(pages, browser):
+    browser.open(pages["cohort"])
+    column = "[...document.querySelectorAll('#sessions tbody tr')].map((r) => r.cells[%d].textContent.trim())"
+    sum_at = browser.run(
+        "[...document.querySelectorAll('#sessions thead th')].findIndex((h) => h.title.startsWith('sum_ld_mm'))"
+    )
+    heading = f"document.querySelectorAll('#sessions thead th')[{sum_at}]"
+    assert sum_at > 0
+    for way, expected in (
+        ("ascending", [14.0, 21.4, 23.4, 28.3, 38.2]),
+        ("descending", [38.2, 28.3, 23.4, 21.4, 14.0]),
+    ):
+        browser.run(f"{heading}.querySelector('button').click()")
+        cells = browser.run(column % sum_at)
+        assert [float(cell.split()[0]) for cell in cells[:-1]] == expected
+        assert cells[-1] == "n/a", "what is missing comes last"
+        assert browser.run(f"{heading}.getAttribute('aria-sort')") == way
+
+
 def test_a_page_of_300_patients_is_below_3_mb(pages):
     assert pages["300 patients"].stat().st_size < 3e6
 

@@ -202,6 +202,14 @@ def test_a_failed_session_is_on_the_page_with_its_log_without_a_row():
     assert "ses-77" not in outline.text, "another patient's"
 
 
+def test_the_page_leads_to_the_viewer_where_there_is_one():
+    links = {"cohort": "index.html", "viewer": "sub-A_viewer.html"}
+    addresses = Outline(patient(links=links)).addresses
+    assert addresses.count("sub-A_viewer.html") == 1
+    assert {f"sub-A_viewer.html#{track}" for track in DIAMETERS_MM} <= set(addresses)
+    assert not [address for address in Outline(patient(links=links | {"viewer": ""})).addresses if "viewer" in address]
+
+
 def test_the_cohorts_page_lists_patients_sessions_and_what_failed():
     outline = Outline(cohort(problems=[FAILED]))
     assert {"sub-A.html", "sub-A.html#ses-05", "logs/register/sub-A_ses-03.log", "tables/lesions.csv"} <= set(

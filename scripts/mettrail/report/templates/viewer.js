@@ -95,10 +95,11 @@ void main() {
     });
   };
   const go = (name) => {
-    const place = lesions.find((b) => b.value === name).dataset.place.split(" ").map(Number);
+    const { place } = lesions.find((b) => b.value === name).dataset;
     say(name);
+    if (!place) return;
     each((nv) => {
-      nv.scene.crosshairPos = nv.mm2frac(place);
+      nv.scene.crosshairPos = nv.mm2frac(place.split(" ").map(Number));
       zoom(nv);
     });
   };
@@ -131,6 +132,7 @@ void main() {
     const [other] = opened.values();
     opened.set(n, { nv, labels });
     if (other) follow(other.nv);
+    else if (chosen) go(chosen);
     nv.onLocationChange = () => follow(nv);
     nv.drawScene();
   };
@@ -143,7 +145,7 @@ void main() {
     canvas.replaceWith(canvas.cloneNode());
     panes[n].hidden = true;
   };
-  const update = async () => {
+  const settle = async () => {
     for (const box of visits) {
       const n = Number(box.value);
       if (box.checked && !opened.has(n)) await open(n);
@@ -152,6 +154,9 @@ void main() {
     const full = visits.filter((box) => box.checked).length >= MOST;
     visits.forEach((box) => (box.disabled = full && !box.checked));
   };
+  // One after the other: a visit takes a moment to open.
+  let turn = Promise.resolve();
+  const update = () => (turn = turn.then(settle));
 
   const stop = () => {
     clearInterval(flicker);
@@ -176,7 +181,13 @@ void main() {
   find("instead").hidden = true;
   find("viewer").hidden = false;
   visits.slice(-FIRST).forEach((box) => (box.checked = true));
-  await update();
+  try {
+    await update();
+  } catch (error) {
+    find("instead").hidden = false;
+    find("viewer").hidden = true;
+    throw error;
+  }
   visits.forEach((box) => box.addEventListener("change", () => (stop(), update())));
   all(".line").forEach((box) => box.addEventListener("change", () => each((nv) => nv.setCustomSliceShader(shader()))));
   all(".flicker").forEach((button) => button.addEventListener("click", () => start(Number(button.value))));

@@ -14,7 +14,6 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from mettrail.colours import EDEMA_COLOUR, NECROSIS_COLOUR, PRIOR_COLOUR, TRACK_COLOURS, track_index
 from mettrail.images import Grid
@@ -138,8 +137,8 @@ def _pack(volume: np.ndarray) -> str:
 
 
 @cache
-def _niivue() -> Markup:
+def _niivue() -> str:
     """Return NiiVue with its licences, which its copies have to bring."""
     vendor = files("mettrail.report") / "vendor"
     licences, code = ((vendor / name).read_text(encoding="utf-8") for name in ("niivue-LICENSES.txt", NIIVUE))
-    return Markup(f"/*!\n{licences}*/\n{code}")
+    return f"/*!\n{licences}*/\n{code}"

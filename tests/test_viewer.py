@@ -13,6 +13,7 @@ from drawn_patient import lesion_table
 from drawn_viewer import SPACE, make, sample, two_visits
 from drawn_visits import PLACE, ends, make_visit, table_with_ends
 from mettrail import colours
+from mettrail.images import read_image, write_image
 from mettrail.report import scans, viewer_page
 
 ROOT = Path(__file__).parents[1]
@@ -52,8 +53,12 @@ def test_necrosis_edema_and_the_prior_are_marked_each_by_itself(visits):
     assert not (first & scans.Mark.PRIOR).any(), "there is none"
 
 
-def test_grey_values_are_those_of_film_strips_and_end_near_the_brain(visits):
-    grid, volumes = sample(visits)
+def test_grey_values_are_those_of_film_strips_and_end_near_the_brain(tmp_path):
+    visit = make_visit(tmp_path / "1")
+    scan = read_image(visit.scan)
+    # A head around the brain, which would be seen.
+    write_image(visit.scan, scan.data + 60 + 60 * (scan.data == 0), scan.affine)
+    grid, volumes = sample({"ses-01": visit})
     at = [np.rint(np.linalg.inv(grid.affine)[:3] @ [0, 0, z, 1]).astype(int) for z in (25, -10)]
     bright, dark = (volumes["ses-01"].scan[tuple(place)] for place in at)
     assert 0.85 * scans.WHITE < bright < 1.1 * scans.WHITE, "tissue that sets white"

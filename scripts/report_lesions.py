@@ -1,9 +1,11 @@
-"""Rule report_lesions: the film strip of each lesion of a patient."""
+"""Rule report_lesions: the film strip of each lesion of a patient, and the viewer."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mettrail
 from mettrail import jobs, schema
-from mettrail.report import scans, strips
+from mettrail.report import scans, strips, viewer_page
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -25,12 +27,17 @@ with jobs.job(snakemake, failable=(*FILES, "prior", "space"), folders=("strips",
     }
     spaces = dict(zip(snakemake.params.reference_sessions, snakemake.input.get("space", []), strict=True))
     shown, space = scans.find_shown(visits, spaces)
-    scans.draw_strips(
-        strips.make_strips(lesions, sessions),
-        lesions,
-        shown,
-        space,
-        output.strips,
-        participant=f"sub-{snakemake.wildcards.sub}",
-        failed=output.record,
+    participant = f"sub-{snakemake.wildcards.sub}"
+    said = strips.make_strips(lesions, sessions)
+    scans.draw_strips(said, lesions, shown, space, output.strips, participant=participant, failed=output.record)
+    grid, volumes = scans.sample_visits(shown, space, failed=output.record)
+    page = viewer_page.make_viewer(
+        participant,
+        said,
+        scans.find_places(lesions, shown),
+        grid,
+        volumes,
+        page=f"{participant}.html",
+        version=mettrail.__version__,
     )
+    Path(output.viewer).write_text(page, encoding="utf-8")

@@ -10,7 +10,7 @@ from mettrail.report import captions, charts, parts, patient_page
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations", "strips")) as output:
+with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations", "strips", "viewer")) as output:
     participant = f"sub-{snakemake.wildcards.sub}"
     lesions = schema.read_table(snakemake.input.lesions, "lesions")
     sessions = schema.read_table(snakemake.input.sessions, "sessions")
@@ -31,6 +31,7 @@ with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations"
         *snakemake.input.brains,
         *snakemake.input.registrations,
     ]
+    viewer = jobs.given(snakemake.input.viewer)
     page = patient_page.make_page(
         participant,
         lesions,
@@ -44,6 +45,7 @@ with jobs.job(snakemake, failable=("pictures", "more", "brains", "registrations"
         },
         links={
             "cohort": "index.html",
+            "viewer": Path(viewer).name if viewer else "",
             "Lesions over time": f"{participant}/{participant}_desc-lesions_trajectories.tsv",
             "Sessions": f"{participant}/{participant}_sessions.tsv",
             "Treatments": f"{participant}/{participant}_desc-treatments.tsv",

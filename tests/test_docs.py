@@ -116,7 +116,7 @@ def test_the_command_has_what_the_pages_name(capsys):
     code = [*shell, *(code for page in PAGES for code in re.findall(r"`(.+?)`", page.read_text(encoding="utf-8")))]
     named = {line.split()[1] for line in code if re.match(r"mettrail [a-z]", line)}
     assert {"run", "train", "doctor"} <= named
-    assert named <= {*cli.WORKFLOW, *cli.SCRIPTS, *cli.DICOM, "fetch", "doctor", "init"}
+    assert named <= {*cli.WORKFLOW, *cli.SCRIPTS, *cli.DICOM, "fetch", "doctor", "review", "accept", "init"}
     with pytest.raises(SystemExit):
         cli.main(["run", "--help"])
     shown = capsys.readouterr().out

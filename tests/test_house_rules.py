@@ -141,7 +141,7 @@ def test_every_rule_leaves_a_trace_and_says_what_it_needs(path, block):
 def test_rules_name_their_inputs_and_outputs():
     for _, block in rules():
         for section in re.findall(r"    (?:input|output):\n((?:        .*\n)+)", block):
-            assert all(re.match(r"        (\w+=|    |\)|\])", line) for line in section.splitlines()), section
+            assert all(re.match(r"        (\w+=|\*\*|    |\)|\])", line) for line in section.splitlines()), section
 
 
 def settings_without_a_description(rule, name=""):

@@ -139,6 +139,7 @@ def test_an_edited_template_makes_pages_again():
     for script, data in (
         ("report.py", "CAPTIONS, TEMPLATES, REFERENCES"),
         ("report_patient.py", "CAPTIONS, TEMPLATES"),
+        ("report_lesions.py", "TEMPLATES, NIIVUE"),
     ):
         assert f'source_digest("{script}", {data})' in text
     (folder,) = re.findall(r"TEMPLATES = str\(ROOT / (.*)\)", text)

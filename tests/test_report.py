@@ -12,104 +12,22 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 import pytest
+from drawn_pages import FAILED, METHOD, PATIENT, TREATED, WORKS, cohort, patient
 from drawn_patient import DIAMETERS_MM, SESSIONS, lesion_table, session_table
 from mettrail import schema
 from mettrail.colours import track_colour
 from mettrail.errors import InputError
 from mettrail.report import (
     captions,
-    cohort_page,
     environment,
     figures,
-    method,
     parts,
-    patient_page,
     ran,
-    references,
     review,
 )
 from mettrail.schema import cells
 
 ROOT = Path(__file__).parents[1]
-PATIENT = {
-    "participant_id": "sub-A",
-    "n_sessions": 6,
-    "n_evaluable": 5,
-    "t0_source": "baseline",
-    "baseline_session": "ses-01",
-    "n_lesions_baseline": 4,
-    "n_targets": 2,
-    "n_new_total": 1,
-    "baseline_sum_ld_mm": 38.2,
-    "best_change_ld_pct": -63.35,
-    "best_change_vol_pct": -81.0,
-    "best_response": "PR",
-    "best_response_day": 154,
-    "best_response_confirmed": True,
-    "best_response_volumetric": "PR",
-    "progressed": True,
-    "progression_day": 273,
-    "progression_reason": "target;new",
-    "last_evaluable_day": 273,
-    "flags": "clinical_assumed",
-}
-FAILED = {
-    "sub": "A",
-    "ses": "03",
-    "stage": "register",
-    "reason": "failed_segment",
-    "detail": "the job was stopped from outside",
-    "log": "/data/out/logs/register/sub-A_ses-03.log",
-}
-COMMON = {
-    "captions": {"measure": captions.parse_caption("Shows.\n\n**Signs of failure:** leaves ``it``.")},
-    "settings_hash": "3f9a",
-    "version": "0.1.0",
-}
-WORKS = references.read_references(ROOT / "resources" / "references.bib")
-METHOD = method.Method(
-    ("Response followed RANO-BM [@Lin2015]; nnU-Net was not run.",),
-    (),
-    (method.Tool("greedy", "1.4", ""),),
-    (WORKS["Lin2015"], WORKS["Aalen1978"]),
-)
-
-
-TREATED = {
-    "participant_id": "sub-A", "treatment_id": "t1", "track_id": "L001", "treatment_type": "srs", "treatment_day": 5,
-    "dose_gy": 20.0, "fractions": 1, "pretreatment_ld_mm": 24.0, "nadir_ld_mm": 14.0, "best_response": "PR",
-    "local_failure": True, "local_failure_day": 273, "failure_by": "diameter;volume", "treatment_effect_possible": True,
-    "failure_confirmed": None, "time_to_local_failure_days": 268,
-}  # fmt: skip
-
-
-def patient(
-    lesions=None, sessions=None, row=PATIENT, pictures=None, problems=(), name="sub-A", links=None, treated=(), **more
-):
-    return patient_page.make_page(
-        name,
-        lesion_table() if lesions is None else lesions,
-        session_table() if sessions is None else sessions,
-        row,
-        pd.DataFrame(treated),
-        pictures or {},
-        links=links or {"cohort": "index.html"},
-        problems=problems,
-        **COMMON | more,
-    )
-
-
-def cohort(patients=None, sessions=None, lesions=None, problems=(), pages=None, pictures=None, links=None, **more):
-    return cohort_page.make_page(
-        pd.DataFrame([PATIENT]) if patients is None else patients,
-        session_table() if sessions is None else sessions,
-        lesion_table() if lesions is None else lesions,
-        problems,
-        figures=pictures or {},
-        links=links or {"tables/lesions.csv": "tables/lesions.csv"},
-        pages={"sub-A": "sub-A.html"} if pages is None else pages,
-        **{"settings": "rano:\n  pr: 0.3\n", "method": METHOD} | COMMON | more,
-    )
 
 
 class Outline(HTMLParser):
@@ -282,6 +200,14 @@ def test_a_failed_session_is_on_the_page_with_its_log_without_a_row():
     known = FAILED | {"reason": "failed_register"}
     assert "ses-03 stopped at register ses-" in Outline(patient(problems=[known])).text, "said once is enough"
     assert "ses-77" not in outline.text, "another patient's"
+
+
+def test_the_page_leads_to_the_viewer_where_there_is_one():
+    links = {"cohort": "index.html", "viewer": "sub-A_viewer.html"}
+    addresses = Outline(patient(links=links)).addresses
+    assert addresses.count("sub-A_viewer.html") == 1
+    assert {f"sub-A_viewer.html#{track}" for track in DIAMETERS_MM} <= set(addresses)
+    assert not [address for address in Outline(patient(links=links | {"viewer": ""})).addresses if "viewer" in address]
 
 
 def test_the_cohorts_page_lists_patients_sessions_and_what_failed():

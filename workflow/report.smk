@@ -1,4 +1,5 @@
 TEMPLATES = str(ROOT / "scripts" / "mettrail" / "report" / "templates")
+NIIVUE = str(ROOT / "scripts" / "mettrail" / "report" / "vendor")
 
 
 rule report_session:
@@ -35,7 +36,7 @@ rule report_session:
 
 
 rule report_lesions:
-    """Film strips: each lesion of a patient at all sessions, at the same place."""
+    """Film strips and viewer: each lesion of a patient at all sessions, at the same place."""
     input:
         lesion_table=rules.assess.output.lesions,
         session_table=rules.assess.output.sessions,
@@ -49,6 +50,7 @@ rule report_lesions:
         space=of_space(rules.preprocess.output.image),
     output:
         strips=directory(f"{OUT}/figures/sub-{{sub}}_strips"),
+        viewer=f"{OUT}/sub-{{sub}}_viewer.html",
     log:
         log_file("report_lesions", "sub-{sub}"),
     benchmark:
@@ -63,7 +65,7 @@ rule report_lesions:
         sessions=session_names,
         followups=followup_names,
         reference_sessions=space_sessions,
-        source=source_digest("report_lesions.py"),
+        source=source_digest("report_lesions.py", TEMPLATES, NIIVUE),
     script:
         "../scripts/report_lesions.py"
 
@@ -82,6 +84,7 @@ rule report_patient:
         brains=of_all(rules.report_session.output.brain),
         registrations=of_all(rules.report_session.output.registration),
         strips=rules.report_lesions.output.strips,
+        viewer=rules.report_lesions.output.viewer,
     output:
         page=f"{OUT}/sub-{{sub}}.html",
         figure=f"{OUT}/figures/sub-{{sub}}_trajectories.svg",

@@ -256,4 +256,4 @@ def _review_table(lesions: Sequence[Record], sessions: Sequence[Record], pages: 
         ]
         rows.append(Row(Cell(patient), cells))
     headings = [Heading(name) for name in ("patient", "session", "lesion", "diameter", "volume", "why")]
-    return Table("Lesions to review", headings, rows, filtered=len(rows) >= _FILTER_FROM) if rows else None
+    return Table("Lesions that require review", headings, rows, filtered=len(rows) >= _FILTER_FROM) if rows else None

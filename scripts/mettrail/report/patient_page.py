@@ -90,7 +90,8 @@ def make_page(
         ``{"ses-01": {"lesions": path, "more": path, "brain": path, "registration": path}}``, as `parts.group_pictures`
         makes it. What is missing is said to be missing.
     links : mapping of str to str
-        Name and address, relative to the page, of tables and other pages. ``cohort`` is the way back.
+        Name and address, relative to the page, of tables and other pages. ``cohort`` is the way back; ``viewer`` is
+        empty where none was made.
     problems : sequence of mapping
         What did not go well: sub, ses, stage, reason, detail, log (`cohort.list_problems`). Those of other patients are
         not shown.
@@ -113,6 +114,7 @@ def make_page(
         "patient.html.j2",
         participant=participant,
         back=links.get("cohort", ""),
+        viewer=links.get("viewer", ""),
         lead=_lead(sessions, patient),
         facts=_facts(patient, sessions) if patient else [],
         flags=make_flags("patients", patient),
@@ -130,7 +132,7 @@ def make_page(
         films_caption=captions.get("match", ()),
         treated=make_treated_table(treated),
         cards=make_cards(sessions, lesions, own, figures.get("sessions", {}), captions),
-        files=[Link(name, address) for name, address in links.items() if name != "cohort"],
+        files=[Link(name, address) for name, address in links.items() if name not in ("cohort", "viewer")],
         course_caption=captions.get("assess", ()),
         sessions_caption=captions.get("measure", ()),
         settings_hash=settings_hash,

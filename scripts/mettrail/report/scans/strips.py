@@ -192,9 +192,7 @@ def draw_strips(
         Told of a visit that cannot be shown and of a lesion that cannot be drawn; all others are drawn.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    rows: dict[str, dict[str, Record]] = {strip.track_id: {} for strip in strips}
-    for row in records_of(lesion_rows):
-        rows[text_of(row, "track_id")][text_of(row, "session_id")] = row
+    rows = _rows_of_tracks(lesion_rows)
     worlds = {name: transforms.read_affine(visit.affine) for name, visit in visits.items()}
     planes = {} if space is None else {track: _find_plane(rows[track], worlds, space) for track in rows}
     shots: dict[str, dict[str, _Shot]] = {strip.track_id: {} for strip in strips}
@@ -217,16 +215,52 @@ def draw_strips(
             failed(error)
 
 
-def _find_plane(rows: Mapping[str, Record], worlds: Mapping[str, np.ndarray], space: Grid) -> Grid | None:
-    """Return the grid of a lesion's frames, one voxel deep, 1 mm; None where it was measured at no session shown."""
-    size, place = 0.0, None
+def find_places(lesion_rows: pd.DataFrame, visits: Mapping[str, Visit]) -> dict[str, np.ndarray]:
+    """Find where each lesion is in the patient's reference space.
+
+    Parameters
+    ----------
+    lesion_rows : DataFrame
+        The patient's rows of the lesion table: where the longest diameters end.
+    visits : mapping of str to Visit
+        By session ID, those that are registered to the reference space.
+
+    Returns
+    -------
+    dict of str to (3,) array
+        By track ID, the middle of the longest diameter at the session where that is longest, RAS mm. A lesion that was
+        measured at no session shown is not in it.
+    """
+    worlds = {name: transforms.read_affine(visit.affine) for name, visit in visits.items()}
+    found = {track: _find_longest(rows, worlds) for track, rows in _rows_of_tracks(lesion_rows).items()}
+    return {track: longest[0] for track, longest in found.items() if longest is not None}
+
+
+def _rows_of_tracks(lesion_rows: pd.DataFrame) -> dict[str, dict[str, Record]]:
+    """Return the rows of the lesion table by track and session."""
+    rows: dict[str, dict[str, Record]] = {}
+    for row in records_of(lesion_rows):
+        rows.setdefault(text_of(row, "track_id"), {})[text_of(row, "session_id")] = row
+    return rows
+
+
+def _find_longest(rows: Mapping[str, Record], worlds: Mapping[str, np.ndarray]) -> tuple[np.ndarray, float] | None:
+    """Return the middle of a lesion's longest diameter in the reference space, and its length; None without any."""
+    longest: tuple[np.ndarray, float] | None = None
     for name, world in worlds.items():
         row = rows.get(name, {})
         ends, length = _ends(row), number_of(row, "ld_mm")
-        if np.isfinite(ends).all() and length > size:
-            size, place = length, transforms.map_points(ends, affine=transforms.invert(world)).mean(0)
-    if place is None:
+        if np.isfinite(ends).all() and length > (longest[1] if longest else 0):
+            longest = transforms.map_points(ends, affine=transforms.invert(world)).mean(0), length
+    return longest
+
+
+def _find_plane(rows: Mapping[str, Record], worlds: Mapping[str, np.ndarray], space: Grid) -> Grid | None:
+    """Return the grid of a lesion's frames, one voxel deep, 1 mm; None where it was measured at no session shown."""
+    longest = _find_longest(rows, worlds)
+    if longest is None:
         return None
+    place, size = longest
     side = max(_LEAST_MM, _MARGIN * size)
     axes = space.affine[:3, :3] / np.array(space.spacing_mm)
     affine = np.eye(4)

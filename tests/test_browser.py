@@ -1,0 +1,240 @@
+"""The pages in a browser without a network: they draw, reach for nothing, and can be read by all on any screen."""
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import CHROMIUM, Browser
+from drawn_pages import FAILED, PATIENT, cohort, crowd, many_patients, patient
+from drawn_patient import lesion_table, session_table
+from drawn_viewer import make, two_visits
+from drawn_visits import ends, table_with_ends
+from matplotlib.colors import to_rgb
+from mettrail.colours import PRIOR_COLOUR, track_colour
+from PIL import Image as Pixels
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+VENDOR = Path(__file__).parent / "vendor"
+AXE = VENDOR / "axe-4.14.1.min.js"
+READY = "document.documentElement.dataset.viewer === 'ready'"
+HOSTILE = "<img src=x onerror=document.title='gone'>"
+# How far a colour on the screen may be from what it is in the tables.
+NEAR = 0.12
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with Browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def viewer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("viewer")
+    path = folder / "sub-A_viewer.html"
+    path.write_text(
+        make(two_visits(folder / "visits"), lesions=table_with_ends(ses_01=ends(), ses_02=ends((7, -5, 4))))
+    )
+    (folder / "sub-A.html").write_text(patient(links={"cohort": "index.html", "viewer": path.name}))
+    return path
+
+
+@pytest.fixture
+def shown(browser, viewer):
+    """The viewer as it opens; it takes seconds to, so that tests leave it as they found it."""
+    if browser.run("location.pathname") != str(viewer):
+        browser.open(viewer, until=READY)
+    settle(browser)
+    return browser
+
+
+def settle(browser):
+    """Two frames later all that was asked for is drawn."""
+    browser.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def canvases(browser):
+    """What is seen of each canvas, as (down, across, 3) arrays from 0 to 1."""
+    page = np.asarray(Pixels.open(io.BytesIO(browser.screenshot())).convert("RGB")) / 255
+    boxes = browser.run(
+        "[...document.querySelectorAll('canvas')].map((c) => c.getBoundingClientRect())"
+        ".map((r) => [r.left + scrollX, r.top + scrollY, r.width, r.height].map(Math.round))"
+    )
+    return [page[top : top + height, left : left + width] for left, top, width, height in boxes]
+
+
+def coloured(picture, colour):
+    return np.abs(picture - np.array(to_rgb(colour))).max(-1) < NEAR
+
+
+def width_of(mask):
+    return np.ptp(np.argwhere(mask)[:, 1]) if mask.any() else 0
+
+
+def test_the_viewer_draws_the_lesion_of_each_visit_and_reaches_nothing(shown):
+    first, second = (coloured(seen, track_colour("L001")) for seen in canvases(shown))
+    assert first.any()
+    # Of 10 and 16 mm, on slices of 2 mm.
+    assert 1.4 * width_of(first) < width_of(second) < 2.1 * width_of(first)
+    assert [coloured(seen, PRIOR_COLOUR).any() for seen in canvases(shown)] == [False, True]
+    assert shown.run("document.getElementById('instead').hidden")
+    assert shown.troubles() == []
+
+
+def test_lines_can_be_switched_off(shown):
+    shown.run("document.querySelectorAll('.line')[0].click()")
+    settle(shown)
+    without = canvases(shown)
+    shown.run("document.querySelectorAll('.line')[0].click()")
+    assert not any(coloured(seen, track_colour("L001")).any() for seen in without)
+    assert coloured(without[1], PRIOR_COLOUR).any(), "the others stay"
+
+
+def crosshair(picture):
+    """Row and column of the lines of a crosshair; it has a gap in its middle."""
+    found = coloured(picture, (0.62, 0.82, 1.0))
+    return int(found.sum(1).argmax()), int(found.sum(0).argmax())
+
+
+def test_crosshairs_follow_each_other_and_a_lesion_of_the_list(shown):
+    at_lesion = [crosshair(seen) for seen in canvases(shown)]
+    assert at_lesion[0] == pytest.approx(at_lesion[1], abs=1)
+    middle = np.argwhere(coloured(canvases(shown)[0], track_colour("L001"))).mean(0)
+    assert at_lesion[0] == pytest.approx(middle, abs=4)
+    left, top = shown.run("(({left, top}) => [left, top])(document.querySelector('canvas').getBoundingClientRect())")
+    for kind in ("mousePressed", "mouseReleased"):
+        shown.call("Input.dispatchMouseEvent", type=kind, x=left + 120, y=top + 150, button="left", clickCount=1)
+    settle(shown)
+    clicked = [crosshair(seen) for seen in canvases(shown)]
+    shown.run("document.querySelector('.lesion').click()")
+    settle(shown)
+    assert clicked[0] == pytest.approx((150, 120), abs=4)
+    assert clicked[1] == pytest.approx(clicked[0], abs=1)
+    assert [crosshair(seen) for seen in canvases(shown)] == at_lesion
+    assert shown.run("document.querySelectorAll('.said')[0].textContent").startswith("L001: ")
+
+
+def test_two_visits_flicker_at_one_place(shown):
+    lefts = "new Set([...document.querySelectorAll('canvas')].map((c) => c.getBoundingClientRect().left)).size"
+    seen = "[...document.querySelectorAll('#panes li:not(.unseen)')].map((p) => p.innerText.slice(0, 6)).join()"
+    shown.run("document.querySelector('.flicker').click()")
+    shown.wait(f"{seen} === 'ses-01'")
+    shown.wait(f"{seen} === 'ses-02'")
+    assert shown.run(lefts) == 1
+    shown.run("document.getElementById('stop').click()")
+    assert shown.run(seen) == "ses-01,ses-02"
+    assert shown.run(lefts) == 2
+
+
+def test_a_visit_can_be_closed_and_opened_again(shown):
+    number = "document.querySelectorAll('#panes > li:not([hidden])').length"
+    shown.run("document.querySelector('.visit').click()")
+    shown.wait(f"{number} === 1")
+    shown.run("document.querySelector('.visit').click()")
+    shown.wait(f"{number} === 2")
+    for _ in range(600):
+        if coloured(canvases(shown)[0], track_colour("L001")).any():
+            break
+    assert [coloured(seen, track_colour("L001")).any() for seen in canvases(shown)] == [True, True]
+    assert shown.troubles() == []
+
+
+def test_without_webgl_or_javascript_a_sentence_leads_to_film_strips(viewer):
+    said = "document.getElementById('instead').innerText"
+    with Browser("--disable-3d-apis") as browser:
+        browser.open(viewer)
+        assert "needs a screen, JavaScript and WebGL 2" in browser.run(said)
+        assert browser.run("document.querySelector('#instead a').getAttribute('href')") == "sub-A.html#films"
+        browser.call("Emulation.setScriptExecutionDisabled", value=True)
+        browser.open(viewer)
+        assert browser.run("document.getElementById('instead').offsetHeight") > 0
+        assert browser.run("document.getElementById('viewer').offsetHeight") == 0
+        assert browser.troubles() == []
+
+
+# --- All pages -----------------------------------------------------------------------------------------------------
+
+
+def odd_page(case, folder):
+    lesions, sessions = lesion_table(), session_table()
+    if case == "no lesion":
+        return patient(lesions.iloc[:0], sessions)
+    if case == "one visit":
+        return patient(lesions[lesions["session_id"] == "ses-01"], sessions.iloc[:1])
+    if case == "every session failed":
+        failed = sessions.assign(evaluable=False, ne_reason="failed_segment", response_overall_final="NE")
+        return patient(lesions.iloc[:0], failed, {}, problems=[FAILED])
+    if case == "hostile name":
+        return patient(name=HOSTILE, row=PATIENT | {"participant_id": HOSTILE})
+    if case == "60 lesions at 12 visits":
+        return crowd(folder / "strips")
+    if case == "300 patients":
+        return many_patients(folder)
+    return cohort()
+
+
+ODD = ("no lesion", "one visit", "every session failed", "hostile name", "60 lesions at 12 visits", "cohort",
+       "300 patients")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, viewer):
+    made = {"patient": viewer.parent / "sub-A.html", "viewer": viewer}
+    for number, case in enumerate(ODD):
+        folder = tmp_path_factory.mktemp(f"page{number}")
+        made[case] = folder / "page.html"
+        made[case].write_text(odd_page(case, folder))
+    return made
+
+
+@pytest.mark.parametrize("case", ["patient", "viewer", *ODD])
+def test_a_page_is_quiet_and_no_wider_than_its_screen(case, pages, browser):
+    for width in (1400, 390):
+        browser.open(
+            pages[case], width=width, until=READY if case == "viewer" else "document.readyState === 'complete'"
+        )
+        assert browser.run("document.documentElement.scrollWidth") <= width
+        assert browser.run("document.title") != "gone"
+        assert browser.troubles() == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("case", ["patient", "viewer", "cohort", "every session failed"])
+def test_a_page_has_no_barrier_that_axe_knows(case, dark, pages, browser):
+    browser.open(pages[case], dark=dark, until=READY if case == "viewer" else "document.readyState === 'complete'")
+    browser.run("document.querySelectorAll('details').forEach((d) => (d.open = true))")
+    browser.run(AXE.read_text() + "; 0")
+    found = browser.run("axe.run().then((done) => done.violations.map((v) => [v.id, v.nodes.map((n) => n.html)]))")
+    assert found == []
+
+
+def test_a_table_is_sorted_by_the_heading_that_is_clicked(pages, browser):
+    browser.open(pages["cohort"])
+    column = "[...document.querySelectorAll('#sessions tbody tr')].map((r) => r.cells[%d].textContent.trim())"
+    sum_at = browser.run(
+        "[...document.querySelectorAll('#sessions thead th')].findIndex((h) => h.title.startsWith('sum_ld_mm'))"
+    )
+    heading = f"document.querySelectorAll('#sessions thead th')[{sum_at}]"
+    assert sum_at > 0
+    for way, expected in (
+        ("ascending", [14.0, 21.4, 23.4, 28.3, 38.2]),
+        ("descending", [38.2, 28.3, 23.4, 21.4, 14.0]),
+    ):
+        browser.run(f"{heading}.querySelector('button').click()")
+        cells = browser.run(column % sum_at)
+        assert [float(cell.split()[0]) for cell in cells[:-1]] == expected
+        assert cells[-1] == "n/a", "what is missing comes last"
+        assert browser.run(f"{heading}.getAttribute('aria-sort')") == way
+
+
+def test_a_page_of_300_patients_is_below_3_mb(pages):
+    assert pages["300 patients"].stat().st_size < 3e6
+
+
+def test_axe_is_the_one_published():
+    listed = dict(reversed(line.split()) for line in (VENDOR / "SHA256SUMS").read_text().splitlines())
+    assert set(listed) == {path.name for path in VENDOR.iterdir()} - {"SHA256SUMS"}
+    for name, digest in listed.items():
+        assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest, name

@@ -27,7 +27,7 @@ with jobs.job(snakemake, failable=(*INPUTS, *RAN), passes_on=False) as output:
     curve = outcomes.incidence(treated, patients)
     charts.draw_incidence(curve, output.incidence)
     found = ran.read_ran(**{name: snakemake.input.get(name, []) for name in RAN})
-    shown = {"any_velocity": ran.velocity_known(patients), "any_treated": bool(len(curve))}
+    shown = {"any_velocity": outcomes.velocity_known(patients), "any_treated": bool(len(curve))}
     described = method.describe_method(found, settings, about, references=snakemake.params.bibliography, **shown)
     texts = {name: Path(vars(output)[name]) for name in TEXTS}
     licence = sidecars.describe_source(snakemake.params.datasets["raw"]).get("License")

@@ -10,6 +10,7 @@ from conftest import ROOT, shipped_config
 from mettrail import provenance, sidecars
 from mettrail.errors import InputError
 from mettrail.report import method, ran, references
+from mettrail.response import outcomes
 
 BIBLIOGRAPHY = ROOT / "resources" / "references.bib"
 ABOUT = method.About("0.1.0", "", "", "3f9a")
@@ -291,7 +292,7 @@ def test_a_checkout_knows_its_commit_and_a_folder_within_one_has_none(tmp_path):
 
 def test_the_velocity_is_known_where_a_patient_has_one():
     tables = [pd.DataFrame({"brain_metastasis_velocity_first_per_year": values}) for values in ([None, 2.0], [None])]
-    assert [ran.velocity_known(table) for table in tables] == [True, False]
+    assert [outcomes.velocity_known(table) for table in tables] == [True, False]
 
 
 def test_a_files_origin_is_the_innermost_dataset_that_holds_it():

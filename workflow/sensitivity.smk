@@ -57,6 +57,7 @@ rule sensitivity:
             key: config[key]
             for key in ("instances", "measure", "match", "rano", "volume")
         },
+        config_hash=settings.config_hash(config),
         source=source_digest("sensitivity.py"),
     script:
         "../scripts/sensitivity.py"

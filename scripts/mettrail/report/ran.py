@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from mettrail import jobs, sidecars
 
 Files = Sequence[str | Path]
@@ -150,8 +148,3 @@ def _fused(tissue: Mapping[str, Any]) -> str:
     """Say what gave a session's lesions."""
     tasks = {"detection", "resegmentation"} & set(tissue["Networks"])
     return "both" if len(tasks) == 2 else tasks.pop() if tasks else "propagation"
-
-
-def velocity_known(patients: pd.DataFrame) -> bool:
-    """Whether any patient has a brain metastasis velocity."""
-    return bool(patients["brain_metastasis_velocity_first_per_year"].notna().any())

@@ -33,6 +33,11 @@ Z95 = 1.959964
 _Size: TypeAlias = Literal["ld", "vol"]
 
 
+def velocity_known(patients: pd.DataFrame) -> bool:
+    """Say whether any patient has a brain metastasis velocity."""
+    return bool(patients["brain_metastasis_velocity_first_per_year"].notna().any())
+
+
 def start_day(patients: pd.DataFrame, sessions: pd.DataFrame, participant: Row) -> float:
     """Return t0 of a patient on the time axis of the sessions; NaN where it has none.
 

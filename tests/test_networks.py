@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import settings_of
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from mettrail import segmentation
 from mettrail.errors import InputError, ModelError
 from mettrail.networks import deepmedic, googlenet, two_stage
@@ -46,6 +47,21 @@ def test_detector_and_segmenter_cost_what_their_paper_says():
     detector = gmacs(network.detector, 1, 3, 64, 64, 64)
     assert detector == pytest.approx(7, abs=0.5)
     assert detector + gmacs(network.segmenter, 1, 3, 64, 64, 64) == pytest.approx(60, abs=2)
+
+
+def test_what_a_million_voxels_cost_at_the_published_widths():
+    """nnU-Net's U-Net and the 2.5-D network, tiles without overlap: fewer parameters are more operations."""
+    known = methods.list_methods(sizes(width=1, patch_vox=128), sequences=SEQUENCES)
+    arguments = known["unet"].architecture["arch_kwargs"]
+    features = {name: arguments[name] for name in ("n_stages", "features_per_stage", "kernel_sizes", "strides")}
+    blocks = {"n_conv_per_stage": [2] * 6, "n_conv_per_stage_decoder": [2] * 5, "conv_op": torch.nn.Conv3d}
+    kinds = {"norm_op": torch.nn.InstanceNorm3d, "nonlin": torch.nn.LeakyReLU}
+    volumes = on_meta(lambda: PlainConvUNet(1, num_classes=4, **features, **blocks, **kinds))
+    slices = on_meta(lambda: googlenet.GoogLeNet25d(4, 2))
+    assert (count(volumes) / 1e6, count(slices) / 1e6) == pytest.approx((31.2, 6.1), abs=0.05)
+    per_volume = gmacs(volumes, 1, 1, 128, 128, 128) / (128**3 / 1e6)
+    per_slice = gmacs(slices, 1, 4, 16, 256, 256) / (16 * 256**2 / 1e6)
+    assert (per_volume, per_slice) == pytest.approx((228, 1201), abs=1)
 
 
 def test_the_published_width_is_the_preset_of_width_one():

@@ -450,6 +450,7 @@ def test_the_target_compare_makes_its_page(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     out = tmp_path / "out" / "compare"
     page = (out / "comparison.md").read_text()
+    assert str(tmp_path) not in page, "a page that is passed on names no folders of its maker"
     asked = settings["compare"]["methods"]
     for name in (*kinds, "segmenter_alone", "registration", "both"):
         assert f"\n| {name} | " in page, name

@@ -69,7 +69,8 @@ def compare(
             settings=scoring.Settings(masks=evaluation / "masks"),
         )
         scans, froc = (pd.read_csv(evaluation / f"{name}.csv") for name in ("scans", "froc"))
-        tables = (evaluation / "evaluation.md").read_text(encoding="utf-8")
+        # The page lies in this folder, and may be passed on.
+        tables = (evaluation / "evaluation.md").read_text(encoding="utf-8").replace(f"{folder}/", "")
         shutil.copyfile(evaluation / "froc.svg", folder / "froc.svg")
     costs = pd.concat(
         [pd.read_csv(folder / "costs" / f"{name}.csv").assign(method=name) for name in (*names, *studied)],

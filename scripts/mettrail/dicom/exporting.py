@@ -17,6 +17,7 @@ from mettrail.dicom.segmentation import Lesion, make_segmentation, make_uid
 from mettrail.dicom.series import Series, read_series
 from mettrail.dicom.table import YES, Row, path_of, place_of_table, read_rows
 from mettrail.errors import InputError
+from mettrail.files import require_empty
 
 RAW = "bids:raw:"
 
@@ -58,13 +59,7 @@ def export_dicom(out: Path, folder: Path, dest: Path, *, table: Path | None = No
         one the scan was made from. Nothing is written then.
     """
     dest = dest.resolve()
-    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise InputError(
-            dest,
-            found="a folder or file that holds something",
-            expected="a new folder, or an empty one",
-            advice="Name another one, or move that away. Nothing was written.",
-        )
+    require_empty(dest)
     sizes = _read_sizes(out)
     label_maps = _find_label_maps(out)
     rows = _read_key(out, table)

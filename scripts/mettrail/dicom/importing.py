@@ -28,6 +28,7 @@ from mettrail.dicom.table import (
     write_rows,
 )
 from mettrail.errors import InputError
+from mettrail.files import require_empty
 
 # What dcm2niix says of a scan and is kept: how it was made. All else might lead to the patient, the day or the place.
 KEPT = (
@@ -78,13 +79,7 @@ def import_dicom(folder: Path, bids: Path, *, table: Path | None = None, patient
             expected="a place outside: it names patients",
             advice="Name another file: --table FILE",
         )
-    if bids.exists() and (not bids.is_dir() or any(bids.iterdir())):
-        raise InputError(
-            bids,
-            found="a folder or file that holds something",
-            expected="a new folder, or an empty one",
-            advice="Name another one, or move that away. Nothing was written.",
-        )
+    require_empty(bids)
     found = {each.uid: each for each in read_series(folder)}
     known = read_rows(table) if table.exists() else []
     rows = plan_rows(found.values(), known, read_patients(patients) if patients else None)

@@ -1,11 +1,9 @@
-"""Files that are whole or not there, and places for them."""
+"""Files that are whole or not there."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-
-from mettrail.errors import InputError
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
@@ -20,19 +18,3 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def require_empty(folder: Path) -> None:
-    """Refuse a place for new files that is there and holds something.
-
-    Raises
-    ------
-    InputError
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(
-            folder,
-            found="a folder or file that holds something",
-            expected="a new folder, or an empty one",
-            advice="Name another one, or move that away. Nothing was written.",
-        )

@@ -15,9 +15,8 @@ from mettrail.dicom.geometry import find_geometry, grid_of, has_same_voxels, rea
 from mettrail.dicom.measurements import make_report
 from mettrail.dicom.segmentation import Lesion, make_segmentation, make_uid
 from mettrail.dicom.series import Series, read_series
-from mettrail.dicom.table import YES, Row, path_of, place_of_table, read_rows
+from mettrail.dicom.table import YES, Row, path_of, place_of_table, read_rows, require_empty
 from mettrail.errors import InputError
-from mettrail.files import require_empty
 
 RAW = "bids:raw:"
 

@@ -25,10 +25,10 @@ from mettrail.dicom.table import (
     plan_rows,
     read_patients,
     read_rows,
+    require_empty,
     write_rows,
 )
 from mettrail.errors import InputError
-from mettrail.files import require_empty
 
 # What dcm2niix says of a scan and is kept: how it was made. All else might lead to the patient, the day or the place.
 KEPT = (

@@ -234,3 +234,19 @@ def _choose(rows: list[Row], added: set[int]) -> None:
 
 def _fineness(row: Row) -> float:
     return float(row["slice_distance_mm"] or "inf")
+
+
+def require_empty(folder: Path) -> None:
+    """Refuse a place for new files that is there and holds something.
+
+    Raises
+    ------
+    InputError
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            folder,
+            found="a folder or file that holds something",
+            expected="a new folder, or an empty one",
+            advice="Name another one, or move that away. Nothing was written.",
+        )

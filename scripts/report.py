@@ -38,6 +38,7 @@ with jobs.job(snakemake, failable=(*INPUTS, *RAN), passes_on=False) as output:
         maker=sidecars.describe_maker(**vars(about)),
         datasets=snakemake.params.datasets,
         references=described.addresses,
+        tracks=lesions["track_id"],
     )
     problems = cohort.list_problems(snakemake.params.sessions) + jobs.read_failures(snakemake.params.out)
     problems += cohort.list_not_used(snakemake.params.not_used)

@@ -79,6 +79,21 @@ def test_results_are_a_bids_dataset(cohort):
     assert described["GeneratedBy"][0]["Name"] == "mettrail"
 
 
+def test_itksnap_has_the_names_and_colours_of_the_tables(cohort):
+    """Seven numbers and a name in quotes a line, as its manual has it."""
+    out = cohort / "out"
+    for kind, tables in (("lesions", out.glob("sub-*/ses-*/anat/*_desc-lesions_dseg.tsv")),
+                         ("tissue", [out / "desc-tissue_dseg.tsv"])):  # fmt: skip
+        known = dict(
+            re.findall(r'^(\d+ \d+ \d+ \d+) 1 1 1 "(\w+)"$', (out / f"desc-{kind}_itksnap.txt").read_text(), re.M)
+        )
+        rows = pd.concat([pd.read_csv(path, sep="\t") for path in tables])
+        assert len(rows)
+        for row in rows.itertuples():
+            colour = " ".join(str(int(row.color[i : i + 2], 16)) for i in (1, 3, 5))
+            assert known[f"{row[1]} {colour}"] == row.name
+
+
 def test_every_image_says_what_it_is_made_of_and_in_whose_space_it_is(cohort):
     out = cohort / "out"
     links = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]

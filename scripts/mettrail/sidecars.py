@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mettrail.colours import TISSUE_COLOURS
+from mettrail.colours import TISSUE_COLOURS, track_colour, track_index
 
 WORKING_GRID = {"Resolution": "1 mm isotropic, axes parallel to those of the reference image"}
 # Said once at the top of the dataset for all files of a kind; what is particular to one file stands beside it.
@@ -61,7 +61,7 @@ _GZIP = b"\x1f\x8b"
 IGNORED = ("*_xfm.*", "*.html", "*.csv", "tables", "figures", "benchmarks", "logs", "cohort.tsv", "not_used.tsv",
            "*_registry.json", "*_matches.tsv", "*_trajectories.*", "*_patient.*", "*_measures.*", "train",
            "*_desc-treated_lesions.*", "*_desc-treatments.tsv", "*_decisions.tsv", "*_comparisons.tsv",
-           "*_problems.tsv", "*_radiomics.*", "CITATION.md", "references.bib")  # fmt: skip
+           "*_problems.tsv", "*_radiomics.*", "*_itksnap.txt", "CITATION.md", "references.bib")  # fmt: skip
 
 
 def write_json(facts: Mapping[str, Any], path: str | Path) -> None:
@@ -149,8 +149,11 @@ def describe_dataset(
     maker: Mapping[str, Any],
     datasets: Mapping[str, str],
     references: Sequence[str],
+    tracks: Iterable[str],
 ) -> None:
     """Write dataset_description.json, .bidsignore and what images inherit, of the results, a BIDS derivatives dataset.
+
+    Names and colours of labels are also written for ITK-SNAP: ``desc-lesions_itksnap.txt`` and of tissues.
 
     Parameters
     ----------
@@ -164,6 +167,8 @@ def describe_dataset(
         As for `describe_origin`; ``raw`` is the dataset that the results are of. Its licence is theirs.
     references : sequence of str
         Addresses of the works that the run cites.
+    tracks : iterable of str
+        IDs of all lesions, of all patients: the same ID has the same number and colour everywhere.
     """
     source = describe_source(datasets["raw"])
     links = {name: os.path.relpath(place, folder) for name, place in datasets.items() if name and place}
@@ -188,7 +193,20 @@ def describe_dataset(
         if _find_images(folder, name):
             text = "".join("\t".join(row) + "\n" for row in rows)
             (Path(folder) / f"{name}.tsv").write_text(text, encoding="utf-8")
+    numbered = {track_index(track) + 1: track for track in tracks}
+    lesions = [(str(number), name, track_colour(name)) for number, name in sorted(numbered.items())]
+    for name, rows in (("desc-lesions", lesions), ("desc-tissue", _TISSUE_TABLE[1:])):
+        (Path(folder) / f"{name}_itksnap.txt").write_text(_as_itksnap(rows), encoding="utf-8")
     (Path(folder) / ".bidsignore").write_text("\n".join(IGNORED) + "\n")
+
+
+def _as_itksnap(labels: Iterable[tuple[str, str, str]]) -> str:
+    """Write number, name and colour (#rrggbb) of labels as ITK-SNAP's label descriptions."""
+    lines = ["# ITK-SnAP Label Description File", "# IDX R G B A VIS MSH LABEL", '0 0 0 0 0 0 0 "Clear Label"']
+    for number, name, colour in labels:
+        red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        lines.append(f'{number} {red} {green} {blue} 1 1 1 "{name}"')
+    return "\n".join(lines) + "\n"
 
 
 def _find_images(folder: str | Path, name: str) -> bool:

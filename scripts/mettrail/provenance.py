@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent
-# What the library holds beside code: templates, style sheets and scripts of pages.
-_PAGE_PARTS = (".j2", ".css", ".js")
+# What the library holds beside code: templates, style sheets and scripts of pages, licences that go with them.
+_PAGE_PARTS = (".j2", ".css", ".js", ".txt")
 
 
 def source_digest(script: Path, *, data: Iterable[Path] = ()) -> str:

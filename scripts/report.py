@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 KINDS = ("lesions", "sessions", "patients", "treated_lesions")
 FILES = [f"{name}.{kind}" for name in KINDS for kind in ("csv", "json")]
-INPUTS = ("pages", "lesions", "sessions", "patients", "treated_lesions", "problems")
+INPUTS = ("pages", "problems")
 OTHERS = ("README.md", "CITATION.md", "references.bib", "cohort.tsv", "not_used.tsv")
 TEXTS = ("citation", "bibtex", "readme")
 RAN = ("brains", "priors", "references", "places", "sequences", "labels")

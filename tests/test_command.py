@@ -308,6 +308,23 @@ def test_a_corrected_mask_reruns_only_what_follows_from_it(finished, tmp_path, c
     assert not [stage for stage in ("debias", "strip", "preprocess", "register") if f"{stage} 1" in plan]
 
 
+@pytest.mark.parametrize("chosen", ["1", "ses-1", "sub-A_ses-1"])
+def test_a_session_that_the_settings_name_is_not_said_to_be_missing(finished, tmp_path, capsys, chosen):
+    folder = finished[0]
+    path = folder / "out/logs/settings.yaml"
+    kept = path.read_text()
+    given = yaml.safe_load(kept)
+    given["labels"]["sessions"] = [chosen]
+    plums.write(tmp_path / "m.nii", plums.plum(1, [((8, 5, 0), 13)])[1])
+    words = ["accept", str(folder / "out"), str(tmp_path / "m.nii"), "--session", "sub-A_ses-1"]
+    try:
+        path.write_text(yaml.safe_dump(given))
+        assert cli.main([*words, "--labels", str(tmp_path / "mine")]) == 0
+    finally:
+        path.write_text(kept)
+    assert "its mask is not used" not in capsys.readouterr().out
+
+
 def test_a_mask_for_a_folder_of_its_own_says_what_to_set(finished, tmp_path, capsys):
     folder = finished[0]
     plums.write(tmp_path / "m.nii", plums.plum(1, [((8, 5, 0), 13)])[1])

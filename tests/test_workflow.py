@@ -77,6 +77,13 @@ def test_sequences_decide_which_model_runs_and_no_fit_is_excluded(tmp_path):
     assert (jobs["segment"], jobs["segment_followup"], jobs["register_sequence"]) == (2, 1, 1)
 
 
+def test_the_tables_wait_for_no_picture(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
+    jobs = plan(bids, tmp_path / "out", targets=["tables"])
+    assert (jobs["tables"], jobs["assess"]) == (1, 1)
+    assert not [name for name in jobs if name.startswith("report")]
+
+
 @pytest.mark.parametrize(("rule", "jobs"), [("detection", (3, 0)), ("resegmentation", (1, 2)), ("propagation", (1, 0))])
 def test_what_a_fusion_rule_does_not_need_is_not_run(tmp_path, rule, jobs):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE], "3": [CE]}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 
 from mettrail import __version__, cohort, drawn, images, jobs, schema, sidecars
 from mettrail.cli.run import SETTINGS
-from mettrail.cohort.masks import find_masks, list_masks
+from mettrail.cohort.masks import choose_sessions, find_masks, list_masks
 from mettrail.errors import InputError
 from mettrail.report import review as reviewing
 
@@ -46,31 +47,28 @@ def accept(arguments: argparse.Namespace) -> int:
         The mask, its session or its folder are not what they have to be; nothing was written.
     """
     settings = _read_settings(Path(arguments.out))
-    row = _find_session(Path(arguments.out), arguments.session)
-    sub, ses = row["sub"], row["ses"]
-    if row["usable"] != "true":
-        raise InputError(
-            f"--session {arguments.session}",
-            found=f"a session that is left out: {row['detail']}",
-            expected="one whose scan can be used",
-            advice="Mend the scan first.",
-        )
-    scan = Path(settings["bids"]) / row["reference"]
+    known = _read_sessions(Path(arguments.out))
+    row = _find_session(known, arguments.session)
     tissue = drawn.read_drawn(arguments.mask, arguments.scheme)
-    images.require_same_grid(images.read_image(scan), tissue)
-    folder = Path(arguments.labels or settings["labels"]["folder"] or "")
-    if not (arguments.labels or settings["labels"]["folder"]):
+    images.require_same_grid(images.read_image(Path(settings["bids"]) / row["reference"]), tissue)
+    numbered = _number(tissue.data, settings["labels"]["scheme"])
+    named = arguments.labels or settings["labels"]["folder"]
+    if not named:
         raise InputError(
             "--labels",
             found="no folder, and none in the settings of the run (labels.folder)",
             expected="the folder where corrected masks are kept",
             advice=f"mettrail accept … --labels FOLDER, outside {arguments.out}.",
         )
-    path = _place_of(folder, sub, ses, replace=arguments.replace)
+    sessions: dict[str, list[str]] = {}
+    for each in known.values():
+        sessions.setdefault(each["sub"], []).append(each["ses"])
+    folder = Path(named)
+    path = _place_of(folder, row["sub"], row["ses"], sessions, replace=arguments.replace)
     path.parent.mkdir(parents=True, exist_ok=True)
-    images.write_labels(path, _number(tissue.data, settings["labels"]["scheme"]), tissue.affine)
-    print(f"{path}: accepted for sub-{sub}_ses-{ses}.")
-    for line in _describe_next(arguments, settings, folder):
+    images.write_labels(path, numbered, tissue.affine)
+    print(f"{path}: accepted for {arguments.session}.")
+    for line in _describe_next(arguments, settings, folder, row, sessions):
         print(line)
     return 0
 
@@ -105,8 +103,7 @@ def _read_sessions(out: Path) -> dict[str, dict[str, str]]:
     return {f"sub-{row['sub']}_ses-{row['ses']}": row for row in rows}
 
 
-def _find_session(out: Path, name: str) -> dict[str, str]:
-    known = _read_sessions(out)
+def _find_session(known: Mapping[str, dict[str, str]], name: str) -> dict[str, str]:
     if name not in known:
         raise InputError(
             f"--session {name}",
@@ -114,14 +111,22 @@ def _find_session(out: Path, name: str) -> dict[str, str]:
             expected=f"one of {', '.join(sorted(known)[:10])}{', …' if len(known) > 10 else ''}",
             advice="Name patient and session as the folders are called.",
         )
-    return known[name]
+    row = known[name]
+    if row["usable"] != "true":
+        raise InputError(
+            f"--session {name}",
+            found=f"a session that is left out: {row['detail']}",
+            expected="one whose scan can be used",
+            advice="Mend the scan first.",
+        )
+    return row
 
 
-def _place_of(folder: Path, sub: str, ses: str, *, replace: bool) -> Path:
+def _place_of(folder: Path, sub: str, ses: str, sessions: dict[str, list[str]], *, replace: bool) -> Path:
     """Return where a session's mask belongs: in the place of the one it has, else under the name all masks have."""
     has = []
     if folder.is_dir() and any(folder.rglob("*.nii*")):
-        has = find_masks(folder, list_masks(folder), {sub: [ses]})[0].get((sub, ses), [])
+        has = find_masks(folder, list_masks(folder), sessions)[0].get((sub, ses), [])
     if has and not replace:
         raise InputError(
             has[0],
@@ -155,13 +160,19 @@ def _number(tissue: np.ndarray, scheme: Any) -> np.ndarray:
     return numbered
 
 
-def _describe_next(arguments: argparse.Namespace, settings: dict[str, Any], folder: Path) -> list[str]:
+def _describe_next(
+    arguments: argparse.Namespace,
+    settings: dict[str, Any],
+    folder: Path,
+    row: Mapping[str, str],
+    sessions: Mapping[str, list[str]],
+) -> list[str]:
     """Say what makes the results follow."""
     chosen = settings["labels"]["sessions"]
     again = f"mettrail run {settings['bids']} {arguments.out} --settings {Path(arguments.out) / 'logs' / SETTINGS}"
     if Path(settings["labels"]["folder"] or "").absolute() != folder.absolute():
         again += f" MINE.yaml, and in MINE.yaml  labels: {{folder: {folder.absolute()}}}"
     lines = [f"next: {again}"]
-    if chosen and arguments.session not in chosen:
+    if chosen and (row["sub"], row["ses"]) not in choose_sessions(chosen, sessions):
         lines.append(f"labels.sessions of the run names sessions; add {arguments.session}, or its mask is not used.")
     return lines

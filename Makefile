@@ -6,7 +6,9 @@ READY := $(VENV)/.ready
 DEMO := demo
 RESPONSES := demo-responses
 export PYTHONNOUSERSITE := 1
-PYTEST_OPTIONS := -n logical --max-worker-restart=2 --dist loadfile --no-loadscope-reorder -m "not demo"
+# One more than cores: jobs of whole runs often wait, for SLURM or for each other.
+WORKERS := $(shell expr $$(nproc) + 1)
+PYTEST_OPTIONS := -n $(WORKERS) --max-worker-restart=2 --dist loadfile --no-loadscope-reorder -m "not demo"
 
 .PHONY: demo demo-responses test coverage test-demo lint docs setup
 

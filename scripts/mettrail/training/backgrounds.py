@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -95,7 +96,10 @@ def prepare(scans: Path, root: Path, *, heads: list[dict[str, Any]], cores: int)
             shutil.copytree(folder, Path(root) / "labels" / head["name"], dirs_exist_ok=True)
         settings = [f"bids={bids}", f"out={Path(root) / head['name']}", "sequences=[]"]
         settings += [f"reference={head['reference']}", f"strip={{method: {head['strip']}}}"]
-        subprocess.run(["snakemake", "--cores", str(cores), "--until", "preprocess", "--config", *settings], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "snakemake", "--cores", str(cores), "--until", "preprocess", "--config", *settings],
+            check=True,
+        )
 
 
 def _lay_out(scans: Path, root: Path, head: dict[str, Any]) -> Path:

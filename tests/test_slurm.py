@@ -48,19 +48,24 @@ onstart:
 """
 
 
-def snakemake(*arguments, cwd=ROOT, timeout=120):
-    command = [sys.executable, "-m", "snakemake", *arguments]
-    done = subprocess.run(
-        list(map(str, command)), cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout
-    )
+# Asked more often than one would ask a cluster that others use.
+OFTEN = ("--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "10")
+
+
+def python(*arguments, cwd=ROOT, timeout=120):
+    """Run Python, and return what it says."""
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-def on_slurm(*arguments, **how):
-    """Run through the profile, asking more often than one would ask a cluster that others use."""
-    often = ("--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "10")
-    return snakemake("--workflow-profile", PROFILE, *often, *arguments, **how)
+def snakemake(*arguments, **how):
+    return python("-m", "snakemake", *arguments, **how)
+
+
+def mettrail_run(*arguments, **how):
+    return python("-c", "from mettrail.cli import main; raise SystemExit(main())", "run", *arguments, **how)
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +114,8 @@ def test_jobs_get_the_gpu_the_settings_and_more_memory_on_a_retry(slurm, tmp_pat
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(base))
     mine = {"segment": {"device": "cuda"}, "labels": {"folder": "it's a $HOME", "sessions": ["01"]}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
-    on_slurm("--configfile", "mine.yaml", "--config", "out=some/where", cwd=tmp_path)
+    how = ("--configfile", "mine.yaml", "--config", "out=some/where")
+    snakemake("--workflow-profile", PROFILE, *OFTEN, *how, cwd=tmp_path)
 
     seen = {name: json.loads((tmp_path / f"some/where/{name}.json").read_text()) for name in ("gpu", "fail")}
     assert "TresPerJob=gres:gpu:1" in seen["gpu"]["slurm"]
@@ -131,8 +137,8 @@ def test_a_cluster_finds_what_a_workstation_finds(slurm, tmp_path):
     for ses, diameter, place in (("1", 12, (8, 4, 2)), ("2", 9, (8, 4, 2))):
         plums.add_visit(tmp_path, "A", ses, *plums.plum(int(ses), [(place, diameter)]))
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(plums.settings(Path())))
-    how = ("--snakefile", ROOT / "Snakefile", "--configfile", "mine.yaml", "--config", "out=out")
-    snakemake("--workflow-profile", ROOT / "profiles/default", "--cores", "2", *how, cwd=tmp_path, timeout=1200)
+    how = ("bids", "out", "--settings", "mine.yaml")
+    mettrail_run(*how, cwd=tmp_path, timeout=1200)
     out = tmp_path / "out"
     tables = {path.name: path.read_bytes() for path in (out / "tables").iterdir()}
     assert {"lesions.csv", "sessions.csv", "patients.csv"} <= set(tables)
@@ -141,8 +147,10 @@ def test_a_cluster_finds_what_a_workstation_finds(slurm, tmp_path):
         shutil.rmtree(path)
     for path in [*out.glob("*.html"), *(path for path in (out / "sub-A").iterdir() if path.is_file())]:
         path.unlink()
-    text = on_slurm(*how, cwd=tmp_path, timeout=2400)
+    said = mettrail_run(*how, "--slurm", "--", *OFTEN, cwd=tmp_path, timeout=2400)
 
-    jobs = re.findall("has been submitted with SLURM jobid", text)
+    log = (out / "logs/snakemake.log").read_text()
+    jobs = re.findall("has been submitted with SLURM jobid", log)
     assert len(jobs) >= 15, "the work went through SLURM"
+    assert f"Done: {len(jobs) + 1} of {len(jobs) + 1} jobs" in said, "all but the last, which makes nothing"
     assert {path.name: path.read_bytes() for path in (out / "tables").iterdir()} == tables

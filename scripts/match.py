@@ -19,6 +19,9 @@ with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
         totals=sidecars.read_json(snakemake.input.totals),
         quality=quality,
         brain=sidecars.read_json(snakemake.input.brain),
+        sequences=dict(
+            zip(snakemake.params.sequences, map(sidecars.read_json, snakemake.input.get("sequences", [])), strict=True)
+        ),
         reference=snakemake.params.reference,
         reference_session=quality["reference_session"],
     )

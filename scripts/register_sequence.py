@@ -12,12 +12,16 @@ with jobs.job(snakemake) as output:
     moving = images.read_image(snakemake.input.image)
     reference = images.read_image(snakemake.input.reference)
     mask = images.read_mask(snakemake.input.mask)
-    transform = visits.register_sequence(
-        reference, moving, mask=mask, threads=snakemake.threads, **snakemake.params.settings
+    transform, moved, quality = visits.register_sequence(
+        reference,
+        moving,
+        mask=mask,
+        check=snakemake.params.check,
+        threads=snakemake.threads,
+        **snakemake.params.settings,
     )
-    moved = transforms.apply(moving, reference.grid, affine=transform.affine)
     stripped = brain.apply_mask(moved, mask, grow_mm=snakemake.params.grow_mm)
     images.write_image(output.image, stripped.data, stripped.affine)
     transforms.write_affine(output.affine, transform.affine)
     origin = sidecars.describe_origin(snakemake.input, **snakemake.params.origin)
-    sidecars.write_json({"engine": snakemake.params.settings["engine"]} | origin, output.sidecar)
+    sidecars.write_json(quality | origin, output.sidecar)

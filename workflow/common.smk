@@ -249,14 +249,29 @@ def sequences_of_networks(path):
     """A file of every sequence, of all patients, that networks are given beside the reference image."""
     return lambda wildcards: [
         path.format(sub=sub, ses=ses, mod=mod)
-        for (sub, ses), row in SESSIONS.items()
-        if row["usable"] == "true" and row["labels"] == "n/a"
+        for sub, ses in SESSIONS
+        for mod in sequences_used(sub, ses)
+    ]
+
+
+def of_sequences(path):
+    """A file of every sequence that networks are given of a session beside its reference image."""
+    return lambda wildcards: [
+        path.format(**wildcards, mod=mod)
+        for mod in sequences_used(wildcards.sub, wildcards.ses)
+    ]
+
+
+def sequences_used(sub, ses):
+    """The other sequences that a session's networks are given; none where its masks are provided."""
+    row = SESSIONS[sub, ses]
+    if row["usable"] != "true" or row["labels"] != "n/a":
+        return []
+    folders = [folder for folder in MODELS[sub, ses].values() if folder]
+    return [
+        mod
         for mod in SEQUENCES
-        if any(
-            mod in sequences_given(folder, row)
-            for folder in MODELS[sub, ses].values()
-            if folder
-        )
+        if any(mod in sequences_given(folder, row) for folder in folders)
     ]
 
 

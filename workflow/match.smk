@@ -7,6 +7,7 @@ rule match:
         affine=rules.register_reference.output.affine,
         quality=rules.register_reference.output.quality,
         brain=rules.strip.output.quality,
+        sequences=of_sequences(rules.register_sequence.output.sidecar),
         reference=of_reference(rules.preprocess.output.image),
         registry=of_earlier_if_any(REGISTRY),
         earlier_labels=of_earlier_if_any(ses_file("desc-lesions_dseg.nii.gz")),
@@ -38,6 +39,7 @@ rule match:
         runtime=10,
     params:
         session=session_row,
+        sequences=lambda wildcards: sequences_used(wildcards.sub, wildcards.ses),
         reference=REFERENCE,
         reference_sessions=reference_sessions,
         settings=config["match"],

@@ -47,6 +47,7 @@ rule register_sequence:
     params:
         grow_mm=config["strip"]["grow_mm"],
         settings=ENGINE,
+        check=config["sequence_check"],
         origin=origin(),
         source=source_digest("register_sequence.py"),
     script:

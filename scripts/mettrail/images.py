@@ -77,6 +77,33 @@ class Grid:
         apart = np.linalg.solve(self.affine, (self.affine - other.affine) @ corners.T)
         return bool(np.abs(apart).max() < GRID_TOLERANCE_VOX)
 
+    def contains(self, points: np.ndarray) -> np.ndarray:
+        """Tell which points lie in the field of view, up to the outer edges of its voxels.
+
+        Parameters
+        ----------
+        points : (N, 3) float, RAS mm
+
+        Returns
+        -------
+        (N,) bool
+        """
+        at = np.linalg.solve(self.affine[:3, :3], (points - self.affine[:3, 3]).T).T
+        inside: np.ndarray = np.all((at >= -0.5) & (at <= np.array(self.shape) - 0.5), axis=1)
+        return inside
+
+    def middle_points(self, count: int = 16) -> np.ndarray:
+        """Return points of the middle half of the field of view, evenly spread, `count` along each axis.
+
+        Returns
+        -------
+        (N, 3) float, RAS mm
+        """
+        steps = [np.linspace(0.25, 0.75, count) * n - 0.5 for n in self.shape]
+        at = np.stack(np.meshgrid(*steps), -1).reshape(-1, 3)
+        points: np.ndarray = at @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return points
+
     def crop(self, box: Box) -> Grid:
         """Return the grid of ``array[box]``; slices with a start and a stop within the shape."""
         affine = self.affine.copy()

@@ -16,7 +16,8 @@ class Kind(Flag):
 
     # A session that cannot be evaluated: `reason` of cohort.tsv, `ne_reason` of the final tables.
     NOT_EVALUABLE = auto()
-    # An additional sequence that its session is evaluated without: `flags`, with the sequence before it (T2w_not_3d).
+    # An additional sequence that its session is evaluated without (T2w_not_3d), or with and requires review
+    # (T2w_misaligned): `flags`.
     SEQUENCE = auto()
     # A session that is evaluated and requires review: `flags`.
     WARNING = auto()
@@ -305,6 +306,19 @@ class Reason(StrEnum):
     REGISTRATION_POOR = ("registration_poor", Kind.REGISTRATION,
         "The brains overlap less after registration than they mostly do.",
         "Look at the picture of the registration.")
+    ELSEWHERE = ("elsewhere", Kind.SEQUENCE,
+        "The scan's field of view lies beside that of the reference scan, or shows little of it.",
+        "Convert both scans from DICOM again, so that they keep their places.")
+    SEQUENCE_FAILED = ("sequence_failed", _REFUSED,
+        "An additional sequence does not lie on the reference scan, or shows too little of the brain.",
+        "Look at both scans, one over the other. Named in .bidsignore, the sequence is left out, and the session is "
+        "evaluated without it.")
+    MISALIGNED = ("misaligned", Kind.SEQUENCE | Kind.REGISTRATION,
+        "The sequence may not lie on the reference scan.",
+        "Look at both scans, one over the other.")
+    PARTIAL = ("partial", Kind.SEQUENCE | Kind.REGISTRATION,
+        "The sequence shows only a part of the brain: what it alone shows, edema above all, is missing elsewhere.",
+        "Trust nothing about edema there, or name the scan in .bidsignore.")
     BAD_TRANSFORM = ("bad_transform", _REFUSED, "A file holds no transform of the expected kind.",
         "Check that it was copied whole.")
     NO_PRIOR = ("no_prior", _REFUSED,
@@ -400,7 +414,7 @@ class Reason(StrEnum):
         return self.removeprefix("failed_") if self.startswith("failed_") else None
 
     def about(self, sequence: str) -> str:
-        """Return the flag of a session that is evaluated without an additional sequence: ``T2w_not_3d``."""
+        """Return the flag of a session of which an additional sequence is concerned: ``T2w_not_3d``."""
         return f"{sequence}_{self}"
 
 

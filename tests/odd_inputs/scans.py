@@ -297,7 +297,8 @@ ROWS = [
     case("voxels of 0.001, as metres", "NIfTI", lambda c: [spacing(0.001)(c), header(xyzt_units=1)(c)],
          out("bad_spacing"), used()),
     case("slices 30 mm apart", "NIfTI", spacing(30, 2), out("bad_spacing")),
-    case("slices 6 mm apart", "dcm2niix", spacing(6, 2), used()),
+    # Its T2w was left where it was, and shows another part of the body now.
+    case("slices 6 mm apart", "dcm2niix", spacing(6, 2), T2W[0]),
     case("a spacing of 0 in pixdim", "NIfTI", header(pixdim=[1, 0, 0, 0, 0, 0, 0, 0], sform_code=0, qform_code=1),
          out("bad_spacing", "bad_affine")),
     case("a spacing of 0 in pixdim beside a good sform", "NIfTI", header(pixdim=[1, 0, 1, 1, 0, 0, 0, 0]),
@@ -327,7 +328,7 @@ ROWS = [
     case("the affine is sheared", "dcm2niix", affine(sheared), out("sheared")),
     case("the affine is sheared by rounding", "ITK", affine(rounded), used(quiet=True)),
     case("left-handed", "dcm2niix", affine(left_handed), used(quiet=True)),
-    case("ten kilometres away", "NIfTI", affine(far_away), used(), out("bad_affine")),
+    case("ten kilometres away", "NIfTI", affine(far_away), T2W[0], out("bad_affine")),
     # Another sequence, or none.
     *[case(f"another sequence: {name}", source, sequence_broken(how), *T2W)
       for name, source, how in [

@@ -13,7 +13,7 @@ from mettrail.cohort.table import Row, exclude
 from mettrail.drawn import read_drawn
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.files import write_whole
-from mettrail.images import read_grid, read_image, require_magnitudes
+from mettrail.images import Grid, read_grid, read_image, require_magnitudes
 from mettrail.reasons import Reason
 
 # Threads that read; what they do is mostly unpacking, which lets others run.
@@ -22,12 +22,17 @@ READERS = 4
 Fault = dict[str, str] | None
 
 
+# Of the middle of the reference scan's field of view, another sequence shows at least this share. One that does not was
+# moved: slabs of a part of the brain show more, and what is missing of the brain itself is seen once that is known.
+_SHOWN = 0.2
+
+
 class _Check(NamedTuple):
-    """A file to open: a scan, or a segmentation that has to lie on the grid of its scan."""
+    """A file to open: a scan, another of its session, or a segmentation that has to lie on the grid of its scan."""
 
     path: Path
-    on_grid_of: Path | None
-    scheme: str | Mapping[Any, Any]
+    reference: Path | None
+    scheme: str | Mapping[Any, Any] | None
 
 
 def check_files(
@@ -90,29 +95,35 @@ def _list_files(
 ) -> dict[str, tuple[str, _Check]]:
     """Return, for each column with a file, a key of its state and the check."""
     files = {}
-    for column in ["reference", *sequences]:
+    scan = bids / row["reference"]
+    if row["reference"] != "n/a":
+        files["reference"] = (fingerprint(scan), _Check(scan, None, None))
+    for column in sequences:
         if row[column] != "n/a":
             path = bids / row[column]
-            files[column] = (fingerprint(path), _Check(path, None, scheme))
+            files[column] = (f"{fingerprint(path)} beside {fingerprint(scan)}", _Check(path, scan, None))
     if row["labels"] != "n/a":
-        path, scan = Path(row["labels"]), bids / row["reference"]
-        key = f"{fingerprint(path)} on {files['reference'][0]} as {json.dumps(scheme)}"
+        path = Path(row["labels"])
+        key = f"{fingerprint(path)} on {fingerprint(scan)} as {json.dumps(scheme)}"
         files["labels"] = (key, _Check(path, scan, scheme))
     return files
 
 
 def _check_file(check: _Check) -> Fault:
-    """Return what is wrong with a scan, or with a manual segmentation on the grid of its scan."""
-    path, on_grid_of, scheme = check
+    """Return what is wrong with a scan, with another beside it, or with a manual segmentation on its grid."""
+    path, reference, scheme = check
     try:
-        if on_grid_of is None:
-            require_magnitudes(read_image(path))
+        if reference is None or scheme is None:
+            image = read_image(path)
+            require_magnitudes(image)
+            if reference is not None:
+                _require_near(image.grid, path, reference)
         else:
             # A scan without a sound grid is excluded for that, whatever its segmentation holds.
-            grid, mask = read_grid(on_grid_of), read_drawn(path, scheme)
+            grid, mask = read_grid(reference), read_drawn(path, scheme)
             if not grid.matches(mask.grid):
                 raise GridMismatchError(
-                    f"{on_grid_of} and {path}",
+                    f"{reference} and {path}",
                     found=f"{grid} and {mask.grid}, or the same voxels at different places",
                     expected="one voxel grid",
                     advice="Resample the segmentation onto the scan with nearest neighbour.",
@@ -127,6 +138,23 @@ def _check_file(check: _Check) -> Fault:
             "detail": f"{path}: found {type(err).__name__}: {err}; expected a readable scan.",
         }
     return None
+
+
+def _require_near(grid: Grid, path: Path, reference: Path) -> None:
+    """Refuse a sequence whose field of view lies beside that of the reference scan."""
+    try:
+        middle = read_grid(reference).middle_points()
+    except InputError:
+        return  # the session is excluded for it
+    shown = grid.contains(middle).mean()
+    if shown < _SHOWN:
+        raise InputError(
+            path,
+            found=f"{shown:.0%} of the middle of {reference.name} in its field of view",
+            expected=f"at least {_SHOWN:.0%}: both scans of one head, where the scanner saw them",
+            advice=Reason.ELSEWHERE.advice,
+            reason=Reason.ELSEWHERE,
+        )
 
 
 def fingerprint(path: Path) -> str:

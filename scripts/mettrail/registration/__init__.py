@@ -16,6 +16,7 @@ from typing import get_args
 import numpy as np
 from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
+from skimage.metrics import normalized_mutual_information
 
 from mettrail import transforms
 from mettrail.errors import InputError
@@ -35,6 +36,10 @@ _START_MM = 6.0
 _SMOOTH_MM = 2.0
 _START_ANGLES = (-60.0, -30.0, 0.0, 30.0, 60.0)
 _BINS = 24
+_INFORMATION_BINS = 32
+# Two scans of one head share hardly any information once one of them is moved by so much; scans that never lay on each
+# other share it as little as before.
+_MOVED_VOX = 6
 # A rigid matrix that changes volume by more than this is none.
 _RIGID_TOLERANCE = 1e-3
 
@@ -215,6 +220,74 @@ def registration_qc(*, dice: float, rigid: np.ndarray | None, dice_warn: float, 
         return QualityCheck("fail", Reason.REGISTRATION_FAILED)
     if dice < dice_warn:
         return QualityCheck("warn", Reason.REGISTRATION_POOR)
+    return QualityCheck("ok")
+
+
+def shared_information(fixed: Image, moved: Image, mask: Image) -> tuple[float, float]:
+    """Say how much two scans of any contrast have in common inside a mask, and how much is left when one is moved.
+
+    Parameters
+    ----------
+    fixed, moved, mask : Image
+        On one grid of 1 mm.
+
+    Returns
+    -------
+    shared : float
+        Normalised mutual information (Studholme et al. 1999), less 1: 0 for images that tell nothing of each other.
+    left : float
+        Mean share of it that is left after 6 mm along each axis, both ways: near 0 where the scans lie on each other,
+        near 1 where they never did. NaN where the mask is empty or nothing is shared.
+    """
+    require_same_grid(fixed, moved, mask)
+    inside = ndimage.binary_erosion(mask.data > 0, iterations=2)
+    a, b = (_within_extremes(image.data, inside) for image in (fixed, moved))
+    if a is None or b is None:
+        return 0.0, float("nan")
+    shared = _mutual_information(a[inside], b[inside])
+    # What comes in at the other edge of the grid is far from the brain.
+    others = [
+        _mutual_information(a[inside], np.roll(b, step, axis)[inside])
+        for axis in range(3)
+        for step in (-_MOVED_VOX, _MOVED_VOX)
+    ]
+    return shared, float(np.mean(others)) / shared if shared > 0 else float("nan")
+
+
+def _within_extremes(data: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
+    """Clip an image to all but the extremes inside a mask; None where it holds one value there, or nothing."""
+    if not inside.any():
+        return None
+    low, high = np.percentile(data[inside], [0.5, 99.5])
+    return np.clip(data, low, high) if high > low else None
+
+
+def _mutual_information(a: np.ndarray, b: np.ndarray) -> float:
+    return float(normalized_mutual_information(a, b, bins=_INFORMATION_BINS)) - 1
+
+
+def sequence_qc(
+    *, covered: float, left: float, covered_warn: float, covered_fail: float, left_warn: float, left_fail: float
+) -> QualityCheck:
+    """Judge whether another sequence of a session shows the brain of its reference scan, and lies on it.
+
+    Parameters
+    ----------
+    covered : float
+        Share of the brain in its field of view.
+    left : float
+        From `shared_information`. NaN fails.
+    covered_warn, covered_fail : float
+        Below the first it requires review, below the second it is no use.
+    left_warn, left_fail : float
+        The same for `left`, above.
+    """
+    if not left <= left_fail or covered < covered_fail:
+        return QualityCheck("fail", Reason.SEQUENCE_FAILED)
+    if left > left_warn:
+        return QualityCheck("warn", Reason.MISALIGNED)
+    if covered < covered_warn:
+        return QualityCheck("warn", Reason.PARTIAL)
     return QualityCheck("ok")
 
 

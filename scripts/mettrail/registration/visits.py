@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mettrail import registration, transforms
+from mettrail.errors import InputError
 from mettrail.images import Image
+from mettrail.reasons import Reason
 from mettrail.registration.engines import Settings
 from mettrail.transforms import Transform
 
@@ -15,7 +19,9 @@ from mettrail.transforms import Transform
 _AS_SCANNED = np.eye(4)
 
 
-def register_sequence(reference: Image, moving: Image, *, mask: Image, threads: int, **settings: Any) -> Transform:
+def register_sequence(
+    reference: Image, moving: Image, *, mask: Image, check: Mapping[str, float], threads: int, **settings: Any
+) -> tuple[Transform, Image, dict[str, Any]]:
     """Bring another sequence of a visit rigidly onto its reference image.
 
     Parameters
@@ -24,10 +30,25 @@ def register_sequence(reference: Image, moving: Image, *, mask: Image, threads: 
         Heads on their own grids.
     mask : Image
         Brain of the reference image; the metric is taken there.
+    check : mapping
+        Limits of `registration.sequence_qc`.
     **settings
         As for `Settings.of`.
+
+    Returns
+    -------
+    transform : Transform
+    moved : Image
+        The sequence on the reference image's grid.
+    quality : dict
+        ``status`` ok or warn, with what it rests on.
+
+    Raises
+    ------
+    InputError
+        It does not lie on the reference image, or shows too little of the brain.
     """
-    return registration.register(
+    transform = registration.register(
         reference,
         moving,
         stage="rigid",
@@ -37,6 +58,32 @@ def register_sequence(reference: Image, moving: Image, *, mask: Image, threads: 
         threads=threads,
         settings=Settings.of(**settings),
     )
+    moved = transforms.apply(moving, reference.grid, affine=transform.affine)
+    points = transforms.map_points(np.argwhere(mask.data), affine=mask.affine)
+    seen = moving.grid.contains(transforms.map_points(points, affine=transform.affine))
+    view = mask.like(np.zeros(mask.data.shape, bool))
+    view.data[mask.data > 0] = seen
+    shared, left = registration.shared_information(reference, moved, view)
+    covered = float(seen.mean()) if seen.size else 0.0
+    verdict = registration.sequence_qc(covered=covered, left=left, **check)
+    if verdict.status == "fail":
+        raise InputError(
+            moving.path,
+            found=f"{covered:.0%} of the brain in view"
+            + (f"; of what it tells of {Path(reference.path).name}, {left:.0%} still after 6 mm" if shared else ""),
+            expected=f"at least {check['covered_fail']:.0%}, and at most {check['left_fail']:.0%}: scans of one head",
+            advice=Reason.SEQUENCE_FAILED.advice,
+            reason=Reason.SEQUENCE_FAILED,
+        )
+    quality = {
+        "engine": settings["engine"],
+        "status": verdict.status,
+        "reason": verdict.reason or "",
+        "brain_covered": covered,
+        "shared_information": shared,
+        "shared_information_left": left,
+    }
+    return transform, moved, quality
 
 
 def register_visits(

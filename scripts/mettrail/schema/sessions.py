@@ -28,7 +28,8 @@ _NONTARGET = {
 _NEW = {"none": "no new lesion", "equivocal": "only new lesions that may not be real", "definite": "a real new lesion"}
 _FLAGS_SESSION = {
     **reasons.levels(reasons.Kind.WARNING),
-    "SEQUENCE_reason": "evaluated without an additional sequence, for a reason of the scan: T2w_not_3d",
+    "SEQUENCE_reason": "an additional sequence is not used, for a reason of the scan (T2w_not_3d), "
+    "or is used and requires review: FLAIR_misaligned, FLAIR_partial",
     "sum_incomplete": "a target could not be measured: no sum",
     "no_targets": "no measurable lesion at baseline",
     "no_lesions_at_baseline": "nothing to follow but new lesions",

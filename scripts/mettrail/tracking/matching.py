@@ -437,6 +437,7 @@ def describe_session(
     reference: str,
     reference_session: str,
     brain: Mapping[str, Any] | None = None,
+    sequences: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Gather what the registry keeps of a visit, and whether lesions can be compared at it at all.
 
@@ -454,6 +455,8 @@ def describe_session(
         The visit in whose space lesions are compared.
     brain : mapping, optional
         Quality of the brain mask, from `brain.extract_brain`; None where it is not known.
+    sequences : mapping, optional
+        Of each other sequence that networks were given, the ``reason`` to review its registration, or nothing.
     """
     reason: Reason | None = None
     if row.get("image_quality") == "fail":
@@ -475,13 +478,16 @@ def describe_session(
         "reference_session": reference_session,
         **(_describe_brain(brain) if brain else {}),
         **totals,
+        "flags": [
+            *(brain["flags"] if brain else []),
+            *(Reason.of(each["reason"]).about(name) for name, each in (sequences or {}).items() if each["reason"]),
+        ],
     }
 
 
 def _describe_brain(brain: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the sessions' table says of a brain mask."""
-    known = {name: brain.get(name.removeprefix("brain_")) for name in schema.BRAIN}
-    return known | {"flags": list(brain["flags"])}
+    return {name: brain.get(name.removeprefix("brain_")) for name in schema.BRAIN}
 
 
 def _sum_components(components: pd.DataFrame) -> dict[str, Any]:

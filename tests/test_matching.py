@@ -893,6 +893,7 @@ def test_a_visit_is_evaluable_unless_contrast_quality_or_registration_fail(row, 
         "registration_qc": quality,
         "reference_session": "ses-01",
         "n_subthreshold": 2,
+        "flags": [],
     }
 
 

@@ -16,7 +16,7 @@ FILES = [f"{name}.{kind}" for name in KINDS for kind in ("csv", "json")]
 INPUTS = ("pages", "problems")
 OTHERS = ("README.md", "CITATION.md", "references.bib", "cohort.tsv", "not_used.tsv")
 TEXTS = ("citation", "bibtex", "readme")
-RAN = ("brains", "priors", "references", "places", "sequences", "labels")
+RAN = ("brains", "priors", "references", "places", "sequences", "labels", "features")
 
 with jobs.job(snakemake, failable=(*INPUTS, *RAN), passes_on=False) as output:
     settings = snakemake.params.settings

@@ -55,7 +55,7 @@ def test_help_names_every_command(capsys):
     text = capsys.readouterr().out
     for name in (
         *("run", "fetch", "phantom", "train", "compare", "evaluate", "sensitivity", "radiomics", "report", "doctor"),
-        *("review", "accept"),
+        *("features", "review", "accept"),
         *("init", "import-dicom", "export-dicom"),
     ):
         assert f"\n    {name} " in text or f"\n    {name}\n" in text
@@ -141,7 +141,7 @@ def test_options_reach_snakemake(bids, options, found):
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        *((name, f"snakemake {name}") for name in ("train", "compare", "sensitivity", "radiomics")),
+        *((name, f"snakemake {name}") for name in ("train", "compare", "sensitivity", "radiomics", "features")),
         ("report", "--forcerun"),
     ],
 )

@@ -52,7 +52,7 @@ def document():
 
 @pytest.fixture
 def results(tmp_path):
-    """The tables of one patient with two lesions at two sessions, where the examples look for them."""
+    """The tables of five patients with two lesions each, where the examples look for them."""
 
     def write(kind, rows):
         empty = dict.fromkeys(schema.columns(kind))
@@ -60,13 +60,20 @@ def results(tmp_path):
         schema.write_csv_mirror(table, tmp_path / "tables" / f"{kind}.csv", kind)
 
     (tmp_path / "tables").mkdir()
-    write(
-        "lesions",
-        [
-            {"session_id": session, "track_id": track, "status": "present", "ld_mm": ld}
-            for session, track, ld in LESIONS
-        ],
-    )
+    lesions = [
+        {
+            "participant_id": f"sub-{sub}",
+            "session_id": session,
+            "track_id": track,
+            "status": "present",
+            "ld_mm": ld,
+            "vol_wl_ml": size * int(track[-1]) ** power * ld**0.1,
+            "days_from_t0": 60 * (session == "ses-2"),
+        }
+        for sub, size, power in (("A", 1, 1), ("B", 9, -2), ("C", 0.3, 2), ("D", 2, -1), ("E", 20, 0.5))
+        for session, track, ld in LESIONS
+    ]
+    write("lesions", lesions)
     write(
         "sessions",
         [

@@ -26,12 +26,14 @@ TRACES = {
     "regions": {"Desikan2006"},
     "template": {"Fonov2009"},
     "candidates": {"Huang2022"},
+    "features": {"MIRP 2.5.0", "Zwanenburg2024", "Zwanenburg2020"},
     "debias": {"N4", "Tustison2010", "SimpleITK"},
 }
 MODEL = {
     "Name": "site-a", "SHA256": "a1" * 32, "Licence": "CC-BY-4.0", "TrainedOn": "200 scans of one hospital",
     "CandidateThreshold": None, "Sequences": ["FLAIR"],
 }  # fmt: skip
+MIRP = {"Name": "MIRP", "Version": "2.5.0"}
 ALONE, BOTH = {"detection": MODEL}, {"detection": MODEL, "resegmentation": MODEL | {"SHA256": "b2" * 32}}
 
 
@@ -61,7 +63,7 @@ class Results:
 
 
 def method_inputs():
-    return ("brains", "priors", "references", "places", "sequences", "labels")
+    return ("brains", "priors", "references", "places", "sequences", "labels", "features")
 
 
 @pytest.fixture
@@ -118,6 +120,8 @@ def test_what_ran_is_named_and_what_did_not_is_not(results, brains, engine, lesi
     results.leave("places", "place.json", engine="greedy", status="ok" if place else "fail")
     if place:
         expected |= {"regions", "template", "greedy"}
+        results.leave("features", "features.json", GeneratedBy=[{"Name": "mettrail"}, MIRP])
+        expected |= {"features"}
     described = describe(results.read())
     found = names_in(described)
     # HD-BET is a network of nnU-Net's: its package is listed, and its paper is not cited for it.
@@ -137,6 +141,7 @@ def test_each_reference_is_cited_by_some_run_and_each_key_exists(tmp_path):
         found.leave("priors", "greedy.json", engine="greedy")
         found.leave("priors", "ants.json", engine="ants")
         found.leave("places", "place.json", engine="greedy", status="ok")
+        found.leave("features", "features.json", GeneratedBy=[MIRP])
         changed = settings | {"rano": settings["rano"] | {"irano": irano}}
         described = describe(found.read(), changed, any_velocity=True, any_treated=True)
         cited |= {reference.key for reference in described.references}

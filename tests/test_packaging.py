@@ -56,7 +56,7 @@ def imported():
 
 
 def test_what_is_imported_is_declared_and_nothing_else():
-    extras = [each for name in ("train", "dicom") for each in PROJECT["optional-dependencies"][name]]
+    extras = [each for name in ("train", "dicom", "features") for each in PROJECT["optional-dependencies"][name]]
     declared = {module_of(requirement) for requirement in [*PROJECT["dependencies"], *extras]}
     assert declared - BY_NAME == imported() - BY_NAME
 

@@ -290,6 +290,11 @@ def if_usable(path):
     )
 
 
+def if_made(path):
+    """A file that no run makes by itself, where there is one."""
+    return lambda wildcards: [path] if Path(path).exists() else []
+
+
 def usable_sessions(sub):
     """The patient's sessions that can be used, in order of time."""
     return [row["ses"] for row in VISITS.get(sub, []) if row["usable"] == "true"]

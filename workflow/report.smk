@@ -158,6 +158,7 @@ rule report:
         ],
         sequences=sequences_of_networks(rules.register_sequence.output.sidecar),
         labels=of_cohort(rules.segment_fuse.output.sidecar),
+        features=if_made(f"{OUT}/tables/features.json"),
     output:
         description=f"{OUT}/dataset_description.json",
         page=f"{OUT}/index.html",

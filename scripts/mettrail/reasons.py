@@ -392,6 +392,8 @@ class Reason(StrEnum):
     FAILED_TRAIN_MODEL = ("failed_train_model", _FAILED, "Putting the trained model together failed.", _READ_LOG)
     FAILED_RADIOMICS_SESSION = ("failed_radiomics_session", _FAILED, "Writing masks for radiomics failed.", _READ_LOG)
     FAILED_RADIOMICS = ("failed_radiomics", _FAILED, "Writing the table of masks failed.", _READ_LOG)
+    FAILED_FEATURES_SESSION = ("failed_features_session", _FAILED, "Computing radiomics features failed.", _READ_LOG)
+    FAILED_FEATURES = ("failed_features", _FAILED, "Writing the tables of radiomics features failed.", _READ_LOG)
     FAILED_COMPARE_CASES = ("failed_compare_cases", _FAILED, "Preparing the comparison failed.", _READ_LOG)
     FAILED_COMPARE_TRAIN = ("failed_compare_train", _FAILED, "Training of a compared method failed.", _READ_LOG)
     FAILED_COMPARE_PREDICT = ("failed_compare_predict", _FAILED, "Prediction by a compared method failed.", _READ_LOG)

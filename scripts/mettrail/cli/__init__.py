@@ -22,6 +22,7 @@ WORKFLOW = {
     "compare": "the published methods, trained on the sessions that have masks and compared on patients not seen",
     "sensitivity": "the responses again with other values of the settings that no publication fixes",
     "radiomics": "masks of each lesion and its parts, and a table of them that PyRadiomics reads",
+    "features": "radiomics features of these masks, computed by MIRP, and their change between sessions",
     "report": "only the pages and tables again",
 }
 # Commands that are scripts with options of their own.

@@ -23,6 +23,7 @@ from mettrail.cli import progress as progresses
 from mettrail.cli.progress import COHORT, Progress, count, describe_seconds
 from mettrail.cli.views import NAMED, open_view
 from mettrail.errors import InputError
+from mettrail.tracking.features import require_mirp
 
 # In OUT/logs: what Snakemake says, and the settings of the run.
 LOG, SETTINGS = "snakemake.log", "settings.yaml"
@@ -35,6 +36,7 @@ MAKES = {
     "report": ("index.html", "tables/lesions.csv", "tables/sessions.csv", "tables/patients.csv"),
     "sensitivity": ("tables/sensitivity.csv",),
     "radiomics": ("tables/radiomics.csv",),
+    "features": ("tables/features.csv", "tables/features_delta.csv"),
     "train": ("train",),
     "compare": ("compare/comparison.html", "compare/comparison.md"),
 }
@@ -62,6 +64,8 @@ def run(arguments: argparse.Namespace, snakemake_options: list[str]) -> int:
     InputError
         Before anything is written.
     """
+    if arguments.command == "features":
+        require_mirp()
     config = read_config(arguments)
     out, console = Path(config["out"]), Console()
     owner = results.owner(out)

@@ -51,6 +51,8 @@ class Ran:
     networks : tuple of Network
     fused : mapping
         By what gave the lesions: ``both`` networks, ``detection``, ``resegmentation`` or ``propagation``.
+    features : str
+        Version of MIRP, where radiomics features were computed; else empty.
     """
 
     patients: int
@@ -68,6 +70,7 @@ class Ran:
     modalities: tuple[str, ...]
     networks: tuple[Network, ...]
     fused: Mapping[str, int]
+    features: str
 
     @property
     def by_networks(self) -> int:
@@ -81,18 +84,28 @@ class Ran:
         return found | ({"greedy"} if "atlas" in {*self.brains, *self.compared} else set())
 
 
-def read_ran(*, brains: Files, priors: Files, references: Files, places: Files, sequences: Files, labels: Files) -> Ran:
+def read_ran(
+    *,
+    brains: Files,
+    priors: Files,
+    references: Files,
+    places: Files,
+    sequences: Files,
+    labels: Files,
+    features: Files,
+) -> Ran:
     """Read what ran from the JSON that each stage left beside its results; what failed or was skipped has left none.
 
     Parameters
     ----------
-    brains, priors, references, places, sequences, labels : sequence of paths
+    brains, priors, references, places, sequences, labels, features : sequence of paths
         Of brain masks, registrations of prior sessions, registrations to the reference space, registrations to the
-        atlas, further sequences (named by their suffix), and lesion labels.
+        atlas, further sequences (named by their suffix), lesion labels, and tables of radiomics features.
     """
     masks = [sidecars.read_json(path) for path in jobs.complete(brains)]
     tissues = [sidecars.read_json(path) for path in jobs.complete(labels)]
     brought = jobs.complete(sequences)
+    tools = [tool for path in features for tool in sidecars.read_json(path)["GeneratedBy"]]
     return Ran(
         patients=len({Path(path).name.split("_")[0] for path in jobs.complete(labels)}),
         sessions=len(tissues),
@@ -109,6 +122,7 @@ def read_ran(*, brains: Files, priors: Files, references: Files, places: Files, 
         modalities=tuple(dict.fromkeys(Path(path).stem.split("_")[-1] for path in brought)),
         networks=_networks(tissues),
         fused=Counter(_fused(tissue) for tissue in tissues if not tissue["Manual"]),
+        features=next((tool["Version"] for tool in tools if tool["Name"] == "MIRP"), ""),
     )
 
 

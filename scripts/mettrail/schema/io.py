@@ -146,22 +146,31 @@ def write_table(table: pd.DataFrame, path: Path, kind: str, *, maker: Mapping[st
     maker : mapping, optional
         From `sidecars.describe_maker`: the dictionary then says, as GeneratedBy, what made the table.
     """
-    _write(table, path, kind, maker, separator="\t", missing=MISSING, booleans=TSV_BOOLEANS)
+    _write(table, path, kind, [maker] if maker else [], separator="\t", missing=MISSING, booleans=TSV_BOOLEANS)
 
 
-def write_csv_mirror(table: pd.DataFrame, path: Path, kind: str, *, maker: Mapping[str, Any] | None = None) -> None:
+def write_csv_mirror(
+    table: pd.DataFrame,
+    path: Path,
+    kind: str,
+    *,
+    maker: Mapping[str, Any] | None = None,
+    tools: Mapping[str, str] | None = None,
+) -> None:
     """Write a final table as CSV, and its dictionary beside it as JSON.
 
     Fields are empty for what is missing; booleans are ``TRUE`` and ``FALSE``, which R and spreadsheets understand.
+    Tools, by their name, with their version, are named in GeneratedBy after the maker.
     """
-    _write(table, path, kind, maker, separator=",", missing="", booleans=CSV_BOOLEANS)
+    makers = [*([maker] if maker else []), *({"Name": name, "Version": of} for name, of in (tools or {}).items())]
+    _write(table, path, kind, makers, separator=",", missing="", booleans=CSV_BOOLEANS)
 
 
 def _write(
     table: pd.DataFrame,
     path: Path,
     kind: str,
-    maker: Mapping[str, Any] | None,
+    makers: Iterable[Mapping[str, Any]],
     *,
     separator: str,
     missing: str,
@@ -172,7 +181,8 @@ def _write(
     shown = pd.DataFrame({c.name: [_shown(v, c, missing, booleans) for v in table[c.name]] for c in KINDS[kind]})
     path.parent.mkdir(parents=True, exist_ok=True)
     shown.to_csv(path, sep=separator, index=False, lineterminator="\n", encoding="utf-8")
-    described = data_dictionary(kind, booleans=booleans) | ({"GeneratedBy": [dict(maker)]} if maker else {})
+    generated = {"GeneratedBy": [dict(maker) for maker in makers]}
+    described = data_dictionary(kind, booleans=booleans) | (generated if generated["GeneratedBy"] else {})
     dictionary = json.dumps(described, indent=2, ensure_ascii=False)
     path.with_suffix(".json").write_text(dictionary + "\n", encoding="utf-8")
 

@@ -11,6 +11,7 @@ from mettrail.schema.evaluation import (
     EVALUATION_SUMMARY,
     EVALUATION_TESTS,
 )
+from mettrail.schema.features import FEATURES
 from mettrail.schema.lesions import LESIONS
 from mettrail.schema.patients import PATIENTS, SENSITIVITY, TREATED_LESIONS
 from mettrail.schema.radiomics import RADIOMICS
@@ -24,6 +25,7 @@ KINDS = {
     "treated_lesions": TREATED_LESIONS,
     "sensitivity": SENSITIVITY,
     "radiomics": RADIOMICS,
+    "features": FEATURES,
     "review": REVIEW,
     "evaluation_scans": EVALUATION_SCANS,
     "evaluation_lesions": EVALUATION_LESIONS,
@@ -39,6 +41,7 @@ KEYS = {
     "patients": ("participant_id",),
     "treated_lesions": ("participant_id", "treatment_id", "track_id"),
     "radiomics": ("participant_id", "session_id", "track_id", "tissue", "grid"),
+    "features": ("participant_id", "session_id", "track_id", "tissue"),
     "review": ("order",),
     "evaluation_scans": ("method", "participant_id", "session_id", "tissue"),
     "evaluation_lesions": ("method", "participant_id", "session_id", "lesion"),

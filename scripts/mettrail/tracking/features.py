@@ -7,12 +7,11 @@ Nothing is resampled here: the image and the masks have the grid that was asked 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 import tempfile
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from itertools import product
 from pathlib import Path
@@ -75,7 +74,7 @@ def normalise(image: Image, brain: Image, *, normalisation: str) -> Image:
     return image.like((image.data - inside.mean()) / max(inside.std(), np.finfo(float).tiny))
 
 
-def compute_features(image: Image, mask: np.ndarray, *, bins: int, autocorrelation: bool) -> dict[str, float]:
+def compute_features(image: Image, mask: np.ndarray, *, bins: int) -> dict[str, float]:
     """Return the features of one mask.
 
     Parameters
@@ -85,8 +84,6 @@ def compute_features(image: Image, mask: np.ndarray, *, bins: int, autocorrelati
         On the grid of the image, at least one voxel.
     bins : int
         Grey levels between the lowest and the highest intensity of the mask.
-    autocorrelation : bool
-        Whether Moran's I and Geary's C are computed, which take several times as long as all others.
 
     Returns
     -------
@@ -97,7 +94,7 @@ def compute_features(image: Image, mask: np.ndarray, *, bins: int, autocorrelati
 
     box = bounding_box(mask, margin_vox=np.ceil(np.divide(_MARGIN_MM, image.spacing_mm)).astype(int))
     # As files: of arrays MIRP takes every voxel to be 1 mm.
-    with tempfile.TemporaryDirectory() as folder, _with_autocorrelation(autocorrelation):
+    with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.nii.gz" for name in ("image", "mask")}
         write_image(files["image"], image.data[box], np.diag([*image.spacing_mm, 1.0]))
         write_labels(files["mask"], mask[box], np.diag([*image.spacing_mm, 1.0]))
@@ -113,20 +110,6 @@ def compute_features(image: Image, mask: np.ndarray, *, bins: int, autocorrelati
     return {name: value if math.isfinite(value) else math.nan for name, value in numbers.items()}
 
 
-@contextlib.contextmanager
-def _with_autocorrelation(wanted: bool) -> Iterator[None]:
-    """Have MIRP leave out Moran's I and Geary's C unless they are wanted: it has no setting for single features."""
-    from mirp._features.morph_3d_data import Data3DSpatial
-
-    computed = Data3DSpatial.compute_spatial_information
-    try:
-        if not wanted:
-            Data3DSpatial.compute_spatial_information = lambda *_, **__: None
-        yield
-    finally:
-        Data3DSpatial.compute_spatial_information = computed
-
-
 def measure_session(
     image: Image,
     masks: Mapping[str, Image],
@@ -137,7 +120,6 @@ def measure_session(
     grid: str,
     normalisation: str,
     bins: int,
-    autocorrelation: bool,
 ) -> pd.DataFrame:
     """Return a row for each lesion of a session and each tissue, whether its mask has features or not.
 
@@ -155,7 +137,7 @@ def measure_session(
         Masks with fewer are flagged.
     grid, normalisation : str
         What the image is: for the table.
-    bins, autocorrelation
+    bins : int
         As for `compute_features`.
 
     Raises
@@ -183,7 +165,7 @@ def measure_session(
         found, flag = dict.fromkeys(FEATURE_NAMES, math.nan), "few_voxels" if n_voxels < few_voxels else None
         try:
             if n_voxels:
-                found = compute_features(image, mask, bins=bins, autocorrelation=autocorrelation)
+                found = compute_features(image, mask, bins=bins)
             else:
                 flag = "no_voxels"
         except Exception:  # whatever it is: the other lesions go on

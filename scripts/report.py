@@ -24,6 +24,7 @@ with jobs.job(snakemake, failable=(*INPUTS, *RAN), passes_on=False) as output:
     about = method.describe_program(snakemake.params.config_hash)
     limits = {f"{name}_fraction": settings["rano"][name] for name in ("pr", "pd")}
     charts.draw_cohort(patients, sessions, output.figure, **limits)
+    charts.draw_spread(patients, sessions, lesions, output.spread, **limits)
     curve = outcomes.incidence(treated, patients)
     charts.draw_incidence(curve, output.incidence)
     found = ran.read_ran(**{name: snakemake.input.get(name, []) for name in RAN})
@@ -49,7 +50,8 @@ with jobs.job(snakemake, failable=(*INPUTS, *RAN), passes_on=False) as output:
         sessions,
         lesions,
         problems,
-        figures={"cohort": Path(output.figure)} | ({"incidence": Path(output.incidence)} if len(curve) else {}),
+        figures={"cohort": Path(output.figure), "spread": Path(output.spread)}
+        | ({"incidence": Path(output.incidence)} if len(curve) else {}),
         links={name: f"tables/{name}" for name in FILES} | {name: name for name in OTHERS},
         pages={Path(page).stem: Path(page).name for page in jobs.complete(snakemake.input.pages)},
         captions=captions.read_captions(snakemake.params.captions, settings),

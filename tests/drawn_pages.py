@@ -53,6 +53,15 @@ METHOD = method.Method(
 )
 
 
+CURVE = pd.DataFrame(
+    {
+        "day": [0, 90, 200, 400],
+        "local_failure": [0, 0.1, 0.1, 0.25],
+        "low": [0, 0.02, 0.02, 0.1],
+        "high": [0, 0.3, 0.3, 0.5],
+        "n_at_risk": [31, 31, 27, 17],
+    }
+)
 TREATED = {
     "participant_id": "sub-A", "treatment_id": "t1", "track_id": "L001", "treatment_type": "srs", "treatment_day": 5,
     "dose_gy": 20.0, "fractions": 1, "pretreatment_ld_mm": 24.0, "nadir_ld_mm": 14.0, "best_response": "PR",
@@ -90,6 +99,19 @@ def cohort(patients=None, sessions=None, lesions=None, problems=(), pages=None, 
     )
 
 
+def draw_charts(folder, patients=None, sessions=None, lesions=None):
+    """Draw all charts of a cohort, the drawn patient where nothing else is given; return them as pages get them."""
+    patients = pd.DataFrame([PATIENT]) if patients is None else patients
+    sessions = session_table() if sessions is None else sessions
+    lesions = lesion_table() if lesions is None else lesions
+    made = {name: folder / f"{name}.svg" for name in ("cohort", "spread", "incidence")}
+    limits = {"pr_fraction": 0.3, "pd_fraction": 0.2}
+    charts.draw_cohort(patients, sessions, made["cohort"], **limits)
+    charts.draw_spread(patients, sessions, lesions, made["spread"], **limits)
+    charts.draw_incidence(CURVE, made["incidence"])
+    return made
+
+
 def crowd(folder, lesions=60, visits=12):
     """A patient's page with that many lesions and visits; its film strips, of noise, lie in folder."""
     names = [f"ses-{n:02d}" for n in range(1, visits + 1)]
@@ -113,6 +135,5 @@ def many_patients(folder, count=300):
     patients = pd.concat([pd.DataFrame([PATIENT | {"participant_id": name}]) for name in names], ignore_index=True)
     sessions = pd.concat([session_table(name) for name in names], ignore_index=True)
     lesions = pd.concat([lesion_table(name) for name in names], ignore_index=True)
-    charts.draw_cohort(patients, sessions, folder / "cohort.svg", pr_fraction=0.3, pd_fraction=0.2)
     pages = {name: f"{name}.html" for name in names}
-    return cohort(patients, sessions, lesions, pages=pages, pictures={"cohort": folder / "cohort.svg"})
+    return cohort(patients, sessions, lesions, pages=pages, pictures=draw_charts(folder, patients, sessions, lesions))

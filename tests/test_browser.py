@@ -5,14 +5,17 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from browser import CHROMIUM, Browser
-from drawn_pages import FAILED, PATIENT, cohort, crowd, many_patients, patient
+from conftest import settings_of
+from drawn_pages import FAILED, PATIENT, cohort, crowd, draw_charts, many_patients, patient
 from drawn_patient import lesion_table, session_table
 from drawn_viewer import make, two_visits
 from drawn_visits import ends, table_with_ends
 from matplotlib.colors import to_rgb
 from mettrail.colours import PRIOR_COLOUR, track_colour
+from mettrail.report import charts
 from PIL import Image as Pixels
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -37,7 +40,10 @@ def viewer(tmp_path_factory):
     path.write_text(
         make(two_visits(folder / "visits"), lesions=table_with_ends(ses_01=ends(), ses_02=ends((7, -5, 4))))
     )
-    (folder / "sub-A.html").write_text(patient(links={"cohort": "index.html", "viewer": path.name}))
+    course = folder / "course.svg"
+    charts.draw_trajectories(lesion_table(), session_table(), pd.DataFrame(), course, rano=settings_of("rano"))
+    links = {"cohort": "index.html", "viewer": path.name}
+    (folder / "sub-A.html").write_text(patient(links=links, pictures={"trajectories": course}))
     return path
 
 
@@ -172,7 +178,7 @@ def odd_page(case, folder):
         return crowd(folder / "strips")
     if case == "300 patients":
         return many_patients(folder)
-    return cohort()
+    return cohort(pictures=draw_charts(folder))
 
 
 ODD = ("no lesion", "one visit", "every session failed", "hostile name", "60 lesions at 12 visits", "cohort",
@@ -186,6 +192,7 @@ def pages(tmp_path_factory, viewer):
         folder = tmp_path_factory.mktemp(f"page{number}")
         made[case] = folder / "page.html"
         made[case].write_text(odd_page(case, folder))
+    (made["cohort"].parent / "sub-A.html").write_text("where marks lead to")
     return made
 
 
@@ -218,6 +225,84 @@ def test_a_page_has_no_barrier_that_axe_knows(case, dark, pages, browser):
     browser.run(AXE.read_text() + "; 0")
     found = browser.run("axe.run().then((done) => done.violations.map((v) => [v.id, v.nodes.map((n) => n.html)]))")
     assert found == []
+
+
+MARK = "document.querySelector('#patients a.mark[href$=\"#ses-05\"]')"
+TIP = "document.querySelector('.tip').checkVisibility() && document.querySelector('.tip').textContent"
+
+
+def place_of_mark(browser, page, **how):
+    """Open the cohort's page with the mark of ses-05 on the screen, and return where it is."""
+    browser.open(page, **how)
+    browser.run(f"{MARK}.scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}}); 0")
+    settle(browser)
+    return browser.run(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({MARK}.getBoundingClientRect())")
+
+
+def test_a_mark_says_what_it_is_by_mouse(pages, browser):
+    x, y = place_of_mark(browser, pages["cohort"])
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 4, y=y)
+    assert browser.run(TIP) == "sub-A, ses-05, day 210: PR; sum 14.0 mm; new lesion: equivocal"
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=5, y=5)
+    assert browser.run(TIP) is False
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    for kind in ("mousePressed", "mouseReleased"):
+        browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+    browser.wait("location.href.endsWith('/sub-A.html#ses-05')", 20)
+
+
+def tap(browser, x, y):
+    browser.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+    browser.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+
+def test_a_mark_says_what_it_is_by_touch_and_leads_on_at_the_second(pages, browser):
+    x, y = place_of_mark(browser, pages["cohort"], width=390)
+    tap(browser, x + 9, y)
+    browser.wait(TIP, 20)
+    assert browser.run(TIP).startswith("sub-A, ses-05, day 210: PR")
+    assert browser.run(TIP).endswith("tap again to open")
+    assert browser.run(
+        "(r => r.left >= 0 && r.right <= innerWidth)(document.querySelector('.tip').getBoundingClientRect())"
+    )
+    tap(browser, x + 9, y)
+    browser.wait("location.href.endsWith('/sub-A.html#ses-05')", 20)
+
+
+def press(browser, key):
+    for kind in ("keyDown", "keyUp"):
+        browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, text="\r" if key == "Enter" else "",
+                     windowsVirtualKeyCode={"Tab": 9, "Enter": 13}.get(key, 0))  # fmt: skip
+
+
+def test_a_chart_is_one_stop_of_the_tab_key_and_arrows_go_through_it(pages, browser):
+    place_of_mark(browser, pages["cohort"])
+    browser.run("document.querySelector('#patients .chart').focus()")
+    marks = browser.run(
+        "[...document.querySelector('#patients .chart').querySelectorAll('.mark')].map((m) => m.tabIndex)"
+    )
+    assert len(marks) > 8 and marks.count(0) == 1
+    press(browser, "Tab")
+    seen = [browser.run(TIP)]
+    for _ in marks:
+        press(browser, "ArrowRight")
+        seen.append(browser.run(TIP))
+    assert len(set(seen)) == len(marks), "every mark is reached"
+    press(browser, "Home")
+    press(browser, "End")
+    press(browser, "ArrowLeft")
+    assert browser.run(TIP) == seen[-3]
+    press(browser, "Tab")
+    assert browser.run("document.activeElement.closest('.chart') === document.querySelectorAll('#patients .chart')[1]")
+
+
+def test_without_javascript_marks_keep_their_titles_and_links(pages):
+    with Browser() as browser:
+        browser.call("Emulation.setScriptExecutionDisabled", value=True)
+        browser.open(pages["cohort"])
+        mark = "document.querySelector('#patients a.mark[href$=\"#ses-05\"] title').textContent"
+        assert browser.run(mark).startswith("sub-A, ses-05, day 210")
+        assert not browser.run("document.querySelector('.pointing').innerText.includes('tap')")
 
 
 def test_a_table_is_sorted_by_the_heading_that_is_clicked(pages, browser):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from assessing import assess
 from conftest import settings_of
+from drawn_pages import CURVE, PATIENT, draw_charts
 from drawn_patient import DIAMETERS_MM, lesion_table, session_table
 from matplotlib.colors import to_rgb
 from mettrail.colours import TRACK_COLOURS, track_colour
@@ -446,22 +447,59 @@ def test_death_and_last_contact_are_on_the_swimmer(tmp_path):
 
 
 def test_incidence_shows_how_many_lesions_are_at_risk(tmp_path):
-    curve = pd.DataFrame(
-        {
-            "day": [0, 90, 200, 400],
-            "local_failure": [0, 0.1, 0.1, 0.25],
-            "low": [0, 0.02, 0.02, 0.1],
-            "high": [0, 0.3, 0.3, 0.5],
-            "n_at_risk": [31, 31, 27, 17],
-        }
-    )
-    svg = _incidence(curve, tmp_path)
+    svg = _incidence(CURVE, tmp_path)
     assert "Lesions at risk" in svg
     # Every 60 days: between two rows as many are at risk as just before the second.
     assert [int(n) for n in re.findall(r">(31|27|17)<", svg)] == [31, 31, 27, 27, 17, 17, 17]
-    assert "no treated lesion" in _incidence(curve.iloc[:0], tmp_path)
+    assert titles(svg) == [
+        "day 90: 10 % (95 % CI 2 to 30 %), 31 lesions at risk",
+        "day 400: 25 % (95 % CI 10 to 50 %), 17 lesions at risk",
+    ]
+    assert "no treated lesion" in _incidence(CURVE.iloc[:0], tmp_path)
 
 
 def _incidence(curve, tmp_path):
     charts.draw_incidence(curve, tmp_path / "i.svg")
     return (tmp_path / "i.svg").read_text()
+
+
+def titles(svg):
+    return re.findall(r"<title>(.*?)</title>", svg)
+
+
+def test_every_mark_of_a_patients_chart_says_lesion_session_day_and_size(tmp_path):
+    said = titles(draw(tmp_path, lesion_table(), session_table(), treatments=TREATMENTS).read_text())
+    assert "L001, ses-02, day 56: 18.2 mm" in said
+    assert "L002, ses-05, day 210: not detected" in said
+    assert "L005, ses-05, day 210: new, 4.2 mm" in said
+    assert "Sum, ses-06, day 273: 21.4 mm, PD" in said
+    assert "day 3: SRS 20 Gy/1: L001, L002" in said
+    measured = lesion_table()["ld_mm"].notna().sum()
+    assert len(said) == 2 * measured + session_table()["sum_ld_final_mm"].notna().sum() + 2
+
+
+def test_every_mark_of_a_cohorts_charts_says_patient_day_and_value(tmp_path):
+    svg = {name: path.read_text() for name, path in draw_charts(tmp_path).items()}
+    said = titles(svg["cohort"])
+    assert "sub-A: best change of the sum −63 %, best response PR" in said
+    assert "sub-A, ses-06, day 273: PD; sum 21.4 mm; new lesion: definite" in said
+    assert "sub-A: progression on day 273" in said
+    assert svg["cohort"].count('data-place="sub-A#ses-') == len(session_table())
+    said = titles(svg["spread"])
+    assert "sub-A, ses-05, day 210: −63 %" in said
+    assert "4 lesions at baseline: 1 patient" in said
+    assert "30 mm³ to 0.10 mL: 1 lesion" not in said
+    assert sum(int(n) for n in re.findall(r": (\d+) lesion", " ".join(said))) == 4
+
+
+def test_growth_beyond_the_axis_is_at_its_edge_and_says_its_value(tmp_path):
+    sessions = session_table().assign(sum_ld_change_baseline_pct=[None, 900, None, 2, 3, 4])
+    assert "sub-A, ses-02, day 56: +900 %" in titles(draw_charts(tmp_path, sessions=sessions)["spread"].read_text())
+
+
+def test_a_cohort_without_anyone_or_without_dates_has_a_spread_chart(tmp_path):
+    empty = {"patients": pd.DataFrame([PATIENT]).iloc[:0], "sessions": session_table().iloc[:0]}
+    svg = draw_charts(tmp_path, **empty, lesions=lesion_table().iloc[:0])["spread"].read_text()
+    assert "no dated session" in svg and titles(svg) == []
+    undated = session_table().assign(days_from_t0=None)
+    assert "no dated session" in draw_charts(tmp_path, sessions=undated)["spread"].read_text()

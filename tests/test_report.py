@@ -12,7 +12,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 import pytest
-from drawn_pages import FAILED, METHOD, PATIENT, TREATED, WORKS, cohort, patient
+from drawn_pages import FAILED, METHOD, PATIENT, TREATED, WORKS, cohort, draw_charts, patient
 from drawn_patient import DIAMETERS_MM, SESSIONS, lesion_table, session_table
 from mettrail import schema
 from mettrail.colours import track_colour
@@ -21,10 +21,12 @@ from mettrail.report import (
     captions,
     environment,
     figures,
+    outliers,
     parts,
     ran,
     review,
 )
+from mettrail.report.text import records_of
 from mettrail.schema import cells
 
 ROOT = Path(__file__).parents[1]
@@ -258,7 +260,7 @@ def test_pictures_are_inside_the_page_and_have_alternative_text(tmp_path):
     assert len(outline.images) == 3
     assert all(i["src"].startswith("data:image/png;base64,") and i["alt"] for i in outline.images)
     assert "L001 24.0 mm target" in outline.images[0]["alt"]
-    assert "This picture was not made." in outline.text
+    assert "This chart was not made." in outline.text
     assert "Signs of failure: leaves it ." in outline.text
 
 
@@ -448,9 +450,9 @@ def test_treated_lesions_and_outcomes_are_on_the_page_where_there_are_any():
 def test_the_incidence_of_local_failure_has_a_section_where_there_is_one(tmp_path):
     picture = tmp_path / "incidence.svg"
     picture.write_text("<svg/>")
-    outline = Outline(cohort(pictures={"incidence": picture}))
-    assert "Death is a competing event" in outline.text
-    assert any("local failure" in image["alt"] for image in outline.images)
+    page = cohort(pictures={"incidence": picture})
+    assert "Death is a competing event" in Outline(page).text
+    assert 'role="img" aria-label="Cumulative incidence of local failure' in page
     assert "Treated lesions" not in Outline(cohort()).text
 
 
@@ -473,3 +475,48 @@ def test_a_lesion_that_grew_as_progression_does_is_to_be_reviewed():
     lesions.loc[(lesions["track_id"] == "L003") & (lesions["session_id"] == "ses-04"), "lesion_response"] = "PD"
     assert "ses-04 L003 grew, +52 % from its smallest" in to_review(patient(lesions.assign(ld_change_nadir_pct=52.3)))
     assert "grew," not in to_review(patient()).replace("targets grew,", "")
+
+
+def test_marks_of_charts_lead_to_pages_that_exist(tmp_path):
+    made = draw_charts(tmp_path, pd.DataFrame([PATIENT | {"participant_id": name} for name in ("sub-A", "sub-B")]))
+    page = cohort(pictures=made)
+    addresses = set(re.findall(r'<a class="mark" href="(.*?)"', page))
+    assert addresses == {"sub-A.html", *(f"sub-A.html#{name}" for name in SESSIONS)}
+    assert '<g class="mark"><title>sub-B: best change' in page, "sub-B has no page"
+    assert "data-place" not in page and "xlink" not in re.sub(r"<svg.*?>", "", page)
+    require_unique_ids(page)
+
+
+def require_unique_ids(page):
+    """Charts may share what is the same in both."""
+    found = {}
+    for name, content in re.findall(r'<(?:path|rect) id="(\w+)"(.*?)/>', page):
+        assert found.setdefault(name, content) == content
+
+
+def test_words_in_charts_never_become_html(tmp_path):
+    evil = '<script>alert("x")</script>'
+    row, sessions = PATIENT | {"participant_id": evil}, session_table().assign(participant_id=evil)
+    page = cohort(pd.DataFrame([row]), sessions, pictures=draw_charts(tmp_path, pd.DataFrame([row]), sessions))
+    Outline(page)
+    assert page.count("<script>") == 1
+
+
+def test_sessions_that_stand_out_come_first_and_say_by_what():
+    sessions = pd.concat([session_table(f"sub-{letter}") for letter in "ABC"], ignore_index=True)
+    sessions["brain_volume_ml"] = [1300.0 + 5 * n for n in range(len(sessions))]
+    sessions.loc[13, "brain_volume_ml"] = 700.0
+    sessions.loc[9, "flags"] = "residual_shift"
+    ranked = outliers.rank_sessions(records_of(sessions))
+    said = [(row["participant_id"], row["session_id"], why) for row, why in ranked]
+    assert said[:5] == [
+        *((f"sub-{letter}", "ses-03", "not evaluable") for letter in "ABC"),
+        ("sub-B", "ses-04", "residual shift"),
+        ("sub-C", "ses-02", "brain volume 700.0 mL"),
+    ]
+    assert {why for *_, why in said[5:]} == {""}
+    assert said[5][:2] == ("sub-A", "ses-01")
+    common = sessions.assign(flags="brain_stripped", evaluable=True, brain_volume_ml=1300.0)
+    assert {why for _, why in outliers.rank_sessions(records_of(common))} == {""}, "what all have is no outlier"
+    text = Outline(cohort(sessions=sessions, pages={})).text
+    assert "Outliers come first" in text and "brain volume 700.0 mL" in text

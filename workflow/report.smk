@@ -166,6 +166,7 @@ rule report:
         citation=f"{OUT}/CITATION.md",
         bibtex=f"{OUT}/references.bib",
         figure=f"{OUT}/figures/cohort.svg",
+        spread=f"{OUT}/figures/spread.svg",
         incidence=f"{OUT}/figures/incidence.svg",
     log:
         log_file("report", "cohort"),

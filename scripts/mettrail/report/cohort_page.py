@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from mettrail.report.captions import STAGES, Caption
 from mettrail.report.environment import render
 from mettrail.report.method import Method
+from mettrail.report.outliers import RULE, rank_sessions
 from mettrail.report.parts import (
     NO_FAILURE,
     Cell,
@@ -18,7 +20,7 @@ from mettrail.report.parts import (
     Link,
     Row,
     Table,
-    embed_picture,
+    embed_chart,
     log_address,
     make_cell,
     make_chip,
@@ -63,6 +65,7 @@ SESSIONS = {
     "response_overall_final": "overall",
     "flags": "remarks",
 }
+_SPREAD_ALT = "Change of the sum from baseline by patient; number and volume of the lesions at baseline."
 # Rows from which on a table can be filtered.
 _FILTER_FROM = 9
 _FILTER_PROBLEMS_FROM = 13
@@ -92,7 +95,7 @@ def make_page(
     problems : sequence of mapping
         As for `patient_page.make_page`.
     figures : mapping
-        ``cohort``, ``incidence``: paths of pictures. The latter may be missing: no lesion was treated.
+        ``cohort``, ``spread``, ``incidence``: paths of charts. The last may be missing: no lesion was treated.
     links : mapping of str to str
         Name and address, relative to the page, of tables and dictionaries.
     pages : mapping of str to str
@@ -112,18 +115,25 @@ def make_page(
     """
     patient_rows, session_rows, lesion_rows = (records_of(table) for table in (patients, sessions, lesions))
     shown = [*problems, *_not_evaluable(session_rows, problems)]
+
+    def address_of(place: str) -> str:
+        patient, _, session = place.partition("#")
+        return _address(patient, session, pages) if session else pages.get(patient, "")
+
     return render(
         "cohort.html.j2",
         lead=_lead(patient_rows, session_rows, lesion_rows),
         facts=_facts(patient_rows, session_rows, lesion_rows, problems),
         problems=_problem_table(shown, pages) if shown else None,
-        overview=embed_picture(figures.get("cohort"), "Best change of the sum, and responses, by patient.", wide=True),
+        overview=embed_chart(figures.get("cohort"), "Best change of the sum, and responses, by patient.", address_of),
+        spread=embed_chart(figures.get("spread"), _SPREAD_ALT, address_of),
         patients=_patient_table(patient_rows, session_rows, pages) if patient_rows else None,
         any_treated="incidence" in figures,
-        incidence=embed_picture(
-            figures.get("incidence"), "Cumulative incidence of local failure of treated lesions.", wide=True
+        incidence=embed_chart(
+            figures.get("incidence"), "Cumulative incidence of local failure of treated lesions.", address_of
         ),
         sessions=_session_table(session_rows, pages) if session_rows else None,
+        rule=RULE,
         any_lesion=bool(lesion_rows),
         review=_review_table(lesion_rows, session_rows, pages),
         files=[Link(name, address) for name, address in links.items()],
@@ -225,15 +235,17 @@ def _patient_table(patients: Sequence[Record], sessions: Sequence[Record], pages
 
 def _session_table(sessions: Sequence[Record], pages: Mapping[str, str]) -> Table:
     rows = []
-    for session in sessions:
+    for session, why in rank_sessions(sessions):
         patient, name = session["participant_id"], session["session_id"]
         cells = {column: make_cell("sessions", column, session) for column in SESSIONS}
         if text_of(session, "response_overall_final"):
             cells["response_overall_final"] = make_response_cell(session)
         cells["session_id"] = Cell(name, href=_address(patient, name, pages))
-        del cells["participant_id"]
-        rows.append(Row(Cell(patient), list(cells.values()), session_css(session)))
-    return make_table("sessions", SESSIONS, rows, filter_from=_FILTER_FROM)
+        shown = [cells[column] for column in [*SESSIONS][1:]]
+        rows.append(Row(Cell(patient), [shown[0], Cell(why or "–", css="text"), *shown[1:]], session_css(session)))
+    table = make_table("sessions", SESSIONS, rows, filter_from=_FILTER_FROM)
+    first, second, *others = table.headings
+    return replace(table, headings=[first, second, Heading("stands out by"), *others])
 
 
 def _review_table(lesions: Sequence[Record], sessions: Sequence[Record], pages: Mapping[str, str]) -> Table | None:

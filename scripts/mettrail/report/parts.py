@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mettrail import schema
 from mettrail.colours import track_colour
 from mettrail.errors import InputError
+from mettrail.report.charts import svg
 from mettrail.report.figures import RESPONSE_COLOURS, RESPONSE_NAMES, is_unconfirmed, pr_continues, track_marker
 from mettrail.report.text import Record, meaning_of, plain_label, plain_words, show, show_unit, spaced
 from mettrail.schema.cells import text_of, truth_of, words_of
@@ -22,7 +23,7 @@ _MARKS = {
     **{"o": "disc", "s": "square", "^": "up", "D": "diamond"},
     **{"v": "down", "P": "plus", "<": "left", ">": "right"},
 }
-_IMAGE_TYPES = {".svg": "svg+xml", ".png": "png", ".jpg": "jpeg"}
+_IMAGE_TYPES = {".png": "png", ".jpg": "jpeg"}
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,6 @@ class Picture:
 
     source: str
     alt: str
-    wide: bool = False
 
 
 def make_chip(
@@ -232,12 +232,19 @@ def log_address(problem: Record) -> str:
     return "logs/" + log.rsplit("/logs/", 1)[-1].removeprefix("logs/") if log else ""
 
 
-def embed_picture(path: str | Path | None, alt: str, *, wide: bool = False) -> Picture | None:
+def embed_picture(path: str | Path | None, alt: str) -> Picture | None:
     """Put a picture into the page; None where there is no such file."""
     if path is None or not Path(path).is_file():
         return None
     data = base64.b64encode(Path(path).read_bytes()).decode("ascii")
-    return Picture(f"data:image/{_IMAGE_TYPES[Path(path).suffix]};base64,{data}", alt, wide)
+    return Picture(f"data:image/{_IMAGE_TYPES[Path(path).suffix]};base64,{data}", alt)
+
+
+def embed_chart(path: str | Path | None, alt: str, address_of: Callable[[str], str]) -> str | None:
+    """Put a chart into the page, its marks leading where `address_of` says; None where there is no such file."""
+    if path is None or not Path(path).is_file():
+        return None
+    return svg.embed(path, alt, address_of)
 
 
 def group_pictures(paths: Iterable[str | Path]) -> dict[str, dict[str, Path]]:

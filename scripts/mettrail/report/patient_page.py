@@ -19,7 +19,7 @@ from mettrail.report.parts import (
     Response,
     Row,
     Table,
-    embed_picture,
+    embed_chart,
     make_cell,
     make_chip,
     make_flags,
@@ -120,7 +120,9 @@ def make_page(
         flags=make_flags("patients", patient),
         timeline=[_timeline_item(s) for s in sessions],
         findings=findings(participant, lesions, sessions, own),
-        course=embed_picture(figures.get("trajectories"), _course_alt(lesions, sessions), wide=True),
+        course=embed_chart(
+            figures.get("trajectories"), _course_alt(lesions, sessions), lambda name: name and f"#{name}"
+        ),
         responses=_response_table(sessions) if sessions else None,
         any_unconfirmed=any(map(is_unconfirmed, sessions)),
         compared=[said for said in map(_like_with_like, sessions) if said],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 
-from mettrail.report.figures import BAND, GRID, INK, MUTED, PAPER, PIXELS_PER_INCH, RESPONSE_COLOURS
+from mettrail.report.charts import svg
+from mettrail.report.figures import GRID, INK, MUTED, PAPER, PIXELS_PER_INCH
 
-# The colours of charts on dark screens.
-_DARK = {INK: "#e7eaee", MUTED: "#98a2b0", GRID: "#30363f", PAPER: "#15181c", BAND: "#23282f"}
-_FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 _STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -81,25 +78,6 @@ def _save(fig: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".svg":
         fig.savefig(path, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        path.write_text(_follow_theme(path.read_text(encoding="utf-8")), encoding="utf-8")
+        path.write_text(svg.finish(path.read_text(encoding="utf-8")), encoding="utf-8")
     else:
         fig.savefig(path, dpi=PIXELS_PER_INCH, facecolor=PAPER, metadata={"Software": None})
-
-
-def _follow_theme(svg: str) -> str:
-    """Give an SVG dark colours on dark screens, and the reader's own fonts."""
-    rules = "".join(
-        f'[style*="{kind}: {light}"]{{{kind}:{dark} !important}}'
-        for light, dark in _DARK.items()
-        for kind in ("fill", "stroke")
-    )
-    # Text in the colour of a response is too dark on black; its marks and bars are not.
-    rules += "".join(
-        f'text[style*="fill: {RESPONSE_COLOURS[response][0]}"]{{fill:{light} !important}}'
-        for response, light in (("PD", "#ec8a76"), ("CR", "#4fc3b5"))
-    )
-    style = f"<style>@media screen and (prefers-color-scheme: dark){{{rules}}}</style>"
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r"<!DOCTYPE.*?>", "", svg, flags=re.S)
-    svg = re.sub(r"(?:'DejaVu Sans'|DejaVu Sans)(?:, *[^;\"]*)?", _FONTS.replace("'", "&apos;"), svg)
-    return re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1)

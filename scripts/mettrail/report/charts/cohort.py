@@ -14,8 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from mettrail.report.charts.canvas import chart, write_empty, write_heading, write_title
 from mettrail.report.charts.layout import TimeAxis
+from mettrail.report.charts.svg import say
 from mettrail.report.figures import GRID, INK, MUTED, PAPER, RESPONSE_COLOURS, RESPONSE_NAMES, is_unconfirmed
-from mettrail.report.text import Record, records_of
+from mettrail.report.text import Record, plural_of, records_of, show, show_day
 from mettrail.schema.cells import number_of, text_of, truth_of
 
 _FATE: dict[str, dict[str, Any]] = {
@@ -59,8 +60,9 @@ def draw_cohort(
         _draw_waterfall(fall, patients, pr_fraction, pd_fraction)
         _draw_swimmer(swim, patients, sessions)
         fall.set_yticks(range(len(patients)), names, fontsize=8 if each > 0.15 else 6)
-        for label in fall.get_yticklabels():
+        for label, patient in zip(fall.get_yticklabels(), patients, strict=True):
             label.set_color(INK)
+            say(label, _say_patient(patient), str(patient["participant_id"]))
         fall.set_ylim(lines - 0.4, -0.6)
         _draw_response_key(fig, height, patients, sessions)
         if not patients:
@@ -81,9 +83,13 @@ def _draw_waterfall(axes: Axes, patients: Sequence[Record], pr_fraction: float, 
         if not np.isfinite(change):
             axes.text(2, y, "n/a", fontsize=7, va="center", color=MUTED)
             continue
-        colour, ink = RESPONSE_COLOURS.get(text_of(patient, "best_response"), RESPONSE_COLOURS["NE"])
+        best = text_of(patient, "best_response") or "n/a"
+        colour, ink = RESPONSE_COLOURS.get(best, RESPONSE_COLOURS["NE"])
         end = min(max(change, -100), 100)
-        axes.barh(y, end, height=0.68, color=colour, lw=0, zorder=3)
+        (bar,) = axes.barh(y, end, height=0.68, color=colour, lw=0, zorder=3)
+        name = str(patient["participant_id"])
+        words = show("patients", "best_change_ld_pct", patient)
+        say(bar, f"{name}: best change of the sum {words}, best response {best}", name)
         inside = change < -70
         rightwards = change >= 0 or inside
         axes.text(
@@ -126,18 +132,41 @@ def _draw_lane(axes: Axes, y: float, patient: Record, sessions: Sequence[Record]
     if not sessions:
         axes.text(0, y, "no session", fontsize=7, va="center", color=MUTED)
         return
-    time = TimeAxis.of(sessions)
+    name, time = str(patient["participant_id"]), TimeAxis.of(sessions)
     first, last = min(time.places.values()), max(time.places.values())
     if time.dated:
         _draw_fate(axes, patient, y, last)
     axes.plot([first, last], [y, y], color=GRID, lw=5, solid_capstyle="round", zorder=1)
     for session, x in zip(sessions, time.places.values(), strict=True):
-        axes.plot(x, y, zorder=3, **_session_marker(_kind_of(session), hollow=is_unconfirmed(session)))
+        style = _session_marker(_kind_of(session), hollow=is_unconfirmed(session))
+        (mark,) = axes.plot(x, y, zorder=3, clip_on=False, **style)
+        say(mark, _say_session(session), f"{name}#{session['session_id']}")
         if text_of(session, "new_lesion") in ("definite", "equivocal"):
-            axes.plot(x, y, marker="*", ms=4, color=PAPER, mew=0, ls="", zorder=4)
+            axes.plot(x, y, marker="*", ms=4, color=PAPER, mew=0, ls="", zorder=4, clip_on=False)
     progression = number_of(patient, "progression_day")
     if time.dated and np.isfinite(progression):
-        axes.plot([progression] * 2, [y - 0.42, y + 0.42], color=RESPONSE_COLOURS["PD"][0], lw=1.3, zorder=2)
+        (line,) = axes.plot([progression] * 2, [y - 0.42, y + 0.42], color=RESPONSE_COLOURS["PD"][0], lw=1.3, zorder=2)
+        say(line, f"{name}: progression on day {progression:g}", name)
+
+
+def _say_patient(patient: Record) -> str:
+    """Say of a patient what the lane shows."""
+    words = [plural_of(int(number_of(patient, "n_sessions")), "session")] if text_of(patient, "n_sessions") else []
+    words.append(f"best response {text_of(patient, 'best_response') or 'n/a'}")
+    if text_of(patient, "progression_day"):
+        words.append(f"progression on day {text_of(patient, 'progression_day')}")
+    return f"{patient['participant_id']}: {', '.join(words)}"
+
+
+def _say_session(session: Record) -> str:
+    """Say of a session what its mark shows."""
+    kind = _kind_of(session)
+    words = [RESPONSE_NAMES.get(kind, kind) + (", not confirmed" if is_unconfirmed(session) else "")]
+    if text_of(session, "sum_ld_final_mm"):
+        words.append(f"sum {show('sessions', 'sum_ld_final_mm', session)}")
+    if text_of(session, "new_lesion") in ("definite", "equivocal"):
+        words.append(f"new lesion: {text_of(session, 'new_lesion')}")
+    return f"{session['participant_id']}, {session['session_id']}, {show_day(session)}: {'; '.join(words)}"
 
 
 def _kind_of(session: Record) -> str:
@@ -155,10 +184,11 @@ def _draw_fate(axes: Axes, patient: Record, y: float, last_session: float) -> No
     end = death if np.isfinite(death) else contact
     if end > last_session:
         axes.plot([last_session, end], [y, y], color=MUTED, lw=1, zorder=1)
-    if np.isfinite(death):
-        axes.plot(death, y, zorder=3, **_FATE["death"])
-    elif contact > last_session:
-        axes.plot(contact, y, zorder=3, **_FATE["last contact"])
+    known = "death" if np.isfinite(death) else "last contact"
+    if known == "death" or contact > last_session:
+        (mark,) = axes.plot(end, y, zorder=3, **_FATE[known])
+        name = str(patient["participant_id"])
+        say(mark, f"{name}: {known} on day {end:g}", name)
 
 
 def _session_marker(kind: str, *, hollow: bool = False) -> dict[str, Any]:

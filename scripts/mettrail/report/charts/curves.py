@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mettrail.colours import TRACK_COLOURS
 from mettrail.report.charts.canvas import chart, write_empty, write_heading
+from mettrail.report.charts.svg import say
 from mettrail.report.figures import INK, MUTED, RESPONSE_COLOURS
 
 
@@ -98,6 +99,10 @@ def draw_incidence(curve: pd.DataFrame, path: str | Path) -> None:
         colour = RESPONSE_COLOURS["PD"][0]
         axes.fill_between(day, low, high, step="post", color=colour, alpha=0.15, lw=0)
         axes.step(day, shown, where="post", color=colour, lw=1.8)
+        for n in np.flatnonzero(np.diff(shown, prepend=0)):
+            (step,) = axes.plot(day[n], shown[n], "o", ms=3.5, color=colour, mew=0)
+            limits = f"95 % CI {low[n]:.0f} to {high[n]:.0f} %"
+            say(step, f"day {day[n]:g}: {shown[n]:.0f} % ({limits}), {at_risk[n]:.0f} lesions at risk")
         top = float(np.nanmax([*high, *shown, 1]))
         axes.set_ylim(0, min(100, 1.15 * top) if top > 8 else 10)
         axes.set_xlim(0, max(day.max(), 1) * 1.02)

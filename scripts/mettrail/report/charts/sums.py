@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mettrail.report.charts.canvas import write_empty, write_heading
 from mettrail.report.charts.layout import spread
+from mettrail.report.charts.svg import say
 from mettrail.report.figures import (
     INK,
     MUTED,
@@ -21,7 +22,7 @@ from mettrail.report.figures import (
     is_unconfirmed,
     pr_continues,
 )
-from mettrail.report.text import Record, records_of
+from mettrail.report.text import Record, records_of, show, show_day
 from mettrail.response import criteria
 from mettrail.schema.cells import number_of, text_of, words_of
 
@@ -104,15 +105,19 @@ def draw_sum(axes: Axes, session_rows: pd.DataFrame, places: Mapping[str, float]
     """
     write_heading(axes, "Sum of the targets' longest diameters, mm, and response", pad=34)
     rows = {str(row["session_id"]): row for row in records_of(session_rows)}
-    measured = [(places[name], number_of(row, "sum_ld_final_mm")) for name, row in rows.items()]
-    measured = [(x, y) for x, y in measured if np.isfinite(y)]
+    shown = {name: row for name, row in rows.items() if np.isfinite(number_of(row, "sum_ld_final_mm"))}
+    measured = [(places[name], number_of(row, "sum_ld_final_mm")) for name, row in shown.items()]
     lines = response_lines(session_rows, rano=rano)
     notes: list[tuple[float, str, str]] = []
     if len(lines):
         starts = [places[name] for name, row in rows.items() if text_of(row, "session_role") == "baseline"]
         notes = _draw_thresholds(axes, lines, [places[name] for name in lines["session_id"]], starts, rows, rano)
     if measured:
-        axes.plot(*zip(*measured, strict=True), color=INK, lw=1.8, marker="o", ms=5, zorder=4, clip_on=False)
+        axes.plot(*zip(*measured, strict=True), color=INK, lw=1.8, zorder=4, clip_on=False)
+        for (name, row), (x, y) in zip(shown.items(), measured, strict=True):
+            (mark,) = axes.plot(x, y, color=INK, marker="o", ms=5, ls="", zorder=4, clip_on=False)
+            words = [show("sessions", "sum_ld_final_mm", row), text_of(row, "response_overall_final")]
+            say(mark, f"Sum, {name}, {show_day(row)}: {', '.join(filter(None, words))}", name)
     else:
         write_empty(axes, "no sum: no target, or none evaluable", y=0.45)
     top = float(np.nanmax([*(y for _, y in measured), *lines["pd_mm"], 5])) * 1.12

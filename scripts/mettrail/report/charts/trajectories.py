@@ -19,9 +19,10 @@ from mettrail.colours import track_colour
 from mettrail.report.charts.canvas import chart, write_empty, write_heading, write_title
 from mettrail.report.charts.layout import TimeAxis, spread
 from mettrail.report.charts.sums import draw_sum
+from mettrail.report.charts.svg import say
 from mettrail.report.charts.treatments import assign_lanes, draw_treatments, list_marks
 from mettrail.report.figures import BAND, INK, MUTED, PAPER, is_unconfirmed, label_number, track_marker
-from mettrail.report.text import Record, records_of
+from mettrail.report.text import Record, records_of, show, show_day, show_volume
 from mettrail.schema.cells import number_of, text_of, truth_of
 
 _PANELS = (
@@ -181,7 +182,7 @@ def _draw_track(axes: Axes, course: _Course, track: str, column: str) -> float |
         dashes: Any = (0, (1, 2.2)) if gap else "-" if target else (0, (4, 2))
         axes.plot([one.x, two.x], [one.y, two.y], ls=dashes, **line)
     for point in points:
-        _draw_point(axes, point, track)
+        _draw_point(axes, point, track, column)
     return points[-1].y if points and not merged else None
 
 
@@ -197,11 +198,11 @@ def _draw_merging(axes: Axes, last: _Point, joint: _Point, track: str, line: Map
     axes.annotate(note, (joint.x, joint.y), color=colour, zorder=6, **where)
 
 
-def _draw_point(axes: Axes, point: _Point, track: str) -> None:
+def _draw_point(axes: Axes, point: _Point, track: str, column: str) -> None:
     """Draw the mark of a measurement: hollow where the lesion is absent, a star where it is new."""
     colour = track_colour(track)
     absent = text_of(point.row, "status") == "absent"
-    axes.plot(
+    (mark,) = axes.plot(
         point.x,
         point.y,
         marker=track_marker(track),
@@ -213,9 +214,18 @@ def _draw_point(axes: Axes, point: _Point, track: str) -> None:
         clip_on=False,
         zorder=4,
     )
+    say(mark, _say_point(point.row, track, column), str(point.row["session_id"]))
     if text_of(point.row, "event") == "new":
         star: dict[str, Any] = {"marker": "*", "ms": 12, "mfc": colour, "mec": PAPER, "mew": 0.7, "ls": ""}
         axes.plot(point.x, point.y, clip_on=False, zorder=5, **star)
+
+
+def _say_point(row: Record, track: str, column: str) -> str:
+    """Say which lesion a mark is, when and how large."""
+    size = show_volume(number_of(row, column)) if column == "vol_wl_ml" else show("lesions", column, row)
+    words = "not detected" if text_of(row, "status") == "absent" else size
+    new = "new, " if text_of(row, "event") == "new" else ""
+    return f"{track}, {row['session_id']}, {show_day(row)}: {new}{words}"
 
 
 def _limit_values(axes: Axes, column: str, top: float) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from mettrail.report.charts.svg import say
 from mettrail.report.figures import INK, MUTED
 from mettrail.report.text import Record, records_of
 from mettrail.schema.cells import number_of, text_of
@@ -67,7 +68,8 @@ def draw_treatments(axes: Axes, panels: Sequence[Axes], marks: Sequence[Mark], l
     axes.set_ylim(max(lanes) + 1, 0)
     low, high = axes.get_xlim()
     for (day, words), lane in zip(marks, lanes, strict=True):
-        axes.plot(day, lane + 0.5, marker="v", ms=6, color=INK, ls="", clip_on=False)
+        (mark,) = axes.plot(day, lane + 0.5, marker="v", ms=6, color=INK, ls="", clip_on=False)
+        say(mark, f"day {day:g}: {words}")
         late = (day - low) / (high - low) + _length_of(words) > 1.1
         axes.annotate(
             words,

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -303,6 +304,28 @@ def test_without_javascript_marks_keep_their_titles_and_links(pages):
         mark = "document.querySelector('#patients a.mark[href$=\"#ses-05\"] title').textContent"
         assert browser.run(mark).startswith("sub-A, ses-05, day 210")
         assert not browser.run("document.querySelector('.pointing').innerText.includes('tap')")
+
+
+def test_on_paper_all_is_open_and_what_only_a_screen_can_do_is_gone(pages, browser):
+    browser.open(pages["cohort"])
+    seen = "[...document.querySelectorAll('.contents, .pointing, .filtered input')].some((e) => e.checkVisibility())"
+    assert browser.run(seen)
+    # As many sheets as there are pages to fill, and none for a footer alone.
+    assert len(re.findall(rb"/Type ?/Page\b", browser.paper())) <= 4
+    assert browser.run("[...document.querySelectorAll('details')].every((d) => d.open)")
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    assert not browser.run(seen)
+    head = "getComputedStyle(document.querySelector('#sessions thead %s'))"
+    assert browser.run(f"[{head % 'th'}.position, {head % 'button'}.display]") == ["static", "contents"], "repeated"
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_the_chart_of_300_patients_is_not_cut_on_paper(pages, browser):
+    browser.open(pages["300 patients"], width=720)
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    tall = browser.run("document.querySelector('.chart svg').getBoundingClientRect().height")
+    browser.call("Emulation.setEmulatedMedia", media="")
+    assert 600 < tall < 220 * 96 / 25.4
 
 
 def test_a_table_is_sorted_by_the_heading_that_is_clicked(pages, browser):

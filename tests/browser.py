@@ -128,3 +128,13 @@ class Browser:
                 address = said["request"]["url"]
                 found += [] if address.startswith("data:") else [address]
         return found
+
+
+def decide(browser, **chosen):
+    """Fill a patient's form for decisions as a reader does, and add the decision."""
+    for name, value in chosen.items():
+        browser.run(
+            f"(e => {{ e.value = {value!r}; e.dispatchEvent(new Event('change', {{bubbles: true}})); }})"
+            f"(document.querySelector('.decide').elements[{name!r}])"
+        )
+    browser.run("document.querySelector('.decide button').click()")

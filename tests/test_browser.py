@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from browser import CHROMIUM, Browser
+from browser import CHROMIUM, Browser, decide
 from conftest import settings_of
 from drawn_pages import FAILED, PATIENT, cohort, crowd, draw_charts, many_patients, patient
 from drawn_patient import lesion_table, session_table
 from drawn_viewer import make, two_visits
 from drawn_visits import ends, table_with_ends
 from matplotlib.colors import to_rgb
+from mettrail.cohort import overrides
 from mettrail.colours import PRIOR_COLOUR, track_colour
 from mettrail.report import charts
+from mettrail.schema import tsv
 from PIL import Image as Pixels
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -303,7 +305,74 @@ def test_without_javascript_marks_keep_their_titles_and_links(pages):
         browser.open(pages["cohort"])
         mark = "document.querySelector('#patients a.mark[href$=\"#ses-05\"] title').textContent"
         assert browser.run(mark).startswith("sub-A, ses-05, day 210")
-        assert not browser.run("document.querySelector('.pointing').innerText.includes('tap')")
+        assert not browser.run("document.querySelector('.pointing span').checkVisibility()"), (
+            "arrow keys need the script"
+        )
+
+
+def test_the_form_writes_what_the_reader_of_overrides_reads(pages, browser, tmp_path):
+    browser.open(pages["patient"])
+    decide(browser, field="exclude", track_id="L004", reader="A. Reader", why="a\tvessel\n, not a lesion")
+    decide(browser, field="ld_mm", track_id="L001", session_id="ses-02", number="17.25")
+    decide(browser, field="ld_mm", track_id="L001", session_id="ses-02", number="16.5")
+    decide(browser, field="role", track_id="L003", word="target")
+    decide(browser, field="new_status", track_id="L005", word="rejected")
+    decide(browser, field="irradiated_day", track_id="L002", number="-5")
+    decide(browser, field="nontarget_pd", session_id="ses-04", word="true")
+    path = tmp_path / "overrides.tsv"
+    path.write_text(browser.run("document.querySelector('.rows').value"))
+    saved = browser.run("fetch(document.querySelector('.download').href).then(() => 'loaded', () => 'refused')")
+    assert saved == "refused", "the page may load nothing, not even what it made"
+    table = tsv.read_frame(path)
+    assert list(table) == ["session_id", "track_id", "field", "value", "reader", "date", "reason"]
+    assert table.iloc[0]["reader"] == "A. Reader" and table.iloc[0]["reason"] == "a vessel, not a lesion"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", table.iloc[0]["date"])
+    found = overrides.read_overrides(table)
+    assert found == overrides.Overrides(
+        excluded=frozenset({"L004"}),
+        diameters_mm={("ses-02", "L001"): 16.5},
+        roles={"L003": "target"},
+        new_status={"L005": "rejected"},
+        irradiated_day={"L002": -5.0},
+        nontarget_pd={"ses-04": True},
+    )
+    browser.run("document.querySelector('.undo').click()")
+    assert "nontarget_pd" not in browser.run("document.querySelector('.rows').value")
+
+
+def test_the_form_offers_what_can_be_decided_and_no_more(pages, browser):
+    browser.open(pages["patient"])
+    offered = (
+        "[...document.querySelector('.decide').elements[%r].options].filter((o) => !o.disabled).map((o) => o.value)"
+    )
+    assert browser.run(offered % "field") == list(overrides.OVERRIDES)
+    for name, decision in overrides.OVERRIDES.items():
+        decide(browser, field=name)
+        shown = "[...document.querySelectorAll('.decide label:not([hidden]) > [name$=_id]')].map((e) => e.name)"
+        assert set(browser.run(shown)) == set(decision.about)
+        assert browser.run(offered % "word") == list(decision.words)
+    decide(browser, field="new_status")
+    assert browser.run(offered % "track_id") == ["L005"]
+    decide(browser, field="role")
+    assert browser.run(offered % "track_id") == ["L001", "L002", "L003", "L004"]
+    decide(browser, field="tsm", track_id="L005")
+    assert browser.run(offered % "session_id") == ["ses-05", "ses-06"]
+
+
+def test_a_diameter_that_is_none_is_not_added(pages, browser):
+    browser.open(pages["patient"])
+    for number in ("", "-3"):
+        decide(browser, field="ld_mm", number=number)
+        assert browser.run("document.querySelector('.rows').value") == ""
+
+
+def test_without_javascript_the_page_says_how_to_write_the_table(pages):
+    with Browser() as browser:
+        browser.call("Emulation.setScriptExecutionDisabled", value=True)
+        browser.open(pages["patient"])
+        assert not browser.run("document.querySelector('.decide').checkVisibility()")
+        said = browser.run("document.querySelector('#decide').textContent")
+        assert all(name in said for name in (*overrides.OVERRIDES, "sub-A/sub-A_desc-lesions_overrides.tsv"))
 
 
 def test_on_paper_all_is_open_and_what_only_a_screen_can_do_is_gone(pages, browser):

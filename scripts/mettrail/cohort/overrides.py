@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 
@@ -52,19 +52,49 @@ class Overrides:
 NewStatus: TypeAlias = Literal["definite", "equivocal", "confirmed", "rejected"]
 _NEW_STATUSES = ("definite", "equivocal", "confirmed", "rejected")
 _ROLES = ("target", "nontarget", "excluded")
-_YES_OR_NO = "true or false"
-# What a reader may decide, what the value must be, and whether it is about a lesion, a session, or a lesion at one.
+_YES_OR_NO = ("true", "false")
+
+
+class Decision(NamedTuple):
+    """What a reader may decide.
+
+    Attributes
+    ----------
+    meaning : str
+        What is decided, in words.
+    about : tuple of str
+        Columns that name what it is about: a lesion, a session, or a lesion at one.
+    words : tuple of str
+        The values it may have; none: a number.
+    expected : str
+        What the number is.
+    """
+
+    meaning: str
+    about: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    expected: str = ""
+
+    @property
+    def values(self) -> str:
+        """Say what the value must be."""
+        return self.expected or (" or ".join(self.words) if self.words == _YES_OR_NO else ", ".join(self.words))
+
+
+_LESION, _SESSION, _BOTH = ("track_id",), ("session_id",), ("session_id", "track_id")
 OVERRIDES = {
-    "exclude": (_YES_OR_NO, ("track_id",)),
-    "role": (", ".join(_ROLES), ("track_id",)),
-    "measurable": (_YES_OR_NO, ("session_id", "track_id")),
-    "dural": (_YES_OR_NO, ("track_id",)),
-    "tsm": (_YES_OR_NO, ("session_id", "track_id")),
-    "ld_mm": ("a diameter in mm, 0 where it is no longer detected", ("session_id", "track_id")),
-    "nontarget_pd": (_YES_OR_NO, ("session_id",)),
-    "new_status": (", ".join(_NEW_STATUSES), ("track_id",)),
-    "irradiated_day": ("a day", ("track_id",)),
-    "resected_day": ("a day", ("track_id",)),
+    "exclude": Decision("exclude the lesion", _LESION, _YES_OR_NO),
+    "role": Decision("its role, of a lesion present at baseline", _LESION, _ROLES),
+    "measurable": Decision("it is measurable at this session", _BOTH, _YES_OR_NO),
+    "dural": Decision("it is dural: not measurable", _LESION, _YES_OR_NO),
+    "tsm": Decision("it is too small to measure at this session", _BOTH, _YES_OR_NO),
+    "ld_mm": Decision(
+        "its longest diameter at this session", _BOTH, expected="a diameter in mm, 0 where it is no longer detected"
+    ),
+    "nontarget_pd": Decision("unequivocal progression of non-target lesions", _SESSION, _YES_OR_NO),
+    "new_status": Decision("what a new lesion is", _LESION, _NEW_STATUSES),
+    "irradiated_day": Decision("day it was irradiated", _LESION, expected="a day"),
+    "resected_day": Decision("day it was resected", _LESION, expected="a day"),
 }
 
 
@@ -96,16 +126,16 @@ def read_overrides(table: pd.DataFrame | None, *, source: str = "overrides") -> 
         name, value = str(value_of(row, "field", "")).lower(), value_of(row, "value")
         if name not in OVERRIDES:
             raise _bad_override(where, f"field {name}", f"one of {', '.join(OVERRIDES)}")
-        expected, about = OVERRIDES[name]
-        key = tuple(_named(column, value_of(row, column)) for column in about)
+        decision = OVERRIDES[name]
+        key = tuple(_named(column, value_of(row, column)) for column in decision.about)
         if None in key:
-            raise _bad_override(where, f"{name} without {' and '.join(about)}", "what it is about")
+            raise _bad_override(where, f"{name} without {' and '.join(decision.about)}", "what it is about")
         if key in found[name]:
             raise _bad_override(where, f"a second {name} for {' '.join(key)}", "one decision")
         try:
             found[name][key] = _read_decision(name, value)
         except ValueError as error:
-            raise _bad_override(where, f"{name} = {value}", expected) from error
+            raise _bad_override(where, f"{name} = {value}", decision.values) from error
 
     def of_tracks(name: str) -> dict[str, Any]:
         return {track: value for (track,), value in found[name].items()}
@@ -137,11 +167,11 @@ def _named(column: str, value: Any) -> Any:
 
 
 def _read_decision(name: str, value: object) -> bool | str | float:
-    text = str(value)
-    if OVERRIDES[name][0] == _YES_OR_NO:
+    text, words = str(value), OVERRIDES[name].words
+    if words == _YES_OR_NO:
         return vocabulary.read_word(text) == "true"
-    if name in ("new_status", "role"):
-        return vocabulary.read_word(text, dict.fromkeys(_NEW_STATUSES if name == "new_status" else _ROLES, ()))
+    if words:
+        return vocabulary.read_word(text, dict.fromkeys(words, ()))
     return float(vocabulary.read_number(text, least=0 if name == "ld_mm" else -math.inf))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mettrail.report.captions import Caption
+from mettrail.report.decisions import make_form
 from mettrail.report.environment import render
 from mettrail.report.figures import is_unconfirmed
 from mettrail.report.films import FIRST_FILMS, make_films
@@ -134,6 +135,7 @@ def make_page(
         films_caption=captions.get("match", ()),
         treated=make_treated_table(treated),
         cards=make_cards(sessions, lesions, own, figures.get("sessions", {}), captions),
+        form=make_form(participant, lesions, sessions) if sessions else None,
         files=[Link(name, address) for name, address in links.items() if name not in ("cohort", "viewer")],
         course_caption=captions.get("assess", ()),
         sessions_caption=captions.get("measure", ()),

@@ -1,4 +1,4 @@
-"""Captions of the stages: reStructuredText with settings, which ``snakemake --report`` reads as well.
+"""Captions of the stages: reStructuredText with settings, shown on the pages.
 
 Settings stand in them as in all templates of Snakemake: ``{{ snakemake.config.strip.fit_warn }}``.
 """

@@ -1,4 +1,4 @@
-"""Rule report_session: pictures of one session."""
+"""Rule report_session: pictures of one session, and its lesions for 3D Slicer."""
 
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,15 @@ if TYPE_CHECKING:
 with jobs.job(snakemake, skippable=("moved",), failable=("earlier",)) as output:
     moved = jobs.given(snakemake.input.get("moved"))
     title = "sub-{sub} ses-{ses}".format(**snakemake.wildcards)
+    lesions, names = images.read_labels(snakemake.input.lesions), schema.read_tsv(snakemake.input.names)
+    images.write_slicer(
+        output.segments, lesions.data, lesions.affine, names[["index", "name", "color"]].itertuples(index=False)
+    )
     head, mask = images.read_image(snakemake.input.image), images.read_mask(snakemake.input.mask)
     scans.draw_brain_mask(head, mask, output.brain, title=title)
     scans.draw_session(
         images.read_image(snakemake.input.raw),
-        images.read_labels(snakemake.input.lesions),
+        lesions,
         images.read_labels(snakemake.input.tissue, images.TISSUE_LABELS),
         mask,
         output.lesions,

@@ -6,6 +6,7 @@ import zlib
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 from conftest import write_scan
 from mettrail import images
 from mettrail.errors import GridMismatchError, InputError
@@ -328,3 +329,35 @@ def test_grids_are_one_within_a_fraction_of_a_voxel(spacing, origin, one):
     other = np.diag([spacing, 1, 1, 1.0])
     other[0, 3] = origin
     assert Grid((256, 256, 160), np.eye(4)).matches(Grid((256, 256, 160), other)) == one
+
+
+def test_slicer_has_each_lesion_where_it_is_with_its_name_and_colour(tmp_path):
+    """Read by ITK, which takes NRRD's own axes to LPS."""
+    labels = np.zeros((7, 9, 5), np.uint8)
+    labels[1:3, 4:8, 2] = 3
+    labels[6, 0, 4] = 12
+    affine = np.array([[0, -1.2, 0.1, 4], [0.9, 0, 0, -30], [0.1, 0, 2.5, 17], [0, 0, 0, 1.0]])
+    path = tmp_path / "a.seg.nrrd"
+    images.write_slicer(path, labels, affine, [(3, "L003", "#ff8000"), (12, "L012", "#0000ff")])
+    read = SimpleITK.ReadImage(str(path))
+    assert (labels == SimpleITK.GetArrayFromImage(read).T).all()
+    for voxel in ((0, 0, 0), (6, 8, 4), (2, 1, 3)):
+        world = affine @ [*voxel, 1]
+        assert read.TransformIndexToPhysicalPoint(voxel) == pytest.approx((-world[0], -world[1], world[2]), abs=1e-6)
+    said = {name: read.GetMetaData(name) for name in read.GetMetaDataKeys() if name.startswith("Segment")}
+    assert said["Segment0_Name"] == said["Segment0_ID"] == "L003"
+    assert said["Segment0_LabelValue"] == "3" and said["Segment1_LabelValue"] == "12"
+    assert [float(part) for part in said["Segment0_Color"].split()] == pytest.approx([1, 128 / 255, 0], abs=1e-5)
+    assert said["Segment0_Extent"] == "1 2 4 7 2 2" and said["Segment0_Layer"] == "0"
+    assert "Segment2_ID" not in said
+    first = path.read_bytes()
+    images.write_slicer(path, labels, affine, [(3, "L003", "#ff8000"), (12, "L012", "#0000ff")])
+    assert path.read_bytes() == first
+
+
+def test_a_session_without_lesions_is_an_empty_segmentation_of_slicer(tmp_path):
+    images.write_slicer(tmp_path / "a.seg.nrrd", np.zeros((4, 5, 6)), np.eye(4), [])
+    read = SimpleITK.ReadImage(str(tmp_path / "a.seg.nrrd"))
+    assert read.GetSize() == (4, 5, 6) and not SimpleITK.GetArrayFromImage(read).any()
+    images.write_slicer(tmp_path / "b.seg.nrrd", np.full((4, 5, 6), 300), np.eye(4), [(300, "L300", "#000000")])
+    assert SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "b.seg.nrrd"))).max() == 300

@@ -95,6 +95,13 @@ def test_itksnap_has_the_names_and_colours_of_the_tables(cohort):
             assert known[f"{row[1]} {colour}"] == row.name
 
 
+def test_slicer_has_the_lesions_of_each_session(cohort):
+    for names in (cohort / "out").glob("sub-*/ses-*/anat/*_desc-lesions_dseg.tsv"):
+        header = names.with_name(names.name.replace("_dseg.tsv", ".seg.nrrd")).read_bytes().split(b"\n\n")[0].decode()
+        assert header.startswith("NRRD") and "type: uint8" in header
+        assert re.findall(r"^Segment\d+_Name:=(.*)$", header, re.M) == [*pd.read_csv(names, sep="\t")["name"]]
+
+
 def test_every_image_says_what_it_is_made_of_and_in_whose_space_it_is(cohort):
     out = cohort / "out"
     links = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]

@@ -3,12 +3,13 @@ NIIVUE = str(ROOT / "scripts" / "mettrail" / "report" / "vendor")
 
 
 rule report_session:
-    """Pictures of one session: lesions with their numbers, the brain mask, the registration of the prior session."""
+    """Of one session, pictures of lesions, brain mask and registration of the prior session; lesions for 3D Slicer."""
     input:
         image=rules.debias.output.image,
         mask=rules.strip.output.mask,
         raw=scan("reference"),
         lesions=rules.match.output.labels,
+        names=rules.match.output.names,
         tissue=LESIONS,
         table=rules.match.output.table,
         earlier=of_earlier_if_any(rules.match.output.table),
@@ -19,6 +20,7 @@ rule report_session:
         more=ses_figure("more"),
         brain=ses_figure("brain"),
         registration=ses_figure("registration"),
+        segments=ses_file("desc-lesions.seg.nrrd"),
     log:
         log_file("report_session"),
     benchmark:

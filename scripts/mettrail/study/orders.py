@@ -257,14 +257,15 @@ def _edema(results: Results) -> Iterator[Order]:
 
 
 def _followups(results: Results) -> Iterator[Order]:
-    claim = "on follow-ups, re-segmentation beats detection and registration alone"
-    names = ("unet_prior", "unet", "registration")
     there = "Dice 0.78, detection 0.56, registration 0.74; F1 0.88, 0.60, 0.93 (table 3, whole lesions)"
-    if not results.has(*names):
-        yield Order(ANDREARCZYK, claim, there, "not compared", None)
-        return
-    dice: Mapping[str, Interval] = {name: results.mean(name, "dsc", followups=True) for name in names}
-    f1 = {name: results.mean(name, "f1", followups=True) for name in names}
-    here = "; ".join(f"{name}: Dice {dice[name]}, F1 {f1[name].mean:.3f}" for name in names)
-    better = all(dice["unet_prior"].mean > dice[name].mean for name in names[1:])
-    yield Order(ANDREARCZYK, claim, there, here, bool(better))
+    for sees, suffix in (("T1c", ""), ("T1c and T2w", "_t2w")):
+        claim = f"on follow-ups, re-segmentation beats detection and registration alone, from {sees}"
+        names = (f"unet_prior{suffix}", f"unet{suffix}", "registration")
+        if not results.has(*names):
+            yield Order(ANDREARCZYK, claim, there, "not compared", None)
+            continue
+        dice: Mapping[str, Interval] = {name: results.mean(name, "dsc", followups=True) for name in names}
+        f1 = {name: results.mean(name, "f1", followups=True) for name in names}
+        here = "; ".join(f"{name}: Dice {dice[name]}, F1 {f1[name].mean:.3f}" for name in names)
+        better = all(dice[names[0]].mean > dice[name].mean for name in names[1:])
+        yield Order(ANDREARCZYK, claim, there, here, bool(better))

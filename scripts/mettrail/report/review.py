@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mettrail import schema
+from mettrail.reasons import Reason
 from mettrail.report.figures import REVIEW_FLAGS, is_unconfirmed
 from mettrail.report.parts import NO_FAILURE, Chip, Link, Problem, Track, make_chip, make_problem, make_track
 from mettrail.report.text import Record, meaning_of, plain_label, plain_words, records_of, show, show_day
@@ -21,6 +22,8 @@ SESSION_REVIEW = (
     "probable_missed_detection",
     "steroid_hold",
 )
+# The same of a sequence that networks were given.
+SEQUENCE_REVIEW = (Reason.MISALIGNED, Reason.PARTIAL)
 _EVENTS = {"merged_into": "merged into", "split": "in several components", "reappeared": "reappeared"}
 
 
@@ -164,7 +167,11 @@ def _response_findings(session: Record, place: Link) -> Iterator[Finding]:
 
 def _flag_findings(session: Record, place: Link) -> list[Finding]:
     flags = flags_of(session)
-    return [Finding(place, _flag_words("sessions", flag)) for flag in SESSION_REVIEW if flag in flags]
+    said = [_flag_words("sessions", flag) for flag in SESSION_REVIEW if flag in flags]
+    # FLAIR_partial: a sequence and what is wrong with it.
+    of_sequences = [(flag.removesuffix(f"_{reason}"), flag, reason) for flag in flags for reason in SEQUENCE_REVIEW]
+    said += [f"{sequence}: {reason.text}" for sequence, flag, reason in of_sequences if sequence != flag]
+    return [Finding(place, words) for words in said]
 
 
 def _flag_words(kind: str, flag: str) -> str:

@@ -14,11 +14,17 @@ from mettrail.report.charts.canvas import chart, write_empty, write_heading
 from mettrail.report.charts.svg import say
 from mettrail.report.figures import INK, MUTED, RESPONSE_COLOURS
 
+# More false lesions per scan are of no use to anybody.
+FALSE_AT_MOST = 128
+# Where colours come again, another line and mark.
+_LINES = (("-", "o"), ("--", "s"), (":", "^"))
+
 
 def draw_froc(curves: pd.DataFrame, path: str | Path) -> None:
     """Draw free-response curves: sensitivity over false lesions per scan, one line per method.
 
-    The axis of false lesions is logarithmic from 1/8 on and linear below, so that 0 has a place.
+    The axis of false lesions is logarithmic from 1/8 on and linear below, so that 0 has a place. It ends at
+    `FALSE_AT_MOST`.
 
     Parameters
     ----------
@@ -31,11 +37,14 @@ def draw_froc(curves: pd.DataFrame, path: str | Path) -> None:
     with chart(path, (6.4, 4.2)) as fig:
         axes = fig.add_axes((0.1, 0.13, 0.87, 0.78))
         for number, (method, curve) in enumerate(curves.groupby("method", sort=False)):
-            colour = TRACK_COLOURS[number % len(TRACK_COLOURS)]
+            again, colour = divmod(number, len(TRACK_COLOURS))
+            dashes, marker = _LINES[again % len(_LINES)]
             x, y = (curve[name].to_numpy(float) for name in ("false_per_scan", "sensitivity"))
-            axes.plot(x, y, color=colour, lw=1.6, marker="o", ms=2.2, label=str(method), clip_on=False)
+            style: dict[str, Any] = {"color": TRACK_COLOURS[colour], "ls": dashes, "marker": marker, "ms": 2.2}
+            # No further than the axis, but with whole marks on it.
+            axes.plot(np.where(x <= FALSE_AT_MOST, x, np.nan), y, label=str(method), lw=1.6, clip_on=False, **style)
         axes.set_xscale("symlog", base=2, linthresh=1 / 8, linscale=0.7)
-        last = max(8.0, float(curves["false_per_scan"].max())) if len(curves) else 8.0
+        last = max(8.0, min(FALSE_AT_MOST, float(curves["false_per_scan"].max()))) if len(curves) else 8.0
         ticks = [0, *(2.0**n for n in range(-3, int(np.ceil(np.log2(last))) + 1))]
         axes.set_xticks(ticks, [f"1/{round(1 / t)}" if 0 < t < 1 else f"{t:g}" for t in ticks])
         axes.set_xticks([], minor=True)

@@ -61,7 +61,7 @@ _GZIP = b"\x1f\x8b"
 IGNORED = ("*_xfm.*", "*.html", "*.csv", "tables", "figures", "benchmarks", "logs", "cohort.tsv", "not_used.tsv",
            "*_registry.json", "*_matches.tsv", "*_trajectories.*", "*_patient.*", "*_measures.*", "train",
            "*_desc-treated_lesions.*", "*_desc-treatments.tsv", "*_decisions.tsv", "*_comparisons.tsv",
-            "*_problems.tsv", "*_radiomics.*", "*_features.*", "*_itksnap.txt", "*.seg.nrrd", "CITATION.md",
+           "*_problems.tsv", "*_radiomics.*", "*_features.*", "*_itksnap.txt", "*.seg.nrrd", "CITATION.md",
            "references.bib")  # fmt: skip
 
 

@@ -96,15 +96,16 @@ def _list_files(
     """Return, for each column with a file, a key of its state and the check."""
     files = {}
     scan = bids / row["reference"]
+    state = fingerprint(scan)
     if row["reference"] != "n/a":
-        files["reference"] = (fingerprint(scan), _Check(scan, None, None))
+        files["reference"] = (state, _Check(scan, None, None))
     for column in sequences:
         if row[column] != "n/a":
             path = bids / row[column]
-            files[column] = (f"{fingerprint(path)} beside {fingerprint(scan)}", _Check(path, scan, None))
+            files[column] = (f"{fingerprint(path)} beside {state}", _Check(path, scan, None))
     if row["labels"] != "n/a":
         path = Path(row["labels"])
-        key = f"{fingerprint(path)} on {fingerprint(scan)} as {json.dumps(scheme)}"
+        key = f"{fingerprint(path)} on {state} as {json.dumps(scheme)}"
         files["labels"] = (key, _Check(path, scan, scheme))
     return files
 

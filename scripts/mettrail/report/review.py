@@ -169,8 +169,8 @@ def _flag_findings(session: Record, place: Link) -> list[Finding]:
     flags = flags_of(session)
     said = [_flag_words("sessions", flag) for flag in SESSION_REVIEW if flag in flags]
     # FLAIR_partial: a sequence and what is wrong with it.
-    of_sequences = [(flag.removesuffix(f"_{reason}"), flag, reason) for flag in flags for reason in SEQUENCE_REVIEW]
-    said += [f"{sequence}: {reason.text}" for sequence, flag, reason in of_sequences if sequence != flag]
+    parts = [flag.rpartition("_") for flag in flags]
+    said += [f"{sequence}: {Reason.of(word).text}" for sequence, _, word in parts if word in SEQUENCE_REVIEW]
     return [Finding(place, words) for words in said]
 
 

@@ -6,8 +6,8 @@ MIRP gives them, less what says how they were made: all are of three dimensions,
 
 from __future__ import annotations
 
-from mettrail.schema.columns import WHOSE, enum, flags, floating, integer, text
-from mettrail.schema.radiomics import GRIDS, TISSUES
+from mettrail.schema.columns import enum, flags, floating, integer, text
+from mettrail.schema.radiomics import GRID, MASK
 
 # By family: name, identifier in the IBSI reference manual (empty where it has none), what it is, unit.
 _FAMILIES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -228,16 +228,14 @@ NORMALISATIONS = {
     "none": "intensities as they are in the image",
 }
 FEATURES = (
-    *WHOSE,
-    text("track_id", "Persistent lesion ID."),
-    enum("tissue", "What of the lesion the mask holds.", TISSUES),
+    *MASK,
     enum(
         "quantity",
         "What the features are.",
         {"value": "those of this session", "change": "those of this session less those of prior_session_id"},
     ),
     text("prior_session_id", "The last session before at which this mask of this lesion had features."),
-    enum("grid", "Which image and which voxels.", GRIDS),
+    GRID,
     *(floating(f"voxel_{axis}_mm", f"Voxel size along the array's axis {axis}.", "mm") for axis in "xyz"),
     integer("n_voxels", "Voxels of the mask at this session."),
     enum("normalisation", "What was done to intensities first.", NORMALISATIONS),

@@ -14,11 +14,16 @@ GRIDS = {
     "raw": "the scan as it is in the dataset, with masks on its grid",
     "1mm": "bias-corrected, brain-extracted, 1 mm isotropic; masks are those of the raw grid, nearest voxel",
 }
-RADIOMICS = (
+# Which mask a row is of; tables of features have the same columns.
+MASK = (
     *WHOSE,
     text("track_id", "Persistent lesion ID."),
     enum("tissue", "What of the lesion the mask holds.", TISSUES),
-    enum("grid", "Which image and which voxels.", GRIDS),
+)
+GRID = enum("grid", "Which image and which voxels.", GRIDS)
+RADIOMICS = (
+    *MASK,
+    GRID,
     text("Image", "Image file, relative to the folder of this table."),
     text("Mask", "Mask file, relative to the folder of this table."),
     integer("Label", "Number of the lesion in the mask; that of other masks of this session is the same."),

@@ -16,7 +16,6 @@ from typing import get_args
 import numpy as np
 from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
-from skimage.metrics import normalized_mutual_information
 
 from mettrail import transforms
 from mettrail.errors import InputError
@@ -36,7 +35,6 @@ _START_MM = 6.0
 _SMOOTH_MM = 2.0
 _START_ANGLES = (-60.0, -30.0, 0.0, 30.0, 60.0)
 _BINS = 24
-_INFORMATION_BINS = 32
 # Two scans of one head share hardly any information once one of them is moved by so much; scans that never lay on each
 # other share it as little as before.
 _MOVED_VOX = 6
@@ -187,6 +185,12 @@ def similarity(fixed: Image, moved: Image, mask: Image, *, radius_vox: int = 2) 
     }
 
 
+def field_of_view(moving: Image, grid: Grid, *, affine: np.ndarray, warp: Warp | None = None) -> np.ndarray:
+    """Return which voxels of the fixed grid an image reaches, (X, Y, Z) bool; the chain as for `transforms.apply`."""
+    everything = moving.like(np.ones(moving.data.shape, bool))
+    return transforms.apply(everything, grid, affine=affine, warp=warp, interpolation="nearest").data
+
+
 def brain_dice_in_common_view(
     fixed_mask: Image, moving_mask: Image, *, affine: np.ndarray, warp: Warp | None = None
 ) -> float:
@@ -195,8 +199,7 @@ def brain_dice_in_common_view(
     A visit with a smaller field of view is not worse registered for that. NaN when no brain is in the common view.
     """
     moved = transforms.apply(moving_mask, fixed_mask.grid, affine=affine, warp=warp, interpolation="nearest").data > 0
-    everything = moving_mask.like(np.ones(moving_mask.data.shape, bool))
-    view = transforms.apply(everything, fixed_mask.grid, affine=affine, warp=warp, interpolation="nearest").data
+    view = field_of_view(moving_mask, fixed_mask.grid, affine=affine, warp=warp)
     here = (fixed_mask.data > 0) & view
     total = int(here.sum()) + int(moved.sum())
     return 2 * int((here & moved).sum()) / total if total else float("nan")
@@ -234,36 +237,25 @@ def shared_information(fixed: Image, moved: Image, mask: Image) -> tuple[float, 
     Returns
     -------
     shared : float
-        Normalised mutual information (Studholme et al. 1999), less 1: 0 for images that tell nothing of each other.
+        Mutual information, nats: 0 for images that tell nothing of each other.
     left : float
         Mean share of it that is left after 6 mm along each axis, both ways: near 0 where the scans lie on each other,
         near 1 where they never did. NaN where the mask is empty or nothing is shared.
     """
     require_same_grid(fixed, moved, mask)
     inside = ndimage.binary_erosion(mask.data > 0, iterations=2)
-    a, b = (_within_extremes(image.data, inside) for image in (fixed, moved))
-    if a is None or b is None:
+    # One value, or none, tells nothing; rounding must not make something of it.
+    if not inside.any() or np.ptp(fixed.data[inside]) == 0 or np.ptp(moved.data[inside]) == 0:
         return 0.0, float("nan")
-    shared = _mutual_information(a[inside], b[inside])
+    here, edges = _bin(fixed.data[inside]), bin_edges(moved.data[inside])
+    shared = mutual_information(here, np.searchsorted(edges, moved.data[inside]))
     # What comes in at the other edge of the grid is far from the brain.
     others = [
-        _mutual_information(a[inside], np.roll(b, step, axis)[inside])
+        mutual_information(here, np.searchsorted(edges, np.roll(moved.data, step, axis)[inside]))
         for axis in range(3)
         for step in (-_MOVED_VOX, _MOVED_VOX)
     ]
     return shared, float(np.mean(others)) / shared if shared > 0 else float("nan")
-
-
-def _within_extremes(data: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
-    """Clip an image to all but the extremes inside a mask; None where it holds one value there, or nothing."""
-    if not inside.any():
-        return None
-    low, high = np.percentile(data[inside], [0.5, 99.5])
-    return np.clip(data, low, high) if high > low else None
-
-
-def _mutual_information(a: np.ndarray, b: np.ndarray) -> float:
-    return float(normalized_mutual_information(a, b, bins=_INFORMATION_BINS)) - 1
 
 
 def sequence_qc(

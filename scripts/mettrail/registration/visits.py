@@ -59,12 +59,9 @@ def register_sequence(
         settings=Settings.of(**settings),
     )
     moved = transforms.apply(moving, reference.grid, affine=transform.affine)
-    points = transforms.map_points(np.argwhere(mask.data), affine=mask.affine)
-    seen = moving.grid.contains(transforms.map_points(points, affine=transform.affine))
-    view = mask.like(np.zeros(mask.data.shape, bool))
-    view.data[mask.data > 0] = seen
-    shared, left = registration.shared_information(reference, moved, view)
-    covered = float(seen.mean()) if seen.size else 0.0
+    view = registration.field_of_view(moving, mask.grid, affine=transform.affine)
+    shared, left = registration.shared_information(reference, moved, mask.like(view & mask.data))
+    covered = float(view[mask.data].mean())
     verdict = registration.sequence_qc(covered=covered, left=left, **check)
     if verdict.status == "fail":
         raise InputError(

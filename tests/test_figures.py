@@ -446,6 +446,18 @@ def test_death_and_last_contact_are_on_the_swimmer(tmp_path):
         assert unseen is None or f">{unseen}<" not in svg
 
 
+def test_curves_of_many_methods_differ_and_end_where_they_are_of_use(tmp_path):
+    methods = [f"method{n}" for n in range(2 * len(TRACK_COLOURS) + 1)]
+    rows = [(name, 0.5, rate / 9000, rate) for name in methods for rate in (0.1, 64, 8192)]
+    curves = pd.DataFrame(rows, columns=["method", "threshold", "sensitivity", "false_per_scan"])
+    charts.draw_froc(curves, tmp_path / "f.svg")
+    svg = (tmp_path / "f.svg").read_text()
+    assert ">128<" in svg
+    assert ">256<" not in svg
+    lines = re.findall(r'<path d="M[^"]* L [^"]*"[^>]*style="([^"]*stroke: (?:%s)[^"]*)"' % "|".join(TRACK_COLOURS), svg)
+    assert len(set(lines)) == len(methods)
+
+
 def test_incidence_shows_how_many_lesions_are_at_risk(tmp_path):
     svg = _incidence(CURVE, tmp_path)
     assert "Lesions at risk" in svg

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -431,6 +432,25 @@ def test_the_pipeline_gives_a_network_the_prior_image_it_asks_for(written, tmp_p
     found = read_probabilities(path).data
     assert np.abs(found - seen).max() < 0.01
     assert np.abs(found - blind).max() > 0.05
+
+
+def test_a_sequence_to_review_is_flagged_in_the_table_of_sessions(written, tmp_path):
+    """From its registration through matching and response; the limit is one that every sequence is beyond."""
+    model = fit(written, tmp_path, "unet_t2w")
+    plums.start_dataset(tmp_path)
+    plums.add_visit(tmp_path, "A", "1", plums.plum(1, [((8, 4, 2), 10)])[0])
+    anat = tmp_path / "bids/sub-A/ses-1/anat"
+    shutil.copy(anat / f"sub-A_ses-1_{T1C}.nii.gz", anat / "sub-A_ses-1_T2w.nii.gz")
+    settings = {
+        "labels": {"folder": ""},
+        "segment": {"models": {"detection": [str(model.folder)]}, "fusion": {"rule": "detection"}},
+        "sequence_check": {"left_warn": 0},
+    }
+    done = plums.run(tmp_path, "--config", *(f"{key}={value}" for key, value in settings.items()), "--", "tables")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (session,) = pd.read_csv(tmp_path / "out/tables/sessions.csv").to_dict("records")
+    assert session["evaluable"]
+    assert "T2w_misaligned" in session["flags"].split(";")
 
 
 def test_the_target_compare_makes_its_page(tmp_path):

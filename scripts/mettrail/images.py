@@ -88,11 +88,11 @@ class Grid:
         -------
         (N,) bool
         """
-        at = np.linalg.solve(self.affine[:3, :3], (points - self.affine[:3, 3]).T).T
+        at = (points - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
         inside: np.ndarray = np.all((at >= -0.5) & (at <= np.array(self.shape) - 0.5), axis=1)
         return inside
 
-    def middle_points(self, count: int = 16) -> np.ndarray:
+    def middle_points(self, count: int = 8) -> np.ndarray:
         """Return points of the middle half of the field of view, evenly spread, `count` along each axis.
 
         Returns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,11 +28,22 @@ Fault = dict[str, str] | None
 _SHOWN = 0.2
 
 
+class _Reference:
+    """The reference scan of a session, whose header is read once for all that is held against it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def grid(self) -> Grid:
+        return read_grid(self.path)
+
+
 class _Check(NamedTuple):
     """A file to open: a scan, another of its session, or a segmentation that has to lie on the grid of its scan."""
 
     path: Path
-    reference: Path | None
+    reference: _Reference | None
     scheme: str | Mapping[Any, Any] | None
 
 
@@ -95,10 +107,10 @@ def _list_files(
 ) -> dict[str, tuple[str, _Check]]:
     """Return, for each column with a file, a key of its state and the check."""
     files = {}
-    scan = bids / row["reference"]
-    state = fingerprint(scan)
+    scan = _Reference(bids / row["reference"])
+    state = fingerprint(scan.path)
     if row["reference"] != "n/a":
-        files["reference"] = (state, _Check(scan, None, None))
+        files["reference"] = (state, _Check(scan.path, None, None))
     for column in sequences:
         if row[column] != "n/a":
             path = bids / row[column]
@@ -121,10 +133,10 @@ def _check_file(check: _Check) -> Fault:
                 _require_near(image.grid, path, reference)
         else:
             # A scan without a sound grid is excluded for that, whatever its segmentation holds.
-            grid, mask = read_grid(reference), read_drawn(path, scheme)
+            grid, mask = reference.grid, read_drawn(path, scheme)
             if not grid.matches(mask.grid):
                 raise GridMismatchError(
-                    f"{reference} and {path}",
+                    f"{reference.path} and {path}",
                     found=f"{grid} and {mask.grid}, or the same voxels at different places",
                     expected="one voxel grid",
                     advice="Resample the segmentation onto the scan with nearest neighbour.",
@@ -141,17 +153,17 @@ def _check_file(check: _Check) -> Fault:
     return None
 
 
-def _require_near(grid: Grid, path: Path, reference: Path) -> None:
+def _require_near(grid: Grid, path: Path, reference: _Reference) -> None:
     """Refuse a sequence whose field of view lies beside that of the reference scan."""
     try:
-        middle = read_grid(reference).middle_points()
+        middle = reference.grid.middle_points()
     except InputError:
         return  # the session is excluded for it
     shown = grid.contains(middle).mean()
     if shown < _SHOWN:
         raise InputError(
             path,
-            found=f"{shown:.0%} of the middle of {reference.name} in its field of view",
+            found=f"{shown:.0%} of the middle of {reference.path.name} in its field of view",
             expected=f"at least {_SHOWN:.0%}: both scans of one head, where the scanner saw them",
             advice=Reason.ELSEWHERE.advice,
             reason=Reason.ELSEWHERE,

@@ -68,6 +68,13 @@ def test_every_declared_package_is_pinned_within_its_range():
         assert Requirement(requirement).specifier.contains(pinned[name_of(requirement)]), requirement
 
 
+def test_what_containers_install_serves_every_command():
+    pinned = {name_of(line) for line in pins("requirements.txt")}
+    extras = PROJECT["optional-dependencies"]
+    serving = [*PROJECT["dependencies"], *(each for name in ("train", "dicom", "features") for each in extras[name])]
+    assert {name_of(requirement) for requirement in serving} <= pinned
+
+
 def test_no_package_is_pinned_twice():
     names = [name_of(line) for line in [*pins("requirements.txt"), *pins("requirements-dev.txt")]]
     assert len(names) == len(set(names))

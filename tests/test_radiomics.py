@@ -119,7 +119,7 @@ PYRADIOMICS = (
 
 @pytest.fixture(scope="module")
 def pyradiomics(tmp_path_factory):
-    """The command of PyRadiomics, which has a Python of its own; a skip that says what is missing where there is none."""
+    """Its command, in a Python of its own; a skip that says what is missing where there is none."""
     given = os.environ.get("METTRAIL_PYRADIOMICS") or shutil.which("pyradiomics")
     if given:
         return given

@@ -359,6 +359,26 @@ def test_the_form_offers_what_can_be_decided_and_no_more(pages, browser):
     assert browser.run(offered % "session_id") == ["ses-05", "ses-06"]
 
 
+def test_what_is_listed_for_review_leads_to_the_form_filled_in(pages, browser):
+    browser.open(pages["patient"])
+    links = browser.run(
+        "[...document.querySelectorAll('#check a[data-track]')].map((a) => [a.dataset.track, a.dataset.session])"
+    )
+    assert len(links) >= 2
+    decide(browser, field="nontarget_pd", session_id="ses-01", word="true")
+    for number, (lesion, session) in enumerate(links):
+        browser.run(f"document.querySelectorAll('#check a[data-track]')[{number}].click()")
+        now = "(e => [e.field.value, e.track_id.value, e.session_id.value])(document.querySelector('.decide').elements)"
+        name, *about = browser.run(now)
+        assert about[0] == lesion
+        assert "track_id" in overrides.OVERRIDES[name].about, "what was to be decided is not about a lesion"
+        # One that is about the session, too, stays, with the session it is listed for.
+        decide(browser, field="ld_mm")
+        browser.run(f"document.querySelectorAll('#check a[data-track]')[{number}].click()")
+        assert browser.run(now) == ["ld_mm", lesion, session]
+        assert browser.run("location.hash") == "#decide"
+
+
 def test_a_diameter_that_is_none_is_not_added(pages, browser):
     browser.open(pages["patient"])
     for number in ("", "-3"):

@@ -58,6 +58,20 @@ document.querySelectorAll("form.decide").forEach((form) => {
     said.textContent = document.execCommand("copy") ? "copied" : "not copied: mark the rows and copy them";
   });
   form.addEventListener("change", limit);
+  // What is listed for review leads here: the first decision that can be taken on that lesion at that session, the present one before others.
+  const turnTo = (lesion, name) => {
+    for (const each of [field.value, ...[...field.options].map((option) => option.value)]) {
+      field.value = each;
+      track.value = lesion;
+      session.value = name;
+      limit();
+      const about = split(field.selectedOptions[0].dataset.about);
+      if (about.includes("track_id") && track.value === lesion && (!about.includes("session_id") || session.value === name)) return;
+    }
+  };
+  document.querySelectorAll("a[href='#decide'][data-track]").forEach((link) =>
+    link.addEventListener("click", () => turnTo(link.dataset.track, link.dataset.session)),
+  );
   const today = new Date();
   date.value = new Date(today - today.getTimezoneOffset() * 60000).toISOString().slice(0, 10);
   limit();

@@ -255,9 +255,13 @@ def read_labels(path: str | Path, allowed: tuple[int, ...] | None = None) -> Ima
         Not readable, not 3-D, fractions, negative numbers, or values that are not allowed.
     """
     raw, affine = _read(path)
-    data = np.rint(raw)
-    with np.errstate(invalid="ignore"):
-        strange = raw[~(np.abs(raw - data) <= 1e-3) | (data < 0)]
+    data, strange = raw, raw[:0]
+    if raw.dtype.kind not in "ui":
+        data = np.rint(raw)
+        with np.errstate(invalid="ignore"):
+            strange = raw[~(np.abs(raw - data) <= 1e-3) | (data < 0)]
+    elif raw.min(initial=0) < 0:
+        strange = raw[raw < 0]
     if strange.size:
         raise InputError(
             path,
@@ -266,13 +270,13 @@ def read_labels(path: str | Path, allowed: tuple[int, ...] | None = None) -> Ima
             advice="Save the segmentation as labels, not as probabilities.",
             reason=Reason.BAD_LABELS,
         )
-    data = data.astype(np.uint8 if data.max(initial=0) < 256 else np.uint32)
+    data = data.astype(np.uint8 if data.max(initial=0) < 256 else np.uint32, copy=False)
     if allowed is not None:
-        strange = sorted(set(np.unique(data).tolist()) - set(allowed))
-        if strange:
+        unknown = sorted(set(np.unique(data).tolist()) - set(allowed))
+        if unknown:
             raise InputError(
                 path,
-                found=f"labels {strange}",
+                found=f"labels {unknown}",
                 expected=f"only {list(allowed)} (1 enhancing, 2 edema, 3 necrosis)",
                 advice="Relabel the map.",
                 reason=Reason.BAD_LABELS,

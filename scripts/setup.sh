@@ -21,10 +21,11 @@ fi
 
 echo "Making $venv with $("$python" --version) …"
 "$python" -m venv --clear "$venv"
+# Modules are compiled when they are first imported: of all that is installed, few ever are.
 pip="$venv/bin/python -m pip --disable-pip-version-check -q"
 # torch first and with what its own build needs (the CUDA build brings its libraries, the CPU build none); then all the
 # rest exactly as pinned, without resolving, so that nothing replaces torch or brings a torchvision that does not fit it.
-$pip install -c requirements.txt torch==2.13.0
-$pip install --no-deps -r requirements.txt -r requirements-dev.txt
-$pip install --no-deps --no-build-isolation -e . 2>/dev/null || $pip install --no-deps -e .
+$pip install --no-compile -c requirements.txt torch==2.13.0
+$pip install --no-compile --no-deps -r requirements.txt -r requirements-dev.txt
+$pip install --no-compile --no-deps --no-build-isolation -e . 2>/dev/null || $pip install --no-compile --no-deps -e .
 "$venv/bin/python" -c 'import mettrail, snakemake, torch; print("ready: torch", torch.__version__, "· CUDA" if torch.cuda.is_available() else "· CPU")'

@@ -8,7 +8,7 @@ RESPONSES := demo-responses
 export PYTHONNOUSERSITE := 1
 # One more than cores: jobs of whole runs often wait, for SLURM or for each other.
 WORKERS := $(shell expr $$(nproc) + 1)
-PYTEST_OPTIONS := -n $(WORKERS) --max-worker-restart=2 --dist loadfile --no-loadscope-reorder -m "not demo"
+PYTEST_OPTIONS := -n $(WORKERS) --max-worker-restart=2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo demo-responses test coverage test-demo lint docs setup
 
@@ -28,12 +28,12 @@ $(RESPONSES)/bids: | $(READY)
 	$(BIN)/mettrail phantom --spec responses --seed 1 --out $@
 
 test: setup
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m "not demo"
 
-# How much of the library the tests run: .coverage/report.txt.
+# How much of the library the tests run, but for whole runs, which counting slows most: .coverage/report.txt.
 coverage: setup
 	mkdir -p .coverage
-	$(BIN)/python -m coverage run -m pytest $(PYTEST_OPTIONS)
+	$(BIN)/python -m coverage run -m pytest $(PYTEST_OPTIONS) -m "not demo and not whole"
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report > .coverage/report.txt
 	@tail -1 .coverage/report.txt

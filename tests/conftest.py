@@ -26,16 +26,21 @@ def settings_of(block):
     return measure_settings(config) if block == "measure" else config[block]
 
 
-# Files that take minutes each. Begun last, one worker would wait for another at the end.
-LONGEST = (
+# Files that run the workflow as a whole, for minutes each.
+WHOLE_RUNS = (
     *("test_reliability", "test_walk", "test_whole_runs", "test_responses", "test_slurm", "test_treated"),
-    *("test_study", "test_workflow", "test_brain"),
+    "test_study",
 )
+# Begun last, one worker would wait for another at the end.
+LONGEST = (*WHOLE_RUNS, "test_workflow", "test_brain")
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest."""
+    """Begin with what takes longest; mark whole runs."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
+    for item in items:
+        if item.path.stem in WHOLE_RUNS:
+            item.add_marker("whole")
 
 
 @pytest.fixture

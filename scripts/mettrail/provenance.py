@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 # What the library holds beside code: templates, style sheets and scripts of pages, licences that go with them.
 _PAGE_PARTS = (".j2", ".css", ".js", ".txt")
 
@@ -75,16 +76,28 @@ def find_container() -> str:
 @cache
 def _read_code(text: str) -> tuple[str, frozenset[str]]:
     """Return a module's code without docstrings and layout, and the names it imports."""
-    tree = ast.parse(text)
-    names = []
-    for node in ast.walk(tree):
+    # In one pass, as every start of the workflow reads the whole library.
+    code: list[str] = []
+    names: list[str] = []
+    waiting: list[object] = [ast.parse(text)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, list):
+            code.append(f"[{len(node)}]")
+            waiting += node
+            continue
+        if not isinstance(node, ast.AST):
+            code.append(repr(node))
+            continue
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+        elif isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
-    return ast.dump(tree), frozenset(name for name in names if name.split(".")[0] == "mettrail")
+        code.append(type(node).__name__)
+        waiting += [getattr(node, field, None) for field in node._fields]
+    return " ".join(code), frozenset(name for name in names if name.split(".")[0] == "mettrail")
 
 
 @cache

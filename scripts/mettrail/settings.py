@@ -174,7 +174,8 @@ def check_config(config: dict[str, Any], schema_path: Path) -> None:
     """
     from jsonschema import Draft202012Validator
 
-    validator = Draft202012Validator(_read_schema(Path(schema_path)))
+    schema = _read_schema(Path(schema_path))
+    validator = Draft202012Validator(schema)
     _check_values(config, validator)
     _check_order(config, *RANGES, *ORDERED)
     for place, advice in (("bids", "the BIDS dataset"), ("out", "where the results go")):
@@ -194,6 +195,8 @@ def check_config(config: dict[str, Any], schema_path: Path) -> None:
                 expected="a path without { and }, which Snakemake takes for wildcards",
                 advice="Choose another name.",
             )
+    # Of each other value only its block is checked again.
+    block_alone = Draft202012Validator(schema | {"required": []})
     for name, values in config["sensitivity"]["values"].items():
         block, _, key = str(name).partition(".")
         if not isinstance(config.get(block), dict) or key not in config[block]:
@@ -206,9 +209,9 @@ def check_config(config: dict[str, Any], schema_path: Path) -> None:
             )
         for value in values:
             try:
-                changed = config | {block: config[block] | {key: value}}
-                _check_values(changed, validator)
-                _check_order(changed, *RANGES)
+                changed = {block: config[block] | {key: value}}
+                _check_values(changed, block_alone)
+                _check_order(config | changed, *RANGES)
             except InputError as err:
                 raise InputError(
                     f"config: sensitivity.values: {err.what.removeprefix('config: ')}",

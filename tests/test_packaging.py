@@ -55,9 +55,14 @@ def imported():
     return {name.lower() for name in found - set(sys.stdlib_module_names) - {"mettrail"}}
 
 
+def serving():
+    """What the package and the extras of its commands ask for."""
+    extras = PROJECT["optional-dependencies"]
+    return [*PROJECT["dependencies"], *(each for name in ("train", "dicom", "features") for each in extras[name])]
+
+
 def test_what_is_imported_is_declared_and_nothing_else():
-    extras = [each for name in ("train", "dicom", "features") for each in PROJECT["optional-dependencies"][name]]
-    declared = {module_of(requirement) for requirement in [*PROJECT["dependencies"], *extras]}
+    declared = {module_of(requirement) for requirement in serving()}
     assert declared - BY_NAME == imported() - BY_NAME
 
 
@@ -70,9 +75,7 @@ def test_every_declared_package_is_pinned_within_its_range():
 
 def test_what_containers_install_serves_every_command():
     pinned = {name_of(line) for line in pins("requirements.txt")}
-    extras = PROJECT["optional-dependencies"]
-    serving = [*PROJECT["dependencies"], *(each for name in ("train", "dicom", "features") for each in extras[name])]
-    assert {name_of(requirement) for requirement in serving} <= pinned
+    assert {name_of(requirement) for requirement in serving()} <= pinned
 
 
 def test_no_package_is_pinned_twice():

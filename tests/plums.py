@@ -11,11 +11,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import warm
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[1]
-# Snakemake whose jobs start at once.
-WARM = (sys.executable, str(ROOT / "tests" / "warm.py"))
 CE = "ce-gadolinium_T1w"
 SHAPE = (56, 64, 52)
 
@@ -72,16 +71,16 @@ def settings(folder):
     }
 
 
-def command(folder, *arguments, python=(sys.executable,)):
+def command(folder, *arguments, python=sys.executable):
     """The command that runs folder/bids into folder/out."""
     (folder / "config.json").write_text(json.dumps(settings(folder)))
-    words = [*python, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2"]
+    words = [python, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2"]
     return list(map(str, [*words, "--configfile", folder / "config.json", *arguments]))
 
 
 def run(folder, *arguments, cwd=ROOT, env=None):
     return subprocess.run(
-        command(folder, *arguments, python=WARM),
+        command(folder, *arguments, python=warm.python()),
         cwd=cwd,
         env=os.environ | (env or {}),
         capture_output=True,

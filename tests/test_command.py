@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import plums
 import pytest
+import warm
 import yaml
 from conftest import write_bids
 from mettrail import cli, project, results, settings
@@ -41,7 +42,7 @@ def listing(folder):
 
 def command(*arguments, cwd=None):
     """Run the command in a process of its own."""
-    call = [sys.executable, "-c", "from mettrail.cli import main; raise SystemExit(main())", *map(str, arguments)]
+    call = [warm.python(), "-c", "from mettrail.cli import main; raise SystemExit(main())", *map(str, arguments)]
     return subprocess.run(call, cwd=cwd, capture_output=True, text=True, check=False, timeout=900)
 
 

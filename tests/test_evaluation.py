@@ -3,11 +3,11 @@
 import json
 import math
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import warm
 from conftest import ROOT, write_scan
 from mettrail import images, schema
 from mettrail.errors import GridMismatchError, InputError
@@ -66,7 +66,7 @@ def folders(tmp_path):
 
 
 def run(out, labels, *arguments):
-    command = [sys.executable, "scripts/evaluate.py", "--labels", labels, "--out", out, *arguments]
+    command = [warm.python(), "scripts/evaluate.py", "--labels", labels, "--out", out, *arguments]
     return subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import warm
 import yaml
 from compare_with_truth import compare, compare_events, judge_events
 from conftest import settings_of
-from plums import WARM
 
 ROOT = Path(__file__).parents[1]
 # Patient, what it shows, its responses by imaging after baseline: as they were known then, and with all that is known.
@@ -53,8 +53,8 @@ def results(tmp_path_factory):
     unvaried = {name: [] for name in settings_of("sensitivity")["values"]}
     settings += [f"sensitivity={{'values': {unvaried | VARIED}}}"]
     wanted = ["tables", out / "tables" / "sensitivity.csv", out / "sub-07.html"]
-    command = [*WARM, "-m", "snakemake", "--cores", "2", "--configfile", "config/responses.yaml", "--config", *settings]
-    run(*command, "--", *wanted)
+    command = [warm.python(), "-m", "snakemake", "--cores", "2", "--configfile", "config/responses.yaml"]
+    run(*command, "--config", *settings, "--", *wanted)
     lesions, sessions, patients = (
         pd.read_csv(out / "tables" / f"{n}.csv") for n in ("lesions", "sessions", "patients")
     )

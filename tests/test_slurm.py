@@ -11,6 +11,7 @@ from pathlib import Path
 
 import plums
 import pytest
+import warm
 import yaml
 from conftest import write_bids
 
@@ -52,9 +53,9 @@ onstart:
 OFTEN = ("--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "10")
 
 
-def python(*arguments, cwd=ROOT, timeout=120):
+def python(*arguments, program=sys.executable, cwd=ROOT, timeout=120):
     """Run Python, and return what it says."""
-    command = [sys.executable, *map(str, arguments)]
+    command = [program, *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -65,7 +66,9 @@ def snakemake(*arguments, **how):
 
 
 def mettrail_run(*arguments, **how):
-    return python("-c", "from mettrail.cli import main; raise SystemExit(main())", "run", *arguments, **how)
+    """Run the command; the jobs of the cluster start at once, too."""
+    code = "from mettrail.cli import main; raise SystemExit(main())"
+    return python("-c", code, "run", *arguments, program=warm.python(), **how)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +104,7 @@ def test_only_networks_told_to_use_cuda_ask_for_a_gpu(tmp_path, device, gpus):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"segment": {"device": device}}))
     text = snakemake(
         "--dry-run", "--workflow-profile", PROFILE, "--configfile", tmp_path / "mine.yaml",
-        "--config", f"bids={bids}", f"out={tmp_path}/out",
+        "--config", f"bids={bids}", f"out={tmp_path}/out", program=warm.python(),
     )  # fmt: skip
     asked = re.findall(r"^rule (\w+):(?:\n .*)*?\n    resources: .*\bgpu=(\d)", text, re.MULTILINE)
     assert sorted(asked) == [("segment", gpus), ("segment", gpus), ("segment_followup", gpus)]

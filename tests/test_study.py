@@ -13,6 +13,7 @@ import pandas as pd
 import plums
 import pytest
 import torch
+import warm
 import yaml
 from conftest import settings_of
 from mettrail import segmentation
@@ -21,7 +22,6 @@ from mettrail.images import read_probabilities
 from mettrail.study import cases, fitting, methods, orders, patches, predicting
 from mettrail.study.methods import Size
 from mettrail.training.priors import PriorSettings
-from plums import WARM
 
 ROOT = Path(__file__).parents[1]
 
@@ -467,7 +467,7 @@ def test_the_target_compare_makes_its_page(tmp_path):
     (tmp_path / "mine.json").write_text(json.dumps(settings))
     how = ["--snakefile", ROOT / "Snakefile", "--configfile", "mine.json", "--cores", "2"]
     done = subprocess.run(
-        [*WARM, "-m", "snakemake", "compare", *how],
+        [warm.python(), "-m", "snakemake", "compare", *how],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

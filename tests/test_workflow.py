@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from conftest import write_bids, write_scan
 
 ROOT = Path(__file__).parents[1]
@@ -16,7 +17,7 @@ CE = "ce-gadolinium_T1w"
 
 
 def snakemake(*arguments, cwd=ROOT):
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments]
+    command = [warm.python(), "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments]
     return subprocess.run(map(str, command), cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
 
 

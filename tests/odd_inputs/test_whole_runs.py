@@ -14,8 +14,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import warm
 from mettrail import cohort
-from plums import WARM, plum
+from plums import plum
 
 from odd_inputs import masks, scans, tables, where
 from odd_inputs.making import CE, TABLES, Cohort, fresh, listing, make_undisturbed, scan_path
@@ -123,7 +124,7 @@ def command(c, **more):
     }
     own = c.root / "config.json"
     own.write_text(json.dumps(settings))
-    return [*WARM, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(own)]
+    return [warm.python(), "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(own)]
 
 
 def run(c, *targets, **more):

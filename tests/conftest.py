@@ -1,5 +1,7 @@
 """What tests share: phantoms on which mistakes show, BIDS trees, the folder of real scans."""
 
+import copy
+import functools
 import os
 from pathlib import Path
 
@@ -17,6 +19,11 @@ CE = "ce-gadolinium_T1w"
 
 def shipped_config():
     """All of config/config.yaml. Tests load settings and never copy them, so that a changed one is tested as it is."""
+    return copy.deepcopy(_parsed_config())
+
+
+@functools.cache
+def _parsed_config():
     return yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 
 

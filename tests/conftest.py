@@ -34,12 +34,9 @@ def settings_of(block):
 
 
 # Files that run the workflow as a whole, for minutes each.
-WHOLE_RUNS = (
-    *("test_reliability", "test_walk", "test_whole_runs", "test_responses", "test_slurm", "test_treated"),
-    "test_study",
-)
+WHOLE_RUNS = ("test_reliability", "test_walk", "test_whole_runs", "test_responses", "test_slurm", "test_treated")
 # Begun last, one worker would wait for another at the end.
-LONGEST = (*WHOLE_RUNS, "test_workflow", "test_brain")
+LONGEST = (*WHOLE_RUNS, "test_study", "test_workflow", "test_brain", "test_agreement")
 
 
 def pytest_collection_modifyitems(items):

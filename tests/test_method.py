@@ -31,7 +31,7 @@ TRACES = {
 }
 MODEL = {
     "Name": "site-a", "SHA256": "a1" * 32, "Licence": "CC-BY-4.0", "TrainedOn": "200 scans of one hospital",
-    "CandidateThreshold": None, "Sequences": ["FLAIR"],
+    "Threshold": 0.6, "CandidateThreshold": None, "EdgeThreshold": None, "Sequences": ["FLAIR"],
 }  # fmt: skip
 MIRP = {"Name": "MIRP", "Version": "2.5.0"}
 ALONE, BOTH = {"detection": MODEL}, {"detection": MODEL, "resegmentation": MODEL | {"SHA256": "b2" * 32}}
@@ -202,6 +202,14 @@ def test_a_network_is_named_with_its_hash_licence_and_training(results):
     for words in ("a1" * 32, "CC-BY-4.0", "200 scans of one hospital", "c3" * 32, "CC0"):
         assert words in page, words
     assert "site-a (SHA-256 a1a1a1a1a1a1, 2 sessions, also given FLAIR)" in " ".join(described.paragraphs)
+
+
+def test_the_text_says_where_a_network_draws_edges(results):
+    results.add_session("1", networks=ALONE)
+    assert "edge" not in " ".join(describe(results.read()).paragraphs)
+    results.add_session("2", networks={"detection": MODEL | {"SHA256": "c3" * 32, "EdgeThreshold": 0.35}})
+    text = " ".join(describe(results.read()).paragraphs)
+    assert "site-a` reached 0.6 there was a lesion; its edge was drawn where it fell to 0.35, at most 3 mm" in text
 
 
 def test_sequences_that_were_registered_are_counted(results):

@@ -229,7 +229,7 @@ def test_the_cohorts_page_has_the_method_and_no_work_that_it_does_not_cite():
     cited = [address for address in outline.addresses if address.startswith("https://doi.org/10.")]
     assert cited == [f"https://doi.org/{WORKS['Lin2015'].doi}"], "a work without a DOI is named, not linked"
     assert "Scandinavian Journal of Statistics" in outline.text
-    network = ran.Network("detection", "<b>", "a1" * 32, "<i>", "<u>", False, (), 1)
+    network = ran.Network("detection", "<b>", "a1" * 32, "<i>", "<u>", False, 0.6, 0.4, (), 1)
     page = cohort(method=replace(METHOD, networks=(network,)))
     assert "&lt;b&gt;" in page
     assert not re.search(r"<u>|<i>\.", page)

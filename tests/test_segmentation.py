@@ -143,6 +143,10 @@ BREAKS = {
         lambda f: edit(f, "mettrail.json", lambda d: d.update(candidate_threshold=0.5)),
         "below the threshold",
     ),
+    "an edge threshold above the threshold": (
+        lambda f: edit(f, "mettrail.json", lambda d: d.update(edge_threshold=0.7)),
+        "at most the threshold",
+    ),
     "a threshold that is no probability": (lambda f: edit(f, "mettrail.json", lambda d: d.update(threshold=50)), "50"),
 }
 
@@ -908,6 +912,62 @@ def test_a_lower_threshold_lies_where_the_upper_ones_shift_puts_it():
     assert prediction.recentre(p, threshold=0.6)[1] == pytest.approx(level)
     assert prediction.recentre(prediction.recentre(p, threshold=0.6), threshold=level)[1] == pytest.approx(0.5)
     assert prediction.candidate_level({"threshold": 0.6}) is None
+
+
+def blurred(*balls, shape=(40, 30, 30), spacing=1.0):
+    """Probability of whole lesion that falls by 0.1 a mm from 1.0 at a centre; enhancing, of 1 mm voxels or finer."""
+    places = np.stack(np.meshgrid(*(np.arange(n) * spacing for n in shape), indexing="ij"), -1)
+    p = np.max([1 - np.linalg.norm(places - centre, axis=-1) / 10 for centre in balls], 0).clip(0, 1)
+    data = np.stack([1 - p, p, 0 * p, 0 * p], -1).astype(np.float32)
+    return Image(data, np.diag([spacing] * 3 + [1.0])), places
+
+
+def drawn(image):
+    return geometry.whole_lesion(image.data) >= 0.5
+
+
+@pytest.mark.parametrize("spacing", [1.0, 0.8])
+def test_a_lesion_reaches_out_to_the_lower_level_and_3_mm_at_most(spacing):
+    image, places = blurred((15, 12, 12), spacing=spacing)
+    distance = np.linalg.norm(places - (15, 12, 12), axis=-1)
+    for level, radius in ((0.5, 5), (0.35, 6.5), (0.1, 8)):
+        found = drawn(segmentation.draw_edges(image, level=level))
+        # Voxels of a ball of 5 mm end up to half a voxel before it: so does the reach of 3 mm beyond them.
+        assert (distance[found].max(), distance[~found].min()) == pytest.approx((radius, radius), abs=0.9 * spacing)
+    assert segmentation.draw_edges(image, level=0.5) is image
+
+
+def test_edges_lie_where_the_level_is_also_on_a_finer_grid():
+    image, _ = blurred((15, 12, 12))
+    fine = Grid((80, 60, 60), np.diag([0.5, 0.5, 0.5, 1.0]))
+    labels, whole = segmentation.decide_on_grid(segmentation.draw_edges(image, level=0.3), fine)
+    volume = (labels.data == 1).sum() / 8
+    assert volume == pytest.approx(4 / 3 * np.pi * 7**3, rel=0.04)
+    assert np.array_equal(whole.data >= 0.5, labels.data == 1)
+
+
+def test_lesions_do_not_join_and_nothing_is_added_by_drawing_edges():
+    image, _ = blurred((12, 12, 12), (24, 12, 12))
+    image.data[35:, 25:, 25:, :2] = [0.55, 0.45]  # alone, and not sure enough
+    before, two = geometry.label_components(drawn(image))
+    after, count = geometry.label_components(drawn(segmentation.draw_edges(image, level=0.3)))
+    assert two == count == 2
+    assert (after > 0).sum() > 2 * (before > 0).sum()
+    assert not after[35:].any()
+    assert not ((after == 1) & (before == 2) | (after == 2) & (before == 1)).any()
+
+
+def test_certainty_is_asked_of_what_was_found_not_of_its_edge():
+    image, _ = blurred((15, 12, 12))
+    grid = Grid(image.data.shape[:3], image.affine)
+    networks = {"detection": image, "resegmentation": None}
+    tables = []
+    for level in (0.5, 0.2):
+        labels = segmentation.decide_on_grid(segmentation.draw_edges(image, level=level), grid)[0]
+        components, table = segmentation.gather_evidence(labels, image, networks, limits=LIMITS)
+        assert np.array_equal(components.data > 0, labels.data > 0)
+        tables.append(table)
+    pd.testing.assert_frame_equal(*tables)
 
 
 def test_no_session_has_to_fit_the_sensitive_model(models_on_disk):

@@ -309,6 +309,7 @@ TAMPERED = {
     "a threshold in words": (described(threshold="0.5"), DESCRIPTION),
     "a threshold of true": (described(threshold=True), DESCRIPTION),
     "an infinite component score": (described(min_component_score=float("inf")), DESCRIPTION),
+    "an edge's threshold that is a list": (described(edge_threshold=[0.1]), DESCRIPTION),
     "a candidate's threshold that is a list": (described(candidate_threshold=[0.1]), DESCRIPTION),
     "a tile of a million": (described(tile=[10**6] * 3), DESCRIPTION),
     "a tile of 0": (described(tile=[0, 16, 16]), DESCRIPTION),

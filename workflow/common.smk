@@ -593,6 +593,13 @@ def candidate_level(wildcards):
     return folder and prediction.candidate_level(describe_model(folder))
 
 
+def edge_level(wildcards):
+    """Down to what probability the session's lesions reach: the networks that decide on voxels say."""
+    folders = MODELS[wildcards.sub, wildcards.ses]
+    wanted = [folders.get(task) for task in fusion.NETWORKS]
+    return prediction.edge_level(describe_model(folder) for folder in wanted if folder)
+
+
 def shows_edema(wildcards):
     """Whether edema can be told at a session: a person has drawn it, or the networks see a sequence that shows it."""
     row = SESSIONS[wildcards.sub, wildcards.ses]

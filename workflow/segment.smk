@@ -112,6 +112,7 @@ rule segment_fuse:
         | {"edema_max_mm": config["measure"]["edema_max_mm"]},
         limits=config["segment"]["confidence_limits"],
         candidate_level=candidate_level,
+        edge_level=edge_level,
         networks=networks_of,
         shows_edema=shows_edema,
         scheme=config["labels"]["scheme"],

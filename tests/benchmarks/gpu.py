@@ -43,7 +43,8 @@ def segment(networks, scan, prior, device):
         touch_mm=CONFIG["segment"]["fusion"]["touch_mm"],
         edema_max_mm=CONFIG["measure"]["edema_max_mm"],
     )
-    return fusion.decide_on_grid(fused, scan.grid)[0].data
+    level = prediction.edge_level(model.description for model in networks.values())
+    return fusion.decide_on_grid(fusion.draw_edges(fused, level=level), scan.grid)[0].data
 
 
 def segment_all(networks, sessions, device):

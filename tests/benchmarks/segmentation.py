@@ -176,7 +176,9 @@ def decide(out, models):
             "edema_max_mm": CONFIG["measure"]["edema_max_mm"],
         }
         found["fused"] = fusion.fuse(found["detection"], found.get("resegmentation"), prior, **limits)
-        called = {name: fusion.decide_on_grid(probabilities, grid)[0] for name, probabilities in found.items()}
+        level = prediction.edge_level(model.description for model in networks.values())
+        edged = {name: fusion.draw_edges(probabilities, level=level) for name, probabilities in found.items()}
+        called = {name: fusion.decide_on_grid(probabilities, grid)[0] for name, probabilities in edged.items()}
         # Of the fused lesions, those that count in a response.
         fused, seen = called["fused"], {task: found.get(task) for task in TASKS}
         limits = CONFIG["segment"]["confidence_limits"]
@@ -198,7 +200,9 @@ def score_real(root, models):
             brain = images.read_mask(background.mask)
             within = geometry.grow_mask(brain.data, spacing_mm=brain.spacing_mm, grow_mm=CONFIG["strip"]["grow_mm"])
             p = prediction.predict_probabilities(model, channels, within=within, device="auto", threads=THREADS)
-            _, pieces = validation.call_lesions(p)
+            level = prediction.edge_level([model.description])
+            edged = fusion.draw_edges(images.Image(p, np.eye(4)), level=level).data
+            _, pieces = validation.call_lesions(edged)
             true = head.instances > 0
             sizes = np.bincount(pieces.ravel())
             near = np.unique(pieces[ndimage.binary_dilation(true, iterations=3)])

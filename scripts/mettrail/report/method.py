@@ -14,6 +14,7 @@ from mettrail import __version__, project, provenance
 from mettrail.report.environment import render
 from mettrail.report.ran import Network, Ran
 from mettrail.report.references import CITATION, Reference, as_bibtex, choose_references, read_references
+from mettrail.segmentation.fusion import EDGE_REACH_MM
 
 # Tools by their name, and the packages that bring them.
 _PACKAGES = {
@@ -143,6 +144,7 @@ def describe_method(
         version={name: tool.version for name, tool in tools.items()},
         any_velocity=any_velocity,
         any_treated=any_treated,
+        edge_reach_mm=EDGE_REACH_MM,
     )
     blocks = [" ".join(block.split()) for block in text.split("\n\n") if block.strip()]
     # What templates put together has spaces where their lines end.

@@ -26,6 +26,8 @@ class Network:
     licence: str
     trained_on: str
     finds_candidates: bool
+    threshold: float
+    edge_threshold: float | None
     sequences: tuple[str, ...]
     sessions: int
 
@@ -151,6 +153,8 @@ def _networks(tissues: Iterable[Mapping[str, Any]]) -> tuple[Network, ...]:
                 same[0]["Licence"],
                 same[0]["TrainedOn"],
                 task == "detection_sensitive" or same[0]["CandidateThreshold"] is not None,
+                same[0]["Threshold"],
+                same[0]["EdgeThreshold"],
                 tuple(dict.fromkeys(name for facts in same for name in facts["Sequences"])),
                 counts[task, sha256],
             )

@@ -24,6 +24,9 @@ it seldom is a lesion. Provided segmentations are confirmed; propagated lesions 
 reading detects, a second detection model or the first one from its ``candidate_threshold`` on, is added as a candidate
 where there is no other lesion (`add_candidates`): Huang et al. 2022 tell confirmed lesions from candidates by two such
 networks.
+
+Edges: what is a lesion is decided where a network is sure, how far it reaches where it is less so (`draw_edges`), as
+readers include a blurred rim.
 """
 
 from __future__ import annotations
@@ -37,13 +40,23 @@ import pandas as pd
 from scipy import ndimage
 
 from mettrail.errors import InputError
-from mettrail.geometry import NEIGHBOURS, decide_labels, find_peak, label_components, nearest_labels, whole_lesion
+from mettrail.geometry import (
+    NEIGHBOURS,
+    bounding_box,
+    decide_labels,
+    find_peak,
+    label_components,
+    nearest_labels,
+    whole_lesion,
+)
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, require_same_grid
 from mettrail.reasons import Reason
 from mettrail.segmentation.prediction import recentre
 
 # Voxels where all classes but background stay below this together need no resampling.
 NOTICEABLE = 0.01
+# Edges are drawn at most so far beyond what a network is sure of.
+EDGE_REACH_MM = 3.0
 # Both decide on the voxels; a sensitive one only adds candidates.
 NETWORKS = ("detection", "resegmentation")
 # Sequences in which edema is bright.
@@ -216,6 +229,43 @@ def add_candidates(fused: Image, detection: Image | None, sensitive: Image | Non
         taken = ndimage.binary_dilation(alone, NEIGHBOURS[26])
         fused = fused.like(np.where(taken[..., None], reading.data, fused.data).astype(np.float32))
     return fused
+
+
+def draw_edges(fused: Image, *, level: float) -> Image:
+    """Let each connected component reach out to where the probability of whole lesion falls to a lower level.
+
+    This is a threshold with hysteresis: no component is added, and none join; where two meet, a gap of a voxel stays.
+
+    Parameters
+    ----------
+    fused : Image of (X, Y, Z, 4) float
+        From `apply_rule` and `add_candidates`: components are what reaches 0.5.
+    level : float
+        From `prediction.edge_level`, at most 0.5, which changes nothing.
+
+    Returns
+    -------
+    Image of (X, Y, Z, 4) float32
+        Odds near the components are shifted so that their edges lie at 0.5; at most `EDGE_REACH_MM` away from them.
+    """
+    whole = whole_lesion(fused.data)
+    components, count = label_components(whole >= 0.5)
+    if not count or level >= 0.5:
+        return fused
+    spacing = fused.spacing_mm
+    box = bounding_box(components > 0, margin_vox=[math.ceil(EDGE_REACH_MM / mm) + 1 for mm in spacing])
+    inside, whole = components[box], whole[box]
+    distance, nearest = ndimage.distance_transform_edt(inside == 0, sampling=spacing, return_indices=True)
+    owner = inside[tuple(nearest)]
+    alone = ndimage.maximum_filter(owner, 3) == ndimage.minimum_filter(owner, 3)
+    reached = (inside > 0) | ((distance <= EDGE_REACH_MM) & (whole >= level) & alone)
+    # What reaches out is part of a component, not something else beside it.
+    reached = _touched(label_components(reached)[0], inside > 0)
+    # With the voxels around, by which the edge is found on the scan's grid.
+    taken = reached | (ndimage.binary_dilation(reached, NEIGHBOURS[26]) & (whole < level))
+    data = fused.data.astype(np.float32)
+    data[box][taken] = recentre(data[box][taken], threshold=level)
+    return fused.like(data)
 
 
 def decide_on_grid(probabilities: Image, grid: Grid) -> tuple[Image, Image]:

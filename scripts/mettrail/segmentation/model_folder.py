@@ -27,6 +27,7 @@
      "min_component_score": 0.85,                               `Model.min_component_score`: least confidence score of a
                                                        connected component (`prediction.score_components`)
      "candidate_threshold": 0.2,                       detection, may be omitted: from here on, a candidate
+     "edge_threshold": 0.4,                            may be omitted: down to here lesions reach (`fusion.draw_edges`)
      "sha256": {"dataset.json": "...", "plans.json": "...", "fold_0/weights.safetensors": "..."},
      "trained_on": "...", "licence": "..."}
 
@@ -175,6 +176,7 @@ DESCRIPTION_SCHEMA: _Schema = {
             "description": "a score below 1, or 0 to call every connected component a lesion",
         },
         "candidate_threshold": {"anyOf": [_PROBABILITY, {"type": "null"}]},
+        "edge_threshold": {"anyOf": [_PROBABILITY, {"type": "null"}]},
         "steps": {"type": "integer", "minimum": 0},
         "sha256": {
             "type": "object",
@@ -299,7 +301,7 @@ def identify_model(folder: str | Path) -> dict[str, Any]:
     -------
     dict
         ``Name`` of the folder; ``SHA256`` of its mettrail.json, which states those of all its files; ``Licence``,
-        ``TrainedOn``; ``CandidateThreshold``, None where it has none.
+        ``TrainedOn``; ``Threshold``; ``CandidateThreshold``, ``EdgeThreshold``, None where it has none.
 
     Raises
     ------
@@ -313,7 +315,9 @@ def identify_model(folder: str | Path) -> dict[str, Any]:
         "SHA256": hashlib.sha256((folder / DESCRIPTION).read_bytes()).hexdigest(),
         "Licence": description["licence"],
         "TrainedOn": description["trained_on"],
+        "Threshold": description["threshold"],
         "CandidateThreshold": description.get("candidate_threshold"),
+        "EdgeThreshold": description.get("edge_threshold"),
     }
 
 
@@ -343,6 +347,12 @@ def _check_relations(path: Path, description: Mapping[str, Any]) -> None:
         lower is None or (task == "detection" and lower < threshold),
         f"candidate_threshold {lower} for {task}",
         f"a probability below the threshold ({threshold}), for detection only",
+    )
+    edge = description.get("edge_threshold")
+    require(
+        edge is None or edge <= threshold,
+        f"edge_threshold {edge}",
+        f"a probability of at most the threshold ({threshold})",
     )
 
 

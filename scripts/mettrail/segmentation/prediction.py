@@ -6,7 +6,7 @@ import contextlib
 import copy
 import functools
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -251,8 +251,29 @@ def candidate_level(description: Mapping[str, Any]) -> float | None:
     >>> round(candidate_level({"threshold": 0.6, "candidate_threshold": 0.3}), 3)
     0.222
     """
-    lower, threshold = description.get("candidate_threshold"), description["threshold"]
-    return None if lower is None else float(recentre(np.array([1 - lower, lower, 0.0, 0.0]), threshold=threshold)[1])
+    return _shifted_level(description, "candidate_threshold")
+
+
+def edge_level(descriptions: Iterable[Mapping[str, Any]]) -> float:
+    """Return where edges lie in what networks predict, once their thresholds lie at 0.5; the highest of several.
+
+    Examples
+    --------
+    >>> round(edge_level([{"threshold": 0.6, "edge_threshold": 0.4}, {"threshold": 0.5, "edge_threshold": 0.2}]), 3)
+    0.308
+    >>> edge_level([{"threshold": 0.6}])
+    0.5
+    """
+    levels = [_shifted_level(description, "edge_threshold") for description in descriptions]
+    return max((0.5 if level is None else level for level in levels), default=0.5)
+
+
+def _shifted_level(description: Mapping[str, Any], key: str) -> float | None:
+    """Return where a second, lower threshold lies once the first one lies at 0.5; None where there is none."""
+    lower = description.get(key)
+    if lower is None:
+        return None
+    return float(recentre(np.array([1 - lower, lower, 0.0, 0.0]), threshold=description["threshold"])[1])
 
 
 def _predict_box(

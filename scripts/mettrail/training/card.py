@@ -32,6 +32,8 @@ def write_card(
     if description["min_component_score"]:
         lesion += f", with a confidence score of at least {description['min_component_score']:g}"
         lesion += " (mean probability of the connected component, or of a clearer part of it)"
+    if description.get("edge_threshold") is not None:
+        lesion += f"; its edge is drawn where the probability falls to {description['edge_threshold']:g}"
     listed = [
         f"Trained on: {description['trained_on']}.",
         f"Trained with: {description['trained_with']}.",

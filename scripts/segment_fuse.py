@@ -23,7 +23,7 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
         fused = segmentation.apply_rule(detection, resegmentation, prior, **snakemake.params.fusion)
         sensitive = images.read_probabilities(snakemake.input.sensitive) if snakemake.input.get("sensitive") else None
         fused = segmentation.add_candidates(fused, detection, sensitive, level=snakemake.params.candidate_level)
-        edged = segmentation.draw_edges(fused, level=snakemake.params.edge_level)
+        edged = segmentation.draw_edges(fused, level=snakemake.params.edge_level, least_mm3=snakemake.params.birth_mm3)
         labels, whole = segmentation.decide_on_grid(edged, raw.grid)
         networks = {"detection": detection, "resegmentation": resegmentation}
         components, evidence = segmentation.gather_evidence(labels, fused, networks, limits=snakemake.params.limits)

@@ -931,16 +931,25 @@ def test_a_lesion_reaches_out_to_the_lower_level_and_3_mm_at_most(spacing):
     image, places = blurred((15, 12, 12), spacing=spacing)
     distance = np.linalg.norm(places - (15, 12, 12), axis=-1)
     for level, radius in ((0.5, 5), (0.35, 6.5), (0.1, 8)):
-        found = drawn(segmentation.draw_edges(image, level=level))
+        found = drawn(segmentation.draw_edges(image, level=level, least_mm3=10))
         # Voxels of a ball of 5 mm end up to half a voxel before it: so does the reach of 3 mm beyond them.
         assert (distance[found].max(), distance[~found].min()) == pytest.approx((radius, radius), abs=0.9 * spacing)
-    assert segmentation.draw_edges(image, level=0.5) is image
+    assert segmentation.draw_edges(image, level=0.5, least_mm3=10) is image
+
+
+def test_what_is_too_small_to_start_a_lesion_does_not_by_its_edge():
+    image, _ = blurred((15, 12, 12))
+    image.data[:] = [1, 0, 0, 0]
+    image.data[14:18, 11:15, 11:15, :2] = [0.6, 0.4]
+    image.data[15:17, 12:14, 12:14, :2] = [0.1, 0.9]
+    for least, voxels in ((8, 4**3), (8.1, 2**3)):
+        assert drawn(segmentation.draw_edges(image, level=0.3, least_mm3=least)).sum() == voxels
 
 
 def test_edges_lie_where_the_level_is_also_on_a_finer_grid():
     image, _ = blurred((15, 12, 12))
     fine = Grid((80, 60, 60), np.diag([0.5, 0.5, 0.5, 1.0]))
-    labels, whole = segmentation.decide_on_grid(segmentation.draw_edges(image, level=0.3), fine)
+    labels, whole = segmentation.decide_on_grid(segmentation.draw_edges(image, level=0.3, least_mm3=10), fine)
     volume = (labels.data == 1).sum() / 8
     assert volume == pytest.approx(4 / 3 * np.pi * 7**3, rel=0.04)
     assert np.array_equal(whole.data >= 0.5, labels.data == 1)
@@ -950,7 +959,7 @@ def test_lesions_do_not_join_and_nothing_is_added_by_drawing_edges():
     image, _ = blurred((12, 12, 12), (24, 12, 12))
     image.data[35:, 25:, 25:, :2] = [0.55, 0.45]  # alone, and not sure enough
     before, two = geometry.label_components(drawn(image))
-    after, count = geometry.label_components(drawn(segmentation.draw_edges(image, level=0.3)))
+    after, count = geometry.label_components(drawn(segmentation.draw_edges(image, level=0.3, least_mm3=10)))
     assert two == count == 2
     assert (after > 0).sum() > 2 * (before > 0).sum()
     assert not after[35:].any()
@@ -963,7 +972,7 @@ def test_certainty_is_asked_of_what_was_found_not_of_its_edge():
     networks = {"detection": image, "resegmentation": None}
     tables = []
     for level in (0.5, 0.2):
-        labels = segmentation.decide_on_grid(segmentation.draw_edges(image, level=level), grid)[0]
+        labels = segmentation.decide_on_grid(segmentation.draw_edges(image, level=level, least_mm3=10), grid)[0]
         components, table = segmentation.gather_evidence(labels, image, networks, limits=LIMITS)
         assert np.array_equal(components.data > 0, labels.data > 0)
         tables.append(table)

@@ -113,6 +113,7 @@ rule segment_fuse:
         limits=config["segment"]["confidence_limits"],
         candidate_level=candidate_level,
         edge_level=edge_level,
+        birth_mm3=config["instances"]["birth_mm3"],
         networks=networks_of,
         shows_edema=shows_edema,
         scheme=config["labels"]["scheme"],

@@ -44,7 +44,8 @@ def segment(networks, scan, prior, device):
         edema_max_mm=CONFIG["measure"]["edema_max_mm"],
     )
     level = prediction.edge_level(model.description for model in networks.values())
-    return fusion.decide_on_grid(fusion.draw_edges(fused, level=level), scan.grid)[0].data
+    edged = fusion.draw_edges(fused, level=level, least_mm3=CONFIG["instances"]["birth_mm3"])
+    return fusion.decide_on_grid(edged, scan.grid)[0].data
 
 
 def segment_all(networks, sessions, device):

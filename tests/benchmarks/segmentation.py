@@ -177,7 +177,8 @@ def decide(out, models):
         }
         found["fused"] = fusion.fuse(found["detection"], found.get("resegmentation"), prior, **limits)
         level = prediction.edge_level(model.description for model in networks.values())
-        edged = {name: fusion.draw_edges(probabilities, level=level) for name, probabilities in found.items()}
+        least = CONFIG["instances"]["birth_mm3"]
+        edged = {name: fusion.draw_edges(p, level=level, least_mm3=least) for name, p in found.items()}
         called = {name: fusion.decide_on_grid(probabilities, grid)[0] for name, probabilities in edged.items()}
         # Of the fused lesions, those that count in a response.
         fused, seen = called["fused"], {task: found.get(task) for task in TASKS}
@@ -201,7 +202,8 @@ def score_real(root, models):
             within = geometry.grow_mask(brain.data, spacing_mm=brain.spacing_mm, grow_mm=CONFIG["strip"]["grow_mm"])
             p = prediction.predict_probabilities(model, channels, within=within, device="auto", threads=THREADS)
             level = prediction.edge_level([model.description])
-            edged = fusion.draw_edges(images.Image(p, np.eye(4)), level=level).data
+            least = CONFIG["instances"]["birth_mm3"]
+            edged = fusion.draw_edges(images.Image(p, np.eye(4)), level=level, least_mm3=least).data
             _, pieces = validation.call_lesions(edged)
             true = head.instances > 0
             sizes = np.bincount(pieces.ravel())

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from mettrail import images
 from mettrail.geometry import label_components
 from mettrail.segmentation import decide_on_grid, draw_edges, model_folder, prediction
 from score import dice, fill_slices
 
 ROOT = Path(__file__).parents[2]
+BIRTH_MM3 = yaml.safe_load((ROOT / "config/config.yaml").read_text())["instances"]["birth_mm3"]
 EDGES = (0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1)
 
 
@@ -35,7 +37,7 @@ def score(out, masks):
         probabilities = images.read_probabilities(path)
         for edge in EDGES:
             level = prediction.edge_level([model | {"edge_threshold": edge}])
-            labels, _ = decide_on_grid(draw_edges(probabilities, level=level), mask.grid)
+            labels, _ = decide_on_grid(draw_edges(probabilities, level=level, least_mm3=BIRTH_MM3), mask.grid)
             lesion = np.isin(labels.data, (1, 3))
             pieces, count = label_components(lesion)
             hit = np.setdiff1d(pieces[true], 0)

@@ -231,10 +231,11 @@ def add_candidates(fused: Image, detection: Image | None, sensitive: Image | Non
     return fused
 
 
-def draw_edges(fused: Image, *, level: float) -> Image:
+def draw_edges(fused: Image, *, level: float, least_mm3: float) -> Image:
     """Let each connected component reach out to where the probability of whole lesion falls to a lower level.
 
-    This is a threshold with hysteresis: no component is added, and none join; where two meet, a gap of a voxel stays.
+    This is a threshold with hysteresis: no component is added, and none join; where two meet, a gap of a voxel stays. One
+    that is too small to start a lesion stays as it is: it must not become one by its edge.
 
     Parameters
     ----------
@@ -242,6 +243,8 @@ def draw_edges(fused: Image, *, level: float) -> Image:
         From `apply_rule` and `add_candidates`: components are what reaches 0.5.
     level : float
         From `prediction.edge_level`, at most 0.5, which changes nothing.
+    least_mm3 : float
+        Least volume of a component whose edge is drawn: ``birth_mm3`` of ``instances`` in config/config.yaml.
 
     Returns
     -------
@@ -257,12 +260,13 @@ def draw_edges(fused: Image, *, level: float) -> Image:
     inside, whole = components[box], whole[box]
     distance, nearest = ndimage.distance_transform_edt(inside == 0, sampling=spacing, return_indices=True)
     owner = inside[tuple(nearest)]
+    large = (np.bincount(components.ravel()) * math.prod(spacing) >= least_mm3)[owner]
     alone = ndimage.maximum_filter(owner, 3) == ndimage.minimum_filter(owner, 3)
-    reached = (inside > 0) | ((distance <= EDGE_REACH_MM) & (whole >= level) & alone)
+    reached = large & ((inside > 0) | ((distance <= EDGE_REACH_MM) & (whole >= level) & alone))
     # What reaches out is part of a component, not something else beside it.
     reached = _touched(label_components(reached)[0], inside > 0)
     # With the voxels around, by which the edge is found on the scan's grid.
-    taken = reached | (ndimage.binary_dilation(reached, NEIGHBOURS[26]) & (whole < level))
+    taken = reached | (large & ndimage.binary_dilation(reached, NEIGHBOURS[26]) & (whole < level))
     data = fused.data.astype(np.float32)
     data[box][taken] = recentre(data[box][taken], threshold=level)
     return fused.like(data)

@@ -234,8 +234,8 @@ def add_candidates(fused: Image, detection: Image | None, sensitive: Image | Non
 def draw_edges(fused: Image, *, level: float, least_mm3: float) -> Image:
     """Let each connected component reach out to where the probability of whole lesion falls to a lower level.
 
-    This is a threshold with hysteresis: no component is added, and none join; where two meet, a gap of a voxel stays. One
-    that is too small to start a lesion stays as it is: it must not become one by its edge.
+    This is a threshold with hysteresis: no component is added, and none join; where two meet, a gap of a voxel stays.
+    One that is too small to start a lesion stays as it is: it must not become one by its edge.
 
     Parameters
     ----------

@@ -966,6 +966,14 @@ def test_lesions_do_not_join_and_nothing_is_added_by_drawing_edges():
     assert not ((after == 1) & (before == 2) | (after == 2) & (before == 1)).any()
 
 
+def test_an_edge_does_not_take_in_what_lies_apart():
+    image, _ = blurred((15, 12, 12))
+    image.data[:] = [1, 0, 0, 0]
+    image.data[14:17, 11:14, 11:14, :2] = [0.1, 0.9]
+    image.data[18:20, 11:14, 11:14, :2] = [0.6, 0.4]  # 1 mm away
+    assert drawn(segmentation.draw_edges(image, level=0.3, least_mm3=10)).sum() == 3**3
+
+
 def test_certainty_is_asked_of_what_was_found_not_of_its_edge():
     image, _ = blurred((15, 12, 12))
     grid = Grid(image.data.shape[:3], image.affine)

@@ -16,13 +16,13 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 MODULES = sorted((ROOT / "scripts" / "mettrail").rglob("*.py"))
 # What could bring in a module, or code, by a name that is worked out.
 BUILT_IN = {"__import__", "exec", "eval", "compile"}
-# Scripts with a registration: engines are loaded by name.
-REGISTERING = ("register.py", "register_reference.py", "register_sequence.py", "strip.py")
 BY_NAME = {
     "import_module", "find_spec", "spec_from_file_location", "module_from_spec", "exec_module",
     "find_loader", "load_module", "locate", "run_path", "run_module", "resolve_name",
     "recursive_find_python_class", "recursive_find_trainer_class_by_name", "iter_modules", "walk_packages",
 }  # fmt: skip
+# Scripts with a registration: engines are loaded by name.
+REGISTERING = ("register.py", "register_reference.py", "register_sequence.py", "strip.py")
 # Imports a script's modules, and no other script's, and tells which of the library came with them.
 TRACE = """
 import ast, json, sys

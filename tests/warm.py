@@ -5,7 +5,7 @@
 Of what a test on brains the size of a plum takes, more than half goes into starts: each job, and Snakemake itself, is a
 Python of its own that imports numpy, scipy, pandas and the rest. Whole runs are tested this way, but for those that are
 killed and those that show what a user types. What a process does is the same: it begins with a module `__main__` of
-its own and imports the library itself, and what it changes ends with it.
+its own, and what it changes ends with it.
 """
 
 import atexit
@@ -68,6 +68,7 @@ def python():
     program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-I", "-S", str(client), str(place)])} "$@"\n')
     program.chmod(0o755)
     server = subprocess.Popen([sys.executable, __file__, place, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(server.terminate)
     assert server.stdout.read(1), "it listens"
     return str(program)
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import warm
@@ -26,7 +27,10 @@ def test_a_process_ends_as_it_would(code, status, said):
 
 def test_a_process_has_its_own_folder_environment_words_and_handles(tmp_path, monkeypatch):
     monkeypatch.setenv("B", "not handed on")
-    code = "import os, sys; os.write(int(sys.argv[1]), f'{os.getcwd()} {os.environ.get(chr(65))} {os.environ.get(chr(66))}'.encode())"
+    code = """
+import os, sys
+os.write(int(sys.argv[1]), f"{os.getcwd()} {os.environ.get('A')} {os.environ.get('B')}".encode())
+"""
     ours, theirs = os.pipe()
     subprocess.run(
         [warm.python(), "-c", code, str(theirs)], cwd=tmp_path, env={"A": "b"}, pass_fds=[theirs], check=True
@@ -44,6 +48,6 @@ def test_a_process_whose_caller_is_killed_ends(tmp_path):
     process.kill()
     process.wait()
     pid, until = (tmp_path / "began").read_text(), time.time() + 30
-    while os.path.exists(f"/proc/{pid}") and time.time() < until:  # noqa: PTH110
+    while Path(f"/proc/{pid}").exists() and time.time() < until:
         time.sleep(0.05)
-    assert not os.path.exists(f"/proc/{pid}")  # noqa: PTH110
+    assert not Path(f"/proc/{pid}").exists()

@@ -53,6 +53,12 @@ class Browser:
         shutil.rmtree(self.profile, ignore_errors=True)
 
     def call(self, method, *, whole=False, **arguments):
+        """Send a command and return its result, which must not be an error."""
+        answer = self.ask(method, whole=whole, **arguments)
+        assert "error" not in answer, f"{method}: {answer['error']}"
+        return answer["result"]
+
+    def ask(self, method, *, whole=False, **arguments):
         """Send a command and wait for its answer; events that come meanwhile are kept."""
         self.last += 1
         message = {"id": self.last, "method": method, "params": arguments}
@@ -62,8 +68,7 @@ class Browser:
         while True:
             answer = self.receive()
             if answer.get("id") == self.last:
-                assert "error" not in answer, f"{method}: {answer['error']}"
-                return answer["result"]
+                return answer
             self.events.append(answer)
 
     def receive(self):
@@ -92,8 +97,13 @@ class Browser:
 
     def wait(self, expression, seconds=300):
         end = time.monotonic() + seconds
-        # While a page is coming, what it shall have may not be there.
-        while not self.run(f"(() => {{ try {{ return !!({expression}); }} catch {{ return false; }} }})()"):
+        # While a page is coming, what it shall have may not be there; and a page that
+        # leaves while it is asked gives an error for an answer.
+        asked = f"(() => {{ try {{ return !!({expression}); }} catch {{ return false; }} }})()"
+        while True:
+            answer = self.ask("Runtime.evaluate", expression=asked, returnByValue=True)
+            if answer.get("result", {}).get("result", {}).get("value"):
+                return
             assert time.monotonic() < end, f"never true: {expression}; {self.troubles()}"
             time.sleep(0.02)
 

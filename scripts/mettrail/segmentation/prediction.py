@@ -32,6 +32,8 @@ SCORE_LEVELS = (0.5, 0.7, 0.85)
 SCORED_VOX = 1000
 # Distance between neighbouring tiles as a share of the tile: with 0.75, lesions at tiles' edges were lost.
 TILE_STEP = 0.5
+# Arrays reach nnU-Net as its file readers give them, (channel, Z, Y, X): left and right are the last axis.
+LEFT_RIGHT_AXIS = 2
 
 
 def predict_probabilities(
@@ -60,8 +62,8 @@ def predict_probabilities(
     threads : int
         Cores to use on the CPU.
     mirror : bool, optional
-        Average over flips of the model's ``mirror_axes``, at eight times the cost for three of them. When omitted, on a
-        GPU only.
+        Average over flips of the model's ``mirror_axes``, at eight times the cost for three of them. When omitted, over
+        all of them on a GPU, on a CPU left to right alone.
 
     Returns
     -------
@@ -326,7 +328,9 @@ def _prepare_predictor(
     from mettrail.segmentation.predictors import predictor_for
 
     network = model.build_network()
-    axes = model.mirror_axes if (device.type == "cuda" if mirror is None else mirror) else ()
+    axes = model.mirror_axes if mirror is not False else ()
+    if mirror is None and device.type == "cpu":
+        axes = tuple(axis for axis in axes if axis == LEFT_RIGHT_AXIS)
     # It announces on stdout what it will not do on a CPU.
     with contextlib.redirect_stdout(io.StringIO()):
         predictor = predictor_for(network)(

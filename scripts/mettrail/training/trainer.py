@@ -34,14 +34,13 @@ from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerTopkLoss import 
 
 from mettrail.devices import has_bfloat16
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
+from mettrail.segmentation.prediction import LEFT_RIGHT_AXIS
 from mettrail.training.base_trainer import BaseTrainer, Batch, FirstChannels, NearestPrior
 from mettrail.training.cases import read_surface, smooth_noise, thicken
 from mettrail.training.losses import EachLesionLoss, WithEachLesion
 from mettrail.training.settings import ShippedSettings
 from mettrail.training.synthesis import SynthesiseLesions
 
-# Arrays reach nnU-Net as its file readers give them, (channel, Z, Y, X): left and right are the last axis.
-LEFT_RIGHT_AXIS = 2
 # What the pipeline keeps beyond the brain (strip.grow_mm): validation sees that.
 _RIM_MM = 3.0
 

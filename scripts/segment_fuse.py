@@ -26,7 +26,9 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
         edged = segmentation.draw_edges(fused, level=snakemake.params.edge_level, least_mm3=snakemake.params.birth_mm3)
         labels, whole = segmentation.decide_on_grid(edged, raw.grid)
         networks = {"detection": detection, "resegmentation": resegmentation}
-        components, evidence = segmentation.gather_evidence(labels, fused, networks, limits=snakemake.params.limits)
+        components, evidence = segmentation.gather_evidence(
+            labels, fused, networks, limits=snakemake.params.limits, calibration=snakemake.params.calibration
+        )
         ran = networks | {"detection_sensitive": sensitive}
     images.write_labels(output.labels, labels.data, raw.affine)
     images.write_labels(output.components, components.data, raw.affine)

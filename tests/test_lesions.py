@@ -656,6 +656,7 @@ PIECES = pd.DataFrame(
         "index": [1, 2, 3, 4],
         "name": ["P001", "P002", "P003", "P004"],
         "mean_probability": [0.9, 0.6, 0.55, 0.95],
+        "confidence": [0.7, 0.8, 0.4, 0.9],
         "detected_by": ["detection", "resegmentation", "detection", "detection"],
         "certainty": ["confirmed", "candidate", "candidate", "confirmed"],
     }
@@ -669,10 +670,24 @@ def test_a_lesion_is_as_sure_as_the_surest_of_its_pieces(flip):
     instances[2:6, 2, 2], instances[9:12, 5, 5], instances[15:17, 5, 5] = 1, 2, 3
     pieces[2:5, 2, 2], pieces[5, 2, 2], pieces[9:12, 5, 5] = 1, 2, 3
     table, _ = measure_all(instances > 0, flip, instances=instances, evidence=Evidence(pieces, PIECES))
-    first, second, third = table[["mean_probability", "detected_by", "certainty"]].to_numpy().tolist()
-    assert first == [pytest.approx((3 * 0.9 + 0.6) / 4), "both", "confirmed"]
-    assert second == [pytest.approx(0.55), "detection", "candidate"]
+    names = ["mean_probability", "confidence", "detected_by", "certainty"]
+    first, second, third = table[names].to_numpy().tolist()
+    assert first == [pytest.approx((3 * 0.9 + 0.6) / 4), 0.8, "both", "confirmed"]
+    assert second == [pytest.approx(0.55), 0.4, "detection", "candidate"]
     assert pd.isna(third).all()
+
+
+def test_a_small_lesion_starts_an_id_where_it_is_sure():
+    """Of 9, 9, 2 and 9 mm3, with 0.8, 0.79, 0.9 and no confidence: only the first one may, having 3 voxels and more."""
+    instances = np.zeros((20, 9, 8), np.int32)
+    for number, (x, voxels) in enumerate(((2, 3), (8, 3), (14, 1), (17, 3)), start=1):
+        instances[x, 1 : 1 + voxels, 2 : 2 + voxels] = number
+    instances[14, 1:3, 2] = 3
+    table = PIECES.assign(confidence=[0.8, 0.79, 0.9, np.nan])
+    small, _ = measure_all(instances > 0, instances=instances, evidence=Evidence(instances, table))
+    assert small["vol_wl_mm3"].tolist() == [9, 9, 2, 9]
+    assert small["below_birth"].tolist() == [False, True, True, True]
+    assert measure_all(instances > 0, instances=instances)[0]["below_birth"].all()
 
 
 def test_pieces_on_another_grid_are_refused():
@@ -769,7 +784,7 @@ def doubtful_ball(radius, *, centre, shape=(40, 24, 24), softness=2.0):
 def networks(instances, whole, detected_by="both", **more):
     n = int(instances.max())
     table = pd.DataFrame({"index": range(1, n + 1), "mean_probability": 0.9, "detected_by": detected_by})
-    return Evidence(instances, table.assign(certainty="confirmed"), whole, **more)
+    return Evidence(instances, table.assign(certainty="confirmed", confidence=np.nan), whole, **more)
 
 
 def test_the_edge_by_the_networks_own_doubt():

@@ -31,7 +31,7 @@ TRACES = {
 }
 MODEL = {
     "Name": "site-a", "SHA256": "a1" * 32, "Licence": "CC-BY-4.0", "TrainedOn": "200 scans of one hospital",
-    "Threshold": 0.6, "CandidateThreshold": None, "EdgeThreshold": None, "Sequences": ["FLAIR"],
+    "Threshold": 0.6, "CandidateThreshold": None, "EdgeThreshold": None, "Calibration": None, "Sequences": ["FLAIR"],
 }  # fmt: skip
 MIRP = {"Name": "MIRP", "Version": "2.5.0"}
 ALONE, BOTH = {"detection": MODEL}, {"detection": MODEL, "resegmentation": MODEL | {"SHA256": "b2" * 32}}
@@ -210,6 +210,18 @@ def test_the_text_says_where_a_network_draws_edges(results):
     results.add_session("2", networks={"detection": MODEL | {"SHA256": "c3" * 32, "EdgeThreshold": 0.35}})
     text = " ".join(describe(results.read()).paragraphs)
     assert "site-a` reached 0.6 there was a lesion; its edge was drawn where it fell to 0.35, at most 3 mm" in text
+
+
+def test_the_text_says_how_lesions_are_confirmed(results):
+    calibrated = MODEL | {"SHA256": "c3" * 32, "CandidateThreshold": 0.4, "Calibration": {"intercept": 0, "slope": 1}}
+    results.add_session("1", networks=ALONE)
+    by_mean = "Lesions with a mean probability below 0.5 were candidates, which count in no response"
+    assert by_mean in " ".join(describe(results.read()).paragraphs)
+    results.add_session("2", networks={"detection": calibrated})
+    text = " ".join(describe(results.read()).paragraphs)
+    assert "reached a probability of 0.4 alone was added" in text
+    assert "the probability that they are lesions" in text
+    assert "was below 0.7. Elsewhere lesions with a mean probability below 0.5 were candidates" in text
 
 
 def test_sequences_that_were_registered_are_counted(results):

@@ -147,6 +147,20 @@ BREAKS = {
         lambda f: edit(f, "mettrail.json", lambda d: d.update(edge_threshold=0.7)),
         "at most the threshold",
     ),
+    "a calibration of re-segmentation": (
+        lambda f: edit(
+            f,
+            "mettrail.json",
+            lambda d: d.update(
+                task="resegmentation", channels=["prior", *d["channels"]], calibration={"intercept": 0, "slope": 1}
+            ),
+        ),
+        "detection only",
+    ),
+    "a calibration that falls": (
+        lambda f: edit(f, "mettrail.json", lambda d: d.update(calibration={"intercept": 0, "slope": -1})),
+        "a slope above 0",
+    ),
     "a threshold that is no probability": (lambda f: edit(f, "mettrail.json", lambda d: d.update(threshold=50)), "50"),
 }
 
@@ -910,6 +924,57 @@ def test_what_only_a_sensitive_reading_detects_is_a_candidate():
         expected = [0.9] + [{14: 0.3, 30: 0.0}[x] for x, _ in more]
         assert table["mean_probability"].tolist() == pytest.approx(expected)
         assert (components.data > 0).sum() == 4**3 + 27 * len(more)
+
+
+CALIBRATED = {"calibration": {"intercept": 1.0, "slope": 2.0}, "limits": LIMITS | {"confirmed": 0.7}}
+
+
+def odds(p):
+    return p / (1 - p)
+
+
+def test_a_calibrated_model_confirms_by_the_probability_of_being_a_lesion():
+    """Worked out by hand: the odds of the mean, squared and times e, are those of being a lesion."""
+    detection = lesion((5, 4), p=0.6)
+    for x, p in ((14, 0.45), (20, 0.3)):
+        detection.data[x : x + 3, 10:13, 8:11, :2] = [1 - p, p]
+    fused = segmentation.add_candidates(detection, detection, None, level=0.25)
+    labels = segmentation.decide_on_grid(fused, Grid(fused.data.shape[:3], fused.affine))[0]
+    networks = {"detection": detection, "resegmentation": None}
+    _, table = segmentation.gather_evidence(labels, fused, networks, **CALIBRATED)
+    expected = [np.e * odds(p) ** 2 for p in (0.6, 0.45, 0.3)]
+    assert odds(table["confidence"]).tolist() == pytest.approx(expected, rel=1e-5)
+    # 0.86, 0.65 and 0.33: the last two are found below the threshold, which alone does not make a candidate.
+    assert table["certainty"].tolist() == ["confirmed", "candidate", "candidate"]
+    lower = CALIBRATED | {"limits": LIMITS | {"confirmed": 0.6}}
+    _, table = segmentation.gather_evidence(labels, fused, networks, **lower)
+    assert table["certainty"].tolist() == ["confirmed", "confirmed", "candidate"]
+    _, table = segmentation.gather_evidence(labels, fused, networks, limits=LIMITS)
+    assert table["confidence"].isna().all()
+
+
+def test_what_resegmentation_misses_needs_its_limit_and_the_calibrated_one():
+    def painted(*lesions):
+        return Image(sum(lesion((x, 4), p=p).data - lesion().data for x, p in lesions) + lesion().data, AFFINE)
+
+    both = {"detection": painted((2, 0.9), (12, 0.9), (27, 0.55)), "resegmentation": painted((2, 0.9))}
+    fused = segmentation.fuse(*both.values(), prior_at((2, 4)), **FUSE)
+    labels = segmentation.decide_on_grid(fused, Grid(fused.data.shape[:3], fused.affine))[0]
+    found = {}
+    for limit in (0.5, 0.95):
+        limits = CALIBRATED["limits"] | {"detection": limit, "confirmed": 0.85}
+        _, table = segmentation.gather_evidence(labels, fused, both, **CALIBRATED | {"limits": limits})
+        found[limit] = table["certainty"].tolist()
+    # The last one reaches 0.5 as a mean, and 0.85 not: it is 0.80.
+    assert found == {0.5: ["confirmed", "confirmed", "candidate"], 0.95: ["confirmed", "candidate", "candidate"]}
+
+
+def test_of_a_large_component_the_most_certain_millilitre_is_calibrated():
+    whole = np.full((20, 20, 20), 0.55)
+    whole[5:15, 5:15, 5:15] = 0.9
+    components = np.ones(whole.shape, int)
+    assert prediction.mean_probabilities(whole, components, 1).tolist() == pytest.approx([0.9])
+    assert prediction.mean_probabilities(whole, np.zeros_like(components), 0).size == 0
 
 
 def test_a_lower_threshold_lies_where_the_upper_ones_shift_puts_it():

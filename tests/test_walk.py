@@ -313,7 +313,7 @@ def test_a_job_that_fails_takes_out_its_visit_and_the_rest_finishes(tmp_path):
     assert "failed segment" in (tmp_path / "out/index.html").read_text()
 
 
-def test_lesions_reach_out_to_the_edge_that_the_model_names(tmp_path):
+def test_edges_and_confidence_are_those_that_the_model_names(tmp_path):
     start_dataset(tmp_path)
     add_visit(tmp_path, "H", "1", plum(60, [((8, 4, 2), 12)])[0])
     model = tmp_path / "model"
@@ -321,13 +321,20 @@ def test_lesions_reach_out_to_the_edge_that_the_model_names(tmp_path):
     described = json.loads((model / "mettrail.json").read_text())
     labels = tmp_path / "out/sub-H/ses-1/anat/sub-H_ses-1_desc-tissue_dseg.nii.gz"
     settings = (f"segment={{'models': {{'detection': '{model}'}}}}", "labels={'folder': ''}")
-    found = {}
-    for edge in (described["threshold"], 0.01):
-        (model / "mettrail.json").write_text(json.dumps(described | {"edge_threshold": edge}))
+    evidence = labels.with_name(labels.name.replace("desc-tissue_dseg.nii.gz", "desc-components_dseg.tsv"))
+    found, sure = {}, {}
+    for edge, intercept in ((described["threshold"], 5.0), (0.01, -50.0)):
+        stage = described["calibration"] | {"intercept": intercept}
+        (model / "mettrail.json").write_text(json.dumps(described | {"edge_threshold": edge, "calibration": stage}))
         done = run(tmp_path, "--config", *settings, "--", labels)
         assert done.returncode == 0, done.stdout + done.stderr
         found[edge] = np.isin(np.asarray(nib.load(labels).dataobj), (1, 3))
-    narrow, wide = found.values()
+        sure[intercept] = pd.read_csv(evidence, sep="\t")
+    (certain, doubtful), (narrow, wide) = sure.values(), found.values()
+    assert certain["confidence"].min() > 0.9
+    assert set(certain["certainty"]) == {"confirmed"}
+    assert doubtful["confidence"].max() < 0.01
+    assert set(doubtful["certainty"]) == {"candidate"}
     assert narrow.any()
     assert wide[narrow].all()
     assert wide.sum() > 1.2 * narrow.sum()

@@ -593,6 +593,12 @@ def candidate_level(wildcards):
     return folder and prediction.candidate_level(describe_model(folder))
 
 
+def calibration(wildcards):
+    """What makes probabilities of the session's components calibrated ones; None where detection's model has nothing."""
+    folder = MODELS[wildcards.sub, wildcards.ses].get("detection")
+    return folder and describe_model(folder).get("calibration")
+
+
 def edge_level(wildcards):
     """Down to what probability the session's lesions reach: the networks that decide on voxels say."""
     folders = MODELS[wildcards.sub, wildcards.ses]

@@ -112,6 +112,7 @@ rule segment_fuse:
         | {"edema_max_mm": config["measure"]["edema_max_mm"]},
         limits=config["segment"]["confidence_limits"],
         candidate_level=candidate_level,
+        calibration=calibration,
         edge_level=edge_level,
         birth_mm3=config["instances"]["birth_mm3"],
         networks=networks_of,

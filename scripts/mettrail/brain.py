@@ -242,13 +242,7 @@ def find_brain(head: Image, method: str, *, hd_bet_weights: str, device: str, th
 
 
 def atlas_fit(head: Image, mask: Image) -> float:
-    """Return how much what a mask takes for brain looks like a brain; see `place_atlas`. NaN for an empty mask."""
-    placed = place_atlas(head, mask)
-    return float("nan") if placed is None else placed[1]
-
-
-def place_atlas(head: Image, mask: Image) -> tuple[np.ndarray, float] | None:
-    """Find the affine from the atlas to a brain under which both correlate best.
+    """Return how much what a mask takes for brain looks like a brain: the correlation with the atlas after an affine.
 
     The scan inside the mask, 0 outside, is compared with the atlas brain, 0 outside. Both count, what lies inside and
     where its edge is: bone and scalp in the mask meet nothing in the atlas, and where the mask lacks a lobe the atlas
@@ -263,17 +257,14 @@ def place_atlas(head: Image, mask: Image) -> tuple[np.ndarray, float] | None:
 
     Returns
     -------
-    affine : (4, 4) float
-        Points of the ICBM 152 template (`template.load_template`) to points of the scan, RAS mm; good for several mm.
-    correlation : float
-        Pearson's, over the atlas brain and 10 mm around it, where the scan reaches; points 5 mm apart.
-
-    None for an empty mask.
+    float
+        Pearson correlation over the atlas brain and 10 mm around it, where the scan reaches; points 5 mm apart. NaN
+        for an empty mask.
     """
     require_same_grid(head, mask)
     covered = _block_mean(mask.like(mask.data.astype(np.float32)), _JUDGE_MM)
     if not (covered.data > 0.5).any():
-        return None
+        return float("nan")
     scan = _block_mean(head, _JUDGE_MM)
     # Fat, vessels and tumours with contrast agent are brighter than any tissue the atlas has.
     top = np.percentile(scan.data[covered.data > 0.5], 98)
@@ -283,8 +274,7 @@ def place_atlas(head: Image, mask: Image) -> tuple[np.ndarray, float] | None:
     near = grow_mask(atlas_brain.data, spacing_mm=atlas_brain.spacing_mm, grow_mm=_JUDGE_REACH_MM)
     expected, in_atlas = atlas.data[near], atlas_brain.data[near]
     points = transforms.map_points(np.argwhere(near), affine=atlas.affine)
-    centre = points[in_atlas].mean(axis=0)
-    points -= centre
+    points -= points[in_atlas].mean(axis=0)
     to_index, shape = transforms.invert(scan.affine), np.array(scan.data.shape)
 
     def compare(placed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -323,10 +313,7 @@ def place_atlas(head: Image, mask: Image) -> tuple[np.ndarray, float] | None:
             out[seen] = ((a - a.mean()) / (a.std() + 1e-6) - (b - b.mean()) / (b.std() + 1e-6)) / np.sqrt(a.size)
         return out
 
-    found = place(optimize.least_squares(residuals, np.zeros(12), max_nfev=_JUDGE_STEPS, ftol=1e-3).x)
-    to_centre = np.eye(4)
-    to_centre[:3, 3] = -centre
-    return found @ to_centre, correlation(found)
+    return correlation(place(optimize.least_squares(residuals, np.zeros(12), max_nfev=_JUDGE_STEPS, ftol=1e-3).x))
 
 
 def apply_mask(image: Image, mask: Image, *, grow_mm: float) -> Image:

@@ -29,6 +29,9 @@ _INHERITED: dict[str, dict[str, Any]] = {
         "Description": "Connected components of lesions on the reference image's own grid",
         "Type": "Lesion",
         "mean_probability": {"Description": "Mean probability of whole lesion in the component's voxels"},
+        "confidence": {
+            "Description": "Probability that the component is a lesion, by the detection model's calibration"
+        },
         "detected_by": {"Description": "Networks that detect the component; manual for provided segmentations"},
         "certainty": {"Description": "confirmed: certain enough to count; candidate: a suspicion only"},
     },

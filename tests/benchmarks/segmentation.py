@@ -175,15 +175,20 @@ def decide(out, models):
             "touch_mm": CONFIG["segment"]["fusion"]["touch_mm"],
             "edema_max_mm": CONFIG["measure"]["edema_max_mm"],
         }
-        found["fused"] = fusion.fuse(found["detection"], found.get("resegmentation"), prior, **limits)
+        described = networks["detection"].description
+        lower = prediction.candidate_level(described)
+        fused = fusion.fuse(found["detection"], found.get("resegmentation"), prior, **limits)
+        found["fused"] = fusion.add_candidates(fused, found["detection"], None, level=lower)
+        seen = {task: found.get(task) for task in TASKS}
+        found["detection"] = fusion.add_candidates(found["detection"], found["detection"], None, level=lower)
         level = prediction.edge_level(model.description for model in networks.values())
         least = CONFIG["instances"]["birth_mm3"]
         edged = {name: fusion.draw_edges(p, level=level, least_mm3=least) for name, p in found.items()}
         called = {name: fusion.decide_on_grid(probabilities, grid)[0] for name, probabilities in edged.items()}
         # Of the fused lesions, those that count in a response.
-        fused, seen = called["fused"], {task: found.get(task) for task in TASKS}
-        limits = CONFIG["segment"]["confidence_limits"]
-        pieces, evidence = fusion.gather_evidence(fused, found["fused"], seen, limits=limits)
+        fused, limits = called["fused"], CONFIG["segment"]["confidence_limits"]
+        calibration = described.get("calibration")
+        pieces, evidence = fusion.gather_evidence(fused, found["fused"], seen, limits=limits, calibration=calibration)
         candidates = evidence.loc[evidence["certainty"] == "candidate", "index"]
         called["confirmed"] = fused.like(np.where(np.isin(pieces.data, candidates), 0, fused.data))
         for name, labels in called.items():

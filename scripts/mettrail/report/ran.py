@@ -25,7 +25,8 @@ class Network:
     sha256: str
     licence: str
     trained_on: str
-    finds_candidates: bool
+    candidate_threshold: float | None
+    calibrated: bool
     threshold: float
     edge_threshold: float | None
     sequences: tuple[str, ...]
@@ -152,7 +153,8 @@ def _networks(tissues: Iterable[Mapping[str, Any]]) -> tuple[Network, ...]:
                 sha256,
                 same[0]["Licence"],
                 same[0]["TrainedOn"],
-                task == "detection_sensitive" or same[0]["CandidateThreshold"] is not None,
+                same[0]["CandidateThreshold"],
+                same[0]["Calibration"] is not None,
                 same[0]["Threshold"],
                 same[0]["EdgeThreshold"],
                 tuple(dict.fromkeys(name for facts in same for name in facts["Sequences"])),

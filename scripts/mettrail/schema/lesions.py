@@ -267,6 +267,14 @@ LESIONS = (
         "1",
         stage="measure",
     ),
+    floating(
+        "confidence",
+        "Probability that it is a lesion: the mean probability of its most certain 1 mL, calibrated on heads that the "
+        "detection model was not trained on; of several components the highest. n/a if absent, segmented manually or "
+        "propagated, or if the model is not calibrated.",
+        "1",
+        stage="measure",
+    ),
     enum(
         "detected_by",
         "What detected it at this session.",
@@ -282,7 +290,7 @@ LESIONS = (
     ),
     enum(
         "certainty",
-        "Certainty of the segmentation: mean_probability against the limit of what detected it (segment: "
+        "Certainty of the segmentation: confidence, or without it mean_probability, against its limit (segment: "
         "confidence_limits); n/a where it was propagated.",
         {
             "confirmed": "certain enough to count",
@@ -371,7 +379,11 @@ COMPARISONS = {
 # Columns of tables between stages that no final table has.
 BETWEEN = (
     integer("instance", "Number of the component within its scan, from 1.", stage="measure"),
-    boolean("below_birth", "Too small to start a track (instances: birth_mm3, birth_vox).", stage="measure"),
+    boolean(
+        "below_birth",
+        "Too small to start a track (instances: birth_mm3, birth_vox; segment: confidence_limits: small).",
+        stage="measure",
+    ),
     *(integer(f"bbox_{axis}_vox", f"Extent along {axis}, nearest to RAS+, in voxels.", **_LARGEST) for axis in "xyz"),
     integer("index", "Number of the track.", stage="match"),
     text("components", "Numbers of its components, joined by ;, the one that carries the track first.", stage="match"),

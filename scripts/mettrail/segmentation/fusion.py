@@ -51,7 +51,7 @@ from mettrail.geometry import (
 )
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, require_same_grid
 from mettrail.reasons import Reason
-from mettrail.segmentation.prediction import recentre
+from mettrail.segmentation.prediction import calibrate, mean_probabilities, recentre
 
 # Voxels where all classes but background stay below this together need no resampling.
 NOTICEABLE = 0.01
@@ -311,7 +311,12 @@ def decide_on_grid(probabilities: Image, grid: Grid) -> tuple[Image, Image]:
 
 
 def gather_evidence(
-    labels: Image, fused: Image, networks: Mapping[str, Image | None], *, limits: Mapping[str, float]
+    labels: Image,
+    fused: Image,
+    networks: Mapping[str, Image | None],
+    *,
+    limits: Mapping[str, float],
+    calibration: Mapping[str, float] | None = None,
 ) -> tuple[Image, pd.DataFrame]:
     """Tell how certain the networks are of each connected component; the rule stands at the top of this file.
 
@@ -325,7 +330,10 @@ def gather_evidence(
         ``detection`` and ``resegmentation``: probabilities on the grid of `fused`; None where one did not run.
     limits : mapping
         Least mean probability of a confirmed component that ``all`` networks detect that ran, or, of two,
-        ``detection`` or ``resegmentation`` alone; what none detects is a candidate.
+        ``detection`` or ``resegmentation`` alone; what none detects is a candidate. With a `calibration`, the least
+        confidence of a ``confirmed`` component; of two networks, what re-segmentation misses must reach both.
+    calibration : mapping, optional
+        Of detection's model; see `prediction.calibrate`.
 
     Returns
     -------
@@ -333,23 +341,29 @@ def gather_evidence(
         On the grid of `labels`: the number of the component that a lesion voxel belongs to, the nearest one.
     table : DataFrame
         One row per component: ``index``, ``name``, ``mean_probability`` (over its voxels of 1 mm, of whole lesion, the
-        higher of both networks'; their thresholds are 0.5), ``detected_by`` and ``certainty``.
+        higher of both networks'; their thresholds are 0.5), ``confidence``, ``detected_by`` and ``certainty``.
     """
     wholes = {name: whole_lesion(image.data) for name, image in networks.items() if image is not None}
     found, count = label_components(whole_lesion(fused.data) >= 0.5)
     numbers = np.arange(1, count + 1)
     table = pd.DataFrame({"index": numbers, "name": [f"P{n:03d}" for n in numbers]})
     if not wholes:
-        table = table.assign(mean_probability=np.nan, detected_by="propagation", certainty=None)
+        table = table.assign(mean_probability=np.nan, confidence=np.nan, detected_by="propagation", certainty=None)
         return _nearest_component(labels, Image(found, fused.affine)), table
-    mean: Any = ndimage.mean(np.maximum.reduce(list(wholes.values())), found, numbers) if count else []
+    highest = np.maximum.reduce(list(wholes.values()))
+    mean: Any = ndimage.mean(highest, found, numbers) if count else []
     detected = {name: np.isin(numbers, found[whole >= 0.5]) for name, whole in wholes.items()}
     networks_of = [[name for name in detected if detected[name][number - 1]] for number in numbers]
     detected_by = ["both" if len(names) > 1 else [*names, "sensitive"][0] for names in networks_of]
     table["mean_probability"] = np.asarray(mean, float)
+    table["confidence"] = calibrate(mean_probabilities(highest, found, count), calibration) if calibration else np.nan
     table["detected_by"] = pd.Series(detected_by, dtype="str")
     limit = ["all" if len(names) == len(wholes) else one for names, one in zip(networks_of, detected_by, strict=True)]
     certain = table["mean_probability"] >= pd.Series(limit, dtype="str").map(dict(limits)).astype(float)
+    if calibration:
+        # Re-segmentation sees the same image and knows more: what it misses seldom is a lesion.
+        missed = np.array(["resegmentation" in wholes and "resegmentation" not in names for names in networks_of], bool)
+        certain = (certain | ~missed) & (table["confidence"] >= limits["confirmed"])
     table["certainty"] = certain.map({True: "confirmed", False: "candidate"}).astype("str")
     return _nearest_component(labels, Image(found, fused.affine)), table
 
@@ -357,7 +371,8 @@ def gather_evidence(
 def manual_evidence(labels: Image) -> tuple[Image, pd.DataFrame]:
     """Return what `gather_evidence` does, for a provided segmentation: one component, confirmed."""
     components = np.isin(labels.data, (ENHANCING, NECROSIS)).astype(np.uint16)
-    row = {"index": 1, "name": "P001", "mean_probability": np.nan, "detected_by": "manual", "certainty": "confirmed"}
+    unknown = {"mean_probability": np.nan, "confidence": np.nan}
+    row = {"index": 1, "name": "P001", **unknown, "detected_by": "manual", "certainty": "confirmed"}
     return Image(components, labels.affine), pd.DataFrame([row])
 
 

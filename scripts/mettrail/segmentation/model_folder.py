@@ -28,6 +28,8 @@
                                                        connected component (`prediction.score_components`)
      "candidate_threshold": 0.2,                       detection, may be omitted: from here on, a candidate
      "edge_threshold": 0.4,                            may be omitted: down to here lesions reach (`fusion.draw_edges`)
+     "calibration": {"intercept": -0.4, "slope": 2.1}, detection, may be omitted: makes probabilities of components
+                                                       those of being a lesion (`prediction.calibrate`)
      "sha256": {"dataset.json": "...", "plans.json": "...", "fold_0/weights.safetensors": "..."},
      "trained_on": "...", "licence": "..."}
 
@@ -177,6 +179,21 @@ DESCRIPTION_SCHEMA: _Schema = {
         },
         "candidate_threshold": {"anyOf": [_PROBABILITY, {"type": "null"}]},
         "edge_threshold": {"anyOf": [_PROBABILITY, {"type": "null"}]},
+        "calibration": {
+            "anyOf": [
+                {
+                    "type": "object",
+                    "required": ["intercept", "slope"],
+                    "properties": {
+                        "intercept": {"type": "number", "minimum": -100, "maximum": 100},
+                        "slope": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
+                    },
+                    "additionalProperties": False,
+                },
+                {"type": "null"},
+            ],
+            "description": "an intercept and a slope above 0, or nothing",
+        },
         "steps": {"type": "integer", "minimum": 0},
         "sha256": {
             "type": "object",
@@ -301,7 +318,8 @@ def identify_model(folder: str | Path) -> dict[str, Any]:
     -------
     dict
         ``Name`` of the folder; ``SHA256`` of its mettrail.json, which states those of all its files; ``Licence``,
-        ``TrainedOn``; ``Threshold``; ``CandidateThreshold``, ``EdgeThreshold``, None where it has none.
+        ``TrainedOn``; ``Threshold``; ``CandidateThreshold``, ``EdgeThreshold`` and ``Calibration``, None where it has
+        none.
 
     Raises
     ------
@@ -318,6 +336,7 @@ def identify_model(folder: str | Path) -> dict[str, Any]:
         "Threshold": description["threshold"],
         "CandidateThreshold": description.get("candidate_threshold"),
         "EdgeThreshold": description.get("edge_threshold"),
+        "Calibration": description.get("calibration"),
     }
 
 
@@ -347,6 +366,11 @@ def _check_relations(path: Path, description: Mapping[str, Any]) -> None:
         lower is None or (task == "detection" and lower < threshold),
         f"candidate_threshold {lower} for {task}",
         f"a probability below the threshold ({threshold}), for detection only",
+    )
+    require(
+        task == "detection" or description.get("calibration") is None,
+        f"calibration for {task}",
+        "one for detection only: it holds for what both networks find",
     )
     edge = description.get("edge_threshold")
     require(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, special
 
 from mettrail.devices import choose_device, has_bfloat16
 from mettrail.errors import InputError
@@ -30,6 +30,8 @@ AT_PRIOR_VOX = 3
 SCORE_LEVELS = (0.5, 0.7, 0.85)
 # Of a larger component the most certain 1 mL is scored: what only resembles a lesion seldom is as large and as certain.
 SCORED_VOX = 1000
+# Probabilities are kept in bytes: no mean is 0 or 1.
+MIN_MEAN = 0.002
 # Distance between neighbouring tiles as a share of the tile: with 0.75, lesions at tiles' edges were lost.
 TILE_STEP = 0.5
 # Arrays reach nnU-Net as its file readers give them, (channel, Z, Y, X): left and right are the last axis.
@@ -202,8 +204,7 @@ def score_components(whole: np.ndarray, *, threshold: float, prior_mask: np.ndar
         components, count = label_components(whole >= level)
         if count == 0:
             break
-        numbers = np.arange(1, count + 1)
-        means = ndimage.labeled_comprehension(whole, components, numbers, _mean_of_most_certain, np.float64, 0)
+        means = mean_probabilities(whole, components, count)
         scaled = 1 - (1 - np.r_[1.0, means]) * (1 - threshold) / (1 - level)
         if level == threshold and prior_mask is not None and prior_mask.any():
             scaled[np.unique(components[ndimage.binary_dilation(prior_mask, iterations=AT_PRIOR_VOX)])] = np.inf
@@ -212,10 +213,39 @@ def score_components(whole: np.ndarray, *, threshold: float, prior_mask: np.ndar
     return scores
 
 
+def mean_probabilities(whole: np.ndarray, components: np.ndarray, count: int) -> np.ndarray:
+    """Return (count,) mean probabilities of components numbered from 1, of larger ones of their most certain 1 mL."""
+    if not count:
+        return np.zeros(0)
+    numbers = np.arange(1, count + 1)
+    means: np.ndarray = ndimage.labeled_comprehension(whole, components, numbers, _mean_of_most_certain, np.float64, 0)
+    return means
+
+
 def _mean_of_most_certain(probabilities: Any) -> float:
     """Return the mean of the highest `SCORED_VOX` of (n,) probabilities."""
     count = min(SCORED_VOX, len(probabilities))
     return float(np.partition(probabilities, -count)[-count:].mean())
+
+
+def calibrate(means: np.ndarray, calibration: Mapping[str, float]) -> np.ndarray:
+    """Return how probable it is that components are lesions, by their mean probabilities (`mean_probabilities`).
+
+    Parameters
+    ----------
+    means : (n,) float
+        Once the model's threshold lies at 0.5.
+    calibration : mapping
+        ``intercept`` and ``slope`` of mettrail.json: of a logistic regression on the logit of the mean (Platt 1999),
+        fitted to what the network called in heads that it was not trained on (`tests/benchmarks/calibration.py`).
+
+    Examples
+    --------
+    >>> calibrate(np.array([0.3, 0.5, 0.9]), {"intercept": 0.0, "slope": 2.0}).round(3).tolist()
+    [0.155, 0.5, 0.988]
+    """
+    odds = special.logit(np.clip(means, MIN_MEAN, 1 - MIN_MEAN))
+    return np.asarray(special.expit(calibration["intercept"] + calibration["slope"] * odds))
 
 
 def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:

@@ -28,7 +28,7 @@ class Evidence:
     components : (X, Y, Z) int
         Number of the component each lesion voxel belongs to, on the scan's own grid.
     table : DataFrame
-        ``index``, ``mean_probability``, ``detected_by``, ``certainty`` of each component.
+        ``index``, ``mean_probability``, ``confidence``, ``detected_by``, ``certainty`` of each component.
     whole : (X, Y, Z) float, optional
         Probability of whole lesion on the scan's own grid; without it the bounds by probability are missing.
     shows_edema : bool
@@ -58,7 +58,7 @@ def join_evidence(parts: pd.DataFrame, n_voxels: np.ndarray) -> dict[str, Any]:
     Parameters
     ----------
     parts : DataFrame
-        ``mean_probability``, ``detected_by``, ``certainty``; missing where nothing is known.
+        ``mean_probability``, ``confidence``, ``detected_by``, ``certainty``; missing where nothing is known.
     n_voxels : (n_parts,) int
         Their sizes, for the mean.
     """
@@ -67,6 +67,7 @@ def join_evidence(parts: pd.DataFrame, n_voxels: np.ndarray) -> dict[str, Any]:
     weights = np.asarray(n_voxels, float)
     return {
         "mean_probability": float((parts["mean_probability"].to_numpy(float) * weights).sum() / weights.sum()),
+        "confidence": float(parts["confidence"].astype(float).max()),
         "detected_by": "both" if both else next((name for name in DETECTED_BY if name in seen), None),
         "certainty": next((name for name in ("confirmed", "candidate") if name in said), None),
     }

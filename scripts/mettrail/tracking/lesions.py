@@ -51,6 +51,7 @@ def measure_instances(
     keep_vox: int,
     birth_mm3: float,
     birth_vox: int,
+    birth_confidence: float,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Measure every lesion of a scan on the scan's own grid.
 
@@ -76,7 +77,8 @@ def measure_instances(
     brain : (X, Y, Z) bool, optional
         Without it `border_distance_mm` is missing and only the edge of the image is a border.
     evidence : Evidence, optional
-        Without it `mean_probability`, `detected_by`, `certainty` and the bounds by probability are missing.
+        Without it `mean_probability`, `confidence`, `detected_by`, `certainty` and the bounds by probability are
+        missing.
     chord_gap_vox : float
         Longest way a diameter may go outside the lesion, in pixels of the coarser side.
     edema_max_mm : float
@@ -85,6 +87,8 @@ def measure_instances(
         A lesion of which less than this share enhances is `cystic_only`.
     keep_mm3, keep_vox, birth_mm3, birth_vox
         As in `find_instances`: `enhancing` asks for more than the first two, `below_birth` is less than the last two.
+    birth_confidence : float
+        A lesion of less than `birth_mm3` with at least this `confidence`, and `birth_vox`, is not `below_birth`.
 
     Returns
     -------
@@ -115,6 +119,7 @@ def measure_instances(
     )
     borders = _border_distances(scan)
     limits = SizeLimits(keep_mm3, keep_vox, birth_mm3, birth_vox)
+    sure = {n for n, said in certainty.items() if said["confidence"] >= birth_confidence}
     rows = []
     for number, box in enumerate(ndimage.find_objects(scan.instances), start=1):
         mask = None if box is None else (scan.instances[box] == number) & scan.whole[box]
@@ -125,7 +130,7 @@ def measure_instances(
             "instance": number,
             "border_distance_mm": distance,
             **certainty.get(number, {}),
-            **_count_voxels(scan, mask, box, limits),
+            **_count_voxels(scan, mask, box, limits, sure=number in sure),
             **_measure_mesh(mask, scan.view.spacing_mm),
             **scan.view.measure(mask, origin_of(box), chord_gap_vox),
         }
@@ -206,15 +211,15 @@ class _Scan:
         )
 
 
-def _count_voxels(scan: _Scan, mask: np.ndarray, box: Box, limits: SizeLimits) -> dict[str, Any]:
-    """Return what a count of the voxels of a lesion tells."""
+def _count_voxels(scan: _Scan, mask: np.ndarray, box: Box, limits: SizeLimits, *, sure: bool) -> dict[str, Any]:
+    """Return what a count of the voxels of a lesion tells; of a sure one, fewer are enough."""
     voxels = np.argwhere(mask)
     in_scan = voxels + origin_of(box)
     n_wl = len(voxels)
     n_et = int((mask & (scan.tissue[box] == ENHANCING)).sum())
     centre = scan.world[:3, :3] @ in_scan.mean(0) + scan.world[:3, 3]
     return {
-        "below_birth": not limits.may_start(n_wl, scan.voxel_mm3),
+        "below_birth": not limits.may_start(n_wl, scan.voxel_mm3, sure=sure),
         "enhancing": limits.keeps(n_et, scan.voxel_mm3),
         "n_voxels": n_wl,
         **dict(zip(("bbox_x_vox", "bbox_y_vox", "bbox_z_vox"), map(int, np.ptp(voxels, axis=0) + 1), strict=True)),

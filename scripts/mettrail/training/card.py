@@ -34,6 +34,13 @@ def write_card(
         lesion += " (mean probability of the connected component, or of a clearer part of it)"
     if description.get("edge_threshold") is not None:
         lesion += f"; its edge is drawn where the probability falls to {description['edge_threshold']:g}"
+    if description.get("candidate_threshold") is not None:
+        lesion += f". From {description['candidate_threshold']:g} on, what touches no other lesion is one as well"
+    if description.get("calibration") is not None:
+        lesion += (
+            "; how probable each connected component is a lesion is given by a logistic regression on the logit of its "
+            "mean probability"
+        )
     listed = [
         f"Trained on: {description['trained_on']}.",
         f"Trained with: {description['trained_with']}.",

@@ -28,6 +28,7 @@ from mettrail.errors import InputError
 from mettrail.segmentation.architectures import build_from_plans
 from mettrail.segmentation.model_folder import LOG
 from mettrail.segmentation.models import describe_model, read_model, write_model
+from mettrail.segmentation.prediction import LEFT_RIGHT_AXIS
 from mettrail.training import cases, validation
 from mettrail.training.backgrounds import Key, Painted, find_backgrounds, make_visits, prepare
 from mettrail.training.card import as_table, write_card
@@ -214,7 +215,7 @@ def export_model(trainer: MettrailTrainer, folder: Path, *, settings: dict[str, 
         "configuration": cases.CONFIGURATION,
         "spacing_mm": [1.0, 1.0, 1.0],
         "normalisation": list(trainer.configuration_manager.normalization_schemes),
-        "mirror_axes": [],
+        "mirror_axes": [LEFT_RIGHT_AXIS],
         "tile": list(settings["network"]["tile"]),
         "threshold": 0.5,
         "min_component_score": 0.0,

@@ -63,6 +63,7 @@ def lesion_table(participant="sub-A"):
                     if role == "new"
                     else None,
                     "certainty": "candidate" if role == "new" and i == 4 else "confirmed",
+                    "confidence": 0.45 if role == "new" and i == 4 else 0.97,
                     "ld_slice": None,
                     "flags": "probable_missed_detection" if track == "L004" and i == 1 else None,
                 }

@@ -229,7 +229,7 @@ def test_the_cohorts_page_has_the_method_and_no_work_that_it_does_not_cite():
     cited = [address for address in outline.addresses if address.startswith("https://doi.org/10.")]
     assert cited == [f"https://doi.org/{WORKS['Lin2015'].doi}"], "a work without a DOI is named, not linked"
     assert "Scandinavian Journal of Statistics" in outline.text
-    network = ran.Network("detection", "<b>", "a1" * 32, "<i>", "<u>", False, 0.6, 0.4, (), 1)
+    network = ran.Network("detection", "<b>", "a1" * 32, "<i>", "<u>", None, False, 0.6, 0.4, (), 1)
     page = cohort(method=replace(METHOD, networks=(network,)))
     assert "&lt;b&gt;" in page
     assert not re.search(r"<u>|<i>\.", page)
@@ -327,7 +327,7 @@ def test_the_table_to_review_has_a_lesion_a_row_the_uncertain_first():
     first = table.iloc[0]
     assert (first["session_id"], first["track_id"], first["page"]) == ("ses-02", "L003", "sub-A.html#ses-02")
     found = list(zip(table["session_id"].fillna(""), table["track_id"].fillna(""), table["finding"]))
-    assert ("ses-05", "L006", "new lesion, equivocal; candidate: the segmentation is less certain") in found
+    assert ("ses-05", "L006", "new lesion, equivocal; candidate, confidence 0.45") in found
     assert ("ses-06", "", "PD: targets grew, a new lesion") in found
     assert ("ses-02", "", "was PD prospectively, is SD with later sessions") in found
     assert ("ses-03", "", "register: failed segment: the job was stopped from outside") in found

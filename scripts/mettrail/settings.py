@@ -330,10 +330,9 @@ def rigid_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Return how to measure a lesion, and from what size, or confidence, on it is one."""
+    """Return how to measure a lesion, and from what size on it is one."""
     sizes = ("keep_mm3", "keep_vox", "birth_mm3", "birth_vox")
-    limits = {key: config["instances"][key] for key in sizes}
-    return {**config["measure"], **limits, "birth_confidence": config["segment"]["confidence_limits"]["small"]}
+    return {**config["measure"], **{key: config["instances"][key] for key in sizes}}
 
 
 def model_folders(config: dict[str, Any], root: Path) -> dict[str, list[Path]]:

@@ -4,8 +4,8 @@
 
 HEADS are the heads that `scripts/train.py` prepares (OUT/heads): whole ones, with masks by the atlas. Lesions of real
 sizes are painted into them. Each is segmented inside that mask, deepbet's, and that of the atlas 2 mm tighter and 5 mm
-wider; the pipeline grows each by 3 mm. Dice is of all lesions, confirmed or not, the heads' own among them; a false lesion
-has 10 mm3 or more and is more than 4 mm from any true one.
+wider; the pipeline grows each by 3 mm. Dice is of all lesions, confirmed or not, the heads' own among them; a false
+lesion has 10 mm3 or more and is more than 4 mm from any true one.
 """
 
 import sys

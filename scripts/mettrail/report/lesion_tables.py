@@ -22,6 +22,7 @@ from mettrail.report.text import (
     meaning_of,
     plain_words,
     show,
+    show_candidate,
     show_day,
     show_role,
     show_volume,
@@ -192,8 +193,9 @@ def _event_notes(row: Record) -> Iterator[Note]:
     }.get(event)
     if text:
         yield Note(text, meaning_of("lesions", "event", event), "event")
-    if text_of(row, "certainty") == "candidate":
-        yield Note("candidate", meaning_of("lesions", "certainty", "candidate"), "event")
+    candidate = show_candidate(row)
+    if candidate:
+        yield Note(candidate, meaning_of("lesions", "certainty", "candidate"), "event")
 
 
 def _ranges(row: Record, columns: Mapping[str, tuple[str, str]], shown: Callable[[float], str]) -> list[str]:

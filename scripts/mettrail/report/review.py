@@ -11,7 +11,16 @@ from mettrail import schema
 from mettrail.reasons import Reason
 from mettrail.report.figures import REVIEW_FLAGS, is_unconfirmed
 from mettrail.report.parts import NO_FAILURE, Chip, Link, Problem, Track, make_chip, make_problem, make_track
-from mettrail.report.text import Record, meaning_of, plain_label, plain_words, records_of, show, show_day
+from mettrail.report.text import (
+    Record,
+    meaning_of,
+    plain_label,
+    plain_words,
+    records_of,
+    show,
+    show_candidate,
+    show_day,
+)
 from mettrail.schema.cells import flags_of, text_of, truth_of, words_of
 
 # Remarks on a session that require review, besides those on its lesions.
@@ -186,8 +195,9 @@ def _why_review(row: Record) -> str:
         words.append(f"grew, {show('lesions', 'ld_change_nadir_pct', row)} from its smallest")
     if event == "new":
         words.append("new lesion" + (f", {status}" if status else ""))
-    if text_of(row, "certainty") == "candidate":
-        words.append("candidate: the segmentation is less certain")
+    candidate = show_candidate(row)
+    if candidate:
+        words.append(candidate)
     if event in _EVENTS:
         words.append(_EVENTS[event] + (f" {text_of(row, 'merged_into')}" if event == "merged_into" else ""))
     return "; ".join(words)

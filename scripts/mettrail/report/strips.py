@@ -18,6 +18,7 @@ from mettrail.report.text import (
     plain_words,
     records_of,
     show,
+    show_candidate,
     show_change,
     show_day,
     show_role,
@@ -185,7 +186,8 @@ def _remarks(row: Record) -> list[str]:
         said.append("★ " + ", ".join(part for part in ("new", status) if part))
     elif event in ("reappeared", "split"):
         said.append({"reappeared": "reappeared", "split": f"{text_of(row, 'n_components')} components"}[event])
-    if text_of(row, "certainty") == "candidate":
-        said.append("candidate")
+    candidate = show_candidate(row)
+    if candidate:
+        said.append(candidate)
     flags = [flag for flag in review_flags_of(row) if flag != "probable_missed_detection"]
     return said + [f"⚑ {plain_words(flag)}" for flag in flags]

@@ -90,6 +90,14 @@ def show_role(row: Record) -> str:
     return text_of(row, "role").replace("nontarget", "non-target").replace("prebaseline", "before baseline")
 
 
+def show_candidate(row: Record) -> str:
+    """Say that a lesion is a candidate, and how probable a calibrated model thinks it is; nothing for others."""
+    if text_of(row, "certainty") != "candidate":
+        return ""
+    confidence = number_of(row, "confidence")
+    return "candidate" if math.isnan(confidence) else f"candidate, confidence {confidence:.2f}"
+
+
 def meaning_of(kind: str, name: str, value: str) -> str:
     """Return what a value means, from the tables' own dictionary; empty where it has no entry."""
     return schema.column(kind, name).levels.get(value, "")

@@ -381,7 +381,7 @@ BETWEEN = (
     integer("instance", "Number of the component within its scan, from 1.", stage="measure"),
     boolean(
         "below_birth",
-        "Too small to start a track (instances: birth_mm3, birth_vox; segment: confidence_limits: small).",
+        "Too small to start a track (instances: birth_mm3, birth_vox; measure: birth_confidence).",
         stage="measure",
     ),
     *(integer(f"bbox_{axis}_vox", f"Extent along {axis}, nearest to RAS+, in voxels.", **_LARGEST) for axis in "xyz"),

@@ -51,7 +51,7 @@ def measure_instances(
     keep_vox: int,
     birth_mm3: float,
     birth_vox: int,
-    birth_confidence: float,
+    birth_confidence: float = np.inf,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Measure every lesion of a scan on the scan's own grid.
 
@@ -88,7 +88,8 @@ def measure_instances(
     keep_mm3, keep_vox, birth_mm3, birth_vox
         As in `find_instances`: `enhancing` asks for more than the first two, `below_birth` is less than the last two.
     birth_confidence : float
-        A lesion of less than `birth_mm3` with at least this `confidence`, and `birth_vox`, is not `below_birth`.
+        A lesion of less than `birth_mm3` with at least this `confidence`, and `birth_vox`, is not `below_birth`. None
+        has as much by default.
 
     Returns
     -------

@@ -44,7 +44,7 @@ from mettrail.report.scans.canvas import (
     write_title,
 )
 from mettrail.report.scans.view import Spacing, View, mask_on, window_of
-from mettrail.report.text import Record, plural_of, records_of, show_volume
+from mettrail.report.text import Record, plural_of, records_of, show_candidate, show_volume
 from mettrail.schema.cells import number_of, text_of
 from mettrail.tracking.axial import ENDPOINTS
 
@@ -308,8 +308,9 @@ def _facts_of(row: Record, smallest: dict[str, float]) -> list[str]:
     facts.append(role.replace("nontarget", "non-target").replace("candidate", ""))
     if event not in ("", "persist", "baseline", role):
         facts.append(event.replace("_", " "))
-    if text_of(row, "certainty") == "candidate":
-        facts.append("candidate, requires review")
+    candidate = show_candidate(row)
+    if candidate:
+        facts.append(f"{candidate}, requires review")
     facts += [flag.replace("_", " ") for flag in review_flags_of(row)]
     return [fact for fact in facts if fact]
 

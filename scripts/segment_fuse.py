@@ -27,7 +27,12 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
         labels, whole = segmentation.decide_on_grid(edged, raw.grid)
         networks = {"detection": detection, "resegmentation": resegmentation}
         components, evidence = segmentation.gather_evidence(
-            labels, fused, networks, limits=snakemake.params.limits, calibration=snakemake.params.calibration
+            labels,
+            fused,
+            networks,
+            limits=snakemake.params.limits,
+            calibration=snakemake.params.calibration,
+            known=segmentation.near_prior(prior, touch_mm=snakemake.params.fusion["touch_mm"]),
         )
         ran = networks | {"detection_sensitive": sensitive}
     images.write_labels(output.labels, labels.data, raw.affine)

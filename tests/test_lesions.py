@@ -678,12 +678,13 @@ def test_a_lesion_is_as_sure_as_the_surest_of_its_pieces(flip):
 
 
 def test_a_small_lesion_starts_an_id_where_it_is_sure():
-    """Of 9, 9, 2 and 9 mm3, with 0.8, 0.79, 0.9 and no confidence: only the first one may, having 3 voxels and more."""
+    """Of 9, 9, 2 and 9 mm3: the first one alone has the confidence that is asked for, and 3 voxels."""
     instances = np.zeros((20, 9, 8), np.int32)
     for number, (x, voxels) in enumerate(((2, 3), (8, 3), (14, 1), (17, 3)), start=1):
         instances[x, 1 : 1 + voxels, 2 : 2 + voxels] = number
     instances[14, 1:3, 2] = 3
-    table = PIECES.assign(confidence=[0.8, 0.79, 0.9, np.nan])
+    least = MEASURE["birth_confidence"]
+    table = PIECES.assign(confidence=[least, least - 0.01, 1.0, np.nan])
     small, _ = measure_all(instances > 0, instances=instances, evidence=Evidence(instances, table))
     assert small["vol_wl_mm3"].tolist() == [9, 9, 2, 9]
     assert small["below_birth"].tolist() == [False, True, True, True]

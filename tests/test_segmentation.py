@@ -969,6 +969,19 @@ def test_what_resegmentation_misses_needs_its_limit_and_the_calibrated_one():
     assert found == {0.5: ["confirmed", "confirmed", "candidate"], 0.95: ["confirmed", "candidate", "candidate"]}
 
 
+def test_new_lesions_are_as_sure_as_detection_is_known_ones_as_either_network():
+    detection = lesion((2, 4), (20, 4), p=0.55)
+    networks = {"detection": detection, "resegmentation": lesion((2, 4), (20, 4), p=0.95)}
+    prior = prior_at((2, 4))
+    fused = segmentation.fuse(*networks.values(), prior, **FUSE)
+    labels = segmentation.decide_on_grid(fused, prior.grid)[0]
+    known = segmentation.near_prior(prior, touch_mm=FUSE["touch_mm"])
+    _, table = segmentation.gather_evidence(labels, fused, networks, **CALIBRATED, known=known)
+    expected = [np.e * odds(p) ** 2 for p in (0.95, 0.55)]
+    assert odds(table["confidence"]).tolist() == pytest.approx(expected, rel=1e-4)
+    assert table["detected_by"].tolist() == ["both", "both"]
+
+
 def test_of_a_large_component_the_most_certain_millilitre_is_calibrated():
     whole = np.full((20, 20, 20), 0.55)
     whole[5:15, 5:15, 5:15] = 0.9

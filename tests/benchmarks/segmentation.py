@@ -188,7 +188,10 @@ def decide(out, models):
         # Of the fused lesions, those that count in a response.
         fused, limits = called["fused"], CONFIG["segment"]["confidence_limits"]
         calibration = described.get("calibration")
-        pieces, evidence = fusion.gather_evidence(fused, found["fused"], seen, limits=limits, calibration=calibration)
+        known = fusion.near_prior(prior, touch_mm=CONFIG["segment"]["fusion"]["touch_mm"])
+        pieces, evidence = fusion.gather_evidence(
+            fused, found["fused"], seen, limits=limits, calibration=calibration, known=known
+        )
         candidates = evidence.loc[evidence["certainty"] == "candidate", "index"]
         called["confirmed"] = fused.like(np.where(np.isin(pieces.data, candidates), 0, fused.data))
         for name, labels in called.items():

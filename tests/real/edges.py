@@ -3,8 +3,8 @@
     PYTHONPATH=scripts python tests/real/edges.py OUT MASKS
 
 OUT: results of a run with the shipped detection model; MASKS: a derivatives folder. Masks of one label are outlines of
-tumours, as those of gbm-followup: they are filled in each slice; of others labels 1 and 3 are taken. The volume is that
-of the lesions that touch a mask; what touches none is a false lesion.
+tumours, as those of gbm-followup: they are filled in each slice; of others labels 1 and 3 are taken. Lesions are the
+confirmed ones. The volume is that of those that touch a mask; what touches none is a false lesion.
 """
 
 import sys
@@ -15,12 +15,13 @@ import pandas as pd
 import yaml
 from mettrail import images
 from mettrail.geometry import label_components
-from mettrail.segmentation import decide_on_grid, draw_edges, model_folder, prediction
+from mettrail.segmentation import decide_on_grid, draw_edges, gather_evidence, model_folder, prediction
 from score import dice, fill_slices
 
 ROOT = Path(__file__).parents[2]
-BIRTH_MM3 = yaml.safe_load((ROOT / "config/config.yaml").read_text())["instances"]["birth_mm3"]
-EDGES = (0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1)
+CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+BIRTH_MM3, LIMITS = CONFIG["instances"]["birth_mm3"], CONFIG["segment"]["confidence_limits"]
+EDGES = (0.6, 0.5, 0.4, 0.3)
 
 
 def score(out, masks):
@@ -38,7 +39,10 @@ def score(out, masks):
         for edge in EDGES:
             level = prediction.edge_level([model | {"edge_threshold": edge}])
             labels, _ = decide_on_grid(draw_edges(probabilities, level=level, least_mm3=BIRTH_MM3), mask.grid)
-            lesion = np.isin(labels.data, (1, 3))
+            components, evidence = gather_evidence(
+                labels, probabilities, {"detection": probabilities}, limits=LIMITS, calibration=model["calibration"]
+            )
+            lesion = np.isin(components.data, evidence.loc[evidence["certainty"] == "confirmed", "index"])
             pieces, count = label_components(lesion)
             hit = np.setdiff1d(pieces[true], 0)
             yield {

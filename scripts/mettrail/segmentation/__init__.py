@@ -12,6 +12,7 @@ from mettrail.segmentation.fusion import (
     fuse,
     gather_evidence,
     manual_evidence,
+    near_prior,
 )
 from mettrail.segmentation.models import Model, read_model
 from mettrail.segmentation.prediction import predict_probabilities
@@ -25,6 +26,7 @@ __all__ = [
     "fuse",
     "gather_evidence",
     "manual_evidence",
+    "near_prior",
     "predict_probabilities",
     "read_channels",
     "read_model",

@@ -177,14 +177,14 @@ def fuse(
     spatial = [Image(image.data[..., 0] if image.data.ndim == 4 else image.data, image.affine, image.path)
                for image in (detection, resegmentation, prior)]  # fmt: skip
     require_same_grid(*spatial)
-    prior_mask = np.isin(prior.data, (ENHANCING, NECROSIS))
-    if not prior_mask.any():
+    known = near_prior(prior, touch_mm=touch_mm)
+    if known is None or not known.any():
         return detection
     spacing = spatial[0].spacing_mm
     detected, _ = label_components(whole_lesion(detection.data) >= 0.5)
     resegmented, _ = label_components(whole_lesion(resegmentation.data) >= 0.5)
 
-    seen_before = _touched(resegmented, _grow(prior_mask, touch_mm, spacing))
+    seen_before = _touched(resegmented, known)
     same = _touched(detected, seen_before)
     new = (detected > 0) & ~same
     takes_resegmentation = seen_before | same
@@ -229,6 +229,13 @@ def add_candidates(fused: Image, detection: Image | None, sensitive: Image | Non
         taken = ndimage.binary_dilation(alone, NEIGHBOURS[26])
         fused = fused.like(np.where(taken[..., None], reading.data, fused.data).astype(np.float32))
     return fused
+
+
+def near_prior(prior: Image | None, *, touch_mm: float) -> np.ndarray | None:
+    """Return where the prior session has lesions, and what lies so near to them; None without a prior session."""
+    if prior is None:
+        return None
+    return _grow(np.isin(prior.data, (ENHANCING, NECROSIS)), touch_mm, prior.spacing_mm)
 
 
 def draw_edges(fused: Image, *, level: float, least_mm3: float) -> Image:
@@ -317,6 +324,7 @@ def gather_evidence(
     *,
     limits: Mapping[str, float],
     calibration: Mapping[str, float] | None = None,
+    known: np.ndarray | None = None,
 ) -> tuple[Image, pd.DataFrame]:
     """Tell how certain the networks are of each connected component; the rule stands at the top of this file.
 
@@ -333,7 +341,11 @@ def gather_evidence(
         ``detection`` or ``resegmentation`` alone; what none detects is a candidate. With a `calibration`, the least
         confidence of a ``confirmed`` component; of two networks, what re-segmentation misses must reach both.
     calibration : mapping, optional
-        Of detection's model; see `prediction.calibrate`.
+        Of detection's model; see `prediction.calibrate`. It is applied to detection's probabilities, of a component
+        that lies at a lesion of the prior session to the higher ones of both networks: finding new lesions is not
+        re-segmentation's task.
+    known : (X, Y, Z) bool, optional
+        From `near_prior`, on the grid of `fused`.
 
     Returns
     -------
@@ -356,7 +368,12 @@ def gather_evidence(
     networks_of = [[name for name in detected if detected[name][number - 1]] for number in numbers]
     detected_by = ["both" if len(names) > 1 else [*names, "sensitive"][0] for names in networks_of]
     table["mean_probability"] = np.asarray(mean, float)
-    table["confidence"] = calibrate(mean_probabilities(highest, found, count), calibration) if calibration else np.nan
+    table["confidence"] = np.nan
+    if calibration:
+        seen_before = np.isin(numbers, [] if known is None else found[known])
+        own = wholes.get("detection", highest)
+        means = np.where(seen_before, *(mean_probabilities(p, found, count) for p in (highest, own)))
+        table["confidence"] = calibrate(means, calibration)
     table["detected_by"] = pd.Series(detected_by, dtype="str")
     limit = ["all" if len(names) == len(wholes) else one for names, one in zip(networks_of, detected_by, strict=True)]
     certain = table["mean_probability"] >= pd.Series(limit, dtype="str").map(dict(limits)).astype(float)

@@ -15,7 +15,6 @@ kept: a run that was broken off goes on.
 
 import dataclasses
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -36,14 +35,15 @@ TRAIN = yaml.safe_load((ROOT / "config/train.yaml").read_text())
 NUMBERS = yaml.safe_load((ROOT / "config/held_out_real_sizes.yaml").read_text())["background"]["lesions"]
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 PHANTOMS = range(1960000, 1960020)
-# Dataset, participants, copies that are painted into.
+# Dataset, participants, copies of each session, seed of the first one (ten further each session, or one), and whether
+# what has an odd seed gets look-alikes.
 HEADS = (
-    ("gbm-followup", ["sub-04", "sub-05"], 3),
-    ("gbm-followup", ["sub-01", "sub-02", "sub-03"], 1),
-    ("contrast-anatomies", ["sub-07", "sub-19"], 5),
-    ("contrast-head", None, 5),
-    ("ms-followup", None, 2),
-    ("anatomies", None, 1),
+    ("gbm-followup", ["sub-04", "sub-05"], 3, 1961000, 10, True),
+    ("contrast-anatomies", ["sub-07", "sub-19"], 5, 1962000, 10, True),
+    ("contrast-head", None, 5, 1963000, 10, True),
+    ("gbm-followup", ["sub-01", "sub-02", "sub-03"], 1, 1964000, 1, False),
+    ("ms-followup", None, 2, 1965000, 10, False),
+    ("anatomies", None, 1, 1966000, 1, True),
 )
 AS_THEY_ARE = (
     ("gbm-followup", ["sub-01", "sub-02", "sub-03", "sub-04", "sub-05"]),
@@ -66,28 +66,31 @@ LIMITS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
 
 
 def list_heads(root):
-    """Yield name, group and background of each case, and whether lesions, and look-alikes, are painted into it."""
+    """Yield name, group, background and seed of each case, and whether look-alikes are painted, too.
+
+    Without a seed the head stays as it is.
+    """
     for seed in PHANTOMS:
-        yield f"S{seed}", f"S{seed}", seed, True, seed % 2 == 1
-    for dataset, participants, copies in HEADS:
-        for found in backgrounds.find_backgrounds(Path(root), name=dataset, participants=participants):
+        yield f"S{seed}", f"S{seed}", seed, seed, seed % 2 == 1
+    for dataset, participants, copies, first, step, look_alikes in HEADS:
+        sessions = backgrounds.find_backgrounds(Path(root), name=dataset, participants=participants)
+        for number, found in enumerate(sessions):
             group = f"{dataset}_{found.mask.parts[-4]}"
-            for copy in range(copies):
-                yield f"{group}_{found.mask.parts[-3]}_{copy}", group, found, True, copy % 2 == 1
+            for seed in range(first + step * number, first + step * number + copies):
+                yield f"{group}_{found.mask.parts[-3]}_{seed}", group, found, seed, look_alikes and seed % 2 == 1
     for dataset, participants in AS_THEY_ARE:
         for found in backgrounds.find_backgrounds(Path(root), name=dataset, participants=participants):
             group = f"{dataset}_{found.mask.parts[-4]}"
-            yield f"{group}_{found.mask.parts[-3]}_plain", group, found, False, False
+            yield f"{group}_{found.mask.parts[-3]}_plain", group, found, None, False
 
 
-def make_case(background, *, painted, look_alikes, seed):
+def make_case(background, *, seed, look_alikes):
     """Return a head as networks see it, and the number of the lesion that it has of its own."""
     rng = np.random.default_rng(seed)
     # A head without lesions, but for its own.
-    head = backgrounds.make_visits(backgrounds.Painted(background, seed, (0, 0), SYNTHESIS))[0]
-    own = int(head.instances.max())
-    if not painted:
-        return cases.perturb([head], rng=rng, imperfections=AS_IT_IS)[0], own
+    head = backgrounds.make_visits(backgrounds.Painted(background, seed or 0, (0, 0), SYNTHESIS))[0]
+    if seed is None:
+        return cases.perturb([head], rng=rng, imperfections=AS_IT_IS)[0], int(head.instances.max())
     if look_alikes:
         mean, spread = head.image[head.brain].mean(), head.image[head.brain].std()
         image = ((head.image - mean) / spread).astype(np.float32)
@@ -119,14 +122,12 @@ def make(out, root):
     """Write the cases."""
     folder = Path(out, "cases")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, group, background, painted, look_alikes in list_heads(root):
+    for name, group, background, seed, look_alikes in list_heads(root):
         if (folder / f"{name}.npz").exists():
             continue
-        seed = zlib.crc32(name.encode())
-        case, own = make_case(background, painted=painted, look_alikes=look_alikes, seed=seed)
-        np.savez_compressed(
-            folder / f"{name}.npz", image=case.image, instances=case.instances, own=own, group=group, painted=painted
-        )
+        case, own = make_case(background, seed=seed, look_alikes=look_alikes)
+        facts = {"own": own, "group": group, "painted": seed is not None}
+        np.savez_compressed(folder / f"{name}.npz", image=case.image, instances=case.instances, **facts)
         print(name, len(np.unique(case.instances)) - 1, flush=True)
 
 

@@ -362,7 +362,7 @@ def gather_evidence(
     if not wholes:
         table = table.assign(mean_probability=np.nan, confidence=np.nan, detected_by="propagation", certainty=None)
         return _nearest_component(labels, Image(found, fused.affine)), table
-    highest = np.maximum.reduce(list(wholes.values()))
+    highest: np.ndarray = np.maximum.reduce(list(wholes.values()))
     mean: Any = ndimage.mean(highest, found, numbers) if count else []
     detected = {name: np.isin(numbers, found[whole >= 0.5]) for name, whole in wholes.items()}
     networks_of = [[name for name in detected if detected[name][number - 1]] for number in numbers]

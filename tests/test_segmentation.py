@@ -1082,6 +1082,20 @@ def test_no_session_has_to_fit_the_sensitive_model(models_on_disk):
         choice.choose_models(table, listed | {"detection_sensitive": listed["resegmentation"]}, **settings)
 
 
+def test_candidates_are_no_prior():
+    labels, components = prior_at((5, 4), (20, 3)), prior_at((5, 4), (20, 3))
+    labels.data[6, 11, 9], labels.data[4, 11, 9], labels.data[19, 11, 9] = 3, 2, 2
+    components.data[20:] *= 2
+    table = pd.DataFrame({"index": [1, 2], "certainty": ["confirmed", "candidate"]})
+    kept = segmentation.remove_candidates(labels, components, table).data
+    assert np.array_equal(np.isin(kept, (1, 3)), components.data == 1)
+    assert (kept == 3).sum() == 1
+    # Edema is nobody's prior, and stays.
+    assert (kept == 2).sum() == 2
+    nothing = pd.DataFrame({"index": [1, 2], "certainty": ["confirmed", "confirmed"]})
+    assert np.array_equal(segmentation.remove_candidates(labels, components, nothing).data, labels.data)
+
+
 def test_manual_segmentations_are_confirmed():
     drawn = prior_at((5, 4), (20, 3))
     drawn.data[0, 0, 0] = 2

@@ -126,6 +126,8 @@ def benchmark_file(stage, unit="sub-{sub}_ses-{ses}"):
 
 # The only two files that go back in time, from a session to the next.
 LESIONS = ses_file("desc-tissue_dseg.nii.gz")
+COMPONENTS = ses_file("desc-components_dseg.nii.gz")
+COMPONENTS_TABLE = ses_file("desc-components_dseg.tsv")
 REGISTRY = ses_file("desc-lesions_registry.json")
 
 # --------------------------------------------------------------------------------------------------- input functions

@@ -1,7 +1,9 @@
 rule propagate:
-    """The prior session's lesions in this session's space, resampled once; none loses its last voxel."""
+    """The prior session's confirmed lesions in this session's space, resampled once; none loses its last voxel."""
     input:
         labels=of_earlier(LESIONS),
+        components=of_earlier(COMPONENTS),
+        evidence=of_earlier(COMPONENTS_TABLE),
         image=rules.preprocess.output.image,
         affine=rules.register.output.affine,
         warp=rules.register.output.warp,

@@ -92,9 +92,9 @@ rule segment_fuse:
     output:
         labels=LESIONS,
         sidecar=ses_file("desc-tissue_dseg.json"),
-        components=ses_file("desc-components_dseg.nii.gz"),
+        components=COMPONENTS,
         components_sidecar=ses_file("desc-components_dseg.json"),
-        evidence=ses_file("desc-components_dseg.tsv"),
+        evidence=COMPONENTS_TABLE,
         probabilities=ses_file("desc-lesion_probseg.nii.gz"),
         probabilities_sidecar=ses_file("desc-lesion_probseg.json"),
     log:

@@ -13,6 +13,7 @@ from mettrail.segmentation.fusion import (
     gather_evidence,
     manual_evidence,
     near_prior,
+    remove_candidates,
 )
 from mettrail.segmentation.models import Model, read_model
 from mettrail.segmentation.prediction import predict_probabilities
@@ -30,4 +31,5 @@ __all__ = [
     "predict_probabilities",
     "read_channels",
     "read_model",
+    "remove_candidates",
 ]

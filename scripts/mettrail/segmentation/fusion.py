@@ -25,6 +25,8 @@ reading detects, a second detection model or the first one from its ``candidate_
 where there is no other lesion (`add_candidates`): Huang et al. 2022 tell confirmed lesions from candidates by two such
 networks.
 
+Candidates are no prior of the next session (`remove_candidates`): whether they are lesions, a scan of their own says.
+
 Edges: what is a lesion is decided where a network is sure, how far it reaches where it is less so (`draw_edges`), as
 readers include a blurred rim.
 """
@@ -383,6 +385,21 @@ def gather_evidence(
         certain = (certain | ~missed) & (table["confidence"] >= limits["confirmed"])
     table["certainty"] = certain.map({True: "confirmed", False: "candidate"}).astype("str")
     return _nearest_component(labels, Image(found, fused.affine)), table
+
+
+def remove_candidates(labels: Image, components: Image, table: pd.DataFrame) -> Image:
+    """Return labels without the candidates: as a prior, re-segmentation would find them for being told of them.
+
+    Parameters
+    ----------
+    labels, components : Image of (X, Y, Z) int
+        0 to 3; the component that each lesion voxel belongs to.
+    table : DataFrame
+        ``index`` and ``certainty`` of each component, from `gather_evidence`.
+    """
+    candidates = table.loc[table["certainty"] == "candidate", "index"]
+    lesion = np.isin(labels.data, (ENHANCING, NECROSIS))
+    return labels.like(np.where(lesion & np.isin(components.data, candidates), 0, labels.data))
 
 
 def manual_evidence(labels: Image) -> tuple[Image, pd.DataFrame]:

@@ -237,7 +237,7 @@ def calibrate(means: np.ndarray, calibration: Mapping[str, float]) -> np.ndarray
         Once the model's threshold lies at 0.5.
     calibration : mapping
         ``intercept`` and ``slope`` of mettrail.json: of a logistic regression on the logit of the mean (Platt 1999),
-        fitted to what the network called in heads that it was not trained on (`tests/benchmarks/calibration.py`).
+        fitted to what the network called in other heads (`tests/benchmarks/calibration.py`).
 
     Examples
     --------

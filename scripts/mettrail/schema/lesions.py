@@ -269,9 +269,9 @@ LESIONS = (
     ),
     floating(
         "confidence",
-        "Probability that it is a lesion: the mean probability of its most certain 1 mL, calibrated as the detection model "
-        "says; of several components the highest. n/a if absent, segmented manually or propagated, or if the model is not "
-        "calibrated.",
+        "Probability that it is a lesion: the mean probability of its most certain 1 mL, calibrated as the detection "
+        "model says; of several components the highest. n/a if absent, segmented manually or propagated, or if the "
+        "model is not calibrated.",
         "1",
         stage="measure",
     ),

@@ -216,14 +216,14 @@ def score_real(root, models):
             called = fusion.add_candidates(found, found, None, level=prediction.candidate_level(model.description))
             level = prediction.edge_level([model.description])
             edged = fusion.draw_edges(called, level=level, least_mm3=CONFIG["instances"]["birth_mm3"])
-            labels, _ = fusion.decide_on_grid(edged, brain.grid)
+            labels, _ = fusion.decide_on_grid(edged, found.like(brain.data).grid)
             limits, calibration = CONFIG["segment"]["confidence_limits"], model.description.get("calibration")
             pieces, evidence = fusion.gather_evidence(
                 labels, called, {"detection": found}, limits=limits, calibration=calibration
             )
             confirmed = evidence.loc[evidence["certainty"] == "confirmed", "index"].to_numpy()
             pieces, true = pieces.data, head.instances > 0
-            sizes = np.bincount(pieces.ravel())
+            sizes = np.bincount(pieces.ravel(), minlength=len(evidence) + 1)
             near = np.unique(pieces[ndimage.binary_dilation(true, iterations=3)])
             hit = head.instances[true & np.isin(pieces, confirmed)]
             large = [n for n, size in enumerate(sizes) if n > 0 and n not in near and size >= validation.FALSE_MM3]

@@ -969,7 +969,7 @@ def test_what_resegmentation_misses_needs_its_limit_and_the_calibrated_one():
     assert found == {0.5: ["confirmed", "confirmed", "candidate"], 0.95: ["confirmed", "candidate", "candidate"]}
 
 
-def test_new_lesions_are_as_sure_as_detection_is_known_ones_as_either_network():
+def test_new_lesions_are_as_sure_as_detection_known_ones_as_either():
     detection = lesion((2, 4), (20, 4), p=0.55)
     networks = {"detection": detection, "resegmentation": lesion((2, 4), (20, 4), p=0.95)}
     prior = prior_at((2, 4))

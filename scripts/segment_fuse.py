@@ -26,13 +26,14 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
         edged = segmentation.draw_edges(fused, level=snakemake.params.edge_level, least_mm3=snakemake.params.birth_mm3)
         labels, whole = segmentation.decide_on_grid(edged, raw.grid)
         networks = {"detection": detection, "resegmentation": resegmentation}
+        touch_mm = snakemake.params.fusion["touch_mm"]
         components, evidence = segmentation.gather_evidence(
             labels,
             fused,
             networks,
             limits=snakemake.params.limits,
             calibration=snakemake.params.calibration,
-            known=segmentation.near_prior(prior, touch_mm=snakemake.params.fusion["touch_mm"]),
+            at_prior=None if prior is None else segmentation.near_prior(prior, touch_mm=touch_mm),
         )
         ran = networks | {"detection_sensitive": sensitive}
     images.write_labels(output.labels, labels.data, raw.affine)

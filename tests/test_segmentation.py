@@ -975,8 +975,8 @@ def test_new_lesions_are_as_sure_as_detection_known_ones_as_either():
     prior = prior_at((2, 4))
     fused = segmentation.fuse(*networks.values(), prior, **FUSE)
     labels = segmentation.decide_on_grid(fused, prior.grid)[0]
-    known = segmentation.near_prior(prior, touch_mm=FUSE["touch_mm"])
-    _, table = segmentation.gather_evidence(labels, fused, networks, **CALIBRATED, known=known)
+    at_prior = segmentation.near_prior(prior, touch_mm=FUSE["touch_mm"])
+    _, table = segmentation.gather_evidence(labels, fused, networks, **CALIBRATED, at_prior=at_prior)
     expected = [np.e * odds(p) ** 2 for p in (0.95, 0.55)]
     assert odds(table["confidence"]).tolist() == pytest.approx(expected, rel=1e-4)
     assert table["detected_by"].tolist() == ["both", "both"]

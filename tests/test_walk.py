@@ -315,19 +315,22 @@ def test_a_job_that_fails_takes_out_its_visit_and_the_rest_finishes(tmp_path):
 
 def test_edges_and_confidence_are_those_that_the_model_names(tmp_path):
     start_dataset(tmp_path)
-    add_visit(tmp_path, "H", "1", plum(60, [((8, 4, 2), 12)])[0])
+    for session in ("1", "2"):
+        add_visit(tmp_path, "H", session, plum(60, [((8, 4, 2), 12)])[0])
     model = tmp_path / "model"
     shutil.copytree(ROOT / "resources/models/detection", model)
     described = json.loads((model / "mettrail.json").read_text())
     labels = tmp_path / "out/sub-H/ses-1/anat/sub-H_ses-1_desc-tissue_dseg.nii.gz"
     settings = (f"segment={{'models': {{'detection': '{model}'}}}}", "labels={'folder': ''}")
     evidence = labels.with_name(labels.name.replace("desc-tissue_dseg.nii.gz", "desc-components_dseg.tsv"))
-    found, sure = {}, {}
+    propagated = tmp_path / "out/sub-H/ses-2/anat/sub-H_ses-2_res-1mm_desc-prior_dseg.nii.gz"
+    found, sure, prior = {}, {}, {}
     for edge, intercept in ((described["threshold"], 5.0), (0.01, -50.0)):
         stage = described["calibration"] | {"intercept": intercept}
         (model / "mettrail.json").write_text(json.dumps(described | {"edge_threshold": edge, "calibration": stage}))
-        done = run(tmp_path, "--config", *settings, "--", labels)
+        done = run(tmp_path, "--config", *settings, "--", labels, propagated)
         assert done.returncode == 0, done.stdout + done.stderr
+        prior[intercept] = np.isin(np.asarray(nib.load(propagated).dataobj), (1, 3))
         found[edge] = np.isin(np.asarray(nib.load(labels).dataobj), (1, 3))
         sure[intercept] = pd.read_csv(evidence, sep="\t")
     (certain, doubtful), (narrow, wide) = sure.values(), found.values()
@@ -335,6 +338,8 @@ def test_edges_and_confidence_are_those_that_the_model_names(tmp_path):
     assert set(certain["certainty"]) == {"confirmed"}
     assert doubtful["confidence"].max() < 0.01
     assert set(doubtful["certainty"]) == {"candidate"}
+    # Confirmed lesions are propagated, candidates are not.
+    assert [mask.any() for mask in prior.values()] == [True, False]
     assert narrow.any()
     assert wide[narrow].all()
     assert wide.sum() > 1.2 * narrow.sum()

@@ -124,7 +124,7 @@ def benchmark_file(stage, unit="sub-{sub}_ses-{ses}"):
     return f"{OUT}/benchmarks/{stage}/{unit}.tsv"
 
 
-# The only two files that go back in time, from a session to the next.
+# The only files that a session takes from the one before: its lesions, which of them are confirmed, and the registry.
 LESIONS = ses_file("desc-tissue_dseg.nii.gz")
 COMPONENTS = ses_file("desc-components_dseg.nii.gz")
 COMPONENTS_TABLE = ses_file("desc-components_dseg.tsv")

@@ -188,12 +188,12 @@ def decide(out, models):
         # Of the fused lesions, those that count in a response.
         fused, limits = called["fused"], CONFIG["segment"]["confidence_limits"]
         calibration = described.get("calibration")
-        known = fusion.near_prior(prior, touch_mm=CONFIG["segment"]["fusion"]["touch_mm"])
+        touch_mm = CONFIG["segment"]["fusion"]["touch_mm"]
+        at_prior = None if prior is None else fusion.near_prior(prior, touch_mm=touch_mm)
         pieces, evidence = fusion.gather_evidence(
-            fused, found["fused"], seen, limits=limits, calibration=calibration, known=known
+            fused, found["fused"], seen, limits=limits, calibration=calibration, at_prior=at_prior
         )
-        candidates = evidence.loc[evidence["certainty"] == "candidate", "index"]
-        called["confirmed"] = fused.like(np.where(np.isin(pieces.data, candidates), 0, fused.data))
+        called["confirmed"] = fusion.remove_candidates(fused, pieces, evidence)
         for name, labels in called.items():
             images.write_labels(path_of(out, name, patient, visit, "dseg"), labels.data, np.eye(4))
 

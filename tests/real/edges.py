@@ -15,7 +15,14 @@ import pandas as pd
 import yaml
 from mettrail import images
 from mettrail.geometry import label_components
-from mettrail.segmentation import decide_on_grid, draw_edges, gather_evidence, model_folder, prediction
+from mettrail.segmentation import (
+    decide_on_grid,
+    draw_edges,
+    gather_evidence,
+    model_folder,
+    prediction,
+    remove_candidates,
+)
 from score import dice, fill_slices
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +49,7 @@ def score(out, masks):
             components, evidence = gather_evidence(
                 labels, probabilities, {"detection": probabilities}, limits=LIMITS, calibration=model["calibration"]
             )
-            lesion = np.isin(components.data, evidence.loc[evidence["certainty"] == "confirmed", "index"])
+            lesion = np.isin(remove_candidates(labels, components, evidence).data, (1, 3))
             pieces, count = label_components(lesion)
             hit = np.setdiff1d(pieces[true], 0)
             yield {

@@ -16,16 +16,20 @@ detection, elsewhere                                   detection: a new lesion
 
 Edema goes with the nearest lesion, as when it is measured.
 
-Certainty: every connected component of lesion voxels has a mean probability and is detected by ``both`` networks, by
-``detection`` or by ``resegmentation`` alone (`gather_evidence`). A component is *confirmed* whose mean probability
+Certainty, where detection's model is calibrated: a connected component is *confirmed* whose ``confidence``, the
+probability that it is a lesion, reaches the limit, any other is a *candidate* (`gather_evidence`). What re-segmentation
+misses on a follow-up must reach the limit of the mean probability below, too. Where it is not calibrated: every
+connected component of lesion voxels has a mean probability and is detected by ``both`` networks, by
+``detection`` or by ``resegmentation`` alone. A component is *confirmed* whose mean probability
 reaches the limit for the networks that detect it, any other is a *candidate*; a lesion is confirmed if one of its
 components is. What all networks detect that ran needs little; what detection sees and re-segmentation does not, much:
 it seldom is a lesion. Provided segmentations are confirmed; propagated lesions have no certainty. What only a sensitive
-reading detects, a second detection model or the first one from its ``candidate_threshold`` on, is added as a candidate
-where there is no other lesion (`add_candidates`): Huang et al. 2022 tell confirmed lesions from candidates by two such
-networks.
+reading detects, a second detection model or the first one from its ``candidate_threshold`` on, is added where there is
+no other lesion (`add_candidates`), without calibration as a candidate: Huang et al. 2022 tell confirmed lesions from
+candidates by two such networks.
 
-Candidates are no prior of the next session (`remove_candidates`): whether they are lesions, a scan of their own says.
+Candidates are not propagated to the next session (`remove_candidates`): re-segmentation would find them for being told
+of them, and that is no confirmation.
 
 Edges: what is a lesion is decided where a network is sure, how far it reaches where it is less so (`draw_edges`), as
 readers include a blurred rim.
@@ -47,6 +51,7 @@ from mettrail.geometry import (
     bounding_box,
     decide_labels,
     find_peak,
+    grow_mask,
     label_components,
     nearest_labels,
     whole_lesion,
@@ -179,14 +184,14 @@ def fuse(
     spatial = [Image(image.data[..., 0] if image.data.ndim == 4 else image.data, image.affine, image.path)
                for image in (detection, resegmentation, prior)]  # fmt: skip
     require_same_grid(*spatial)
-    known = near_prior(prior, touch_mm=touch_mm)
-    if known is None or not known.any():
+    at_prior = near_prior(prior, touch_mm=touch_mm)
+    if not at_prior.any():
         return detection
     spacing = spatial[0].spacing_mm
     detected, _ = label_components(whole_lesion(detection.data) >= 0.5)
     resegmented, _ = label_components(whole_lesion(resegmentation.data) >= 0.5)
 
-    seen_before = _touched(resegmented, known)
+    seen_before = _touched(resegmented, at_prior)
     same = _touched(detected, seen_before)
     new = (detected > 0) & ~same
     takes_resegmentation = seen_before | same
@@ -233,11 +238,9 @@ def add_candidates(fused: Image, detection: Image | None, sensitive: Image | Non
     return fused
 
 
-def near_prior(prior: Image | None, *, touch_mm: float) -> np.ndarray | None:
-    """Return where the prior session has lesions, and what lies so near to them; None without a prior session."""
-    if prior is None:
-        return None
-    return _grow(np.isin(prior.data, (ENHANCING, NECROSIS)), touch_mm, prior.spacing_mm)
+def near_prior(prior: Image, *, touch_mm: float) -> np.ndarray:
+    """Return where the propagated lesions of the prior session lie, and what is at most `touch_mm` from them."""
+    return grow_mask(np.isin(prior.data, (ENHANCING, NECROSIS)), spacing_mm=prior.spacing_mm, grow_mm=touch_mm)
 
 
 def draw_edges(fused: Image, *, level: float, least_mm3: float) -> Image:
@@ -326,7 +329,7 @@ def gather_evidence(
     *,
     limits: Mapping[str, float],
     calibration: Mapping[str, float] | None = None,
-    known: np.ndarray | None = None,
+    at_prior: np.ndarray | None = None,
 ) -> tuple[Image, pd.DataFrame]:
     """Tell how certain the networks are of each connected component; the rule stands at the top of this file.
 
@@ -346,8 +349,8 @@ def gather_evidence(
         Of detection's model; see `prediction.calibrate`. It is applied to detection's probabilities, of a component
         that lies at a lesion of the prior session to the higher ones of both networks: finding new lesions is not
         re-segmentation's task.
-    known : (X, Y, Z) bool, optional
-        From `near_prior`, on the grid of `fused`.
+    at_prior : (X, Y, Z) bool, optional
+        From `near_prior`, on the grid of `fused`; None on a first session.
 
     Returns
     -------
@@ -372,10 +375,10 @@ def gather_evidence(
     table["mean_probability"] = np.asarray(mean, float)
     table["confidence"] = np.nan
     if calibration:
-        seen_before = np.isin(numbers, [] if known is None else found[known])
-        own = wholes.get("detection", highest)
-        means = np.where(seen_before, *(mean_probabilities(p, found, count) for p in (highest, own)))
-        table["confidence"] = calibrate(means, calibration)
+        decides = wholes.get("detection", highest)
+        if at_prior is not None:
+            decides = np.where(_touched(found, at_prior), highest, decides)
+        table["confidence"] = calibrate(mean_probabilities(decides, found, count), calibration)
     table["detected_by"] = pd.Series(detected_by, dtype="str")
     limit = ["all" if len(names) == len(wholes) else one for names, one in zip(networks_of, detected_by, strict=True)]
     certain = table["mean_probability"] >= pd.Series(limit, dtype="str").map(dict(limits)).astype(float)
@@ -388,7 +391,7 @@ def gather_evidence(
 
 
 def remove_candidates(labels: Image, components: Image, table: pd.DataFrame) -> Image:
-    """Return labels without the candidates: as a prior, re-segmentation would find them for being told of them.
+    """Return labels without the candidates; edema stays.
 
     Parameters
     ----------
@@ -492,10 +495,6 @@ def _grow_distance(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarra
         return np.full(mask.shape, np.inf, np.float32)
     distance: np.ndarray = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
     return distance
-
-
-def _grow(mask: np.ndarray, mm: float, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    return _grow_distance(mask, spacing_mm) <= mm
 
 
 def _require_classes(image: Image) -> None:

@@ -26,7 +26,7 @@
      "threshold": 0.5,                                 probability of whole lesion from which a voxel is one
      "min_component_score": 0.85,                               `Model.min_component_score`: least confidence score of a
                                                        connected component (`prediction.score_components`)
-     "candidate_threshold": 0.2,                       detection, may be omitted: from here on, a candidate
+     "candidate_threshold": 0.2,                       detection, may be omitted: read from here on (`fusion`)
      "edge_threshold": 0.4,                            may be omitted: down to here lesions reach (`fusion.draw_edges`)
      "calibration": {"intercept": -0.4, "slope": 2.1}, detection, may be omitted: makes probabilities of components
                                                        those of being a lesion (`prediction.calibrate`)

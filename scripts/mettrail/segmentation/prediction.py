@@ -30,7 +30,7 @@ AT_PRIOR_VOX = 3
 SCORE_LEVELS = (0.5, 0.7, 0.85)
 # Of a larger component the most certain 1 mL is scored: what only resembles a lesion seldom is as large and as certain.
 SCORED_VOX = 1000
-# Probabilities are kept in bytes: no mean is 0 or 1.
+# Means nearer to 0 or 1 have no logit worth the name: probabilities are stored as bytes.
 MIN_MEAN = 0.002
 # Distance between neighbouring tiles as a share of the tile: with 0.75, lesions at tiles' edges were lost.
 TILE_STEP = 0.5

@@ -36,10 +36,10 @@ class SizeLimits:
         """Whether so many voxels are enough to continue a track."""
         return bool(n_voxels * voxel_mm3 > self.keep_mm3 + TOLERANCE and n_voxels >= self.keep_vox)
 
-    def may_start(self, n_voxels: int, voxel_mm3: float, *, sure: bool = False) -> bool:
-        """Whether so many voxels are enough to start one; where a lesion is sure, its volume does not count."""
+    def may_start(self, n_voxels: int, voxel_mm3: float, *, certain: bool = False) -> bool:
+        """Whether so many voxels are enough to start one; the volume of a certain lesion does not count."""
         large = n_voxels * voxel_mm3 >= self.birth_mm3 - TOLERANCE
-        return bool((large or sure) and n_voxels >= self.birth_vox)
+        return bool((large or certain) and n_voxels >= self.birth_vox)
 
 
 def find_instances(

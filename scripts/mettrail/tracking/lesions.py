@@ -120,7 +120,7 @@ def measure_instances(
     )
     borders = _border_distances(scan)
     limits = SizeLimits(keep_mm3, keep_vox, birth_mm3, birth_vox)
-    sure = {n for n, said in certainty.items() if said["confidence"] >= birth_confidence}
+    certain = {n for n, said in certainty.items() if said["confidence"] >= birth_confidence}
     rows = []
     for number, box in enumerate(ndimage.find_objects(scan.instances), start=1):
         mask = None if box is None else (scan.instances[box] == number) & scan.whole[box]
@@ -131,7 +131,7 @@ def measure_instances(
             "instance": number,
             "border_distance_mm": distance,
             **certainty.get(number, {}),
-            **_count_voxels(scan, mask, box, limits, sure=number in sure),
+            **_count_voxels(scan, mask, box, limits, certain=number in certain),
             **_measure_mesh(mask, scan.view.spacing_mm),
             **scan.view.measure(mask, origin_of(box), chord_gap_vox),
         }
@@ -212,15 +212,15 @@ class _Scan:
         )
 
 
-def _count_voxels(scan: _Scan, mask: np.ndarray, box: Box, limits: SizeLimits, *, sure: bool) -> dict[str, Any]:
-    """Return what a count of the voxels of a lesion tells; of a sure one, fewer are enough."""
+def _count_voxels(scan: _Scan, mask: np.ndarray, box: Box, limits: SizeLimits, *, certain: bool) -> dict[str, Any]:
+    """Return what a count of the voxels of a lesion tells; a certain one may start a track below `birth_mm3`."""
     voxels = np.argwhere(mask)
     in_scan = voxels + origin_of(box)
     n_wl = len(voxels)
     n_et = int((mask & (scan.tissue[box] == ENHANCING)).sum())
     centre = scan.world[:3, :3] @ in_scan.mean(0) + scan.world[:3, 3]
     return {
-        "below_birth": not limits.may_start(n_wl, scan.voxel_mm3, sure=sure),
+        "below_birth": not limits.may_start(n_wl, scan.voxel_mm3, certain=certain),
         "enhancing": limits.keeps(n_et, scan.voxel_mm3),
         "n_voxels": n_wl,
         **dict(zip(("bbox_x_vox", "bbox_y_vox", "bbox_z_vox"), map(int, np.ptp(voxels, axis=0) + 1), strict=True)),

@@ -78,10 +78,11 @@ def command(folder, *arguments, python=sys.executable):
     return list(map(str, [*words, "--configfile", folder / "config.json", *arguments]))
 
 
-def run(folder, *arguments, cwd=ROOT, env=None):
+def run(folder, *arguments, cwd=None, env=None):
+    """Run folder/bids into folder/out, from the folder: Snakemake removes the locks of all that run from one folder."""
     return subprocess.run(
         command(folder, *arguments, python=warm.python()),
-        cwd=cwd,
+        cwd=cwd or folder,
         env=os.environ | (env or {}),
         capture_output=True,
         text=True,

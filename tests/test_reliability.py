@@ -140,7 +140,7 @@ def kill_and_repeat(folder, kills, rng, *, longest_s):
     killed = 0
     while killed < kills:
         process = subprocess.Popen(
-            command(folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command(folder), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         try:
             process.wait(timeout=rng.uniform(2, longest_s))

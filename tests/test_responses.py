@@ -37,8 +37,8 @@ VARIED = {
 }
 
 
-def run(*command):
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+def run(*command, cwd=ROOT):
+    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -53,8 +53,8 @@ def results(tmp_path_factory):
     unvaried = {name: [] for name in settings_of("sensitivity")["values"]}
     settings += [f"sensitivity={{'values': {unvaried | VARIED}}}"]
     wanted = ["tables", out / "tables" / "sensitivity.csv", out / "sub-07.html"]
-    command = [warm.python(), "-m", "snakemake", "--cores", "2", "--configfile", "config/responses.yaml"]
-    run(*command, "--config", *settings, "--", *wanted)
+    command = [warm.python(), "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2"]
+    run(*command, "--configfile", ROOT / "config/responses.yaml", "--config", *settings, "--", *wanted, cwd=folder)
     lesions, sessions, patients = (
         pd.read_csv(out / "tables" / f"{n}.csv") for n in ("lesions", "sessions", "patients")
     )

@@ -130,7 +130,7 @@ def command(c, **more):
 def run(c, *targets, **more):
     return subprocess.run(
         [*command(c, **more), "--cores", "2", "--", *targets],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800,
+        cwd=c.root, capture_output=True, text=True, check=False, timeout=1800,
     )  # fmt: skip
 
 
@@ -293,10 +293,11 @@ def starts(tmp_path_factory):
         more = {key.removeprefix("labels_"): value for key, value in c.settings.items()}
         settings = given_masks(c, **more) if ROWS[name].masks else {}
         words = command(c, **settings)
+        work = tmp_path_factory.mktemp("work")
         before = listing(c.root)
         try:
             done = subprocess.run(
-                [*words, "--cores", "1"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+                [*words, "--cores", "1"], cwd=work, capture_output=True, text=True, check=False, timeout=120
             )
         except subprocess.TimeoutExpired:
             return 0, "it was not refused", False

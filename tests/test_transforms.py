@@ -289,6 +289,18 @@ def test_thin_layers_together_are_still_a_lesion():
     assert moved[3, 3, 3] in (1, 3)
 
 
+def test_a_propagated_lesion_is_the_same_with_edema_and_without():
+    place, matrix, warp = world(FIXED, [17, 20, 15]), make_matrix(), make_warp()
+    there = transforms.map_points(place[None], affine=matrix)[0]
+    lesion = ball(MOVING, there, 5).astype(np.uint8)
+    lesion[ball(MOVING, there, 3)] = 3
+    around = np.where((lesion == 0) & ball(MOVING, there + np.array([3, 0, 0]), 8), 2, lesion).astype(np.uint8)
+    moved = [transforms.warp_labels(Image(data, MOVING.affine), FIXED, affine=matrix, warp=warp).image.data
+             for data in (lesion, around)]  # fmt: skip
+    assert (moved[1] == 2).any()
+    assert np.array_equal(moved[0], np.where(moved[1] == 2, 0, moved[1]))
+
+
 def test_no_lesions_give_an_empty_map():
     empty = Image(np.zeros(MOVING.shape, np.uint8), MOVING.affine)
     moved = transforms.warp_labels(empty, FIXED, affine=make_matrix(), warp=make_warp())

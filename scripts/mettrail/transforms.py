@@ -23,7 +23,7 @@ from scipy import linalg, ndimage
 
 from mettrail.errors import InputError
 from mettrail.geometry import label_components
-from mettrail.images import ENHANCING, NECROSIS, Grid, Image
+from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image
 from mettrail.reasons import Reason
 
 # RAS <-> LPS: the first two axes change sign.
@@ -288,8 +288,8 @@ def apply(
     warp : Warp, optional
         Applied before the affine.
     interpolation : {'linear', 'nearest', 'label'}
-        ``label`` interpolates each label's indicator linearly; a voxel is foreground where the labels together hold
-        about half of it, and takes the label that holds most.
+        ``label``, for tissue, interpolates each label's indicator linearly; a voxel is lesion where enhancing and
+        necrosis together hold about half of it, and takes the one that holds more, else edema where all three do.
 
     Returns
     -------
@@ -420,10 +420,14 @@ def _moving_indices(
 def _apply_labels(moving: Image, grid: Grid, affine: np.ndarray | None, warp: Warp | None) -> Image:
     out = np.zeros(grid.shape, moving.data.dtype)
     boxes = _boxes(moving.data)
-    if boxes:
+    edema = {EDEMA: boxes.pop(EDEMA)} if EDEMA in boxes else {}
+    if boxes or edema:
         for start, index in _moving_indices(grid, moving, affine, warp):
-            winner, weight = _vote(moving.data, boxes, index)
-            winner[weight < _FOREGROUND] = 0
+            winner, lesion = _vote(moving.data, boxes, index)
+            _, around = _vote(moving.data, edema, index)
+            # How large a lesion is must not depend on the edema around it.
+            winner[lesion < _FOREGROUND] = 0
+            winner[(lesion < _FOREGROUND) & (lesion + around >= _FOREGROUND)] = EDEMA
             out[start : start + _SLAB] = winner.reshape(-1, *grid.shape[1:])
     return Image(out, grid.affine)
 

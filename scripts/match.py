@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mettrail import images, jobs, schema, sidecars, transforms
+from mettrail.reasons import Reason
 from mettrail.tracking import comparison, matching, registry
 from mettrail.tracking.evidence import EVIDENCE, Evidence, read_evidence
 
@@ -12,16 +13,18 @@ if TYPE_CHECKING:
 # Of each visit before: its registry, and files in the order of `comparison.read_visits`.
 EARLIER = ("registry", "earlier_labels", "earlier_tables", "earlier_affines")
 
-with jobs.job(snakemake, failable=("reference", *EARLIER)) as output:
+with jobs.job(snakemake, failable=("reference", "sequences", *EARLIER)) as output:
     quality = sidecars.read_json(snakemake.input.quality)
     session = matching.describe_session(
         snakemake.params.session,
         totals=sidecars.read_json(snakemake.input.totals),
         quality=quality,
         brain=sidecars.read_json(snakemake.input.brain),
-        sequences=dict(
-            zip(snakemake.params.sequences, map(sidecars.read_json, snakemake.input.get("sequences", [])), strict=True)
-        ),
+        # Lesions are there all the same: what failed was for edema alone.
+        sequences={
+            name: {"reason": Reason.SEQUENCE_FAILED} if jobs.explain(path) else sidecars.read_json(path)
+            for name, path in zip(snakemake.params.sequences, snakemake.input.get("sequences", []), strict=True)
+        },
         reference=snakemake.params.reference,
         reference_session=quality["reference_session"],
     )

@@ -7,14 +7,14 @@ from mettrail import drawn, images, jobs, schema, segmentation, sidecars
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, skippable=("known", "prior")) as output:
+with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema")) as output:
     raw = images.read_image(snakemake.input.raw)
     if snakemake.input.get("given"):
         labels = drawn.read_drawn(snakemake.input.given, snakemake.params.scheme)
         images.require_same_grid(raw, labels)
         components, evidence = segmentation.manual_evidence(labels)
         whole = labels.like(components.data > 0)
-        ran, carried = {}, None
+        ran, carried, fine = {}, None, None
     else:
         detection = images.read_probabilities(snakemake.input.detection) if snakemake.input.get("detection") else None
         known, carried = (jobs.given(snakemake.input.get(name)) for name in ("known", "prior"))
@@ -22,9 +22,13 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
         prior = images.read_labels(carried) if carried else None
         fused = segmentation.apply_rule(detection, resegmentation, prior, **snakemake.params.fusion)
         sensitive = images.read_probabilities(snakemake.input.sensitive) if snakemake.input.get("sensitive") else None
-        fused = segmentation.add_candidates(fused, detection, sensitive, level=snakemake.params.candidate_level)
+        looked = jobs.given(snakemake.input.get("fine") or None)
+        fine = images.read_probabilities(looked) if looked else None
+        fused = segmentation.add_candidates(fused, detection, sensitive, fine, level=snakemake.params.candidate_level)
         edged = segmentation.draw_edges(fused, level=snakemake.params.edge_level, least_mm3=snakemake.params.birth_mm3)
-        labels, whole = segmentation.decide_on_grid(edged, raw.grid)
+        bright = jobs.given(snakemake.input.get("edema") or None)
+        edema = images.read_probabilities(bright) if bright else None
+        labels, whole = segmentation.decide_on_grid(segmentation.draw_edema(edged, edema), raw.grid)
         networks = {"detection": detection, "resegmentation": resegmentation}
         touch_mm = snakemake.params.fusion["touch_mm"]
         components, evidence = segmentation.gather_evidence(
@@ -34,18 +38,21 @@ with jobs.job(snakemake, skippable=("known", "prior")) as output:
             limits=snakemake.params.limits,
             calibration=snakemake.params.calibration,
             at_prior=None if prior is None else segmentation.near_prior(prior, touch_mm=touch_mm),
+            fine=fine,
         )
-        ran = networks | {"detection_sensitive": sensitive}
+        ran = networks | {"detection_sensitive": sensitive, "edema": edema}
     images.write_labels(output.labels, labels.data, raw.affine)
     images.write_labels(output.components, components.data, raw.affine)
     images.write_probabilities(output.probabilities, whole.data, raw.affine)
     schema.write_tsv(evidence, output.evidence)
     facts = {
         "Manual": bool(snakemake.input.get("given")),
-        "ShowsEdema": snakemake.params.shows_edema,
+        # Where FLAIR could not be used, edema cannot be told.
+        "ShowsEdema": snakemake.params.shows_edema and not (snakemake.input.get("edema") and ran["edema"] is None),
         # What ran: a session whose prior failed is read like a first one, whatever the settings ask for.
         "Networks": {task: facts for task, facts in snakemake.params.networks.items() if ran.get(task) is not None},
         "Propagated": carried is not None,
+        "FullResolution": fine is not None,
     }
     origin = sidecars.describe_origin(jobs.complete(list(snakemake.input)), **snakemake.params.origin)
     sidecars.write_json(sidecars.TISSUE | facts | origin, output.sidecar)

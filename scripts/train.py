@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import yaml
+from mettrail.training.edema_training import train_edema
 from mettrail.training.training import train_all
 
 if __name__ == "__main__":
@@ -13,17 +14,25 @@ if __name__ == "__main__":
     parser.add_argument(
         "--scans", type=Path, help="real heads, see resources/training/README.md; phantoms alone if omitted"
     )
-    parser.add_argument("--task", choices=("detection", "resegmentation"), help="one network for both, if omitted")
-    parser.add_argument("--start-from", type=Path, help="model folder whose weights training starts from")
+    parser.add_argument(
+        "--task",
+        choices=("detection", "resegmentation", "edema"),
+        help="one network for detection and resegmentation, if omitted",
+    )
+    parser.add_argument("--start-from", type=Path, help="model folder whose weights training starts from; not edema")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     arguments = parser.parse_args()
-    tasks = [arguments.task] if arguments.task else ["detection", "resegmentation"]
     settings = yaml.safe_load(arguments.settings.read_text())
-    train_all(
-        tasks,
-        arguments.out,
-        settings=settings,
-        scans=arguments.scans,
-        start_from=arguments.start_from,
-        resume=arguments.resume,
-    )
+    if arguments.task == "edema":
+        if arguments.scans is None:
+            parser.error("edema is painted into real heads: say where they are (--scans)")
+        train_edema(arguments.out, scans=arguments.scans, settings=settings, resume=arguments.resume)
+    else:
+        train_all(
+            [arguments.task] if arguments.task else ["detection", "resegmentation"],
+            arguments.out,
+            settings=settings,
+            scans=arguments.scans,
+            start_from=arguments.start_from,
+            resume=arguments.resume,
+        )

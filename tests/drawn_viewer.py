@@ -14,7 +14,7 @@ def two_visits(folder):
     """Of 10 and 16 mm, L001 at both; the second shows the first propagated."""
     moved = (7.0, -5.0, 4.0)
     return {
-        "ses-01": make_visit(folder / "1", edema=24, core=4),
+        "ses-01": make_visit(folder / "1", edema=24, cavity=32, core=4),
         "ses-02": make_visit(folder / "2", moved=moved, stored="PIR", diameter=16, prior=10),
     }
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 from drawn_patient import lesion_table
-from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image, write_image, write_labels
+from mettrail.images import CAVITY, EDEMA, ENHANCING, NECROSIS, Image, write_image, write_labels
 from mettrail.report import scans
 from mettrail.sidecars import write_json
 from mettrail.tracking.axial import ENDPOINTS
@@ -21,14 +21,17 @@ def world_of(affine, shape):
     return index @ affine[:3, :3].T + affine[:3, 3]
 
 
-def make_visit(folder, *, moved=(0, 0, 0), diameter=10.0, stored="LPS", label=1, core=0.0, edema=0.0, prior=None):
+def make_visit(
+    folder, *, moved=(0, 0, 0), diameter=10.0, stored="LPS", label=1, core=0.0, edema=0.0, cavity=0.0, prior=None
+):
     """A session whose head lies elsewhere than in the reference: a bright ball of a lesion, as files."""
     affine = {"LPS": LPS, "PIR": PIR}[stored]
     world = world_of(affine, SHAPES[stored])
     distance = np.linalg.norm(world - (PLACE + moved), axis=-1)
     brain = np.linalg.norm((world - moved) / (40, 38, 33), axis=-1) < 1
     lesion = distance <= diameter / 2
-    tissue = np.where(distance <= edema / 2, EDEMA, 0)
+    tissue = np.where((distance <= cavity / 2) & (distance > cavity / 2 - 3), CAVITY, 0)
+    tissue[distance <= edema / 2] = EDEMA
     tissue[lesion] = ENHANCING
     tissue[distance <= core / 2] = NECROSIS
     # Bright tissue far from the lesion sets what is white.

@@ -21,6 +21,8 @@ OPEN = np.where(np.indices((25, 25, 25))[0] < 12, OURS, np.where(OURS == 1, 0, O
 BRATS_2021 = ball(10, 7, 4, numbers=(2, 4, 1))
 BRATS_2023 = ball(10, 7, 4, numbers=(2, 3, 1))
 SOLID_2023 = ball(10, 6, numbers=(2, 3))
+WITH_CAVITY = np.where((OURS == 0) & (np.indices((25, 25, 25))[2] > 21), 4, OURS).astype(np.uint8)
+WITH_CAVITY_2025 = np.where(WITH_CAVITY == 4, 4, BRATS_2023).astype(np.uint8)
 LESIONS = ball(3, numbers=(2,), at=(18, 18, 18), into=ball(4, numbers=(1,), at=(6, 6, 6)))
 THIRD = ball(3, numbers=(3,), at=(18, 18, 18), into=ball(4, numbers=(1,), at=(6, 6, 6)))
 
@@ -63,13 +65,31 @@ def test_masks_that_cannot_be_ours_are_refused_with_a_way_out(tmp_path, labels, 
         ({1: 3, 3: 1}, BRATS_2023, OURS),
         ({"1": "3", "4": 1}, BRATS_2021, OURS),
         ("{1: 3, 3: 1}", BRATS_2023, OURS),
+        ("brats2025", WITH_CAVITY_2025, WITH_CAVITY),
+        ({4: 4}, WITH_CAVITY, WITH_CAVITY),
         ({5: 0}, np.where(OURS == 2, 5, OURS), np.where(OURS == 2, 0, OURS)),
         ({1: 1, 2: 2, 3: 3}, THIRD, THIRD),
     ],
-    ids=["BraTS 2021", "BraTS 2023", "instances", "mapping", "mapping of text", "as text", "nothing", "at its word"],
+    ids=[
+        "BraTS 2021",
+        "BraTS 2023",
+        "instances",
+        "mapping",
+        "mapping of text",
+        "as text",
+        "BraTS 2025",
+        "cavity",
+        "nothing",
+        "at its word",
+    ],
 )
 def test_a_scheme_says_what_the_numbers_mean(tmp_path, scheme, labels, expected):
     np.testing.assert_array_equal(read(tmp_path, labels.astype(np.uint8), scheme), expected)
+
+
+def test_for_networks_a_cavity_is_background(tmp_path):
+    path = write_scan(tmp_path / "dseg.nii.gz", WITH_CAVITY)
+    np.testing.assert_array_equal(drawn.read_lesions(path, {4: 4}).data, OURS)
 
 
 def test_lesions_may_be_many(tmp_path):
@@ -77,13 +97,15 @@ def test_lesions_may_be_many(tmp_path):
     assert read(tmp_path, labels, "instances").sum() == 499
 
 
-@pytest.mark.parametrize(("scheme", "label"), [("brats2021", 3), ("brats2023", 4), ({1: 3}, 9)])
+@pytest.mark.parametrize(
+    ("scheme", "label"), [("brats2021", 3), ("brats2023", 4), ("brats2025", 5), ({1: 3}, 4), ("mettrail", 4)]
+)
 def test_numbers_that_a_scheme_does_not_know_are_refused(tmp_path, scheme, label):
     with pytest.raises(InputError, match=f"labels {label}"):
         read(tmp_path, ball(4, numbers=(label,)), scheme)
 
 
-@pytest.mark.parametrize("scheme", ["BraTS", "", {}, {1: 4}, {"a": 1}, {0: 1}, {1.5: 1}, {1: True}, 3, None, [1]])
+@pytest.mark.parametrize("scheme", ["BraTS", "", {}, {1: 5}, {"a": 1}, {0: 1}, {1.5: 1}, {1: True}, 3, None, [1]])
 def test_a_scheme_nobody_knows_is_refused(scheme):
     with pytest.raises(InputError, match=r"labels\.scheme"):
         drawn.read_scheme(scheme)

@@ -11,9 +11,9 @@ from conftest import settings_of
 from drawn_pages import CURVE, PATIENT, draw_charts
 from drawn_patient import DIAMETERS_MM, lesion_table, session_table
 from matplotlib.colors import to_rgb
-from mettrail.colours import TRACK_COLOURS, track_colour
+from mettrail.colours import CAVITY_COLOUR, TRACK_COLOURS, track_colour
 from mettrail.errors import GridMismatchError
-from mettrail.images import EDEMA, NECROSIS, Image
+from mettrail.images import CAVITY, EDEMA, NECROSIS, Image
 from mettrail.report import charts, figures, scans
 from mettrail.tracking.axial import ENDPOINTS
 from scipy import ndimage
@@ -64,8 +64,8 @@ def test_the_patients_left_is_on_the_right_and_the_front_on_top(stored, tmp_path
     rows = lesion_table().iloc[:1]
     draw_session(tmp_path / "s.png", reference, lesions, brain, rows=rows)
     picture = mpimg.imread(tmp_path / "s.png")[..., :3]
-    # The whole slice only: below the lesion's name, left of the near view.
-    panel = picture[100:-40, : int(2.25 * 110)]
+    # The whole slice only: below the name of the lesion, left of the near view, above the key.
+    panel = picture[100:-70, : int(2.25 * 110)]
     coloured = np.abs(panel - np.array(to_rgb(track_colour("L001")))).max(-1) < 0.2
     grey = panel.min(-1) > 0.15
     assert coloured.sum() > 20
@@ -153,17 +153,27 @@ def test_edema_and_necrosis_are_outlined_each_in_its_own_way(tmp_path):
     reference, lesions, brain = head_with_left_landmark("RAS")
     around = ndimage.binary_dilation(lesions.data > 0, iterations=5)
     core = ndimage.binary_erosion(lesions.data > 0, np.ones((5, 5, 1)))
+    beyond = ndimage.binary_dilation(around, iterations=4) & ~around
     shares = []
-    for edema, necrosis in ((False, False), (True, False), (True, True)):
+    for edema, necrosis, cavity in (
+        (False, False, False),
+        (True, False, False),
+        (True, True, False),
+        (True, True, True),
+    ):
         tissue = (lesions.data > 0).astype(np.uint8)
         tissue[around & (tissue == 0) & edema] = EDEMA
         tissue[core & necrosis] = NECROSIS
+        tissue[beyond & cavity] = CAVITY
         path, _ = draw_session(
-            tmp_path / "s.png", reference, lesions, brain, rows=lesion_table().iloc[:1], tissue=lesions.like(tissue)
-        )
+            tmp_path / f"{len(shares)}.png", reference, lesions, brain, rows=lesion_table().iloc[:1],
+            tissue=lesions.like(tissue),
+        )  # fmt: skip
         shares.append((_share_of(path, "#ffd447", within=0.1), mpimg.imread(path)[..., :3]))
     assert shares[1][0] > 3 * shares[0][0], "more yellow than in the key alone"
     assert (shares[2][1] != shares[1][1]).any(-1).sum() > 40, "a line around necrosis"
+    green = [_share_of(tmp_path / f"{n}.png", CAVITY_COLOUR, within=0.02) for n in (2, 3)]
+    assert green[0] < 1e-4 < green[1], "a line around the cavity, and its entry in the key"
 
 
 def test_a_brain_mask_on_another_grid_frames_the_lesions(tmp_path):

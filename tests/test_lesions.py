@@ -465,7 +465,7 @@ def test_a_scan_without_lesions_gives_an_empty_table_with_all_columns():
     assert list(table.columns) == list(INSTANCE_COLUMNS)
     pd.testing.assert_series_equal(table.dtypes, full.dtypes)
     assert len(table) == 0
-    assert totals == {"edema_unassigned_mm3": 0, "n_subthreshold": 0, "slice_spacing_mm": 3}
+    assert totals == {"edema_unassigned_mm3": 0, "n_subthreshold": 0, "cavity_ml": None, "slice_spacing_mm": 3}
 
 
 def test_maps_of_other_shape_are_refused():
@@ -594,6 +594,25 @@ def test_an_unlabelled_core_joins_what_it_encloses_but_is_not_counted():
         assert (instances > 0).sum() == np.isin(tissue, (1, 3)).sum()
         tissue[9, 9, 10:] = core  # a hole in the shell
         assert find(tissue, merge_gap_mm=0).max() == 2
+
+
+def test_a_resection_cavity_is_no_core_and_is_not_measured_across():
+    squared = (np.mgrid[-14:15, -14:15, -14:15] ** 2).sum(0)
+    rim = ((squared <= 100) & (squared > 64)).astype(np.uint8)
+    nodule = np.where(squared <= 9, 1, rim).astype(np.uint8)
+    resected = np.where(squared <= 49, 4, rim).astype(np.uint8)
+    # Without the label the rim is a lesion with a core.
+    assert find(nodule, merge_gap_mm=0).max() == 1
+    assert find(np.where(nodule == 0, resected, nodule), merge_gap_mm=0).max() == 2
+    (table, session), (bare, without) = measure_all(resected), measure_all(rim)
+    assert bare.iloc[0]["ld_mm"] == pytest.approx(21)
+    # Across the slices in which the rim is a ring, no chord is longer than one that touches its inside.
+    assert table.iloc[0]["ld_mm"] < 16
+    assert table.iloc[0]["ld_half_voxel_high_mm"] < 19
+    assert table.iloc[0]["vol_wl_mm3"] == bare.iloc[0]["vol_wl_mm3"] == rim.sum()
+    assert table.iloc[0]["surface_mm2"] > 1.3 * bare.iloc[0]["surface_mm2"], "inside, too"
+    assert session["cavity_ml"] == pytest.approx((resected == 4).sum() / 1000)
+    assert without["cavity_ml"] is None
 
 
 def test_a_cavity_far_larger_than_its_wall_is_no_core():

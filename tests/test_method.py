@@ -49,13 +49,16 @@ class Results:
         path.write_text(json.dumps(facts))
         self.files[kind].append(path)
 
-    def add_session(self, ses, *, brain="nonzero", networks=None, propagated=False, flags=(), fit=None, other=None):
+    def add_session(
+        self, ses, *, brain="nonzero", networks=None, propagated=False, flags=(), fit=None, other=None, fine=False
+    ):
         """Leave what a session of patient A leaves; without networks and propagation its masks were given."""
         more = {"other_method": other} if other else {}
         self.leave("brains", f"sub-A_ses-{ses}_brain.json", method=brain, flags=list(flags), fit=fit, **more)
         self.leave(
             "labels", f"sub-A_ses-{ses}_tissue.json",
             Manual=networks is None and not propagated, Networks=networks or {}, Propagated=propagated,
+            FullResolution=fine,
         )  # fmt: skip
 
     def read(self):
@@ -169,6 +172,24 @@ def test_sessions_with_masks_are_counted_beside_those_with_networks(results):
         "In 1 session the detection network alone",
     ):
         assert words in text, words
+
+
+def test_a_network_for_edema_is_told_from_those_that_find_lesions(results):
+    drawn = MODEL | {"Name": "edema", "SHA256": "e" * 64, "Sequences": ["FLAIR"], "Calibration": None}
+    results.add_session("1", networks=ALONE)
+    results.add_session("2", networks=ALONE | {"edema": drawn})
+    text = " ".join(describe(results.read()).paragraphs)
+    assert "In 2 sessions the detection network alone was run" in text
+    assert "Edema beside these lesions was drawn in 1 session by a network of its own (`edema`)" in text
+    assert "which is also given FLAIR; the lesions do not depend on it" in text
+
+
+def test_second_looks_at_fine_scans_are_counted(results):
+    results.add_session("1", networks=ALONE)
+    assert "a second time" not in " ".join(describe(results.read()).paragraphs)
+    results.add_session("2", networks=ALONE, fine=True)
+    text = " ".join(describe(results.read()).paragraphs)
+    assert "In 1 session, whose scans are finer than 0.85 mm, detection was run a second time" in text
 
 
 def test_a_brain_mask_that_was_replaced_is_the_second_methods(results):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from mettrail import brain, geometry, images, segmentation
 from mettrail.errors import GridMismatchError, InputError, ModelError
-from mettrail.images import Grid, Image
+from mettrail.geometry import decide_labels, whole_lesion
+from mettrail.images import EDEMA, Grid, Image
 from mettrail.segmentation import architectures, choice, fusion, models, prediction
 from mettrail.training import cases
 
@@ -97,7 +98,7 @@ BREAKS = {
     ),
     "a prior for detection": (
         lambda f: edit(f, "mettrail.json", lambda d: d.update(channels=["ce-gadolinium_T1w", "prior"])),
-        "none for detection",
+        "none for others",
     ),
     "more channels than nnU-Net has": (
         lambda f: edit(f, "mettrail.json", lambda d: d.update(channels=["ce-gadolinium_T1w", "FLAIR"])),
@@ -117,6 +118,13 @@ BREAKS = {
     "an optional channel that is none of its channels": (
         lambda f: edit(f, "mettrail.json", lambda d: d.update(optional_channels=["T2w"])),
         "among its channels",
+    ),
+    "a model of edema without edema": (
+        lambda f: (
+            edit(f, "mettrail.json", lambda d: d.update(task="edema")),
+            edit(f, "dataset.json", lambda d: d.update(labels={"background": 0, "lesion": 1})),
+        ),
+        "one named edema",
     ),
     "another normalisation": (
         lambda f: edit(f, "mettrail.json", lambda d: d.update(normalisation=["CTNormalization"])),
@@ -712,6 +720,40 @@ def test_fusion(case):
     assert np.allclose(fused.data.sum(-1), 1)
 
 
+def in_a_row(**classes):
+    """Probabilities along a line of 24 mm: of each class so much at some places, the rest background."""
+    data = np.zeros((24, 3, 3, 4), np.float32)
+    for number, name in ((1, "enhancing"), (2, "edema"), (3, "necrosis")):
+        for start, stop, probability in classes.get(name, ()):
+            data[start:stop, ..., number] = probability
+    data[..., 0] = 1 - data.sum(-1)
+    return Image(data, np.eye(4))
+
+
+def test_edema_is_drawn_beside_lesions_and_leaves_them_as_they_are():
+    fused = in_a_row(enhancing=[(4, 7, 0.9), (7, 8, 0.4)], necrosis=[(5, 6, 0.05)], edema=[(0, 2, 0.6), (18, 20, 0.9)])
+    seen = in_a_row(edema=[(2, 11, 0.8), (15, 20, 0.9)])
+    drawn = segmentation.draw_edema(fused, seen)
+    labels = decide_labels(drawn.data)[:, 1, 1].tolist()
+    # Up to the lesion; neither within it, nor where it lies 7 mm from any, nor where only the other network had it.
+    assert labels == [0, 0, 2, 2, 1, 1, 1, 2, 2, 2, 2, *13 * [0]]
+    assert np.allclose(whole_lesion(drawn.data), whole_lesion(fused.data))
+    assert np.allclose(drawn.data.sum(-1), 1)
+    assert segmentation.draw_edema(fused, None) is fused
+
+
+def test_edema_a_little_off_its_lesion_is_its_edema():
+    drawn = [segmentation.draw_edema(in_a_row(enhancing=[(2, 5, 0.9)]), in_a_row(edema=[(start, 14, 0.9)]))
+             for start in (7, 8)]  # fmt: skip
+    assert [(decide_labels(each.data) == EDEMA).any() for each in drawn] == [True, False]
+
+
+def test_edema_on_another_grid_is_refused():
+    other = in_a_row(edema=[(0, 9, 0.9)])
+    with pytest.raises(GridMismatchError):
+        segmentation.draw_edema(in_a_row(), Image(other.data[:-1], other.affine))
+
+
 def test_without_a_prior_detection_stands():
     detection = lesion((5, 4))
     assert segmentation.fuse(detection, None, None, **FUSE) is detection
@@ -735,7 +777,7 @@ def test_a_rule_decides_what_a_follow_up_takes(rule, expected):
     for kept in (given, wanted):
         inputs = [given[name] if name in kept else None for name in given]
         assert called(segmentation.apply_rule(*inputs, rule=rule, **FUSE)) == expected
-    assert fusion.needed(rule, followup=False) == ("detection", "detection_sensitive")
+    assert fusion.needed(rule, followup=False) == ("detection", "detection_sensitive", "edema")
     assert called(segmentation.apply_rule(given["detection"], None, None, rule=rule, **FUSE)) == [
         (5, 4),
         (25, 5),

@@ -81,12 +81,12 @@ def test_the_patients_left_is_on_the_right_and_the_front_on_top(tmp_path):
 
 
 def test_edema_necrosis_and_what_was_propagated_have_lines_of_their_own(tmp_path):
-    visit = make_visit(tmp_path / "1", diameter=16, core=8, edema=34, prior=24)
+    visit = make_visit(tmp_path / "1", diameter=16, core=8, edema=34, cavity=44, prior=24)
     bare = make_visit(tmp_path / "2", diameter=16)
     _, frames = draw(tmp_path, {"ses-01": visit, "ses-02": bare}, table_with_ends(ses_01=ends(), ses_02=ends()))
     full, plain = frames["L001"][:2]
     pixels_per_mm = scans.FRAME_PIXELS / (2.2 * 24)
-    for colour, diameter in ((colours.EDEMA_COLOUR, 34), (colours.PRIOR_COLOUR, 24)):
+    for colour, diameter in ((colours.EDEMA_COLOUR, 34), (colours.PRIOR_COLOUR, 24), (colours.CAVITY_COLOUR, 44)):
         _, width = centre_and_width(full, colour)
         assert width == pytest.approx(diameter * pixels_per_mm, abs=6)
         assert not coloured(plain, colour).any()

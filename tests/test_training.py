@@ -269,18 +269,34 @@ def test_heads_are_laid_out_as_bids_and_prepared_by_the_pipeline(tmp_path, monke
     ran = []
     monkeypatch.setattr(backgrounds.subprocess, "run", lambda command, **_: ran.append(command))
     scans = tmp_path / "scans"
-    for name in ("some/sub-07_T1w.nii.gz", "some/sub-08_T1w.nii.gz", "other/sub-1/ses-1/anat/x.nii.gz", "drawn/d.txt"):
+    for name in (
+        "some/sub-07_T1w.nii.gz",
+        "some/sub-08_T1w.nii.gz",
+        "other/sub-1/ses-1/anat/x.nii.gz",
+        "drawn/d.txt",
+        "some/sub-07_FLAIR.nii.gz",
+    ):
         (scans / name).parent.mkdir(parents=True, exist_ok=True)
         (scans / name).write_text(name)
     heads = [
         {"name": "some", "files": "some/sub-*_T1w.nii.gz", "reference": "T1w", "strip": "nonzero"},
         {"name": "other", "bids": "other", "labels": "drawn", "reference": "ce-gadolinium_T1w", "strip": "atlas"},
+        {
+            "name": "more",
+            "files": "some/sub-07_T1w.nii.gz",
+            "reference": "T1w",
+            "sequences": ["FLAIR"],
+            "strip": "atlas",
+        },
     ]
     backgrounds.prepare(scans, tmp_path / "root", heads=heads, cores=2)
     laid_out = tmp_path / "root/bids/some/sub-08/ses-01/anat/sub-08_ses-01_T1w.nii.gz"
     assert laid_out.read_text() == "some/sub-08_T1w.nii.gz"
     assert (tmp_path / "root/labels/other/d.txt").exists()
     assert [f"bids={tmp_path / 'root/bids/some'}" in ran[0], f"bids={scans / 'other'}" in ran[1]] == [True, True]
+    beside = tmp_path / "root/bids/more/sub-07/ses-01/anat/sub-07_ses-01_FLAIR.nii.gz"
+    assert beside.read_text() == "some/sub-07_FLAIR.nii.gz"
+    assert [command[-1] for command in ran[2:]] == ["strip={method: atlas}", "preprocess_all"]
     with pytest.raises(InputError, match="no such scan"):
         backgrounds.prepare(scans, tmp_path / "root", heads=[heads[0] | {"files": "none/*"}], cores=2)
 

@@ -301,6 +301,15 @@ def test_a_propagated_lesion_is_the_same_with_edema_and_without():
     assert np.array_equal(moved[0], np.where(moved[1] == 2, 0, moved[1]))
 
 
+def test_resection_cavities_are_not_propagated():
+    place, matrix = world(FIXED, [17, 20, 15]), make_matrix()
+    there = transforms.map_points(place[None], affine=matrix)[0]
+    data = ball(MOVING, there, 9) * 4
+    data[ball(MOVING, there, 4)] = 1
+    moved = transforms.warp_labels(Image(data.astype(np.uint8), MOVING.affine), FIXED, affine=matrix).image.data
+    assert set(np.unique(moved)) == {0, 1}
+
+
 def test_no_lesions_give_an_empty_map():
     empty = Image(np.zeros(MOVING.shape, np.uint8), MOVING.affine)
     moved = transforms.warp_labels(empty, FIXED, affine=make_matrix(), warp=make_warp())

@@ -45,6 +45,7 @@ def test_necrosis_edema_and_the_prior_are_marked_each_by_itself(visits):
     first, second = volumes["ses-01"].marks, volumes["ses-02"].marks
     for marks, bit, diameters in (
         (first, scans.Mark.NECROSIS, (0, 4)), (first, scans.Mark.EDEMA, (10, 24)), (second, scans.Mark.PRIOR, (0, 10)),
+        (first, scans.Mark.CAVITY, (26, 32)),
     ):  # fmt: skip
         found = (marks & bit) > 0
         inner, outer = diameters

@@ -17,6 +17,7 @@ from browser import CHROMIUM, Browser, decide
 from mettrail import schema
 from mettrail.schema import read_table
 from plums import CE, ROOT, add_visit, bids_errors, jobs_of, plum, run, start_dataset, table_of, write
+from scipy import ndimage
 
 # What shows results, from the pictures of a session on.
 # What follows from a patient's response, and what shows it.
@@ -343,3 +344,53 @@ def test_edges_and_confidence_are_those_that_the_model_names(tmp_path):
     assert narrow.any()
     assert wide[narrow].all()
     assert wide.sum() > 1.2 * narrow.sum()
+
+
+def test_flair_gives_edema_alone_and_one_that_fails_takes_nothing_else(tmp_path):
+    """The first session's FLAIR shows edema, the second's lies on no scan: that one has its lesions, and no edema."""
+    start_dataset(tmp_path)
+    scans = [plum(70 + n, [((8, 4, 2), 12)]) for n in range(2)]
+    for ses, (scan, _) in zip("12", scans):
+        add_visit(tmp_path, "J", ses, scan)
+    t1w, lesion = scans[0]
+    around = (ndimage.distance_transform_edt(lesion == 0) < 6) & (t1w > 0)
+    flair = np.where(t1w > 0, np.where(around, 300, 220 - t1w), 0).clip(0).astype(np.float32)
+    nonsense = np.random.default_rng(1).uniform(50, 100, t1w.shape).astype(np.float32)
+    for ses, image in (("1", flair), ("2", nonsense)):
+        write(tmp_path / f"bids/sub-J/ses-{ses}/anat/sub-J_ses-{ses}_FLAIR.nii.gz", image)
+    done = run(tmp_path, "--config", "labels={'folder': ''}", "--", "tables")
+    text = done.stdout + done.stderr
+    assert "FAILED preprocess of sub-J_ses-2" in text
+    sessions = table_of(tmp_path, "sessions").set_index("session_id")
+    assert sessions["evaluable"].to_dict() == {"ses-1": True, "ses-2": True}
+    assert sessions["flags"].str.contains("FLAIR_sequence_failed").to_dict() == {"ses-1": False, "ses-2": True}
+    # The texture of a plum may be another lesion to the networks.
+    lesions = table_of(tmp_path, "lesions").query("track_id == 'L001'").set_index("session_id")
+    assert (lesions["vol_wl_mm3"] > 500).all()
+    assert lesions["vol_ed_mm3"].isna().to_dict() == {"ses-1": False, "ses-2": True}
+    assert lesions.loc["ses-1", "vol_ed_mm3"] > 200
+    with_edema = table_of(tmp_path, "lesions")["vol_wl_mm3"]
+    without = ("segment={'models': {'edema': []}}", "labels={'folder': ''}")
+    assert run(tmp_path, "--config", *without, "--", "tables").returncode == 0
+    lesions = table_of(tmp_path, "lesions")
+    assert lesions["vol_ed_mm3"].isna().all()
+    assert lesions["vol_wl_mm3"].tolist() == with_edema.tolist()
+
+
+def test_resection_cavities_are_listed_and_in_no_sum(tmp_path):
+    """Masks in the numbers of BraTS 2025: beside the lesion lies a cavity at the first session, none at the second."""
+    start_dataset(tmp_path)
+    for ses in "12":
+        scan, labels = plum(80 + int(ses), [((8, 4, 2), 12)])
+        cavity = (ndimage.distance_transform_edt(labels == 0) < 7) & (labels == 0) & (np.indices(labels.shape)[0] > 36)
+        theirs = np.where(labels == 1, 3, 4 * (cavity & (ses == "1"))).astype(np.uint8)
+        add_visit(tmp_path, "K", ses, scan, theirs)
+    labels = f"labels={{'folder': '{tmp_path}/masks', 'scheme': 'brats2025'}}"
+    done = run(tmp_path, "--config", labels, "--", "tables")
+    assert done.returncode == 0, done.stdout + done.stderr
+    sessions = table_of(tmp_path, "sessions").set_index("session_id")
+    assert sessions["cavity_ml"].isna().to_dict() == {"ses-1": False, "ses-2": True}
+    assert sessions.loc["ses-1", "cavity_ml"] > 0.3
+    assert sessions["total_vol_wl_ml"].nunique() == sessions["sum_ld_mm"].nunique() == 1
+    lesions = table_of(tmp_path, "lesions")
+    assert lesions["vol_wl_mm3"].tolist() == [(theirs == 3).sum()] * 2

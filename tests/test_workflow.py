@@ -55,7 +55,7 @@ def test_uneven_patients_get_as_many_jobs_as_they_have_visits(tmp_path):
     jobs = plan(write_bids(tmp_path / "bids", tree), tmp_path / "out")
     assert jobs["segment"] == 7
     assert jobs["register"] == jobs["segment_followup"] == 4
-    assert "register_sequence" not in jobs, "the shipped models ask for the post-contrast T1w alone"
+    assert jobs["register_sequence"] == jobs["segment_edema"] == 1, "FLAIR, where there is one, is for edema alone"
     assert jobs["assess"] == jobs["report_lesions"] == jobs["report_patient"] == 3
     assert jobs["report"] == 1
 
@@ -92,6 +92,30 @@ def test_what_a_fusion_rule_does_not_need_is_not_run(tmp_path, rule, jobs):
     assert tuple(planned.get(name, 0) for name in ("segment", "segment_followup")) == jobs
     # The film strips show the prior in any case.
     assert planned["propagate"] == 2
+
+
+def test_edema_is_drawn_where_there_is_flair_and_a_network_for_it(tmp_path):
+    tree = {"A": {"1": [CE, "FLAIR"], "2": [CE, "T2w"], "3": [CE, "FLAIR"]}}
+    bids = write_bids(tmp_path / "bids", tree)
+    assert plan(bids, tmp_path / "out")["segment_edema"] == 2
+    assert "segment_edema" not in plan(bids, tmp_path / "out", "segment={'models': {'edema': []}}")
+    assert "segment_edema" not in plan(bids, tmp_path / "out", "sequences=[]")
+    assert plan(bids, tmp_path / "out", "segment={'fusion': {'rule': 'propagation'}}")["segment_edema"] == 1
+    write_masks(tmp_path / "masks", "sub-A_ses-1")
+    given = f"labels={{'folder': '{tmp_path}/masks', 'sessions': []}}"
+    assert plan(bids, tmp_path / "out", given)["segment_edema"] == 1
+
+
+def test_scans_finer_than_1_mm_are_looked_at_again(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
+    scan = bids / f"sub-A/ses-2/anat/sub-A_ses-2_{CE}.nii.gz"
+    write_scan(scan, affine=np.diag([0.6, 0.6, 0.9, 1]))
+    assert plan(bids, tmp_path / "out")["segment_fine"] == 1
+    assert "segment_fine" not in plan(bids, tmp_path / "out", "segment={'full_resolution_below_mm': 0}")
+    assert "segment_fine" not in plan(bids, tmp_path / "out", "segment={'fusion': {'rule': 'resegmentation'}}")
+    write_masks(tmp_path / "masks", "sub-A_ses-2")
+    given = f"labels={{'folder': '{tmp_path}/masks', 'sessions': []}}"
+    assert "segment_fine" not in plan(bids, tmp_path / "out", given)
 
 
 def test_a_sensitive_model_runs_where_listed_and_detection_is_wanted(tmp_path):

@@ -18,9 +18,9 @@ if sys.version_info[:2] not in ((3, 11), (3, 12)):
     )
 
 from mettrail import cohort as cohorts
-from mettrail import drawn, jobs, provenance, results, settings
+from mettrail import drawn, images, jobs, provenance, results, settings
 from mettrail.errors import InputError
-from mettrail.segmentation import choice, fusion, model_folder, prediction
+from mettrail.segmentation import choice, fine, fusion, model_folder, prediction
 from mettrail.study import cases as study_cases
 from mettrail.study import methods
 from mettrail.training import dataset as datasets
@@ -370,6 +370,32 @@ def for_fusion(name, path):
     return find
 
 
+@functools.cache
+def is_fine(sub, ses):
+    """Whether a session's scan is finer than 1 mm, and is looked at a second time."""
+    below_mm, folder = config["segment"]["full_resolution_below_mm"], MODELS[
+        sub, ses
+    ].get("detection")
+    if not folder or describe_model(folder)["channels"] != [model_folder.POST_CONTRAST]:
+        return False
+    return (
+        fine.fine_grid(
+            images.read_grid(raw_scan(sub, ses, "reference")), below_mm=below_mm
+        )
+        is not None
+    )
+
+
+def if_fine(path):
+    """A file of such a session that detection sees; nothing where there is a manual segmentation."""
+
+    def find(wildcards):
+        wanted = for_fusion("detection", path)(wildcards)
+        return wanted if wanted and is_fine(wildcards.sub, wildcards.ses) else []
+
+    return find
+
+
 def weights_of_strip(wildcards):
     """HD-BET's weights where it is the method; they are fetched beforehand, never inside a run."""
     if config["strip"]["method"] != "hd-bet":
@@ -614,9 +640,8 @@ def shows_edema(wildcards):
     if given_labels(wildcards):
         return drawn.can_show_edema(config["labels"]["scheme"])
     folders = MODELS[wildcards.sub, wildcards.ses]
-    run = [
-        describe_model(folders[task]) for task in fusion.NETWORKS if folders.get(task)
-    ]
+    drawn_by = ("edema",) if folders.get("edema") else fusion.NETWORKS
+    run = [describe_model(folders[task]) for task in drawn_by if folders.get(task)]
     return fusion.show_edema(run, [name for name in SEQUENCES if row[name] != "n/a"])
 
 

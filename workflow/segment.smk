@@ -77,6 +77,59 @@ use rule segment as segment_followup with:
         source=source_digest("segment.py"),
 
 
+rule segment_fine:
+    """A second look at a scan that is finer than 1 mm: small lesions that the first one loses."""
+    input:
+        raw=scan("reference"),
+        debiased=rules.debias.output.image,
+        mask=rules.strip.output.mask,
+        model=model_files("detection"),
+    output:
+        probabilities=ses_file("res-1mm_desc-fine_probseg.nii.gz"),
+        sidecar=ses_file("res-1mm_desc-fine_probseg.json"),
+    log:
+        log_file("segment_fine"),
+    benchmark:
+        benchmark_file("segment_fine")
+    conda:
+        "../envs/python.yaml"
+    threads: config["threads"]
+    resources:
+        mem_mb=memory_mb(8000),
+        runtime=60,
+        gpu=GPU,
+    params:
+        device=config["segment"]["device"],
+        grow_mm=config["strip"]["grow_mm"],
+        below_mm=config["segment"]["full_resolution_below_mm"],
+        origin=origin(),
+        source=source_digest("segment_fine.py"),
+    script:
+        "../scripts/segment_fine.py"
+
+
+use rule segment as segment_edema with:
+    input:
+        reference=rules.preprocess.output.image,
+        sequences=sequences_for("edema", rules.register_sequence.output.image),
+        prior_image=prior_image_for("edema", rules.register.output.moved),
+        mask=rules.strip.output.mask,
+        model=model_files("edema"),
+    output:
+        probabilities=ses_file("res-1mm_desc-edema_probseg.nii.gz"),
+        sidecar=ses_file("res-1mm_desc-edema_probseg.json"),
+    log:
+        log_file("segment_edema"),
+    benchmark:
+        benchmark_file("segment_edema")
+    params:
+        device=config["segment"]["device"],
+        grow_mm=config["strip"]["grow_mm"],
+        reference=REFERENCE,
+        origin=origin(),
+        source=source_digest("segment.py"),
+
+
 rule segment_fuse:
     """Lesion voxels on the raw reference image, and how sure they are: networks fused, or masks a person drew."""
     input:
@@ -89,6 +142,8 @@ rule segment_fuse:
         ),
         known=for_fusion("resegmentation", rules.segment_followup.output.probabilities),
         prior=for_fusion("prior", rules.propagate.output.labels),
+        fine=if_fine(rules.segment_fine.output.probabilities),
+        edema=for_fusion("edema", rules.segment_edema.output.probabilities),
     output:
         labels=LESIONS,
         sidecar=ses_file("desc-tissue_dseg.json"),

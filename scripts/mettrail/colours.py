@@ -8,11 +8,11 @@ import zlib
 # Bright enough on black scans, dark enough on paper. Any two differ by at least 12 (CIEDE2000) also with red, green or
 # blue blindness (Machado et al. 2009), and by 17 from the colours of PD and CR. More than eight would not.
 TRACK_COLOURS = ("#1568ea", "#d32f8c", "#74a102", "#3fc5c1", "#deac84", "#939af5", "#d4788d", "#607937")
-EDEMA_COLOUR, NECROSIS_COLOUR = "#ffd447", "#ffffff"
+EDEMA_COLOUR, NECROSIS_COLOUR, CAVITY_COLOUR = "#ffd447", "#ffffff", "#c8ffb0"
 # What was brought over from the prior session: its lesions, edges of its scan.
 PRIOR_COLOUR = "#ff9d2e"
 # On pictures what enhances has its lesion's colour; a map of tissues alone knows no lesions.
-TISSUE_COLOURS = {"enhancing": "#d62f2f", "edema": EDEMA_COLOUR, "necrosis": NECROSIS_COLOUR}
+TISSUE_COLOURS = {"enhancing": "#d62f2f", "edema": EDEMA_COLOUR, "necrosis": NECROSIS_COLOUR, "cavity": CAVITY_COLOUR}
 
 
 def track_colour(track_id: str) -> str:

@@ -1,8 +1,8 @@
 """Manual segmentations: what their numbers mean.
 
-Ours are 1 enhancing, 2 edema, 3 necrosis. Other programs number otherwise, and a mask read by the wrong key looks like
-a response: a tumour that is all necrosis has nothing left to measure. What numbers mean is therefore a setting, and a
-mask that cannot be ours is refused instead of believed.
+Ours are 1 enhancing, 2 edema, 3 necrosis, 4 resection cavity. Other programs number otherwise, and a mask read by the
+wrong key looks like a response: a tumour that is all necrosis has nothing left to measure. What numbers mean is
+therefore a setting, and a mask that cannot be ours is refused instead of believed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from mettrail.errors import InputError
-from mettrail.images import EDEMA, ENHANCING, NECROSIS, TISSUE_LABELS, Image, read_labels
+from mettrail.images import CAVITY, EDEMA, ENHANCING, NECROSIS, TISSUE_LABELS, Image, read_labels
 from mettrail.reasons import Reason
 
 SCHEMES = {
     "mettrail": {ENHANCING: ENHANCING, EDEMA: EDEMA, NECROSIS: NECROSIS},
     "brats2021": {1: NECROSIS, 2: EDEMA, 4: ENHANCING},
     "brats2023": {1: NECROSIS, 2: EDEMA, 3: ENHANCING},
+    "brats2025": {1: NECROSIS, 2: EDEMA, 3: ENHANCING, 4: CAVITY},
 }
 INSTANCES = "instances"
 # More than any tumour has: a brain mask weighs in at 900 mL and more.
@@ -64,6 +65,12 @@ def read_drawn(path: str | Path, scheme: str | Mapping[Any, Any]) -> Image:
     return labels
 
 
+def read_lesions(path: str | Path, scheme: str | Mapping[Any, Any]) -> Image:
+    """Read a manual segmentation without its resection cavities, for networks that know none; see `read_drawn`."""
+    labels = read_drawn(path, scheme)
+    return labels.like(np.where(labels.data == CAVITY, 0, labels.data).astype(np.uint8))
+
+
 def can_show_edema(scheme: str | Mapping[Any, Any]) -> bool:
     """Return whether masks of a scheme have a number for edema; ``instances`` have none.
 
@@ -81,8 +88,9 @@ def read_scheme(scheme: str | Mapping[Any, Any]) -> dict[int, int] | None:
     Parameters
     ----------
     scheme : str or mapping
-        ``mettrail``, ``brats2021``, ``brats2023``, ``instances``, or numbers of the file with ours: in ``{1: 3, 3: 1}``
-        1 is necrosis and 3 enhancing. Numbers it does not name keep their meaning.
+        ``mettrail``, ``brats2021``, ``brats2023``, ``brats2025``, ``instances``, or numbers of the file with ours: in
+        ``{1: 3, 3: 1}`` 1 is necrosis and 3 enhancing. Numbers it does not name keep their meaning; 4 has none by
+        itself, for it is enhancing tumour in masks of ``brats2021``.
 
     Raises
     ------
@@ -111,7 +119,7 @@ def read_scheme(scheme: str | Mapping[Any, Any]) -> dict[int, int] | None:
             "config: labels.scheme",
             found=repr(scheme),
             expected=f"{', '.join(SCHEMES)}, {INSTANCES}, or numbers of the masks with ours, e.g. {{1: 3, 3: 1}}",
-            advice="Ours are 0 nothing, 1 enhancing, 2 edema, 3 necrosis.",
+            advice="Ours are 0 nothing, 1 enhancing, 2 edema, 3 necrosis, 4 resection cavity.",
         )
     return SCHEMES["mettrail"] | named
 
@@ -164,7 +172,7 @@ def _count_faces(labels: np.ndarray) -> np.ndarray:
 
 
 def _show(numbers: Mapping[int, int]) -> str:
-    names = {0: "nothing", ENHANCING: "enhancing", EDEMA: "edema", NECROSIS: "necrosis"}
+    names = {0: "nothing", ENHANCING: "enhancing", EDEMA: "edema", NECROSIS: "necrosis", CAVITY: "resection cavity"}
     return ", ".join(f"{number} {names[label]}" for number, label in sorted(numbers.items()))
 
 
@@ -174,7 +182,8 @@ def _refuse(path: str | Path, found: str, expected: str) -> InputError:
         found=found,
         expected=expected,
         advice="Say in labels.scheme what the numbers of your masks mean: brats2021 (1 necrosis, 2 edema, "
-        "4 enhancing), brats2023 (1 necrosis, 2 edema, 3 enhancing), instances (one number per lesion), or a mapping; "
-        "{1: 1, 2: 2, 3: 3} if it is meant as it stands.",
+        "4 enhancing), brats2023 (1 necrosis, 2 edema, 3 enhancing), brats2025 (the same, 4 resection cavity), "
+        "instances (one number per lesion), or a mapping; {1: 1, 2: 2, 3: 3} if it is meant as it stands, {4: 4} with "
+        "cavities.",
         reason=Reason.BAD_LABELS,
     )

@@ -26,8 +26,10 @@ from mettrail.reasons import Reason
 Box = tuple[slice, slice, slice]
 Shape = tuple[int, int, int]
 
-ENHANCING, EDEMA, NECROSIS = 1, 2, 3
-TISSUE_LABELS = (0, ENHANCING, EDEMA, NECROSIS)
+ENHANCING, EDEMA, NECROSIS, CAVITY = 1, 2, 3, 4
+# Of a session's label map; networks and priors know no resection cavity.
+TISSUE_LABELS = (0, ENHANCING, EDEMA, NECROSIS, CAVITY)
+LESION_LABELS = (0, ENHANCING, EDEMA, NECROSIS)
 # Two programs write one grid with other last digits (a spacing of 1.00001 beside 1); no segmentation is this fine.
 GRID_TOLERANCE_VOX = 0.05
 # Angles between array axes and their sheared counterparts that resampling would silently distort.
@@ -277,7 +279,8 @@ def read_labels(path: str | Path, allowed: tuple[int, ...] | None = None) -> Ima
             raise InputError(
                 path,
                 found=f"labels {unknown}",
-                expected=f"only {list(allowed)} (1 enhancing, 2 edema, 3 necrosis)",
+                expected=f"only {list(allowed)} (1 enhancing, 2 edema, 3 necrosis"
+                f"{', 4 resection cavity' if CAVITY in allowed else ''})",
                 advice="Relabel the map.",
                 reason=Reason.BAD_LABELS,
             )

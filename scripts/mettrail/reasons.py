@@ -309,10 +309,10 @@ class Reason(StrEnum):
     ELSEWHERE = ("elsewhere", Kind.SEQUENCE,
         "The scan's field of view lies beside that of the reference scan, or shows little of it.",
         "Convert both scans from DICOM again, so that they keep their places.")
-    SEQUENCE_FAILED = ("sequence_failed", _REFUSED,
-        "An additional sequence does not lie on the reference scan, or shows too little of the brain.",
-        "Look at both scans, one over the other. Named in .bidsignore, the sequence is left out, and the session is "
-        "evaluated without it.")
+    SEQUENCE_FAILED = ("sequence_failed", _REFUSED | Kind.SEQUENCE,
+        "The sequence does not lie on the reference scan, shows too little of the brain, or could not be prepared. If "
+        "it is for edema alone, the session is evaluated without it, and edema is n/a.",
+        "Look at both scans, one over the other. Named in .bidsignore, the sequence is left out.")
     MISALIGNED = ("misaligned", Kind.SEQUENCE | Kind.REGISTRATION,
         "The sequence may not lie on the reference scan.",
         "Look at both scans, one over the other.")
@@ -376,6 +376,10 @@ class Reason(StrEnum):
         "Segmentation by the sensitive detection model failed.", _READ_LOG)
     FAILED_SEGMENT_FOLLOWUP = ("failed_segment_followup", _FAILED_SESSION,
         "Segmentation by the resegmentation model failed.", _READ_LOG)
+    FAILED_SEGMENT_FINE = ("failed_segment_fine", _FAILED,
+        "The second look at a fine scan failed; the session's lesions are those of the first one.", _READ_LOG)
+    FAILED_SEGMENT_EDEMA = ("failed_segment_edema", _FAILED,
+        "Drawing edema failed; the session's lesions are as they are without it.", _READ_LOG)
     FAILED_SEGMENT_FUSE = ("failed_segment_fuse", _FAILED_SESSION, "Fusion of the segmentations failed.", _READ_LOG)
     FAILED_MEASURE = ("failed_measure", _FAILED_SESSION, "Measuring the lesions failed.", _READ_LOG)
     FAILED_MATCH = ("failed_match", _FAILED_SESSION, "Matching the lesions failed.", _READ_LOG)

@@ -49,7 +49,7 @@ _INHERITED: dict[str, dict[str, Any]] = {
 TISSUE: dict[str, Any] = {
     "Description": "Lesion tissue on the reference image's own grid",
     "Type": "Lesion",
-    "Labels": {"1": "enhancing", "2": "edema", "3": "necrosis"},
+    "Labels": {"1": "enhancing", "2": "edema", "3": "necrosis", "4": "cavity"},
 }
 
 # Lookup tables that hold for all label maps of their name.

@@ -23,7 +23,7 @@ from scipy import linalg, ndimage
 
 from mettrail.errors import InputError
 from mettrail.geometry import label_components
-from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image
+from mettrail.images import CAVITY, EDEMA, ENHANCING, NECROSIS, Grid, Image
 from mettrail.reasons import Reason
 
 # RAS <-> LPS: the first two axes change sign.
@@ -290,6 +290,7 @@ def apply(
     interpolation : {'linear', 'nearest', 'label'}
         ``label``, for tissue, interpolates each label's indicator linearly; a voxel is lesion where enhancing and
         necrosis together hold about half of it, and takes the one that holds more, else edema where all three do.
+        Resection cavities are left out.
 
     Returns
     -------
@@ -420,6 +421,7 @@ def _moving_indices(
 def _apply_labels(moving: Image, grid: Grid, affine: np.ndarray | None, warp: Warp | None) -> Image:
     out = np.zeros(grid.shape, moving.data.dtype)
     boxes = _boxes(moving.data)
+    boxes.pop(CAVITY, None)
     edema = {EDEMA: boxes.pop(EDEMA)} if EDEMA in boxes else {}
     if boxes or edema:
         for start, index in _moving_indices(grid, moving, affine, warp):

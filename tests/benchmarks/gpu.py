@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from mettrail import images, segmentation
 from mettrail.segmentation import fusion, prediction
-from mettrail.segmentation.model_folder import POST_CONTRAST, TASKS
+from mettrail.segmentation.fusion import NETWORKS
+from mettrail.segmentation.model_folder import POST_CONTRAST
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from segmentation import CONFIG, give_channels, path_of
 
@@ -91,7 +92,7 @@ def agree(ours, theirs):
 
 def main(out, models, count, device="cuda"):
     """Print the comparison."""
-    networks = {task: segmentation.read_model(Path(models) / task) for task in TASKS}
+    networks = {task: segmentation.read_model(Path(models) / task) for task in NETWORKS}
     patients = sorted(path.name[4:] for path in (Path(out) / "priors").iterdir())[: int(count)]
     sessions = [read_session(out, patient) for patient in patients]
     segment(networks, *sessions[0], device)

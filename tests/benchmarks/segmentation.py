@@ -30,7 +30,7 @@ import yaml
 from mettrail import geometry, images, segmentation, transforms
 from mettrail.registration import visits
 from mettrail.segmentation import fusion, prediction
-from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR, TASKS
+from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR
 from mettrail.training import backgrounds, cases, validation
 from scipy import ndimage
 
@@ -147,7 +147,7 @@ def predict(out, models, task):
 
 def decide(out, models):
     """Write what each method calls a lesion, at the thresholds of the models."""
-    networks = {task: segmentation.read_model(Path(models) / task) for task in TASKS}
+    networks = {task: segmentation.read_model(Path(models) / task) for task in fusion.NETWORKS}
     for scan in sorted(Path(out).glob("scans/sub-*/ses-*/anat/*.nii.gz")):
         patient, visit = (part[4:] for part in scan.parts[-4:-2])
         found = {}
@@ -179,7 +179,7 @@ def decide(out, models):
         lower = prediction.candidate_level(described)
         fused = fusion.fuse(found["detection"], found.get("resegmentation"), prior, **limits)
         found["fused"] = fusion.add_candidates(fused, found["detection"], None, level=lower)
-        seen = {task: found.get(task) for task in TASKS}
+        seen = {task: found.get(task) for task in fusion.NETWORKS}
         found["detection"] = fusion.add_candidates(found["detection"], found["detection"], None, level=lower)
         level = prediction.edge_level(model.description for model in networks.values())
         least = CONFIG["instances"]["birth_mm3"]

@@ -160,6 +160,7 @@ def describe_sessions(rows: Sequence[Row], registries: Sequence[Mapping[str, Any
                 **{name: facts.get(name) for name in schema.BRAIN},
                 "n_subthreshold": facts.get("n_subthreshold"),
                 "edema_unassigned_mm3": facts.get("edema_unassigned_mm3"),
+                "cavity_ml": facts.get("cavity_ml"),
                 "slice_spacing_mm": facts.get("slice_spacing_mm"),
                 "residual_shift_mm": facts.get("residual_shift_mm"),
                 "flags": ";".join([*(f for f in [row["flags"]] if f != "n/a"), *facts.get("flags", [])]) or "n/a",

@@ -201,7 +201,7 @@ def read_sessions(
         order, _ = order_sessions(bids, sub, [ses for who, ses in labels if who == sub])
         before = None
         for ses in order:
-            truth = images.read_labels(labels[sub, ses], images.TISSUE_LABELS)
+            truth = images.read_labels(labels[sub, ses], images.LESION_LABELS)
             prior = None
             if priors and (before is not None or (sub, ses) in given):
                 prior = _read_prior(given, sub, ses, priors)
@@ -226,7 +226,7 @@ def _read_prior(given: Mapping[Key, Path], sub: str, ses: str, folder: Path) -> 
             expected="the prior session's labels for every follow-up",
             advice="Propagate them, or omit --priors; --bids says which session is the first.",
         )
-    return images.read_labels(given[sub, ses], images.TISSUE_LABELS)
+    return images.read_labels(given[sub, ses], images.LESION_LABELS)
 
 
 def _read_mask(folder: Path, sub: str, ses: str, truth: Image) -> np.ndarray:
@@ -262,7 +262,7 @@ def read_lesion_probability(path: Path, truth: Image) -> np.ndarray:
     """
     image = images.read_probabilities(path)
     shape = image.data.shape
-    if len(shape) not in (3, 4) or shape[3:] not in ((), (len(images.TISSUE_LABELS),)):
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (len(images.LESION_LABELS),)):
         raise InputError(
             path,
             found=f"an array of {'x'.join(map(str, shape))}",

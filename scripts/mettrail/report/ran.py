@@ -54,6 +54,8 @@ class Ran:
     networks : tuple of Network
     fused : mapping
         By what gave the lesions: ``both`` networks, ``detection``, ``resegmentation`` or ``propagation``.
+    looked_again : int
+        Sessions whose scans detection has seen at their own resolution, too.
     features : str
         Version of MIRP, where radiomics features were computed; else empty.
     """
@@ -73,6 +75,7 @@ class Ran:
     modalities: tuple[str, ...]
     networks: tuple[Network, ...]
     fused: Mapping[str, int]
+    looked_again: int
     features: str
 
     @property
@@ -125,6 +128,7 @@ def read_ran(
         modalities=tuple(dict.fromkeys(Path(path).stem.split("_")[-1] for path in brought)),
         networks=_networks(tissues),
         fused=Counter(_fused(tissue) for tissue in tissues if not tissue["Manual"]),
+        looked_again=sum(tissue["FullResolution"] for tissue in tissues),
         features=next((tool["Version"] for tool in tools if tool["Name"] == "MIRP"), ""),
     )
 

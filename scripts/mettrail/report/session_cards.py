@@ -128,14 +128,15 @@ def _folded_pictures(
 def _facts(session: Record) -> list[Fact]:
     imaging = text_of(session, "response_imaging_final")
     chip = make_chip(imaging, "sessions", "response_imaging_final")
-    edema = show("sessions", "total_vol_ed_ml", session)
+    edema, cavity = (show("sessions", name, session) for name in ("total_vol_ed_ml", "cavity_ml"))
+    edema = f"edema {edema}" + (f", resection cavity {cavity}" if cavity != "n/a" else "")
     statuses = [text_of(session, name) or "unknown" for name in ("steroid_status", "clinical_status")]
     assumed = "taken as none, stable" if truth_of(session, "clinical_assumed") else ""
     return [
         Fact("Sum of targets", show("sessions", "sum_ld_mm", session), _changes(session)),
         Fact("Lesions", text_of(session, "n_lesions") or "n/a", _lesion_counts(session)),
         *([Fact("From images alone", chip=chip)] if imaging else []),
-        Fact("Volume of all lesions", show("sessions", "total_vol_wl_ml", session), f"edema {edema}"),
+        Fact("Volume of all lesions", show("sessions", "total_vol_wl_ml", session), edema),
         Fact("Steroids · clinical", " · ".join(statuses), assumed),
         Fact("Registration", text_of(session, "registration_qc") or "n/a", _shift(session)),
     ]

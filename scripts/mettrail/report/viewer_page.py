@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mettrail.colours import EDEMA_COLOUR, NECROSIS_COLOUR, PRIOR_COLOUR, TRACK_COLOURS, track_index
+from mettrail.colours import CAVITY_COLOUR, EDEMA_COLOUR, NECROSIS_COLOUR, PRIOR_COLOUR, TRACK_COLOURS, track_index
 from mettrail.images import Grid
 from mettrail.report.environment import render
 from mettrail.report.figures import label_number
@@ -29,6 +29,7 @@ _LINES = (
     ("lesions", 0, ""),
     ("necrosis", Mark.NECROSIS.value, NECROSIS_COLOUR),
     ("edema", Mark.EDEMA.value, EDEMA_COLOUR),
+    ("resection cavity", Mark.CAVITY.value, CAVITY_COLOUR),
     ("propagated from the prior session", Mark.PRIOR.value, PRIOR_COLOUR),
 )
 

@@ -339,6 +339,7 @@ def _session_counts(patient: Patient, t: int) -> dict[str, Any]:
         "n_absent": n_with("absent", sure),
         "n_subthreshold": value_of(session, "n_subthreshold"),
         "edema_unassigned_mm3": value_of(session, "edema_unassigned_mm3"),
+        "cavity_ml": value_of(session, "cavity_ml"),
     }
     for tissue in ("wl", "et", "nc", "ed"):
         counts[f"total_vol_{tissue}_ml"] = _total_ml(patient, t, tissue, candidates=candidates)

@@ -283,7 +283,8 @@ LESIONS = (
             "both": "detection and re-segmentation",
             "detection": "detection alone, which has no prior",
             "resegmentation": "re-segmentation alone, which has the prior session's lesions",
-            "sensitive": "neither at its threshold: the more sensitive model, or detection from its lower threshold on",
+            "sensitive": "neither at its threshold: the more sensitive model, or detection, from a lower threshold on "
+            "or looking again at a scan finer than 1 mm",
             "propagation": "neither: propagated from the prior session (segment: fusion: rule)",
         },
         stage="measure",

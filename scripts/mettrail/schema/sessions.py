@@ -124,6 +124,7 @@ SESSIONS = (
     floating("total_vol_et_ml", "Of which enhancing.", "mL"),
     floating("total_vol_nc_ml", "Of which necrosis.", "mL"),
     floating("total_vol_ed_ml", f"Volume of all edema, also far from any lesion; {NO_EDEMA}.", "mL"),
+    floating("cavity_ml", "Volume of resection cavities, in no sum; n/a where none is segmented.", "mL"),
     floating("edema_unassigned_mm3", f"Volume of edema too far from any lesion to belong to one; {NO_EDEMA}.", "mm^3"),
     floating("sum_ld_final_mm", "sum_ld_mm with all that is known now.", "mm", revisable=True),
     floating("sum_vol_target_final_ml", "sum_vol_target_ml with all that is known now.", "mL", revisable=True),

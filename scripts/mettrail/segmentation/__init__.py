@@ -4,10 +4,12 @@
 """
 
 from mettrail.segmentation.channels import read_channels
+from mettrail.segmentation.fine import look_again
 from mettrail.segmentation.fusion import (
     add_candidates,
     apply_rule,
     decide_on_grid,
+    draw_edema,
     draw_edges,
     fuse,
     gather_evidence,
@@ -23,9 +25,11 @@ __all__ = [
     "add_candidates",
     "apply_rule",
     "decide_on_grid",
+    "draw_edema",
     "draw_edges",
     "fuse",
     "gather_evidence",
+    "look_again",
     "manual_evidence",
     "near_prior",
     "predict_probabilities",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mettrail.images import ENHANCING, NECROSIS, TISSUE_LABELS, read_image, read_labels, require_same_grid
+from mettrail.images import ENHANCING, LESION_LABELS, NECROSIS, read_image, read_labels, require_same_grid
 from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR, PRIOR_IMAGE
 from mettrail.segmentation.models import Model
 
@@ -56,7 +56,7 @@ def read_channels(
     model.require_channels([*paths, *([PRIOR] if prior is not None else [])])
     images = {name: read_image(paths[name]) for name in model.channels if name in paths}
     if prior is not None and PRIOR in model.channels:
-        images[PRIOR] = read_labels(prior, TISSUE_LABELS)
+        images[PRIOR] = read_labels(prior, LESION_LABELS)
     require_same_grid(*images.values())
     return {
         name: np.isin(image.data, (ENHANCING, NECROSIS)).astype(np.float32) if name == PRIOR else image.data

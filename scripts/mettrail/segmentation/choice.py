@@ -11,7 +11,7 @@ import pandas as pd
 from mettrail import cohort
 from mettrail.errors import ModelError
 from mettrail.reasons import Reason
-from mettrail.segmentation.fusion import needed
+from mettrail.segmentation.fusion import OPTIONAL, needed
 from mettrail.segmentation.model_folder import DESCRIPTION, POST_CONTRAST, PRIOR, lacking_channels, read_description
 
 
@@ -27,13 +27,13 @@ def choose_models(
 
     Which tasks a session needs, on a first visit and with a usable session before, is up to the fusion. A session that
     no model of a task fits is excluded like one whose scan cannot be read; one with a provided segmentation needs no
-    model, and none needs a sensitive one.
+    model, and none needs one of `fusion.OPTIONAL`.
 
     Parameters
     ----------
     table : cohort table
     models : mapping
-        ``detection``, ``detection_sensitive`` and ``resegmentation``: model folders, the one to prefer first.
+        ``detection``, ``detection_sensitive``, ``resegmentation``, ``edema``: model folders, the one to prefer first.
     fusion_rule : str
         See `fusion.needed`.
     reference : str
@@ -46,7 +46,7 @@ def choose_models(
     table : cohort table
         Sessions no model fits are not usable, ``no_model``, and the detail says what they have and the models want.
     chosen : {(sub, ses): {task: folder}}
-        None for a task that no model is for: with a provided segmentation, or of a sensitive model.
+        None for a task that no model is for: with a provided segmentation, or where it is optional.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def choose_models(
             has += [name for name in sequences if row[name] != "n/a"]
             tasks = [task for task in needed(fusion_rule, followup=followup) if task in listed]
             fitting = {task: _first_fitting(listed[task], [*has, PRIOR]) for task in tasks}
-            unfit = [task for task, folder in fitting.items() if folder is None and task != "detection_sensitive"]
+            unfit = [task for task, folder in fitting.items() if folder is None and task not in OPTIONAL]
             if unfit and row["labels"] == "n/a":
                 wanted = "; ".join(
                     f"{folder} wants {', '.join(lacking_channels(described, [PRIOR]))}"

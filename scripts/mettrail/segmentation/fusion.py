@@ -14,7 +14,8 @@ detection, at a prior, re-segmentation sees nothing    detection: what one netwo
 detection, elsewhere                                   detection: a new lesion
 =====================================================  =====================================================
 
-Edema goes with the nearest lesion, as when it is measured.
+Edema goes with the nearest lesion, as when it is measured. Where a session has FLAIR, a network of its own draws it
+(`draw_edema`), and the lesions stay as they are: a session with FLAIR and one without are measured alike.
 
 Certainty, where detection's model is calibrated: a connected component is *confirmed* whose ``confidence``, the
 probability that it is a lesion, reaches the limit, any other is a *candidate* (`gather_evidence`). What re-segmentation
@@ -24,9 +25,9 @@ connected component of lesion voxels has a mean probability and is detected by `
 reaches the limit for the networks that detect it, any other is a *candidate*; a lesion is confirmed if one of its
 components is. What all networks detect that ran needs little; what detection sees and re-segmentation does not, much:
 it seldom is a lesion. Provided segmentations are confirmed; propagated lesions have no certainty. What only a sensitive
-reading detects, a second detection model or the first one from its ``candidate_threshold`` on, is added where there is
-no other lesion (`add_candidates`), without calibration as a candidate: Huang et al. 2022 tell confirmed lesions from
-candidates by two such networks.
+reading detects, a second detection model, the first one from its ``candidate_threshold`` on or at the resolution of a
+fine scan (`fine`), is added where there is no other lesion (`add_candidates`), as a candidate: Huang et al. 2022 tell
+confirmed lesions from candidates by two such networks.
 
 Candidates are not propagated to the next session (`remove_candidates`): re-segmentation would find them for being told
 of them, and that is no confirmation.
@@ -64,15 +65,18 @@ from mettrail.segmentation.prediction import calibrate, mean_probabilities, rece
 NOTICEABLE = 0.01
 # Edges are drawn at most so far beyond what a network is sure of.
 EDGE_REACH_MM = 3.0
-# Both decide on the voxels; a sensitive one only adds candidates.
+# Edema starts at most so far from its lesion: FLAIR may be a little out of place.
+EDEMA_TOUCH_MM = 3.0
+# Both decide on the voxels of lesions; a sensitive one only adds candidates, one for edema draws nothing else.
 NETWORKS = ("detection", "resegmentation")
+OPTIONAL = ("detection_sensitive", "edema")
 # Sequences in which edema is bright.
 EDEMA_SHOWN_BY = ("FLAIR", "T2w")
 # What each rule wants of a follow-up.
 NEEDED = {
-    "parallel": ("detection", "detection_sensitive", "resegmentation", "prior"),
-    "detection": ("detection", "detection_sensitive"),
-    "resegmentation": ("resegmentation",),
+    "parallel": ("detection", "detection_sensitive", "resegmentation", "prior", "edema"),
+    "detection": ("detection", "detection_sensitive", "edema"),
+    "resegmentation": ("resegmentation", "edema"),
     "propagation": ("prior",),
 }
 
@@ -80,20 +84,21 @@ NEEDED = {
 def needed(rule: str, *, followup: bool) -> tuple[str, ...]:
     """Return what a rule wants of a session: ``prior``, and networks by their task.
 
-    ``detection_sensitive`` may be missing: it only adds candidates.
+    Those in `OPTIONAL` may be missing.
     """
     return NEEDED[rule] if followup else NEEDED["detection"]
 
 
 def show_edema(models: Sequence[Mapping[str, Any]], sequences: Sequence[str]) -> bool:
-    """Return whether the networks that run can tell edema: each sees FLAIR or T2w.
+    """Return whether the networks that draw edema can tell it: each sees FLAIR or T2w.
 
     On T1w with contrast agent alone they call next to nothing of it.
 
     Parameters
     ----------
     models : sequence of mapping
-        Descriptions of the detection and the re-segmentation model that run; none where lesions are propagated.
+        Descriptions of the edema model, or where none runs, of the detection and the re-segmentation model; none where
+        lesions are propagated.
     sequences : sequence of str
         What the session has beside its reference image.
 
@@ -181,13 +186,11 @@ def fuse(
             _require_classes(image)
     if resegmentation is None or prior is None:
         return detection
-    spatial = [Image(image.data[..., 0] if image.data.ndim == 4 else image.data, image.affine, image.path)
-               for image in (detection, resegmentation, prior)]  # fmt: skip
-    require_same_grid(*spatial)
+    require_same_grid(*map(_without_classes, (detection, resegmentation, prior)))
     at_prior = near_prior(prior, touch_mm=touch_mm)
     if not at_prior.any():
         return detection
-    spacing = spatial[0].spacing_mm
+    spacing = detection.spacing_mm
     detected, _ = label_components(whole_lesion(detection.data) >= 0.5)
     resegmented, _ = label_components(whole_lesion(resegmentation.data) >= 0.5)
 
@@ -205,7 +208,9 @@ def fuse(
     )
 
 
-def add_candidates(fused: Image, detection: Image | None, sensitive: Image | None, *, level: float | None) -> Image:
+def add_candidates(
+    fused: Image, detection: Image | None, *sensitive: Image | None, level: float | None = None
+) -> Image:
     """Add lesions that only a more sensitive reading of the scan sees, and that touch none of those already there.
 
     Parameters
@@ -214,8 +219,8 @@ def add_candidates(fused: Image, detection: Image | None, sensitive: Image | Non
         From `apply_rule`.
     detection : Image of (X, Y, Z, 4) float, optional
         Read a second time from `level` on.
-    sensitive : Image of (X, Y, Z, 4) float, optional
-        From a second detection model; read from 0.5 on.
+    *sensitive : Image of (X, Y, Z, 4) float, optional
+        From a second detection model, or a second look at a fine scan; read from 0.5 on.
     level : float, optional
         From `prediction.candidate_level`; None: detection is not read again.
 
@@ -224,7 +229,7 @@ def add_candidates(fused: Image, detection: Image | None, sensitive: Image | Non
     Image of (X, Y, Z, 4) float32
         Candidates reach 0.5 as all lesions do; `gather_evidence` tells them apart.
     """
-    readings = [] if sensitive is None else [sensitive]
+    readings = [reading for reading in sensitive if reading is not None]
     if detection is not None and level is not None:
         readings.append(detection.like(recentre(detection.data, threshold=level)))
     for reading in readings:
@@ -284,6 +289,49 @@ def draw_edges(fused: Image, *, level: float, least_mm3: float) -> Image:
     return fused.like(data)
 
 
+def draw_edema(fused: Image, edema: Image | None) -> Image:
+    """Put edema where a network of its own sees it, beside a lesion; lesions stay as they are.
+
+    Parameters
+    ----------
+    fused : Image of (X, Y, Z, 4) float
+        From `draw_edges`.
+    edema : Image of (X, Y, Z, 4) float, optional
+        From the edema model; None: edema stays as it is.
+
+    Returns
+    -------
+    Image of (X, Y, Z, 4) float32
+        The probability of whole lesion is the same. What is not lesion is shared out between edema and background as
+        the model has it. Connected components of edema that come no nearer than `EDEMA_TOUCH_MM` to a lesion are
+        background: plaques and scars are bright on FLAIR, too.
+
+    Raises
+    ------
+    GridMismatchError
+        Not one grid.
+    InputError
+        Not four classes.
+    """
+    if edema is None:
+        return fused
+    for image in (fused, edema):
+        _require_classes(image)
+    require_same_grid(*map(_without_classes, (fused, edema)))
+    whole = whole_lesion(fused.data)
+    lesion = whole >= 0.5
+    share = np.where(lesion, 0, edema.data[..., EDEMA])
+    components, _ = label_components(share > 0.5)
+    near = grow_mask(lesion, spacing_mm=fused.spacing_mm, grow_mm=EDEMA_TOUCH_MM)
+    # With the voxels around them, by which their edge is found on the scan's grid.
+    kept = ndimage.binary_dilation(_touched(components, near), NEIGHBOURS[26])
+    share = np.where(kept, share, 0)
+    data = fused.data.astype(np.float32)
+    data[..., EDEMA] = (1 - whole) * share
+    data[..., 0] = (1 - whole) * (1 - share)
+    return fused.like(data)
+
+
 def decide_on_grid(probabilities: Image, grid: Grid) -> tuple[Image, Image]:
     """Resample class probabilities linearly to a scan's own grid and decide there.
 
@@ -330,6 +378,7 @@ def gather_evidence(
     limits: Mapping[str, float],
     calibration: Mapping[str, float] | None = None,
     at_prior: np.ndarray | None = None,
+    fine: Image | None = None,
 ) -> tuple[Image, pd.DataFrame]:
     """Tell how certain the networks are of each connected component; the rule stands at the top of this file.
 
@@ -368,14 +417,20 @@ def gather_evidence(
         table = table.assign(mean_probability=np.nan, confidence=np.nan, detected_by="propagation", certainty=None)
         return _nearest_component(labels, Image(found, fused.affine)), table
     highest: np.ndarray = np.maximum.reduce(list(wholes.values()))
-    mean: Any = ndimage.mean(highest, found, numbers) if count else []
     detected = {name: np.isin(numbers, found[whole >= 0.5]) for name, whole in wholes.items()}
     networks_of = [[name for name in detected if detected[name][number - 1]] for number in numbers]
     detected_by = ["both" if len(names) > 1 else [*names, "sensitive"][0] for names in networks_of]
+    decides = wholes.get("detection", highest)
+    if fine is not None:
+        looked = whole_lesion(fine.data)
+        alone = _touched(
+            np.where(np.isin(found, numbers[np.array(detected_by, str) == "sensitive"]), found, 0), looked >= 0.5
+        )
+        decides, highest = (np.where(alone, looked, whole) for whole in (decides, highest))
+    mean: Any = ndimage.mean(highest, found, numbers) if count else []
     table["mean_probability"] = np.asarray(mean, float)
     table["confidence"] = np.nan
     if calibration:
-        decides = wholes.get("detection", highest)
         if at_prior is not None:
             decides = np.where(_touched(found, at_prior), highest, decides)
         table["confidence"] = calibrate(mean_probabilities(decides, found, count), calibration)
@@ -386,6 +441,7 @@ def gather_evidence(
         # Re-segmentation sees the same image and knows more: what it misses seldom is a lesion.
         missed = np.array(["resegmentation" in wholes and "resegmentation" not in names for names in networks_of], bool)
         certain = (certain | ~missed) & (table["confidence"] >= limits["confirmed"])
+    certain &= table["detected_by"] != "sensitive"
     table["certainty"] = certain.map({True: "confirmed", False: "candidate"}).astype("str")
     return _nearest_component(labels, Image(found, fused.affine)), table
 
@@ -495,6 +551,10 @@ def _grow_distance(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarra
         return np.full(mask.shape, np.inf, np.float32)
     distance: np.ndarray = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
     return distance
+
+
+def _without_classes(image: Image) -> Image:
+    return image if image.data.ndim == 3 else Image(image.data[..., 0], image.affine, image.path)
 
 
 def _require_classes(image: Image) -> None:

@@ -14,7 +14,7 @@
 
 ``mettrail.json``::
 
-    {"task": "resegmentation",                         or "detection"
+    {"task": "resegmentation",                         or "detection", or "edema"
      "input": "brain",                                 or "head": zero outside the brain, or not
      "channels": ["ce-gadolinium_T1w", "prior"],       in the order of dataset.json; images by BIDS name
      "optional_channels": [],                          may be omitted: of them, zeros for what a session lacks
@@ -69,7 +69,7 @@ from mettrail.segmentation.normalisation import name_in_plans
 DESCRIPTION, DATASET, PLANS = "mettrail.json", "dataset.json", "plans.json"
 CARD, LOG = "README.md", "training.log"
 WEIGHTS = ("weights.safetensors", "checkpoint_final.pth")
-TASKS = ("detection", "resegmentation")
+TASKS = ("detection", "resegmentation", "edema")
 POST_CONTRAST = "ce-gadolinium_T1w"
 IMAGES = (POST_CONTRAST, "T1w", "T2w", "FLAIR")
 PRIOR_IMAGE, PRIOR = "prior_image", "prior"
@@ -351,7 +351,7 @@ def _check_relations(path: Path, description: Mapping[str, Any]) -> None:
     require(
         (PRIOR in channels) == (task == "resegmentation"),
         f"channels {', '.join(channels)} for {task}",
-        "a channel `prior` for resegmentation, none for detection",
+        "a channel `prior` for resegmentation, none for others",
     )
     optional = description.get("optional_channels", [])
     require(

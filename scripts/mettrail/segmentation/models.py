@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mettrail.errors import ModelError
+from mettrail.images import EDEMA
 from mettrail.reasons import Reason
 from mettrail.segmentation import model_folder
 from mettrail.segmentation.architectures import build_from_plans
@@ -34,7 +35,7 @@ class Model:
     ----------
     folder : Path
     task : str
-        ``detection`` or ``resegmentation``.
+        ``detection``, ``resegmentation`` or ``edema``.
     input : str
         ``brain``: the image is 0 outside the brain mask grown by 3 mm; ``head``: it is not.
     channels, optional_channels : tuple of str
@@ -164,6 +165,14 @@ def read_model(folder: str | Path) -> Model:
     dataset = model_folder.parse(folder / DATASET, content[DATASET], model_folder.DATASET_SCHEMA, advice=COPY)
     dataset = {key: dataset[key] for key in model_folder.DATASET_SCHEMA["properties"] if key in dataset}
     model_folder.check_channels(folder, description, dataset)
+    classes = model_folder.read_classes(folder / DATASET, dataset)
+    if description["task"] == "edema" and EDEMA not in classes:
+        raise model_folder.refusal(
+            folder / DATASET,
+            f"labels {dataset['labels']}",
+            "one named edema, for a model of edema",
+            model_folder.CORRECT,
+        )
     plans = model_folder.settle_plans(
         folder / PLANS,
         model_folder.parse(folder / PLANS, content[PLANS], model_folder.PLANS_SCHEMA, advice=COPY),
@@ -177,7 +186,7 @@ def read_model(folder: str | Path) -> Model:
         input=description["input"],
         channels=tuple(description["channels"]),
         optional_channels=tuple(description.get("optional_channels", ())),
-        classes=model_folder.read_classes(folder / DATASET, dataset),
+        classes=classes,
         configuration=description["configuration"],
         mirror_axes=tuple(description["mirror_axes"]),
         tile=model_folder.tile_size(description, plans),

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from mettrail.drawn import read_drawn
+from mettrail.drawn import read_lesions
 from mettrail.errors import InputError
 from mettrail.files import write_whole
 from mettrail.geometry import bounding_box, label_components
-from mettrail.images import ENHANCING, NECROSIS, TISSUE_LABELS, read_image, read_labels, require_same_grid, resample
+from mettrail.images import ENHANCING, LESION_LABELS, NECROSIS, read_image, read_labels, require_same_grid, resample
 from mettrail.jobs import explain, given
 from mettrail.reasons import Reason
 from mettrail.segmentation.model_folder import IMAGES, PRIOR, PRIOR_IMAGE
@@ -135,7 +135,7 @@ def _write_case(session: Mapping[str, Any], folder: Path, *, rng: np.random.Gene
     images = {name: read_image(path) for name, path in session["images"].items()}
     first = next(iter(images.values()))
     require_same_grid(*images.values())
-    tissue = resample(read_drawn(session["labels"], session["scheme"]), first.grid, order=0).data
+    tissue = resample(read_lesions(session["labels"], session["scheme"]), first.grid, order=0).data
     inside = ndimage.binary_fill_holes(np.logical_or.reduce([image.data != 0 for image in images.values()]))
     box = bounding_box(inside)
     if session["prior_image"]:
@@ -146,7 +146,7 @@ def _write_case(session: Mapping[str, Any], folder: Path, *, rng: np.random.Gene
         if name in IMAGES:
             _save(folder / f"{name}_equalised", equalise_slices(seen), np.float16)
     if session["prior"]:
-        prior = read_labels(session["prior"], TISSUE_LABELS)
+        prior = read_labels(session["prior"], LESION_LABELS)
         require_same_grid(first, prior)
         _save(folder / PRIOR, (np.isin(prior.data, (ENHANCING, NECROSIS)) & inside)[box], np.uint8)
     tissue = np.where(inside, tissue, 0)[box]

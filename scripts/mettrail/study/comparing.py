@@ -14,7 +14,7 @@ from mettrail.evaluation import metrics, scoring
 from mettrail.evaluation.inputs import WHOLE, find_maps
 from mettrail.files import write_whole
 from mettrail.geometry import label_components
-from mettrail.images import TISSUE_LABELS, read_labels, read_mask, read_probabilities, write_labels
+from mettrail.images import LESION_LABELS, read_labels, read_mask, read_probabilities, write_labels
 from mettrail.report import charts
 from mettrail.segmentation import fusion
 from mettrail.study import orders, page
@@ -119,7 +119,7 @@ def _write_followup_methods(
             read_probabilities(place_of(folder / "predictions" / name, session, "desc-lesion_probseg"))
             for name in ("unet", "unet_prior")
         )
-        prior = read_labels(session["prior"], TISSUE_LABELS) if session["prior"] else None
+        prior = read_labels(session["prior"], LESION_LABELS) if session["prior"] else None
         carried = np.zeros(mask.data.shape, np.uint8) if prior is None else prior.data
         path = place_of(out["registration"], session, "desc-tissue_dseg")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,12 +15,12 @@ import pandas as pd
 import torch
 from torch.utils import flop_counter
 
-from mettrail.drawn import read_drawn
+from mettrail.drawn import read_lesions
 from mettrail.evaluation.inputs import WHOLE
 from mettrail.evaluation.metrics import score_roc
 from mettrail.geometry import decide_labels, grow_mask, whole_lesion
 from mettrail.images import (
-    TISSUE_LABELS,
+    LESION_LABELS,
     Image,
     read_image,
     read_labels,
@@ -78,7 +78,7 @@ def predict_session(
         channels[PRIOR_IMAGE] = read_image(session["prior_image"]).data
     if PRIOR in model.channels:
         # A first visit is read like one whose prior visit had no lesions.
-        prior = read_labels(session["prior"], TISSUE_LABELS).data if session["prior"] else np.zeros(mask.data.shape)
+        prior = read_labels(session["prior"], LESION_LABELS).data if session["prior"] else np.zeros(mask.data.shape)
         channels[PRIOR] = np.isin(prior, WHOLE).astype(np.float32)
     within = grow_mask(mask.data, spacing_mm=mask.spacing_mm, grow_mm=grow_mm)
     began = time.process_time()
@@ -149,7 +149,7 @@ def settle_threshold(
 
 def read_truth(session: Mapping[str, Any], mask: Image) -> np.ndarray:
     """Read a session's labels onto the 1 mm grid that predictions are on."""
-    drawn = read_drawn(session["labels"], session["scheme"])
+    drawn = read_lesions(session["labels"], session["scheme"])
     return resample(drawn, mask.grid, order=0).data.astype(np.uint8)
 
 

@@ -18,7 +18,7 @@ from mettrail.tracking.chords import (
     longest_mm,
     perpendicular_mm,
 )
-from mettrail.tracking.edges import MARGIN_VOX, EdgeProbability, half_voxel_volumes
+from mettrail.tracking.edges import MARGIN_VOX, EdgeProbability, half_voxel_volumes, origin_of
 
 # Both ends of the longest diameter, RAS mm.
 ENDPOINTS = tuple(f"ld_endpoint{end}_{axis}_mm" for end in (1, 2) for axis in "xyz")
@@ -76,17 +76,23 @@ class AxialView:
     tilt_deg: float
     stored_reversed: bool
     n_slices: int
+    cavity: np.ndarray | None = None
 
     @classmethod
-    def of(cls, world: np.ndarray, orientation: np.ndarray, shape: tuple[int, ...]) -> AxialView:
-        """Make one of an array in RAS order: its affine, how it is stored (`to_ras_order`), and its shape."""
+    def of(
+        cls, world: np.ndarray, orientation: np.ndarray, shape: tuple[int, ...], cavity: np.ndarray | None = None
+    ) -> AxialView:
+        """Make one of an array in RAS order: its affine, how it is stored (`to_ras_order`), and its shape.
+
+        `cavity` says where resection cavities are: what encloses one is not measured across it.
+        """
         spacing = np.linalg.norm(world[:3, :3], axis=0)
         upward = np.abs(world[2, :3] / spacing)
         # The last of equals: between planes equally far from axial, the nominally axial one.
         axis = int(np.flatnonzero(upward > upward.max() - TOLERANCE)[-1])
         tilt = float(np.degrees(np.arccos(min(upward[axis], 1.0))))
         stored_axis = int(np.flatnonzero(orientation[:, 0] == axis)[0])
-        return cls(world, axis, spacing, tilt, bool(orientation[stored_axis, 1] < 0), shape[axis])
+        return cls(world, axis, spacing, tilt, bool(orientation[stored_axis, 1] < 0), shape[axis], cavity)
 
     @property
     def slice_spacing_mm(self) -> float:
@@ -103,7 +109,8 @@ class AxialView:
         stack = np.moveaxis(mask, self.axis, 0)
         gap = chord_gap_vox * max(self.in_plane_mm)
         levels = [int(k) for k in np.flatnonzero(stack.any((1, 2)))]
-        slices = {k: ndimage.binary_fill_holes(stack[k]) for k in levels}
+        corner = np.delete(origin, self.axis)
+        slices = {k: self._fill(stack[k], int(k + origin[self.axis]), corner) for k in levels}
         feret = {k: pdist(edge_midpoints(m) * self.in_plane_mm / 2).max() for k, m in slices.items()}
         best = (0.0, 0, 0)
         chosen: tuple[int, np.ndarray, np.ndarray] | None = None
@@ -155,7 +162,8 @@ class AxialView:
         volumes = [n * voxel_volume_mm3(self.world) / 1000 for n in half_voxel_volumes(labels, number)]
         level = self._level(row) - origin[self.axis] + MARGIN_VOX
         flat = np.take(labels, level, axis=self.axis)
-        mask = np.repeat(np.repeat(ndimage.binary_fill_holes(flat == number), 2, 0), 2, 1)
+        filled = self._fill(flat == number, self._level(row), np.delete(origin, self.axis) - MARGIN_VOX)
+        mask = np.repeat(np.repeat(filled, 2, 0), 2, 1)
         other = np.repeat(np.repeat((flat > 0) & (flat != number), 2, 0), 2, 1)
         pixel, gap = self.in_plane_mm / 2, chord_gap_vox * max(self.in_plane_mm)
         # Either end of the diameter comes in by a pixel's diagonal at most, unless the lesion falls apart.
@@ -175,9 +183,10 @@ class AxialView:
     ) -> dict[str, Any]:
         """Return volume and longest diameter at the contours of 0.75 and 0.25."""
         low, high = edges.masks(number)
-        level = self._level(row) - edges.boxes[number - 1][self.axis].start
+        origin = origin_of(edges.boxes[number - 1])
+        level, corner = self._level(row) - origin[self.axis], np.delete(origin, self.axis)
         gap = chord_gap_vox * max(self.in_plane_mm)
-        flat = [ndimage.binary_fill_holes(np.take(mask, level, axis=self.axis)) for mask in (low, high)]
+        flat = [self._fill(np.take(mask, level, axis=self.axis), self._level(row), corner) for mask in (low, high)]
         high_mm = longest_mm(flat[1], self.in_plane_mm, gap, row["ld_mm"])
         return {
             "vol_probability_low_ml": int(low.sum()) * voxel_volume_mm3(self.world) / 1000,
@@ -185,6 +194,20 @@ class AxialView:
             "ld_probability_low_mm": min(longest_mm(flat[0], self.in_plane_mm, gap, 0), row["ld_mm"]),
             "ld_probability_high_mm": max(high_mm, row["ld_mm"]),
         }
+
+    def _fill(self, flat: np.ndarray, level: int, corner: np.ndarray) -> np.ndarray:
+        """Fill the holes of a mask in a slice, but those that hold a resection cavity; its first pixel is `corner`."""
+        filled: np.ndarray = ndimage.binary_fill_holes(flat)
+        if self.cavity is None:
+            return filled
+        plane = np.take(self.cavity, level, axis=self.axis)
+        low, high = np.maximum(corner, 0), np.minimum(corner + flat.shape, plane.shape)
+        here, there = (
+            tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True)) for start in (corner, 0 * corner)
+        )
+        holes, _ = ndimage.label(filled & ~flat)
+        resected = np.unique(holes[here][plane[there]])
+        return filled & ~np.isin(holes, resected[resected > 0])
 
     def _level(self, row: dict[str, Any]) -> int:
         """Return the slice of the longest diameter, counted in RAS order."""

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from mettrail.errors import InputError
 from mettrail.geometry import NEIGHBOURS, bounding_box, label_components
-from mettrail.images import ENHANCING, NECROSIS, voxel_volume_mm3
+from mettrail.images import CAVITY, ENHANCING, NECROSIS, voxel_volume_mm3
 from mettrail.reasons import Reason
 from mettrail.tracking.axial import to_ras_order, to_stored_order
 from mettrail.tracking.chords import (
@@ -19,8 +19,8 @@ from mettrail.tracking.chords import (
 )
 from mettrail.tracking.edges import origin_of
 
-# A closed cavity larger than this many times the lesion around it is not taken for unlabelled necrosis.
-MAX_CAVITY_RATIO = 2
+# A closed hole larger than this many times the lesion around it is not taken for unlabelled necrosis.
+MAX_HOLE_RATIO = 2
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,15 @@ def find_instances(
 ) -> np.ndarray:
     """Part the whole-lesion mask (enhancing or necrosis) into lesions.
 
-    A closed cavity without label counts as necrosis when voxels are joined, but is in no lesion of the result.
+    A closed hole without label counts as necrosis when voxels are joined, but is in no lesion of the result; one that
+    holds a resection cavity does not.
     Fragments beside a lesion are part of it (``satellite``): each joins the nearest larger component that is close
     enough, one only, so that a satellite component between two lesions does not make them one.
 
     Parameters
     ----------
     tissue : (X, Y, Z) int
-        0 background, 1 enhancing, 2 edema, 3 necrosis.
+        0 background, 1 enhancing, 2 edema, 3 necrosis, 4 resection cavity.
     affine : (4, 4) float
         Voxel index to RAS+ mm.
     connectivity : {6, 18, 26}
@@ -101,9 +102,9 @@ def find_instances(
     box = bounding_box(whole)
     origin = origin_of(box) - 1
     # One voxel of background around everything: what touches the border of the image is not closed by it.
-    whole = np.pad(whole[box], 1)
+    whole, resected = np.pad(whole[box], 1), np.pad(labels[box] == CAVITY, 1)
 
-    components = _label(whole, connectivity if mode == "satellite" else None)
+    components = _label(whole, resected, connectivity if mode == "satellite" else None)
     if mode == "satellite":
         count, centroid = _counts_and_centroids(components, world, origin)
         owner = _merge_fragments(
@@ -138,9 +139,9 @@ def _check_settings(connectivity: int, mode: str, limits: SizeLimits) -> None:
         )
 
 
-def _label(whole: np.ndarray, connectivity: int | None) -> np.ndarray:
-    """Give the components numbers, joined across closed cavities; without a connectivity, as BraTS-METS joins them."""
-    filled = whole | _unlabelled_necrosis(whole)
+def _label(whole: np.ndarray, resected: np.ndarray, connectivity: int | None) -> np.ndarray:
+    """Give the components numbers, joined across closed holes; without a connectivity, as BraTS-METS joins them."""
+    filled = whole | _unlabelled_necrosis(whole, resected)
     if connectivity is None:
         filled = ndimage.binary_dilation(filled, NEIGHBOURS[18])
     components, _ = label_components(filled, connectivity=connectivity or 26)
@@ -167,27 +168,29 @@ def _counts_and_centroids(
     return count, centroid @ world[:3, :3].T + world[:3, 3]
 
 
-def _unlabelled_necrosis(whole: np.ndarray) -> np.ndarray:
-    """Voxels in closed cavities of single components, small enough to be their core."""
+def _unlabelled_necrosis(whole: np.ndarray, resected: np.ndarray) -> np.ndarray:
+    """Voxels in closed holes of single components, small enough to be their core, and without a resection cavity."""
     filled = np.zeros_like(whole)
     components, _ = label_components(whole)
     for number, box in enumerate(ndimage.find_objects(components), start=1):
         shell = components[box] == number
-        # Six voxels are the least that close a cavity.
+        # Six voxels are the least that close a hole.
         if shell.sum() < 6:
             continue
-        filled[box] |= cavities(shell, whole[box])
+        filled[box] |= closed_holes(shell, whole[box], resected[box])
     return filled
 
 
-def cavities(shell: np.ndarray, occupied: np.ndarray) -> np.ndarray:
-    """Voxels enclosed by a shell, cavity by cavity where what is free in it is small enough."""
+def closed_holes(shell: np.ndarray, occupied: np.ndarray, resected: np.ndarray | None = None) -> np.ndarray:
+    """Voxels enclosed by a shell, hole by hole where what is free in it is small enough, and nothing was resected."""
     holes, n = label_components(ndimage.binary_fill_holes(shell) & ~shell, connectivity=6)
     if n == 0:
         return np.zeros_like(shell)
     free = np.bincount(holes[~occupied], minlength=n + 1)
-    small = free <= MAX_CAVITY_RATIO * shell.sum()
+    small = free <= MAX_HOLE_RATIO * shell.sum()
     small[0] = False
+    if resected is not None:
+        small[np.unique(holes[resected])] = False
     inside: np.ndarray = small[holes]
     return inside
 

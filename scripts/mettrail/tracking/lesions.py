@@ -20,14 +20,14 @@ from skimage.measure import marching_cubes, mesh_surface_area
 from mettrail import schema
 from mettrail.errors import GridMismatchError
 from mettrail.geometry import find_surface, label_components, nearest_labels, sphere_diameter_mm
-from mettrail.images import EDEMA, ENHANCING, NECROSIS, voxel_volume_mm3
+from mettrail.images import CAVITY, EDEMA, ENHANCING, NECROSIS, voxel_volume_mm3
 from mettrail.reasons import Reason
 from mettrail.schema.cells import join_words
 from mettrail.tracking.axial import AxialView, to_ras_order
 from mettrail.tracking.chords import (
     TOLERANCE,
 )
-from mettrail.tracking.components import SizeLimits, cavities
+from mettrail.tracking.components import SizeLimits, closed_holes
 from mettrail.tracking.edges import Box, EdgeProbability, crop_around, origin_of
 from mettrail.tracking.evidence import Evidence, evidence_of
 
@@ -97,7 +97,8 @@ def measure_instances(
         `INSTANCE_COLUMNS`, one row per lesion by number. `ld_slice` counts from 0 along the file's own slice axis.
     session : dict
         ``edema_unassigned_mm3`` (None where edema could not be told); ``n_subthreshold``, all components too small to
-        start a track (those a track takes up are taken off by the matching); ``slice_spacing_mm``.
+        start a track (those a track takes up are taken off by the matching); ``cavity_ml``, the volume of resection
+        closed_holes, None where none is labelled; ``slice_spacing_mm``.
 
     Raises
     ------
@@ -132,7 +133,7 @@ def measure_instances(
             "border_distance_mm": distance,
             **certainty.get(number, {}),
             **_count_voxels(scan, mask, box, limits, certain=number in certain),
-            **_measure_mesh(mask, scan.view.spacing_mm),
+            **_measure_mesh(mask, scan.tissue[box] == CAVITY, scan.view.spacing_mm),
             **scan.view.measure(mask, origin_of(box), chord_gap_vox),
         }
         row["vol_ed_mm3"] = np.nan if edema is None else edema[number] * scan.voxel_mm3
@@ -148,6 +149,7 @@ def measure_instances(
     session = {
         "edema_unassigned_mm3": None if unassigned is None else float(unassigned * scan.voxel_mm3),
         "n_subthreshold": n_dropped + int(table["below_birth"].sum()),
+        "cavity_ml": float((scan.tissue == CAVITY).sum() * scan.voxel_mm3 / 1000) or None,
         "slice_spacing_mm": scan.view.slice_spacing_mm,
     }
     return table, session
@@ -200,6 +202,7 @@ class _Scan:
         orientation, world, *turned = to_ras_order(affine, *given.values())
         there = dict(zip(given, turned, strict=True))
         labels = there["tissue"]
+        cavity = labels == CAVITY
         return cls(
             instances=there["instances"],
             tissue=labels,
@@ -207,7 +210,7 @@ class _Scan:
             brain=there["brain"].astype(bool) if "brain" in there else None,
             probability=there.get("probability"),
             world=world,
-            view=AxialView.of(world, orientation, labels.shape),
+            view=AxialView.of(world, orientation, labels.shape, cavity if cavity.any() else None),
             voxel_mm3=voxel_volume_mm3(world),
         )
 
@@ -314,9 +317,9 @@ def _border_distances(scan: _Scan) -> dict[int, tuple[float, bool]]:
     return out
 
 
-def _measure_mesh(mask: np.ndarray, spacing_mm: np.ndarray) -> dict[str, float]:
-    """Surface and largest distance on the mesh at level 0.5 (IBSI C0JK, L0JK), closed cavities filled."""
-    solid = np.pad(mask | cavities(mask, mask), 1)
+def _measure_mesh(mask: np.ndarray, resected: np.ndarray, spacing_mm: np.ndarray) -> dict[str, float]:
+    """Surface and largest distance on the mesh at level 0.5 (IBSI C0JK, L0JK), closed holes filled."""
+    solid = np.pad(mask | closed_holes(mask, mask, resected), 1)
     points, faces, _, _ = marching_cubes(solid.astype(np.float32), 0.5, spacing=tuple(map(float, spacing_mm)))
     points = points.astype(float)
     hull = points

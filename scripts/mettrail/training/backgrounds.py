@@ -79,7 +79,8 @@ def prepare(scans: Path, root: Path, *, heads: list[dict[str, Any]], cores: int)
     heads : list of dict
         ``heads`` of config/train.yaml: ``name``; ``bids``, a folder in `scans`, or ``files``, a pattern there
         (participants are named by what stands before the first underscore, or by ``participant``); ``labels``, a folder
-        of label maps (in `scans` for a BIDS dataset); ``reference``, the scans' BIDS name; ``strip``, the method.
+        of label maps (in `scans` for a BIDS dataset); ``reference``, the scans' BIDS name; ``strip``, the method;
+        ``sequences``, more scans of the same name, brought onto the reference's grid.
     cores : int
 
     Raises
@@ -94,12 +95,13 @@ def prepare(scans: Path, root: Path, *, heads: list[dict[str, Any]], cores: int)
         if "labels" in head:
             folder = Path(scans) / head["labels"] if "bids" in head else Path(head["labels"])
             shutil.copytree(folder, Path(root) / "labels" / head["name"], dirs_exist_ok=True)
-        settings = [f"bids={bids}", f"out={Path(root) / head['name']}", "sequences=[]"]
+        more = head.get("sequences", [])
+        settings = [f"bids={bids}", f"out={Path(root) / head['name']}", f"sequences={more}"]
         settings += [f"reference={head['reference']}", f"strip={{method: {head['strip']}}}"]
-        subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", str(cores), "--until", "preprocess", "--config", *settings],
-            check=True,
-        )
+        command = [sys.executable, "-m", "snakemake", "--cores", str(cores)]
+        subprocess.run([*command, "--until", "preprocess", "--config", *settings], check=True)
+        if more:
+            subprocess.run([*command, "--config", *settings, "--", "preprocess_all"], check=True)
 
 
 def _lay_out(scans: Path, root: Path, head: dict[str, Any]) -> Path:
@@ -115,9 +117,10 @@ def _lay_out(scans: Path, root: Path, head: dict[str, Any]) -> Path:
         )
     for path in found:
         participant = head.get("participant", path.name.split("_")[0])
-        target = bids / participant / "ses-01/anat" / f"{participant}_ses-01_{head['reference']}.nii.gz"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        for name in (head["reference"], *head.get("sequences", [])):
+            target = bids / participant / "ses-01/anat" / f"{participant}_ses-01_{name}.nii.gz"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path.with_name(path.name.replace(head["reference"], name)), target)
     (bids / "dataset_description.json").write_text(json.dumps({"Name": head["name"], "BIDSVersion": "1.10.0"}))
     return bids
 

@@ -28,6 +28,22 @@ def write_card(
     sections : list of str
         Paragraphs and tables after the facts.
     """
+    listed = [
+        f"Trained on: {description['trained_on']}.",
+        f"Trained with: {description['trained_with']}.",
+        f"Input: {', '.join(description['channels'])}; RAS, 1 mm, bias-corrected, 0 outside the brain mask grown by "
+        "3 mm.",
+        f"{_say_lesion(description)}.",
+        *facts,
+        f"Licence: {description['licence']}",
+    ]
+    return "\n\n".join([f"# {title}", *introduction, as_list(listed), *sections]) + "\n"
+
+
+def _say_lesion(description: Mapping[str, Any]) -> str:
+    """Say from when on a voxel is lesion, or edema."""
+    if description["task"] == "edema":
+        return "Edema where it is likelier than not, beside a lesion that other models have found"
     lesion = f"Whole lesion from a probability of {description['threshold']:g}"
     if description["min_component_score"]:
         lesion += f", with a confidence score of at least {description['min_component_score']:g}"
@@ -41,16 +57,7 @@ def write_card(
             "; how probable each connected component is a lesion is given by a logistic regression on the logit of its "
             "mean probability"
         )
-    listed = [
-        f"Trained on: {description['trained_on']}.",
-        f"Trained with: {description['trained_with']}.",
-        f"Input: {', '.join(description['channels'])}; RAS, 1 mm, bias-corrected, 0 outside the brain mask grown by "
-        "3 mm.",
-        f"{lesion}.",
-        *facts,
-        f"Licence: {description['licence']}",
-    ]
-    return "\n\n".join([f"# {title}", *introduction, as_list(listed), *sections]) + "\n"
+    return lesion
 
 
 def as_list(lines: Sequence[str]) -> str:

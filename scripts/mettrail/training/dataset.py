@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from mettrail.drawn import read_drawn
+from mettrail.drawn import read_lesions
 from mettrail.errors import InputError
 from mettrail.images import (
     EDEMA,
     ENHANCING,
+    LESION_LABELS,
     NECROSIS,
-    TISSUE_LABELS,
     Image,
     read_image,
     read_labels,
@@ -288,7 +288,7 @@ def _write_case(
     images = {name: read_image(path) for name, path in session["images"].items()}
     first = images[channels[0]]
     require_same_grid(*images.values())
-    labels = resample(read_drawn(session["labels"], session["scheme"]), first.grid, order=0).data
+    labels = resample(read_lesions(session["labels"], session["scheme"]), first.grid, order=0).data
     label = folder / "labelsTr" / f"{case}.nii.gz"
     arrays = [as_task_labels(labels, kind)]
     write_labels(label, arrays[0], first.affine)
@@ -330,7 +330,7 @@ def _read_prior(path: str | None, image: Image) -> np.ndarray:
     """Read the propagated lesions as a binary channel, within what the network sees; nothing where there are none."""
     if path is None:
         return np.zeros(image.data.shape, np.uint8)
-    labels = read_labels(path, TISSUE_LABELS)
+    labels = read_labels(path, LESION_LABELS)
     require_same_grid(image, labels)
     prior: np.ndarray = np.isin(labels.data, (ENHANCING, NECROSIS)) & (image.data != 0)
     return prior.astype(np.uint8)

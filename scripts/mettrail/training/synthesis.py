@@ -255,7 +255,7 @@ def draw_radius(given: dict[str, Any], rng: np.random.Generator) -> float:
     if real and rng.random() < real["prob"]:
         return draw_from_quantiles(real["quantiles"], real["diameter_mm"], rng) / 2
     if rng.random() < given["any_size_prob"]:
-        return _draw_size((low, high), rng)
+        return draw_log((low, high), rng)
     return float(np.clip(given["median_radius_mm"] * np.exp(given["spread"] * rng.standard_normal()), low, high))
 
 
@@ -292,7 +292,7 @@ def _paint_tumour(
     if radius < given["ring_from_mm"] and kind != "faint":
         kind = "solid"
     times_white = given["faint"] if kind == "faint" else given["enhancement"]
-    bright = white + unit * (_draw_size(times_white, rng) - 1)
+    bright = white + unit * (draw_log(times_white, rng) - 1)
     # What nobody could see is not asked for: the smaller, the clearer.
     noise = float(image[inside].std()) if inside.sum() > 20 else 0.3
     visible = given["visible"] * (1 + 2.5 / radius) * max(min(noise, 1.0), 0.3)
@@ -300,27 +300,27 @@ def _paint_tumour(
     softness = rng.uniform(*given["softness_mm"])
     soft = np.clip(depth / softness + 0.5, 0, 1) * brain
     contrast = bright - ground
-    rough = _smooth_noise(shape, _draw_size((0.6, 4.0), rng), rng)
+    rough = draw_texture(shape, draw_log((0.6, 4.0), rng), rng)
     value = bright + contrast * rng.uniform(0, 0.3) * rough
     core = np.zeros(shape, bool)
     dark = min(white + unit * (rng.uniform(*given["core"]) - 1), ground + 0.45 * contrast)
     if kind in ("ring", "cystic", "haemorrhagic"):
-        thickness = _draw_size((0.8, 1.6), rng) if kind == "cystic" else _draw_size((1.0, 0.6 * radius + 0.5), rng)
-        wobble = 0.35 * thickness * _smooth_noise(shape, max(radius / 2, 1.5), rng)
+        thickness = draw_log((0.8, 1.6), rng) if kind == "cystic" else draw_log((1.0, 0.6 * radius + 0.5), rng)
+        wobble = 0.35 * thickness * draw_texture(shape, max(radius / 2, 1.5), rng)
         below = depth - thickness - wobble
         core = below > 0
         if kind == "haemorrhagic":
-            fill = bright + contrast * (rng.uniform(*given["blood"]) + 0.12 * _smooth_noise(shape, 3.0, rng))
+            fill = bright + contrast * (rng.uniform(*given["blood"]) + 0.12 * draw_texture(shape, 3.0, rng))
         else:
-            fill = dark + 0.12 * contrast * _smooth_noise(shape, 1.5, rng) * (kind == "ring")
+            fill = dark + 0.12 * contrast * draw_texture(shape, 1.5, rng) * (kind == "ring")
         share = np.clip(below / rng.uniform(0.7, 1.5) + 0.5, 0, 1)
         if rng.random() < given["gap_prob"]:
             # Parts of the rim hardly enhance.
-            gap = np.clip(_smooth_noise(shape, max(radius / 1.5, 2.0), rng) + rng.uniform(-0.5, 0.7), 0, 1)
+            gap = np.clip(draw_texture(shape, max(radius / 1.5, 2.0), rng) + rng.uniform(-0.5, 0.7), 0, 1)
             value = value - gap * rng.uniform(0.4, 1.0) * (value - ground)
         value = value * (1 - share) + fill * share
     elif kind == "mottled":
-        holes = _smooth_noise(shape, max(radius / rng.uniform(3, 6), 0.8), rng) - rng.uniform(-0.2, 0.9)
+        holes = draw_texture(shape, max(radius / rng.uniform(3, 6), 0.8), rng) - rng.uniform(-0.2, 0.9)
         share = np.clip(1.5 * holes + 0.5, 0, 1) * np.clip(depth - 0.5, 0, 1)
         core = share > 0.5
         value = value * (1 - share) + dark * share
@@ -335,7 +335,7 @@ def _paint_edema(
     """Darken white matter around a lesion; grey matter is spared."""
     image, labels = part.image, part.labels
     width = rng.uniform(1.5, 4 + 0.8 * radius)
-    reach = width * (1 + 0.4 * _smooth_noise(image.shape, 4.0, rng)) + depth
+    reach = width * (1 + 0.4 * draw_texture(image.shape, 4.0, rng)) + depth
     soft = np.clip(reach / rng.uniform(1.5, 4) + 0.5, 0, 1) * np.isin(labels, (0, EDEMA))
     follows = np.clip((image - (part.white - rng.uniform(0.6, 1.1))) / 0.5, 0, 1)
     soft *= np.maximum(follows, 0.15)
@@ -398,7 +398,7 @@ def _paint_sinus(patch: Patch, edge: np.ndarray, rng: np.random.Generator, given
 
 def _paint_tube(patch: Patch, centre: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
     image, white = patch.image, patch.white
-    radius = _draw_size(given["radius_mm"], rng)
+    radius = draw_log(given["radius_mm"], rng)
     along, across, other = np.linalg.qr(rng.standard_normal((3, 3)))[0].T.astype(np.float32)
     away = _offsets(image.shape, centre)
     run, sideways, up = away @ along, away @ across, away @ other
@@ -408,24 +408,24 @@ def _paint_tube(patch: Patch, centre: np.ndarray, rng: np.random.Generator, give
     distance = np.hypot(sideways, (up - twist * run**2) / rng.uniform(0.6, 1.6))
     soft = np.clip(radius - distance + 0.5, 0, 1)
     if rng.random() < given["broken_prob"]:
-        gate = _smooth_noise((256,), rng.uniform(2, 6), rng)
+        gate = draw_texture((256,), rng.uniform(2, 6), rng)
         soft *= np.clip(0.3 + gate[np.rint(run).astype(int) % 256], 0, 1)
     soft[np.isin(patch.labels, (OUTSIDE, ENHANCING, NECROSIS))] = 0
     if rng.random() < given.get("void_prob", 0):
         # Flow is dark in spin echo.
-        image += soft * np.minimum(white - _draw_size(given["contrast"], rng) - image, 0)
+        image += soft * np.minimum(white - draw_log(given["contrast"], rng) - image, 0)
         return
-    value = white + _draw_size(given["contrast"], rng)
+    value = white + draw_log(given["contrast"], rng)
     image += soft * np.maximum(value - image, 0)
 
 
 def _paint_sheet(patch: Patch, edge: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
     """Brighten patches of the mask's edge: enhancing dura, marrow and fat that the mask has kept."""
     image, labels, white = patch.image, patch.labels, patch.white
-    thickness = _draw_size(given["thickness_mm"], rng)
-    gate = np.clip(_smooth_noise(image.shape, rng.uniform(4, 12), rng) * 2 + rng.uniform(-2, 2), 0, 1)
+    thickness = draw_log(given["thickness_mm"], rng)
+    gate = np.clip(draw_texture(image.shape, rng.uniform(4, 12), rng) * 2 + rng.uniform(-2, 2), 0, 1)
     soft = np.clip(thickness - edge + 0.5, 0, 1) * gate * (labels == 0)
-    value = white + _draw_size(given["contrast"], rng) * (1 + 0.15 * _smooth_noise(image.shape, 1.2, rng))
+    value = white + draw_log(given["contrast"], rng) * (1 + 0.15 * draw_texture(image.shape, 1.2, rng))
     image += soft * (value - image)
 
 
@@ -437,18 +437,18 @@ def _paint_plexus(patch: Patch, edge: np.ndarray, rng: np.random.Generator, give
     if places.size < 30:
         return
     centre = _voxel(rng.choice(places), patch)
-    box, depth = _draw_shape(labels.shape, centre, _draw_size(given["radius_mm"], rng), rng)
+    box, depth = _draw_shape(labels.shape, centre, draw_log(given["radius_mm"], rng), rng)
     wet = ndimage.binary_dilation(fluid[box], iterations=1) & (labels[box] == 0)
-    tufts = np.clip(1.5 * _smooth_noise(depth.shape, rng.uniform(0.7, 1.5), rng) + 0.7, 0, 1)
+    tufts = np.clip(1.5 * draw_texture(depth.shape, rng.uniform(0.7, 1.5), rng) + 0.7, 0, 1)
     soft = np.clip(depth + 0.5, 0, 1) * tufts * wet
-    value = white + _draw_size(given["contrast"], rng)
+    value = white + draw_log(given["contrast"], rng)
     image[box] += soft * np.maximum(value - image[box], 0)
 
 
 def _paint_ventricle(patch: Patch, edge: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
     """Paint a horn or trigone of a ventricle: fluid deep in the brain, perhaps with enhancing plexus in it."""
     image, labels, white = patch.image, patch.labels, patch.white
-    radius = _draw_size(given["radius_mm"], rng)
+    radius = draw_log(given["radius_mm"], rng)
     places = np.flatnonzero((edge > 0.8 * radius + 4) & (labels == 0))
     if not places.size:
         return
@@ -459,7 +459,7 @@ def _paint_ventricle(patch: Patch, edge: np.ndarray, rng: np.random.Generator, g
     if _is_taken(labels[box], depth > -2):
         return
     wall = np.clip(depth / rng.uniform(0.6, 2.0) + 0.5, 0, 1) * free
-    image[box] += wall * (white - _draw_size(given["fluid"], rng) - image[box])
+    image[box] += wall * (white - draw_log(given["fluid"], rng) - image[box])
     if rng.random() >= given["plexus_prob"]:
         return
     # A tongue along the ventricle, off its middle.
@@ -467,9 +467,9 @@ def _paint_ventricle(patch: Patch, edge: np.ndarray, rng: np.random.Generator, g
     away = _offsets(depth.shape, centre - [s.start for s in box] + off)
     run = (away @ along)[..., None]
     plexus = rng.uniform(0.25, 0.7) * radius - np.linalg.norm(away - run * rng.uniform(0.2, 0.9) * along, axis=-1)
-    tufts = np.clip(1.2 * _smooth_noise(depth.shape, rng.uniform(0.7, 2.0), rng) + 0.9, 0, 1)
+    tufts = np.clip(1.2 * draw_texture(depth.shape, rng.uniform(0.7, 2.0), rng) + 0.9, 0, 1)
     soft = np.clip(plexus / rng.uniform(0.7, 1.5) + 0.5, 0, 1) * tufts * (depth > -0.5) * free
-    value = white + _draw_size(given["contrast"], rng)
+    value = white + draw_log(given["contrast"], rng)
     image[box] += soft * np.maximum(value - image[box], 0)
 
 
@@ -480,16 +480,16 @@ def _paint_cavity(patch: Patch, edge: np.ndarray, rng: np.random.Generator, give
     if not near.size:
         return
     centre = _voxel(rng.choice(near), patch)
-    box, depth = _draw_shape(labels.shape, centre, _draw_size(given["radius_mm"], rng), rng)
+    box, depth = _draw_shape(labels.shape, centre, draw_log(given["radius_mm"], rng), rng)
     free = labels[box] == 0
     if _is_taken(labels[box], depth > -2):
         return
     soft = np.clip(depth / rng.uniform(0.7, 1.5) + 0.5, 0, 1) * free
-    level = white - _draw_size(given["contrast"], rng)
+    level = white - draw_log(given["contrast"], rng)
     image[box] += soft * (level - image[box])
     if rng.random() < 0.4:
         lining = np.clip(1.0 - np.abs(depth), 0, 1) * free
-        image[box] += lining * rng.uniform(0.1, 0.7) * np.clip(_smooth_noise(depth.shape, 4.0, rng) + 0.3, 0, 1)
+        image[box] += lining * rng.uniform(0.1, 0.7) * np.clip(draw_texture(depth.shape, 4.0, rng) + 0.3, 0, 1)
 
 
 def _paint_pocket(patch: Patch, _edge: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
@@ -498,9 +498,9 @@ def _paint_pocket(patch: Patch, _edge: np.ndarray, rng: np.random.Generator, giv
     centre = _draw_place(patch, rng)
     if centre is None:
         return
-    box, depth = _draw_shape(labels.shape, centre, _draw_size(given["radius_mm"], rng), rng)
+    box, depth = _draw_shape(labels.shape, centre, draw_log(given["radius_mm"], rng), rng)
     soft = np.clip(depth / rng.uniform(0.6, 3.0) + 0.5, 0, 1) * (labels[box] == 0)
-    image[box] -= soft * _draw_size(given["contrast"], rng)
+    image[box] -= soft * draw_log(given["contrast"], rng)
 
 
 _LOOK_ALIKES: dict[str, Callable[[Patch, np.ndarray, np.random.Generator, dict[str, Any]], None]] = {
@@ -528,7 +528,8 @@ def _draw_tones(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return toned
 
 
-def _draw_size(between: tuple[float, float], rng: np.random.Generator) -> float:
+def draw_log(between: tuple[float, float], rng: np.random.Generator) -> float:
+    """Draw a number between two, evenly on the logarithmic scale."""
     return float(np.exp(rng.uniform(*np.log(between))))
 
 
@@ -562,7 +563,7 @@ def _draw_shape(
         depths.append(size - np.linalg.norm(((away - np.float32(offset)) @ turn) / axes, axis=-1))
     depth: np.ndarray = functools.reduce(np.maximum, depths)
     rough = rng.uniform(0.02, 0.2) * radius
-    return box, depth + rough * _smooth_noise(depth.shape, max(radius / rng.uniform(2, 5), 0.8), rng)
+    return box, depth + rough * draw_texture(depth.shape, max(radius / rng.uniform(2, 5), 0.8), rng)
 
 
 def push(image: np.ndarray, labels: np.ndarray, centre: np.ndarray, by: float) -> None:
@@ -587,7 +588,7 @@ def _offsets(shape: Sequence[int], centre: np.ndarray) -> np.ndarray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1)
 
 
-def _smooth_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.ndarray:
+def draw_texture(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.ndarray:
     """Return noise of standard deviation 1 that varies over `sigma` voxels."""
     # Coarse noise is drawn coarsely: the same to the eye, at a fraction of the time.
     step = max(int(sigma / 1.5), 1)

@@ -13,18 +13,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image as Pixels
 
-from mettrail.colours import EDEMA_COLOUR, PRIOR_COLOUR, TRACK_COLOURS
+from mettrail.colours import CAVITY_COLOUR, EDEMA_COLOUR, PRIOR_COLOUR, TRACK_COLOURS
 from mettrail.report.figures import PIXELS_PER_INCH, SCREEN
 from mettrail.report.scans.view import Spacing
 
 Box = tuple[float, float, float, float]
 """Part of a slice, screen mm: left, right, top, bottom."""
 
-_LINE_COLOURS = (*TRACK_COLOURS, EDEMA_COLOUR, PRIOR_COLOUR)
+_LINE_COLOURS = (*TRACK_COLOURS, EDEMA_COLOUR, CAVITY_COLOUR, PRIOR_COLOUR)
 WORDS = "#98a2b0"
 SOLID = "solid"
 DASHED = (0, (4, 2))
 DOTTED = (0, (1, 1.4))
+DASH_DOTTED = (0, (4, 1.6, 1, 1.6))
 
 
 def make_screen(size: tuple[float, float]) -> Figure:

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mettrail.colours import EDEMA_COLOUR, NECROSIS_COLOUR, track_colour
-from mettrail.images import EDEMA, NECROSIS, Image, require_same_grid
+from mettrail.colours import CAVITY_COLOUR, EDEMA_COLOUR, NECROSIS_COLOUR, track_colour
+from mettrail.images import CAVITY, EDEMA, NECROSIS, Image, require_same_grid
 from mettrail.report.figures import (
     FIRST_LESIONS,
     find_smallest_before,
@@ -26,6 +26,7 @@ from mettrail.report.figures import (
     track_label,
 )
 from mettrail.report.scans.canvas import (
+    DASH_DOTTED,
     DASHED,
     DOTTED,
     WORDS,
@@ -51,6 +52,8 @@ from mettrail.tracking.axial import ENDPOINTS
 _ZOOM_MIN_MM = 36
 # Where slices of a head without a lesion lie, as shares of the brain from below.
 _LEVELS = (0.35, 0.5, 0.65, 0.8)
+# Height of a line below the pictures, inches.
+_NOTE = 0.17
 
 
 def draw_session(
@@ -163,9 +166,11 @@ def _draw_sheet(
     notes = [*notes, "radiological: the patient's right (R) is on the left"]
     notes = ["   ·   ".join(notes)] if columns > 1 else notes
     text, gap, head = 0.46, 0.14, 0.42
-    foot = (0.46 if shown else 0.29) + 0.17 * (len(notes) - 1)
+    across = columns * (2 * cell + gap) + gap
+    key = _lay_out_key(across - 2 * gap, cavity=bool((scene.tissue == CAVITY).any())) if shown else []
+    foot = 0.29 + _NOTE * (len(notes) - 1 + len(key))
     height = head + lines * (cell + text) + foot
-    fig = make_screen((columns * (2 * cell + gap) + gap, height))
+    fig = make_screen((across, height))
     write_title(fig, title, left=gap, down=0.24)
     frame = _frame(scene)
     if not shown:
@@ -177,9 +182,8 @@ def _draw_sheet(
         _draw_lesion(whole, near, scene, number, frame)
         _write_caption(fig, scene, number, x, top, facts_size=8.4 if cell > 2 else 7)
     for n, note in enumerate(reversed(notes)):
-        write_note(fig, note, left=gap, bottom=0.13 + 0.17 * n)
-    if shown:
-        _draw_key(fig, gap, 0.13 + 0.17 * len(notes) + 0.03)
+        write_note(fig, note, left=gap, bottom=0.13 + _NOTE * n)
+    _draw_key(fig, gap, 0.13 + _NOTE * len(notes) + 0.03, key)
     save_png(fig, path, palette=make_lesion_palette())
 
 
@@ -198,11 +202,12 @@ def _draw_lesion(whole: Axes, near: Axes, scene: _Scene, number: int, frame: Box
 
 
 def _draw_outlines(axes: Axes, scene: _Scene, number: int, k: int, box: Box) -> None:
-    """Show an axial slice with the outlines of its lesions, of edema and of necrosis; other lesions have names."""
+    """Show an axial slice with the outlines of its lesions, of all other tissue; other lesions have names."""
     spacing = scene.view.in_plane_mm
     show_slice(axes, scene.view.data[:, :, k], spacing, scene.window)
     labels, tissue = scene.labels[:, :, k], scene.tissue[:, :, k]
     outline(axes, tissue == EDEMA, spacing, EDEMA_COLOUR, 0.9, dashes=DASHED)
+    outline(axes, tissue == CAVITY, spacing, CAVITY_COLOUR, 0.9, dashes=DASH_DOTTED)
     for other in np.unique(labels[labels > 0]).tolist():
         name = track_label(scene.rows.get(other), other)
         mask = labels == other
@@ -315,21 +320,38 @@ def _facts_of(row: Record, smallest: dict[str, float]) -> list[str]:
     return [fact for fact in facts if fact]
 
 
-def _draw_key(fig: Figure, left: float, bottom: float) -> None:
-    """Say what the lines on the pictures of lesions are; inches from the bottom left."""
-    across, up = fig.get_size_inches()
-    axes = fig.add_axes((left / across, (bottom - 0.08) / up, 1 - left / across, 0.16 / up))
-    axes.set_axis_off()
-    axes.set_xlim(0, across - left)
-    axes.set_ylim(-1, 1)
+def _lay_out_key(width: float, *, cavity: bool) -> list[list[tuple[str, float, dict[str, Any]]]]:
+    """Return what the lines on the pictures of lesions are, in rows of so many inches: name, place, style."""
     styles: dict[str, dict[str, Any]] = {
         "lesion, its colour": {"color": track_colour("L001"), "lw": 1.5},
         "edema": {"color": EDEMA_COLOUR, "lw": 0.9, "ls": DASHED},
         "necrosis": {"color": NECROSIS_COLOUR, "lw": 0.8, "ls": DOTTED},
         "longest diameter": {"color": "white", "lw": 1.2, "marker": "o", "ms": 2.6},
     }
+    if cavity:
+        styles["resection cavity"] = {"color": CAVITY_COLOUR, "lw": 0.9, "ls": DASH_DOTTED}
+    rows: list[list[tuple[str, float, dict[str, Any]]]] = [[]]
     x = 0.0
     for name, style in styles.items():
-        axes.plot([x, x + 0.28], [0, 0], **style)
-        axes.text(x + 0.35, 0, name, color=WORDS, fontsize=7.8, va="center")
-        x += 0.55 + 0.056 * len(name)
+        length = 0.55 + 0.056 * len(name)
+        if x + length > width:
+            rows.append([])
+            x = 0.0
+        rows[-1].append((name, x, style))
+        x += length
+    return rows
+
+
+def _draw_key(
+    fig: Figure, left: float, bottom: float, rows: Sequence[Sequence[tuple[str, float, dict[str, Any]]]]
+) -> None:
+    """Draw the rows of the key, the last one `bottom` inches from below."""
+    across, up = fig.get_size_inches()
+    for n, row in enumerate(reversed(rows)):
+        axes = fig.add_axes((left / across, (bottom - 0.08 + _NOTE * n) / up, 1 - left / across, 0.16 / up))
+        axes.set_axis_off()
+        axes.set_xlim(0, across - left)
+        axes.set_ylim(-1, 1)
+        for name, x, style in row:
+            axes.plot([x, x + 0.28], [0, 0], **style)
+            axes.text(x + 0.35, 0, name, color=WORDS, fontsize=7.8, va="center")

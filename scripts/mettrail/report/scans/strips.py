@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 from PIL import Image as Pixels
 
 from mettrail import transforms
-from mettrail.colours import EDEMA_COLOUR, NECROSIS_COLOUR, PRIOR_COLOUR, track_colour
+from mettrail.colours import CAVITY_COLOUR, EDEMA_COLOUR, NECROSIS_COLOUR, PRIOR_COLOUR, track_colour
 from mettrail.images import (
+    CAVITY,
     EDEMA,
     ENHANCING,
     NECROSIS,
@@ -36,6 +37,7 @@ from mettrail.images import (
 )
 from mettrail.report.figures import PIXELS_PER_INCH, label_number
 from mettrail.report.scans.canvas import (
+    DASH_DOTTED,
     DASHED,
     DOTTED,
     SOLID,
@@ -57,8 +59,8 @@ from mettrail.tracking.axial import ENDPOINTS
 # Side of a frame on the picture.
 FRAME_PIXELS = 176
 _GAP, _HEAD, _CAPTION, _FOOT = 6, 34, 96, 26
-# Room for the key, also where there is one session.
-_LEAST_WIDTH = 790
+# Room for the key, also where there is one session; and for that of patients who have had surgery.
+_LEAST_WIDTH, _LEAST_WITH_CAVITY = 790, 930
 # Side of the field of view: so many times the longest diameter that it ever had, and no smaller than that.
 _MARGIN, _LEAST_MM = 2.2, 36.0
 # A diameter with an end farther than this from the plane shown was measured on another slice.
@@ -73,6 +75,7 @@ _PIXEL: tuple[float, float] = (1.0, 1.0)
 # Outlines from below to above: layer of a shot, what it is called, colour (None: the lesion's own), width, dashes.
 _LAYERS: tuple[tuple[str, str, str | None, float, Any], ...] = (
     ("edema", "edema", EDEMA_COLOUR, 0.9, DASHED),
+    ("cavity", "resection cavity", CAVITY_COLOUR, 0.9, DASH_DOTTED),
     ("others", "other lesions", _PALE, 0.7, SOLID),
     ("prior", "propagated from the prior session", PRIOR_COLOUR, 1.0, SOLID),
     ("lesion", "lesion", None, 1.4, SOLID),
@@ -117,6 +120,7 @@ class _Shot:
     lesion: np.ndarray
     necrosis: np.ndarray
     edema: np.ndarray
+    cavity: np.ndarray
     others: np.ndarray
     prior: np.ndarray
     chord: np.ndarray
@@ -308,6 +312,7 @@ class _Scene:
             lesion=self._sample(labels.like(own), plane),
             necrosis=self._sample(labels.like(own & (tissue.data == NECROSIS)), plane),
             edema=self._sample(labels.like(tissue.data == EDEMA), plane),
+            cavity=self._sample(labels.like(tissue.data == CAVITY), plane),
             others=self._sample(labels.like((labels.data > 0) & ~own), plane),
             prior=_nothing() if prior is None else self._sample(prior.like(np.isin(prior.data, _WHOLE)), plane),
             chord=transforms.map_points(ends, affine=np.linalg.inv(plane.affine)),
@@ -340,7 +345,8 @@ def _crop(image: Image, plane: Grid, world: np.ndarray) -> Image:
 def _draw_strip(strip: Strip, shots: Mapping[str, _Shot], path: Path, participant: str) -> None:
     """Draw the frames side by side, with what is said of the lesion above, at each session and of the lines below."""
     count = len(strip.frames)
-    width = max(_left(count), _LEAST_WIDTH)
+    resected = any(shot.cavity.max() >= 0.5 for shot in shots.values())
+    width = max(_left(count), _LEAST_WITH_CAVITY if resected else _LEAST_WIDTH)
     height = _HEAD + FRAME_PIXELS + _CAPTION + _FOOT
     # A hundredth more, so that no pixel is lost to rounding.
     fig = make_screen(((width + 0.01) / PIXELS_PER_INCH, (height + 0.01) / PIXELS_PER_INCH))
@@ -362,7 +368,7 @@ def _draw_strip(strip: Strip, shots: Mapping[str, _Shot], path: Path, participan
             if frame.state is State.PRESENT and shot.lesion.max() < 0.5:
                 _write_elsewhere(axes, number)
         _write_caption(text, number, frame)
-    _draw_key(text, height - _FOOT / 2, colour)
+    _draw_key(text, height - _FOOT / 2, colour, cavity=resected)
     save_png(fig, path, palette=make_lesion_palette())
 
 
@@ -433,10 +439,12 @@ def _write_caption(axes: Axes, number: int, frame: Frame) -> None:
     _write(axes, x, y + 31, "\n".join(rest[:4]), 7, colour=_PALE, va="top", linespacing=1.15)
 
 
-def _draw_key(axes: Axes, y: float, colour: str) -> None:
-    """Say what the lines are."""
+def _draw_key(axes: Axes, y: float, colour: str, *, cavity: bool) -> None:
+    """Say what the lines are; few patients have had surgery."""
     entries: list[tuple[str, dict[str, Any]]] = [
-        (name, {"color": own or colour, "lw": line, "ls": dashes}) for _, name, own, line, dashes in _LAYERS
+        (name, {"color": own or colour, "lw": line, "ls": dashes})
+        for layer, name, own, line, dashes in _LAYERS
+        if layer != "cavity" or cavity
     ]
     entries.append(("longest diameter", {"color": "white", "lw": 1.1, "marker": "o", "ms": 2.4}))
     x = float(_GAP)

@@ -11,6 +11,7 @@ import numpy as np
 from mettrail import transforms
 from mettrail.geometry import bounding_box, grow_mask
 from mettrail.images import (
+    CAVITY,
     EDEMA,
     ENHANCING,
     NECROSIS,
@@ -39,6 +40,7 @@ class Mark(IntFlag):
     PRIOR = 1
     EDEMA = 2
     NECROSIS = 4
+    CAVITY = 8
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _read(visit: Visit, brain: Image, world: np.ndarray, grid: Grid, near: np.nd
     low, high = window_of(scan.data, mask_on(brain, scan))
     grey = (resample(scan, grid, world=world).data - low) * (WHITE / (high - low))
     tissue = _sample(read_labels(visit.tissue), grid, world)
-    marks = Mark.EDEMA * (tissue == EDEMA) + Mark.NECROSIS * (tissue == NECROSIS)
+    marks = Mark.EDEMA * (tissue == EDEMA) + Mark.NECROSIS * (tissue == NECROSIS) + Mark.CAVITY * (tissue == CAVITY)
     if visit.prior is not None:
         # Whole lesions of the prior session.
         prior = np.isin(_sample(read_labels(visit.prior), grid, world), (ENHANCING, NECROSIS))

@@ -39,11 +39,12 @@ def test_scans_finer_than_a_limit_are_looked_at_again(mm, below_mm, side):
 
 
 def make_scan():
-    """A head of 0.7 mm with a bias field and a lesion of 2 mm at (20, 25, 30) mm; the same, corrected, at 1 mm."""
+    """A head of 0.7 mm with a bias field, a lesion of 2 mm at (20, 25, 30) mm and one of 5; corrected, at 1 mm."""
     grid = Grid((72, 72, 72), np.diag([0.7, 0.7, 0.7, 1.0]))
     at = np.stack(np.meshgrid(*[np.arange(72) * 0.7] * 3, indexing="ij"), -1)
     head = np.where(np.linalg.norm(at - 25, axis=-1) < 22, 100.0, 0)
     head[np.linalg.norm(at - (20, 25, 30), axis=-1) <= 1.0] = 200
+    head[np.linalg.norm(at - (32, 25, 20), axis=-1) <= 2.6] = 200
     field = 1 + 0.3 * at[..., 0] / 50
     one = Grid((50, 50, 50), np.eye(4))
     corrected = resample(Image(head.astype(np.float32), grid.affine), one)

@@ -84,7 +84,7 @@ def score_methods(methods: Mapping[str, Path], labels: Path, settings: Settings 
     ):
         key = session.sub, session.ses
         for name, files in predictions.items():
-            predicted = images.read_labels(files[key], images.TISSUE_LABELS)
+            predicted = images.read_labels(files[key], images.LESION_LABELS)
             rows = scores.score_scan(predicted, session, settings.rules)
             n_new = next(row["n_new"] for row in rows if row["tissue"] == "whole")
             about: dict[str, Any] = {

@@ -14,6 +14,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
+from mettrail.geometry import label_components, whole_lesion
 from mettrail.images import Grid, Image, canonical_grid, resample
 from mettrail.segmentation.model_folder import POST_CONTRAST
 from mettrail.segmentation.models import Model
@@ -26,6 +27,8 @@ THICKEST_MM = 1.0
 # Components of a lower confidence score are left out (`prediction.score_components`): on eight phantoms of 0.7 mm
 # (tests/benchmarks/fine.py) hardly anything below was a lesion.
 MIN_SCORE = 0.7
+# A lesion wider than this is seen at 1 mm.
+LARGEST_MM = 4.0
 # The bias field is smooth.
 _FIELD_MM = 4.0
 
@@ -75,7 +78,7 @@ def look_again(
     Returns
     -------
     Image of (X, Y, Z, 4) float32
-        On the 1 mm grid; whole lesion is called from 0.5 on.
+        On the 1 mm grid; whole lesion is called from 0.5 on. What is wider than `LARGEST_MM` is background.
 
     Raises
     ------
@@ -94,6 +97,10 @@ def look_again(
         {POST_CONTRAST: np.where(inside, fine, 0).astype(np.float32)},
         within=inside, device=device, threads=threads, mirror=False,
     )  # fmt: skip
+    components, _ = label_components(whole_lesion(found) >= 0.5)
+    large = np.bincount(components.ravel()) * grid.voxel_volume_mm3 > math.pi / 6 * LARGEST_MM**3
+    large[0] = False
+    found[large[components]] = (1, 0, 0, 0)
     classes = [resample(Image(found[..., n], grid.affine), debiased.grid).data for n in range(1, found.shape[3])]
     lesion = np.stack(classes, -1)
     return debiased.like(np.concatenate([1 - lesion.sum(-1, keepdims=True), lesion], -1).astype(np.float32))

@@ -26,7 +26,6 @@ from mettrail.segmentation.architectures import build_from_plans
 from mettrail.segmentation.model_folder import POST_CONTRAST, name_channels
 from mettrail.segmentation.models import write_model
 from mettrail.segmentation.normalisation import z_scores
-from mettrail.segmentation.prediction import LEFT_RIGHT_AXIS
 from mettrail.training.backgrounds import find_backgrounds, prepare
 from mettrail.training.card import write_card
 from mettrail.training.cases import CONFIGURATION, distance_mm, plan_network, unet_architecture
@@ -165,7 +164,7 @@ def export(network: torch.nn.Module, out: Path, *, plans: dict[str, Any], settin
         "configuration": CONFIGURATION,
         "spacing_mm": [1.0, 1.0, 1.0],
         "normalisation": ["ZScoreNormalization"] * len(CHANNELS),
-        "mirror_axes": [LEFT_RIGHT_AXIS],
+        "mirror_axes": [],
         "tile": list(given["network"]["tile"]),
         "threshold": 0.5,
         "min_component_score": 0.0,

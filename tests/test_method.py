@@ -250,7 +250,10 @@ def test_sequences_that_were_registered_are_counted(results):
     for name in ("T2w", "FLAIR"):
         results.leave("sequences", f"sub-A_ses-1_res-1mm_desc-preproc_{name}.json", engine="ants")
     text = " ".join(describe(results.read()).paragraphs)
-    assert "Further sequences (T2w and FLAIR; 2 scans) were registered rigidly" in text
+    assert (
+        "Further sequences (T2w and FLAIR; 2 scans) were corrected with the first 2 of these levels and registered"
+        in text
+    )
 
 
 def test_settings_of_the_run_stand_in_the_text(results):

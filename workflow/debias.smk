@@ -16,7 +16,7 @@ rule debias:
         mem_mb=memory_mb(3000),
         runtime=15,
     params:
-        settings=config["debias"],
+        settings=settings.debias_settings(config),
         origin=origin(),
         source=source_digest("debias.py"),
     script:
@@ -34,6 +34,6 @@ use rule debias as debias_sequence with:
     benchmark:
         benchmark_file("debias", "sub-{sub}_ses-{ses}_{mod}")
     params:
-        settings=config["debias"],
+        settings=settings.debias_settings(config, sequence=True),
         origin=origin("mod"),
         source=source_digest("debias.py"),

@@ -329,6 +329,12 @@ def rigid_settings(config: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def debias_settings(config: dict[str, Any], *, sequence: bool = False) -> dict[str, Any]:
+    """Return how to correct the bias of the reference image, or of another sequence: with fewer levels."""
+    kept = {name: value for name, value in config["debias"].items() if name != "sequence_levels"}
+    return kept | {"iterations": kept["iterations"][: config["debias"]["sequence_levels"]]} if sequence else kept
+
+
 def measure_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Return how to measure a lesion, and from what size on it is one."""
     sizes = ("keep_mm3", "keep_vox", "birth_mm3", "birth_vox")

@@ -20,6 +20,7 @@ from mettrail.bias import correct_bias, foreground
 from mettrail.brain import atlas_fit, find_brain
 from mettrail.geometry import bounding_box, find_surface, grow_mask
 from mettrail.images import Image, canonical_grid, read_image, read_mask, resample
+from mettrail.settings import debias_settings
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[2]
@@ -136,7 +137,7 @@ def main() -> None:
         if arguments.raw:
             head = resample(head, canonical_grid(head.grid))
         else:
-            head = correct_bias(head, threads=arguments.threads, **config["debias"])
+            head = correct_bias(head, threads=arguments.threads, **debias_settings(config))
         clock = [time.process_time()]
         mask = find_brain(head, arguments.method, **run)
         clock.append(time.process_time())

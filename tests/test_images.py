@@ -58,8 +58,8 @@ def test_two_affines_that_disagree_are_refused(tmp_path):
 
 
 def test_labels_outside_the_scheme_are_refused(tmp_path):
-    path = write_scan(tmp_path / "dseg.nii.gz", np.full((3, 4, 5), 4, np.uint8))
-    with pytest.raises(InputError, match=r"labels \[4\]"):
+    path = write_scan(tmp_path / "dseg.nii.gz", np.full((3, 4, 5), 5, np.uint8))
+    with pytest.raises(InputError, match=r"labels \[5\]"):
         images.read_labels(path, images.TISSUE_LABELS)
     path = write_scan(tmp_path / "prob.nii.gz", np.full((3, 4, 5), 0.4, np.float32))
     with pytest.raises(InputError, match="whole numbers"):

@@ -420,12 +420,11 @@ def gather_evidence(
     detected = {name: np.isin(numbers, found[whole >= 0.5]) for name, whole in wholes.items()}
     networks_of = [[name for name in detected if detected[name][number - 1]] for number in numbers]
     detected_by = ["both" if len(names) > 1 else [*names, "sensitive"][0] for names in networks_of]
-    decides = wholes.get("detection", highest)
+    decides, looked_again = wholes.get("detection", highest), np.zeros(count, bool)
     if fine is not None:
         looked = whole_lesion(fine.data)
-        alone = _touched(
-            np.where(np.isin(found, numbers[np.array(detected_by, str) == "sensitive"]), found, 0), looked >= 0.5
-        )
+        looked_again = np.isin(numbers, found[looked >= 0.5]) & (np.array(detected_by, str) == "sensitive")
+        alone = np.isin(found, numbers[looked_again])
         decides, highest = (np.where(alone, looked, whole) for whole in (decides, highest))
     mean: Any = ndimage.mean(highest, found, numbers) if count else []
     table["mean_probability"] = np.asarray(mean, float)
@@ -441,7 +440,7 @@ def gather_evidence(
         # Re-segmentation sees the same image and knows more: what it misses seldom is a lesion.
         missed = np.array(["resegmentation" in wholes and "resegmentation" not in names for names in networks_of], bool)
         certain = (certain | ~missed) & (table["confidence"] >= limits["confirmed"])
-    certain &= table["detected_by"] != "sensitive"
+    certain &= ~looked_again
     table["certainty"] = certain.map({True: "confirmed", False: "candidate"}).astype("str")
     return _nearest_component(labels, Image(found, fused.affine)), table
 

@@ -251,8 +251,8 @@ def test_sequences_that_were_registered_are_counted(results):
         results.leave("sequences", f"sub-A_ses-1_res-1mm_desc-preproc_{name}.json", engine="ants")
     text = " ".join(describe(results.read()).paragraphs)
     assert (
-        "Further sequences (T2w and FLAIR; 2 scans) were corrected with the first 2 of these levels and registered"
-        in text
+        "Further sequences (T2w and FLAIR; 2 scans) were corrected for their bias field with the first 2 levels of N4 "
+        "and registered" in text
     )
 
 

@@ -6,6 +6,7 @@ kills a run as often as that, and holds its results against those of a run that 
 """
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -16,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from plums import ROOT, add_visit, command, plum, run, start_dataset, table_of
 
@@ -175,3 +178,24 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         differing = compare_after_kills(Path(folder), int(sys.argv[1]), seed=1, longest_s=25)
         print(f"{sys.argv[1]} kills; files that differ: {differing or 'none'}")
+
+
+def test_a_second_look_that_fails_leaves_what_the_first_has_found(tmp_path):
+    """Two scans of 0.8 mm: of one patient the second look fails."""
+    start_dataset(tmp_path)
+    for sub in "LM":
+        scan, _ = plum(90, [((8, 4, 2), 14)])
+        add_visit(tmp_path, sub, "1", scan)
+        (path,) = (tmp_path / f"bids/sub-{sub}").rglob("*.nii.gz")
+        nib.save(nib.Nifti1Image(scan, np.diag([0.8, 0.8, 0.8, 1])), path)
+    (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
+    env = {"SABOTAGE": "segment_fine/sub-M_ses-1", "PYTHONPATH": f"{tmp_path}:{ROOT}/scripts"}
+    done = run(tmp_path, "--config", "labels={'folder': ''}", "--", "tables", env=env)
+    assert "FAILED segment_fine of sub-M_ses-1" in done.stdout + done.stderr
+    sessions = table_of(tmp_path, "sessions")
+    assert sessions["evaluable"].tolist() == [True, True]
+    lesions = table_of(tmp_path, "lesions").query("certainty == 'confirmed'")
+    volumes = {sub: each["vol_wl_mm3"].tolist() for sub, each in lesions.groupby("participant_id")}
+    assert volumes["sub-L"] == volumes["sub-M"] != []
+    facts = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").rglob("*_desc-tissue_dseg.json"))]
+    assert [each["FullResolution"] for each in facts] == [True, False]

@@ -373,17 +373,12 @@ def for_fusion(name, path):
 @functools.cache
 def is_fine(sub, ses):
     """Whether a session's scan is finer than 1 mm, and is looked at a second time."""
-    below_mm, folder = config["segment"]["full_resolution_below_mm"], MODELS[
-        sub, ses
-    ].get("detection")
+    folder = MODELS[sub, ses].get("detection")
     if not folder or describe_model(folder)["channels"] != [model_folder.POST_CONTRAST]:
         return False
-    return (
-        fine.fine_grid(
-            images.read_grid(raw_scan(sub, ses, "reference")), below_mm=below_mm
-        )
-        is not None
-    )
+    grid = images.read_grid(raw_scan(sub, ses, "reference"))
+    below_mm = config["segment"]["full_resolution_below_mm"]
+    return fine.fine_grid(grid, below_mm=below_mm) is not None
 
 
 def if_fine(path):

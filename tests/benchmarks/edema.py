@@ -53,7 +53,7 @@ def threshold(flair, brain, lesions):
 
 
 def compare(found, true):
-    """Return twice the common voxels, the sum of both, and the two volumes."""
+    """Return twice the common voxels, and the two volumes."""
     return {"common": 2 * int((found & true).sum()), "found": int(found.sum()), "true": int(true.sum())}
 
 
@@ -95,10 +95,7 @@ def on_scan(lesions, found, labels):
 def painted(heads, folder):
     """Score held-out real heads with painted lesions."""
     model = segmentation.read_model(folder)
-    synthesis = edema.EdemaPatches(
-        [], count=0, patch=(1, 1, 1), settings=SETTINGS["edema"], synthesis=SETTINGS["synthesis"],
-        augmentation={}, seed=0,
-    ).synthesis | {"tone_prob": 0}  # fmt: skip
+    synthesis = edema.lesions_alone(SETTINGS["synthesis"], SETTINGS["edema"]) | {"tone_prob": 0}
     synthesis["lesions"] |= {"prob": 1, "at_most": 12}
     for number, head in enumerate(edema_training.read_heads(Path(heads), HELD_OUT)):
         box = geometry.bounding_box(head.beyond < RIM_MM)

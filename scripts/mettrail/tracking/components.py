@@ -181,7 +181,7 @@ def _unlabelled_necrosis(whole: np.ndarray, resected: np.ndarray) -> np.ndarray:
     return filled
 
 
-def closed_holes(shell: np.ndarray, occupied: np.ndarray, resected: np.ndarray | None = None) -> np.ndarray:
+def closed_holes(shell: np.ndarray, occupied: np.ndarray, resected: np.ndarray) -> np.ndarray:
     """Voxels enclosed by a shell, hole by hole where what is free in it is small enough, and nothing was resected."""
     holes, n = label_components(ndimage.binary_fill_holes(shell) & ~shell, connectivity=6)
     if n == 0:
@@ -189,8 +189,7 @@ def closed_holes(shell: np.ndarray, occupied: np.ndarray, resected: np.ndarray |
     free = np.bincount(holes[~occupied], minlength=n + 1)
     small = free <= MAX_HOLE_RATIO * shell.sum()
     small[0] = False
-    if resected is not None:
-        small[np.unique(holes[resected])] = False
+    small[np.unique(holes[resected])] = False
     inside: np.ndarray = small[holes]
     return inside
 

@@ -98,7 +98,7 @@ def measure_instances(
     session : dict
         ``edema_unassigned_mm3`` (None where edema could not be told); ``n_subthreshold``, all components too small to
         start a track (those a track takes up are taken off by the matching); ``cavity_ml``, the volume of resection
-        closed_holes, None where none is labelled; ``slice_spacing_mm``.
+        cavities, None where none is labelled; ``slice_spacing_mm``.
 
     Raises
     ------

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -165,6 +166,11 @@ def find_backgrounds(
         manual = sorted((Path(root) / "labels" / name / Path(*mask.parts[-4:-1])).glob("*_dseg.nii.gz"))
         found += [Background(head, mask, manual[0] if manual else None)] * copies
     return found
+
+
+def name_backgrounds(chosen: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return datasets and their participants, as model cards name what was trained on."""
+    return [f"{each['name']} ({', '.join(each.get('participants', ['all']))})" for each in chosen]
 
 
 def make_visits(key: Key) -> list[LabelledScan]:

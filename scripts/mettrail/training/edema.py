@@ -72,8 +72,7 @@ class EdemaPatches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
     ):
         self.heads, self.count, self.patch, self.settings, self.seed = heads, count, tuple(patch), settings, seed
         self.augmentation = augmentation
-        lesions = {**synthesis["lesions"], "edema_prob": 0, "push_prob": 0}
-        self.synthesis = {**synthesis, "lesions": {**lesions, **settings["lesions"]}}
+        self.synthesis = lesions_alone(synthesis, settings)
 
     def __len__(self) -> int:
         return self.count
@@ -90,6 +89,13 @@ class EdemaPatches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
         edema = (labels == EDEMA).astype(np.int64)
         # (Z, Y, X), as nnU-Net's readers give arrays to networks.
         return torch.from_numpy(images.transpose(0, 3, 2, 1).copy()), torch.from_numpy(edema.T[None].copy())
+
+
+def lesions_alone(synthesis: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how lesions are painted here: their edema comes later, and what they press aside is not on FLAIR."""
+    return {
+        **synthesis, "lesions": {**synthesis["lesions"], "edema_prob": 0, "push_prob": 0, **settings["lesions"]}
+    }  # fmt: skip
 
 
 def _cut(

@@ -26,10 +26,11 @@ from mettrail.segmentation.architectures import build_from_plans
 from mettrail.segmentation.model_folder import POST_CONTRAST, name_channels
 from mettrail.segmentation.models import write_model
 from mettrail.segmentation.normalisation import z_scores
-from mettrail.training.backgrounds import find_backgrounds, prepare
+from mettrail.training.backgrounds import find_backgrounds, name_backgrounds, prepare
 from mettrail.training.card import write_card
 from mettrail.training.cases import CONFIGURATION, distance_mm, plan_network, unet_architecture
 from mettrail.training.edema import EdemaPatches, Head
+from mettrail.training.training import LICENCE
 
 CHANNELS = (POST_CONTRAST, "FLAIR")
 LABELS = {"background": 0, "edema": 1}
@@ -156,7 +157,6 @@ def train_edema(out: str | Path, *, scans: Path, settings: dict[str, Any], resum
 def export(network: torch.nn.Module, out: Path, *, plans: dict[str, Any], settings: dict[str, Any], steps: int) -> Path:
     """Write the network as the model folder ``models/edema``."""
     given = settings["edema"]
-    names = [f"{head['name']} ({', '.join(head.get('participants', ['all']))})" for head in given["heads"]]
     description = {
         "task": "edema",
         "input": "brain",
@@ -169,10 +169,10 @@ def export(network: torch.nn.Module, out: Path, *, plans: dict[str, Any], settin
         "threshold": 0.5,
         "min_component_score": 0.0,
         "steps": steps,
-        "trained_on": f"{', '.join(names)}; synthetic lesions and edema, no patient with metastases; {steps} steps of "
-        f"{given['network']['batch']} patches",
+        "trained_on": f"{', '.join(name_backgrounds(given['heads']))}; synthetic lesions and edema, no patient with "
+        f"metastases; {steps} steps of {given['network']['batch']} patches",
         "trained_with": f"AdamW, lr {given['training']['lr']:g} falling to 0 (poly); Dice and cross-entropy",
-        "licence": "Apache-2.0",
+        "licence": LICENCE,
     }
     log = out / "edema.log"
     write_model(

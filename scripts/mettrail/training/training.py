@@ -30,7 +30,7 @@ from mettrail.segmentation.model_folder import LOG
 from mettrail.segmentation.models import describe_model, read_model, write_model
 from mettrail.segmentation.prediction import LEFT_RIGHT_AXIS
 from mettrail.training import cases, validation
-from mettrail.training.backgrounds import Key, Painted, find_backgrounds, make_visits, prepare
+from mettrail.training.backgrounds import Key, Painted, find_backgrounds, make_visits, name_backgrounds, prepare
 from mettrail.training.card import as_table, write_card
 from mettrail.training.crossvalidation import point_nnunet_at
 from mettrail.training.priors import PriorSettings
@@ -285,7 +285,7 @@ def _name_heads(settings: dict[str, Any]) -> str:
     first, last = settings["train_seeds"]
     names = [f"simulated heads (phantom seeds {first} to {last}, two sessions each)"]
     if settings["backgrounds_root"]:
-        names += [f"{b['name']} ({', '.join(b.get('participants', ['all']))})" for b in settings["backgrounds"]]
+        names += name_backgrounds(settings["backgrounds"])
     return ", ".join(names)
 
 

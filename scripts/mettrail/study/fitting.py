@@ -29,6 +29,7 @@ from mettrail.training.card import write_card
 from mettrail.training.cases import CONFIGURATION, plan_network
 from mettrail.training.losses import JointVSSLoss
 from mettrail.training.priors import PriorSettings
+from mettrail.training.progress import Log
 
 Answer = Callable[[torch.Tensor], torch.Tensor]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -248,20 +249,6 @@ def _save(path: Path, content: dict[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     torch.save(content, partial)
     partial.replace(path)
-
-
-class Log:
-    """Lines of progress, in a file and on the terminal; what was there before stays."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-
-    def add(self, line: str) -> None:
-        """Add a line."""
-        print(line, flush=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
 
 
 def _write(

@@ -30,6 +30,7 @@ from mettrail.training.backgrounds import find_backgrounds, name_backgrounds, pr
 from mettrail.training.card import write_card
 from mettrail.training.cases import CONFIGURATION, distance_mm, plan_network, unet_architecture
 from mettrail.training.edema import EdemaPatches, Head
+from mettrail.training.progress import Log
 from mettrail.training.training import LICENCE
 
 CHANNELS = (POST_CONTRAST, "FLAIR")
@@ -129,6 +130,7 @@ def train_edema(out: str | Path, *, scans: Path, settings: dict[str, Any], resum
     loss_of = DC_and_CE_loss(
         {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
     )
+    log = Log(out / "edema.log")
     running, began, first = 0.0, monotonic(), step
     for images, edema in loader:
         for group in optimiser.param_groups:
@@ -145,7 +147,7 @@ def train_edema(out: str | Path, *, scans: Path, settings: dict[str, Any], resum
         running += float(loss.detach())
         if step % LOG_STEPS == 0:
             line = f"step {step}/{wanted['steps']} loss {running / LOG_STEPS:.4f}"
-            _add_line(out / "edema.log", f"{line} {(monotonic() - began) / (step - first):.2f} s/step")
+            log.add(f"{line} {(monotonic() - began) / (step - first):.2f} s/step")
             running = 0.0
         if step % wanted["save_every"] == 0 or step == wanted["steps"]:
             state = {"step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
@@ -194,9 +196,3 @@ def export(network: torch.nn.Module, out: Path, *, plans: dict[str, Any], settin
         log=log.read_text() if log.exists() else "",
     )
     return out / "models" / "edema"
-
-
-def _add_line(path: Path, line: str) -> None:
-    print(line, flush=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"{line}\n")

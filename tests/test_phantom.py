@@ -13,6 +13,7 @@ from mettrail.brain import find_brain
 from mettrail.cohort import read_participants
 from mettrail.errors import InputError
 from mettrail.evaluation import inputs
+from scipy.ndimage import distance_transform_edt
 from scipy.spatial.distance import pdist
 
 ROOT = Path(__file__).parents[1]
@@ -288,3 +289,157 @@ def test_the_demonstration_and_random_cohorts_are_well_formed():
             phantom.complete_patient(spec, cohort.get("defaults", {}))
     lesions = [entry for p in drawn["patients"] for entry in p["lesions"]]
     assert 40 < np.median([max(entry["volumes_mm3"]) for entry in lesions]) < 700
+
+
+def resected(resection, diameters_mm, *, recurrence=(), seed=5, **settings):
+    """A lesion of the frontal lobe that was resected, scanned without noise and without moving."""
+    still = {"noise": 0, "bias": 0, "grain": 0, "scale": 1000, "contrast_spread": 0}
+    still |= {"motion_mm": 0, "motion_deg": 0, "atrophy_mm": 0, "shake_mm": 0, "crop": {"around": 1, "size_mm": 80}}
+    entries = [{"id": 1, "where": FRONTAL, "diameters_mm": diameters_mm, "kind": "ring", "resection": resection}]
+    if recurrence:
+        entries.append({"id": 2, "where": {"margin_of": 1}, "diameters_mm": list(recurrence)})
+    described = patient(entries, len(diameters_mm), **(still | settings))
+    return list(phantom.simulate_patient(described, seed=seed))
+
+
+@pytest.fixture(scope="module")
+def operated():
+    """Sessions before the operation, and 12, 41 and 72 days after it."""
+    return resected({"date": "2020-01-20"}, [22, 0, 0, 0], recurrence=[0, 0, 5, 7], sequences=[CONTRAST, "T1w"])
+
+
+@pytest.fixture(scope="module")
+def quiet():
+    """Eight months after the operation."""
+    return resected({"date": "2019-05-01", "diameter_mm": 24}, [0], sequences=[CONTRAST, "T1w"])[0]
+
+
+def around(mask, near_mm, far_mm):
+    """Voxels (of 1 mm) whose distance to a mask is more than one and at most the other."""
+    distance = distance_transform_edt(~mask)
+    return (distance > near_mm) & (distance <= far_mm)
+
+
+def test_a_cavity_takes_the_place_of_the_resected_lesion(operated):
+    before, after = operated[:2]
+    lesion, cavity = before.instances.data == 1, after.tissue.data == images.CAVITY
+    assert not (before.tissue.data == images.CAVITY).any()
+    assert cavity[lesion].mean() > 0.85
+    assert lesion.sum() < cavity.sum() < 2.2 * lesion.sum()
+    assert not after.instances.data.any()
+    assert not np.isin(after.tissue.data, (images.ENHANCING, images.NECROSIS)).any()
+    assert after.lesions.event.tolist() == ["absent", "n/a"]
+
+
+def test_a_cavity_shrinks_from_visit_to_visit(operated):
+    sizes = [(session.tissue.data == images.CAVITY).sum() for session in operated[1:]]
+    assert 0.5 < sizes[1] / sizes[0] < 0.8
+    assert 0.6 < sizes[2] / sizes[1] < 0.9
+
+
+def test_a_recurrence_is_a_new_lesion_that_touches_the_cavity(operated):
+    for session, asked, event in zip(operated[2:], (5, 7), ("new", "persist")):
+        nodule = session.instances.data == 2
+        assert (session.tissue.data[nodule] == images.ENHANCING).all()
+        assert asked - 2 < longest_axial_mm(nodule, session.instances.spacing_mm) < asked + 0.7
+        assert (around(nodule, 0, 1) & (session.tissue.data == images.CAVITY)).sum() > 3
+        assert session.lesions.event.tolist() == ["absent", event]
+
+
+def test_an_old_cavity_is_dark_fluid_in_brain(quiet):
+    cavity, scan = quiet.tissue.data == images.CAVITY, quiet.images[CONTRAST].data
+    inside = cavity & ~around(~cavity, 0, 1)
+    brain = around(cavity, 4, 8) & quiet.brain.data
+    assert np.percentile(scan[inside], 99) < 0.7 * np.median(scan[brain])
+
+
+def test_the_lining_takes_up_contrast_agent_and_is_no_tumour(operated):
+    session = operated[1]
+    cavity = session.tissue.data == images.CAVITY
+    gain = session.images[CONTRAST].data - session.images["T1w"].data
+    lining, beyond = around(cavity, 0, 1) & session.brain.data, around(cavity, 4, 8) & session.brain.data
+    assert gain[lining].mean() > gain[beyond].mean() + 150
+    assert not np.isin(session.tissue.data[lining], (images.ENHANCING, images.NECROSIS)).any()
+
+
+def test_blood_in_a_cavity_is_bright_without_contrast_agent_and_is_resorbed(operated, quiet):
+    early, late = (s.images["T1w"].data[s.tissue.data == images.CAVITY] for s in (operated[1], quiet))
+    # White matter is at 1000.
+    assert (early > 1100).mean() > 0.03
+    assert (late > 1100).mean() < 0.001
+
+
+def test_air_rises_and_blood_settles():
+    session = resected({"date": "2020-01-29"}, [26, 0], sequences=["T1w"], seed=10)[1]
+    cavity, scan = session.tissue.data == images.CAVITY, session.images["T1w"].data
+    height = np.argwhere(cavity)[:, 1]
+    air, blood = scan[cavity] < 100, scan[cavity] > 900
+    assert min(air.sum(), blood.sum()) > 100
+    assert height[air].min() > np.median(height) > np.median(height[blood])
+
+
+def test_a_cavity_may_be_open_to_the_surface_but_stays_in_the_brain():
+    for is_open in (True, False):
+        session = resected({"date": "2019-12-01", "diameter_mm": 20, "open": is_open}, [0])[0]
+        cavity = session.tissue.data == images.CAVITY
+        assert cavity.sum() > 1000
+        assert session.brain.data[cavity].all()
+        assert (around(~session.brain.data, 0, 2) & cavity).any() == is_open
+
+
+def test_a_resection_changes_nothing_elsewhere():
+    other = {"id": 3, "where": [-36, -54, 34], "diameters_mm": [8, 9], "edema_mm": 3}
+    there = {"crop": {"around": 3, "size_mm": 30}}
+    with_it, without = (
+        [*phantom.simulate_patient(patient([{"id": 1, "where": FRONTAL, **one}, other], 2, **there), seed=5)]
+        for one in ({"diameters_mm": [9, 0], "resection": {"date": "2020-01-20"}}, {"diameters_mm": [9, 0]})
+    )
+    for one, two in zip(with_it, without):
+        assert (one.images[CONTRAST].data == two.images[CONTRAST].data).all()
+        assert (one.tissue.data == two.tissue.data).all()
+
+
+def test_without_resections_all_is_as_before_there_were_any():
+    lesion = {"id": 1, "where": FRONTAL, "diameters_mm": [9, 12], "kind": "ring", "edema_mm": 3}
+    sessions = simulate([lesion], 2)
+    assert [session.images[CONTRAST].data.mean() for session in sessions] == pytest.approx(
+        [440.98581, 348.58340], rel=1e-5
+    )
+    assert [np.bincount(session.tissue.data.ravel()).tolist()[1:] for session in sessions] == [
+        [177, 1006, 62],
+        [427, 1550, 166],
+    ]
+    drawn = phantom.random_cohort_spec(2, 2, np.random.default_rng(1))["patients"]
+    assert [entry["volumes_mm3"] for entry in drawn[0]["lesions"]] == [[24.2, 26.6], [83.0, 0.0]]
+
+
+def test_resections_that_cannot_be_are_refused():
+    day = {"date": "2020-01-20"}
+    for resection, sizes, complaint in (
+        ({}, [9, 0], "no date"),
+        (day, [9, 4], "0 at every session after"),
+        (day, [0, 0], "or diameter_mm"),
+        ({**day, "surgeon": "good"}, [9, 0], "surgeon"),
+    ):
+        lesion = {"id": 1, "where": FRONTAL, "diameters_mm": sizes, "resection": resection or {"margin_mm": 1}}
+        with pytest.raises(InputError, match=complaint):
+            phantom.complete_patient(patient([lesion], 2), {})
+    once = {"id": 1, "where": FRONTAL, "diameters_mm": [9, 0]}
+    for lesion, sizes in ((once, [0, 5]), ({**once, "resection": day}, [3, 5])):
+        again = {"id": 2, "where": {"margin_of": 1}, "diameters_mm": sizes}
+        with pytest.raises(InputError, match="id of a resected lesion"):
+            phantom.complete_patient(patient([lesion, again], 2), {})
+
+
+def test_the_cohort_of_resections_holds_what_it_promises():
+    cohort = yaml.safe_load((ROOT / "config" / "phantom_resection.yaml").read_text())
+    patients = [phantom.complete_patient(spec, {}) for spec in cohort["patients"]]
+    assert len(patients) == 8
+    days = [entry["resection"]["days"] for p in patients for entry in p["lesions"] if entry["resection"]]
+    assert len(days) == 8
+    assert all(last > 0 for _, last in days)
+    assert sum(first > 0 for first, _ in days) == 3
+    assert min(map(max, days)) < 14 and max(map(max, days)) > 180
+    recurred = [e["diameters_mm"] for p in patients for e in p["lesions"] if "margin_of" in e["where"]]
+    assert sorted(last for _, last in recurred) == [3.5, 6, 9, 14]
+    assert not any(first for first, _ in recurred)

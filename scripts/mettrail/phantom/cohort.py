@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from mettrail import images
 from mettrail.cohort import CLINICAL
 from mettrail.errors import InputError
 from mettrail.images import Image
-from mettrail.phantom import anatomy, fields, lesions, scan
+from mettrail.phantom import anatomy, cavities, fields, lesions, scan
 from mettrail.phantom.fields import make_affine, stream
 from mettrail.reasons import Reason
 
@@ -70,7 +70,8 @@ SESSION: Spec = {
 }
 LESION: Spec = {
     "id": None,
-    "where": "random",  # or [x, y, z] in MNI mm, or {beside: id, distance_mm: d}
+    # Or [x, y, z] in MNI mm, {beside: id, distance_mm: d}, or, a recurrence, {margin_of: id} of a resected lesion.
+    "where": "random",
     "diameters_mm": [],  # longest axial diameter at each session, 0 where absent; or
     "volumes_mm3": [],
     "kind": "nodule",  # nodule, ring, cystic
@@ -81,6 +82,15 @@ LESION: Spec = {
     "enhancement": 1.0,
     "merges_into": None,  # {lesion: id, sessions: [labels]}
     "splits": None,  # {sessions: [labels], gap_mm: 4}: from one body two, each of the given diameter
+    "resection": None,  # see RESECTION; its sizes are 0 from then on
+}
+# A scan on the day of the operation was made before it. From the next on there is a cavity in the lesion's place, and
+# what edema_mm says lies around that.
+RESECTION: Spec = {
+    "date": None,
+    "diameter_mm": None,  # of what was resected; when not given, at the last session before
+    "margin_mm": 2.0,  # of brain resected with it
+    "open": None,  # whether a way to the surface stays open; drawn when not given
 }
 CROP: Spec = {"around": None, "size_mm": 40.0}
 TREATMENT: Spec = {
@@ -117,8 +127,8 @@ class Session:
     images : sequence -> Image
         Each on its own raw grid.
     tissue, instances : Image of uint8
-        1 enhancing, 2 edema, 3 necrosis; persistent number of the lesion (label 1 or 3). On the reference grid: the
-        post-contrast scan's, or the first sequence's where there is none.
+        1 enhancing, 2 edema, 3 necrosis, 4 resection cavity; persistent number of the lesion (label 1 or 3). On the
+        reference grid: the post-contrast scan's, or the first sequence's where there is none.
     brain : Image of bool
     lesions : DataFrame
         One row per lesion of the patient: the truth table.
@@ -187,7 +197,8 @@ def complete_patient(spec: Spec, defaults: Spec) -> Spec:
         )
     patient["sessions"] = sessions
     patient["participant"] = _cells(patient["participant"], PARTICIPANT, f"{name}, participant")
-    patient["lesions"] = [_complete_lesion(entry, len(sessions), name) for entry in patient["lesions"]]
+    patient["lesions"] = [_complete_lesion(entry, sessions, name) for entry in patient["lesions"]]
+    _check_recurrences(patient["lesions"], name)
     patient["treatments"] = [_complete_treatment(entry, patient, name) for entry in patient["treatments"]]
     return patient
 
@@ -209,7 +220,8 @@ def _complete_treatment(spec: Spec, patient: Spec, name: str) -> Spec:
     return treatment
 
 
-def _complete_lesion(spec: Spec, n: int, name: str) -> Spec:
+def _complete_lesion(spec: Spec, sessions: list[Spec], name: str) -> Spec:
+    n = len(sessions)
     lesion = _complete(spec, LESION, f"{name}, lesion {spec.get('id')}")
     sizes = lesion["diameters_mm"] or lesion["volumes_mm3"]
     if lesion["necrosis"] is None:
@@ -229,7 +241,52 @@ def _complete_lesion(spec: Spec, n: int, name: str) -> Spec:
         if lesion[key]:
             lesion[key] = {**lesion[key], "sessions": [str(s) for s in lesion[key]["sessions"]]}
             lesion[key].setdefault("gap_mm", 4.0)
+    if lesion["resection"]:
+        lesion["resection"] = _complete_resection(lesion, sessions, f"{name}, lesion {lesion['id']}, resection")
     return lesion
+
+
+def _complete_resection(lesion: Spec, sessions: list[Spec], what: str) -> Spec:
+    """Fill in a resection; adds `days`, since the operation, at every session (0 and less: before)."""
+    resection = _complete(lesion["resection"], RESECTION, what)
+    if resection["date"] is None:
+        raise InputError(
+            what,
+            found="no date",
+            expected="the day of the operation",
+            advice="Give date: YYYY-MM-DD.",
+            reason=Reason.BAD_SPEC,
+        )
+    operation = pd.Timestamp(_iso(resection["date"])).normalize()
+    resection["days"] = [(pd.Timestamp(s["acq_time"]).normalize() - operation).days for s in sessions]
+    sizes = lesions.diameters_mm(lesion)
+    before = [size for size, days in zip(sizes, resection["days"]) if days <= 0]
+    resection["diameter_mm"] = resection["diameter_mm"] or (before and before[-1])
+    after = sizes[len(before) :]
+    if not resection["diameter_mm"] or any(after):
+        raise InputError(
+            what,
+            found=f"sizes {before} before and {after} after it, diameter_mm {resection['diameter_mm'] or None}",
+            expected="a size before it, or diameter_mm, and 0 at every session after it",
+            advice="What grows at the margin is a lesion of its own, where: {margin_of: id}.",
+            reason=Reason.BAD_SPEC,
+        )
+    return resection
+
+
+def _check_recurrences(entries: list[Spec], name: str) -> None:
+    resected = {lesion["id"]: lesion["resection"]["days"] for lesion in entries if lesion["resection"]}
+    for lesion in filter(lesions.is_recurrence, entries):
+        days = resected.get(lesion["where"]["margin_of"], [])
+        early = [size for size, since in zip(lesions.diameters_mm(lesion), days) if since <= 0]
+        if not days or any(early):
+            raise InputError(
+                f"{name}, lesion {lesion['id']}",
+                found=f"{lesion['where']}, sizes {early} before a resection",
+                expected="the id of a resected lesion, and 0 at every session before the resection",
+                advice="Correct them.",
+                reason=Reason.BAD_SPEC,
+            )
 
 
 def _cells(given: Spec, allowed: Sequence[str], what: str) -> dict[str, str]:
@@ -274,6 +331,8 @@ def _subject(
 ) -> scan.Subject:
     """Return the patient as the scanner meets it at a session."""
     session = patient["sessions"][number]
+    hollows = _cavities_at(patient, body, centres, number, seed)
+    centres = centres | _at_margins(patient, body, centres, hollows, number, seed)
     blobs = [
         blob
         for lesion in patient["lesions"]
@@ -285,12 +344,46 @@ def _subject(
     if number and session["atrophy_mm"]:
         drift = fields.smooth_vectors(anatomy.LATTICE_SHAPE, sigma=3, rng=stream(seed, "drift", session["label"]))
         drift *= session["atrophy_mm"] / np.sqrt(3)
-    subject = scan.Subject(body, blobs, [], patient["mass_effect"], drift)
+    subject = scan.Subject(body, blobs, [], patient["mass_effect"], drift, list(hollows.values()))
     width = {lesion["id"]: lesion["edema_mm"][number] for lesion in patient["lesions"]}
+    swollen = [*blobs, *(cavity.bed for cavity in subject.cavities)]
     edemas = [
-        lesions.spread_edema(b, width[b.lesion], subject.tissue_at, seed=seed) for b in blobs if width[b.lesion] > 0
+        lesions.spread_edema(b, width[b.lesion], subject.tissue_at, seed=seed) for b in swollen if width[b.lesion] > 0
     ]
-    return scan.Subject(body, blobs, edemas, patient["mass_effect"], drift)
+    return replace(subject, edemas=edemas)
+
+
+def _cavities_at(
+    patient: Spec, body: anatomy.Anatomy, centres: dict[int, np.ndarray], number: int, seed: int
+) -> dict[int, cavities.Cavity]:
+    """Return the cavities at a session, by the number of what was resected."""
+    return {
+        lesion["id"]: cavities.make_cavity(lesion, centres[lesion["id"]], body, session=number, seed=seed)
+        for lesion in patient["lesions"]
+        if lesion["resection"] and lesion["resection"]["days"][number] > 0
+    }
+
+
+def _at_margins(
+    patient: Spec,
+    body: anatomy.Anatomy,
+    centres: dict[int, np.ndarray],
+    hollows: dict[int, cavities.Cavity],
+    number: int,
+    seed: int,
+) -> dict[int, np.ndarray]:
+    """Return the centres (mm, patient frame) of recurrences at a session; they stay with the wall as it moves."""
+    places = {}
+    for lesion in filter(lesions.is_recurrence, patient["lesions"]):
+        of, sizes = lesion["where"]["margin_of"], lesions.diameters_mm(lesion)
+        if sizes[number]:
+            # In the same direction at all sessions: the one that fits when it is first seen.
+            first = next(k for k, size in enumerate(sizes) if size)
+            then = _cavities_at(patient, body, centres, first, seed)[of]
+            rng = stream(seed, "recurrence", lesion["id"])
+            direction = cavities.find_margin(then, body, max(sizes), rng=rng)
+            places[lesion["id"]] = cavities.at_margin(hollows[of], direction, sizes[number])
+    return places
 
 
 def _field_of_view(
@@ -332,11 +425,12 @@ def _simulate_session(
         grid = scan.scan_grid(box, pose, spacing_mm=spacing, oblique_deg=np.broadcast_to(settings["oblique_deg"], 3))
         sampling = scan.sample(subject, grid, shaken)
         overlays, swellings = scan.overlay_lesions(subject, sampling)
+        hollows = scan.overlay_cavities(subject, sampling)
         part = None
         if settings["extent"] == "piece":
             part = scan.draw_ellipsoid(box, grid, shaken, margin_mm=PIECE_MARGIN_MM)
         if sequence == reference:
-            truth = scan.draw_truth(sampling, overlays, swellings)
+            truth = scan.draw_truth(sampling, overlays, swellings, hollows)
             if part is not None:
                 truth = truth[0] * part, truth[1] * part, truth[2] * part
             brain = truth[2]
@@ -347,7 +441,7 @@ def _simulate_session(
         rng = stream(seed, "scan", label, sequence)
         mean = scan.brightness(sequence, rng=rng, spread=settings["contrast_spread"], changes=settings["brightness"])
         fine = scan.look_up(scan.paint(subject.anatomy, mean, grain=settings["grain"]), sampling, fill=mean["air"])
-        scan.blend(fine, overlays, swellings, mean, contrast=sequence == scan.CONTRAST)
+        scan.blend(fine, overlays, swellings, hollows, mean, sequence=sequence)
         scale = settings["scale"] or rng.uniform(300, 900)
         data = scan.finish(
             fine, sampling, rng=rng, noise=settings["noise"], bias=settings["bias"], blur_mm=settings["blur_mm"],

@@ -118,7 +118,8 @@ def _radius(bumps: Waves, height: float, direction: np.ndarray) -> np.ndarray:
     return radius
 
 
-def _sphere(n: int = 900) -> np.ndarray:
+def sphere(n: int = 900) -> np.ndarray:
+    """Return `n` unit vectors (n, 3) spread evenly over all directions."""
     k = np.arange(n) + 0.5
     polar, turn = np.arccos(1 - 2 * k / n), np.pi * (1 + 5**0.5) * k
     return np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], -1).astype(np.float32)
@@ -126,7 +127,7 @@ def _sphere(n: int = 900) -> np.ndarray:
 
 def measure_shape(axes: np.ndarray, stretch: np.ndarray, bumps: Waves, height: float) -> tuple[float, float]:
     """Longest axial diameter and volume of a shape whose mean radius is 1."""
-    directions = _sphere()
+    directions = sphere()
     radius = _radius(bumps, height, directions)
     points = (directions * radius[:, None] * stretch) @ axes
     apart = points[:, None] - points[None]
@@ -222,11 +223,15 @@ def place(lesions: list[dict[str, Any]], anatomy: Anatomy, *, seed: int, gap_mm:
     ------
     InputError
         Where no room is left, or a lesion stands beside one that comes after it.
+
+    Notes
+    -----
+    A recurrence has the place of what was resected; where the margin is at a session, `cavities.at_margin` tells.
     """
     template = head.load_head()
     found: dict[int, np.ndarray] = {}
     sizes: dict[int, float] = {}
-    for lesion in sorted(lesions, key=lambda entry: entry["where"] == "random"):
+    for lesion in sorted(lesions, key=lambda entry: (is_recurrence(entry), entry["where"] == "random")):
         rng = stream(seed, "place", lesion["id"])
         size = _largest_mm(lesion)
         where = lesion["where"]
@@ -241,6 +246,8 @@ def place(lesions: list[dict[str, Any]], anatomy: Anatomy, *, seed: int, gap_mm:
                     advice="Lower gap_mm, the sizes, or the number of lesions of this patient.",
                     reason=Reason.BAD_SPEC,
                 )
+        elif is_recurrence(lesion):
+            centre = found[where["margin_of"]]
         elif isinstance(where, dict):
             if where["beside"] not in found:
                 raise InputError(
@@ -260,9 +267,20 @@ def place(lesions: list[dict[str, Any]], anatomy: Anatomy, *, seed: int, gap_mm:
     return found
 
 
+def is_recurrence(lesion: dict[str, Any]) -> bool:
+    """Whether a lesion sits at the margin of a resected one."""
+    return isinstance(lesion["where"], dict) and "margin_of" in lesion["where"]
+
+
+def diameters_mm(lesion: dict[str, Any]) -> list[float]:
+    """Diameter (mm) of a lesion at each session, roughly where volumes are given."""
+    return lesion["diameters_mm"] or [1.15 * sphere_diameter_mm(v) for v in lesion["volumes_mm3"]]
+
+
 def _largest_mm(lesion: dict[str, Any]) -> float:
-    sizes = lesion["diameters_mm"] or [1.15 * sphere_diameter_mm(v) for v in lesion["volumes_mm3"]]
-    largest = float(max(sizes))
+    largest = float(max(diameters_mm(lesion)))
+    if lesion["resection"]:
+        largest = max(largest, lesion["resection"]["diameter_mm"] + 2 * lesion["resection"]["margin_mm"])
     return 2 * largest + float(lesion["splits"]["gap_mm"]) if lesion["splits"] else largest
 
 
@@ -280,7 +298,7 @@ def _free_site(
     drawn = drawn[depth > (0.55 * size + 1.5) * scale]
     if not len(drawn):
         return None
-    directions = _sphere(30)
+    directions = sphere(30)
     centres: np.ndarray = anatomy.from_template(drawn.T).T
     for centre, site in zip(centres, drawn):
         clear = all(np.linalg.norm(centre - other) > 0.55 * (size + its_size) + gap_mm for other, its_size in taken)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import nibabel as nib
 import numpy as np
@@ -12,8 +12,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from mettrail.geometry import find_peak, nearest_labels
-from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid
-from mettrail.phantom import fields, head, lesions
+from mettrail.images import CAVITY, EDEMA, ENHANCING, NECROSIS, Grid
+from mettrail.phantom import cavities, fields, head, lesions
 from mettrail.phantom.anatomy import LATTICE_ORIGIN, STEP_MM, Anatomy
 from mettrail.phantom.fields import make_affine, move_points, ramp
 from mettrail.phantom.head import Box
@@ -65,6 +65,8 @@ class Subject:
     push_strength : float
     drift : (3, a, b, c) float32
         Displacement (mm) since the first session on the anatomy's lattice: slight atrophy.
+    cavities : list of Cavity
+        What resections have left.
     """
 
     anatomy: Anatomy
@@ -72,10 +74,13 @@ class Subject:
     edemas: list[lesions.Edema]
     push_strength: float
     drift: np.ndarray | None
+    cavities: list[cavities.Cavity] = field(default_factory=list)
 
     def to_template_voxel(self, points: np.ndarray) -> np.ndarray:
         """Template voxel coordinates of (3, ...) patient points."""
-        points = lesions.push(points, self.bodies, self.anatomy, strength=self.push_strength)
+        # The brain falls in as slowly as a cavity shrinks.
+        taking_room = [*self.bodies, *(cavity.bed for cavity in self.cavities)]
+        points = lesions.push(points, taking_room, self.anatomy, strength=self.push_strength)
         if self.drift is not None:
             shape = points.shape
             flat = points.reshape(3, -1)
@@ -317,6 +322,37 @@ def overlay_lesions(subject: Subject, sampling: Sampling) -> tuple[list[Overlay]
     return overlays, swellings
 
 
+@dataclass(frozen=True)
+class Hollow:
+    """One cavity and its surroundings as shares of the fine voxels in a box around them."""
+
+    box: Box
+    cavity: cavities.Cavity
+    shares: cavities.Shares
+
+
+def overlay_cavities(subject: Subject, sampling: Sampling) -> list[Hollow]:
+    """Work out every cavity's shares of the fine voxels."""
+    width = float(np.clip(np.mean(sampling.fine.spacing_mm), 0.5, 1.2))
+    template = head.load_head()
+    hollows = []
+    for cavity in subject.cavities:
+        found = _box(sampling, *cavities.corners(cavity))
+        if found is None:
+            continue
+        box, points = found
+        where = sampling.where(box)
+        brain, depth, csf = (
+            ndimage.map_coordinates(volume, where, order=1, mode="nearest")
+            for volume in (template.brain, template.depth_mm, subject.anatomy.csf_map)
+        )
+        middle = subject.anatomy.to_template(cavity.bed.centre[:, None])[0, 0]
+        beside = np.sign(middle) * (where[0] + np.float32(head.ORIGIN[0]))
+        shares = cavities.share_out(cavity, points, width_mm=width, brain=brain, depth=depth, csf=csf, beside_mm=beside)
+        hollows.append(Hollow(box, cavity, shares))
+    return hollows
+
+
 def _box(sampling: Sampling, low_mm: np.ndarray, high_mm: np.ndarray) -> tuple[Box, np.ndarray] | None:
     """Fine voxels within a box of the patient frame, and their places (3, ...) there; None where there are none."""
     inverse = np.linalg.inv(sampling.to_patient)
@@ -334,16 +370,24 @@ def _box(sampling: Sampling, low_mm: np.ndarray, high_mm: np.ndarray) -> tuple[B
 
 
 def blend(
-    image: np.ndarray, overlays: list[Overlay], swellings: list[Swelling], mean: dict[str, float], *, contrast: bool
+    image: np.ndarray,
+    overlays: list[Overlay],
+    swellings: list[Swelling],
+    hollows: list[Hollow],
+    mean: dict[str, float],
+    *,
+    sequence: str,
 ) -> None:
-    """Lay edema, then lesions, over a fine image in place."""
+    """Lay edema, then cavities, then lesions, over a fine image in place."""
     for swelling in swellings:
         part = image[swelling.box]
         part += 0.85 * swelling.share * (mean["edema"] - part)
+    for hollow in hollows:
+        cavities.paint(image[hollow.box], hollow.shares, hollow.cavity, mean, column=SEQUENCES.index(sequence))
     for over in overlays:
         part = image[over.box]
         rim: float | np.ndarray = mean["rim"]
-        if contrast:
+        if sequence == CONTRAST:
             base = 0.7 * mean["wm"]
             rim = base + (mean["rim"] * over.enhancement - base) * over.uptake
         part *= 1 - over.rim - over.core
@@ -368,11 +412,11 @@ def draw_ellipsoid(
 
 
 def draw_truth(
-    sampling: Sampling, overlays: list[Overlay], swellings: list[Swelling]
+    sampling: Sampling, overlays: list[Overlay], swellings: list[Swelling], hollows: list[Hollow]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tissue labels, lesion numbers and brain mask on the scan's own grid."""
     fine = sampling.fine.shape
-    whole, core, swollen = (np.zeros(fine, np.float32) for _ in range(3))
+    whole, core, swollen, hollowed = (np.zeros(fine, np.float32) for _ in range(4))
     owner = np.zeros(fine, np.uint8)
     nearest = np.full(fine, np.inf, np.float32)
     for over in overlays:
@@ -383,12 +427,15 @@ def draw_truth(
         nearest[over.box][closer] = over.distance[closer]
     for swelling in swellings:
         swollen[swelling.box] = np.maximum(swollen[swelling.box], swelling.share)
+    for hollow in hollows:
+        hollowed[hollow.box] = np.maximum(hollowed[hollow.box], hollow.shares.hollow)
     if max(sampling.factors) > 1:
-        whole, core, swollen = (shrink(a, sampling.factors) for a in (whole, core, swollen))
+        whole, core, swollen, hollowed = (shrink(a, sampling.factors) for a in (whole, core, swollen, hollowed))
         middle = tuple(slice(f // 2, None, f) for f in sampling.factors)
         owner = owner[middle]
     tissue = np.zeros(whole.shape, np.uint8)
     tissue[swollen >= 0.5] = EDEMA
+    tissue[hollowed >= 0.5] = CAVITY
     inside = whole >= 0.5
     for number in {over.owner for over in overlays}:
         # A lesion too small for any voxel keeps the one it fills most.

@@ -8,7 +8,7 @@ import yaml
 from mettrail import phantom, project
 
 # Specifications that are shipped, by name.
-SHIPPED_NAMES = ("demo", "responses", "compare_quick", "compare_full")
+SHIPPED_NAMES = ("demo", "responses", "compare_quick", "compare_full", "resection")
 SHIPPED = {name: project.root() / "config" / f"phantom_{name}.yaml" for name in SHIPPED_NAMES}
 
 if __name__ == "__main__":

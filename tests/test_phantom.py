@@ -362,7 +362,7 @@ def test_the_lining_takes_up_contrast_agent_and_is_no_tumour(operated):
     assert not np.isin(session.tissue.data[lining], (images.ENHANCING, images.NECROSIS)).any()
 
 
-def test_blood_in_a_cavity_is_bright_without_contrast_agent_and_is_resorbed(operated, quiet):
+def test_blood_in_a_cavity_is_bright_without_agent_and_is_resorbed(operated, quiet):
     early, late = (s.images["T1w"].data[s.tissue.data == images.CAVITY] for s in (operated[1], quiet))
     # White matter is at 1000.
     assert (early > 1100).mean() > 0.03

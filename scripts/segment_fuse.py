@@ -7,14 +7,14 @@ from mettrail import drawn, images, jobs, schema, segmentation, sidecars
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema")) as output:
+with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema", "cavity")) as output:
     raw = images.read_image(snakemake.input.raw)
     if snakemake.input.get("given"):
         labels = drawn.read_drawn(snakemake.input.given, snakemake.params.scheme)
         images.require_same_grid(raw, labels)
         components, evidence = segmentation.manual_evidence(labels)
         whole = labels.like(components.data > 0)
-        ran, carried, fine = {}, None, None
+        ran, carried, fine, cleared = {}, None, None, 0
     else:
         detection = images.read_probabilities(snakemake.input.detection) if snakemake.input.get("detection") else None
         known, carried = (jobs.given(snakemake.input.get(name)) for name in ("known", "prior"))
@@ -25,10 +25,14 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
         looked = jobs.given(snakemake.input.get("fine") or None)
         fine = images.read_probabilities(looked) if looked else None
         fused = segmentation.add_candidates(fused, detection, sensitive, fine, level=snakemake.params.candidate_level)
+        bed = jobs.given(snakemake.input.get("cavity") or None)
+        cavities = images.read_probabilities(bed) if bed else None
+        fused, cleared = segmentation.clear_cavities(fused, cavities)
         edged = segmentation.draw_edges(fused, level=snakemake.params.edge_level, least_mm3=snakemake.params.birth_mm3)
         bright = jobs.given(snakemake.input.get("edema") or None)
         edema = images.read_probabilities(bright) if bright else None
-        labels, whole = segmentation.decide_on_grid(segmentation.draw_edema(edged, edema), raw.grid)
+        drawn_around = segmentation.draw_edema(segmentation.draw_cavities(edged, cavities), edema)
+        labels, whole = segmentation.decide_on_grid(drawn_around, raw.grid)
         networks = {"detection": detection, "resegmentation": resegmentation}
         touch_mm = snakemake.params.fusion["touch_mm"]
         components, evidence = segmentation.gather_evidence(
@@ -40,7 +44,7 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
             at_prior=None if prior is None else segmentation.near_prior(prior, touch_mm=touch_mm),
             fine=fine,
         )
-        ran = networks | {"detection_sensitive": sensitive, "edema": edema}
+        ran = networks | {"detection_sensitive": sensitive, "edema": edema, "cavity": cavities}
     images.write_labels(output.labels, labels.data, raw.affine)
     images.write_labels(output.components, components.data, raw.affine)
     images.write_probabilities(output.probabilities, whole.data, raw.affine)
@@ -53,6 +57,8 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
         "Networks": {task: facts for task, facts in snakemake.params.networks.items() if ran.get(task) is not None},
         "Propagated": carried is not None,
         "FullResolution": fine is not None,
+        # Components of the other networks that were what a resection cavity holds.
+        "ClearedFromCavities": cleared,
     }
     origin = sidecars.describe_origin(jobs.complete(list(snakemake.input)), **snakemake.params.origin)
     sidecars.write_json(sidecars.TISSUE | facts | origin, output.sidecar)

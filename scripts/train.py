@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import yaml
-from mettrail.training.edema_training import train_edema
+from mettrail.training.drawing import DRAWERS, train_drawer
 from mettrail.training.training import train_all
 
 if __name__ == "__main__":
@@ -16,17 +16,17 @@ if __name__ == "__main__":
     )
     parser.add_argument(
         "--task",
-        choices=("detection", "resegmentation", "edema"),
+        choices=("detection", "resegmentation", *DRAWERS),
         help="one network for detection and resegmentation, if omitted",
     )
-    parser.add_argument("--start-from", type=Path, help="model folder whose weights training starts from; not edema")
+    parser.add_argument("--start-from", type=Path, help="model folder whose weights training of lesions starts from")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     arguments = parser.parse_args()
     settings = yaml.safe_load(arguments.settings.read_text())
-    if arguments.task == "edema":
+    if arguments.task in DRAWERS:
         if arguments.scans is None:
-            parser.error("edema is painted into real heads: say where they are (--scans)")
-        train_edema(arguments.out, scans=arguments.scans, settings=settings, resume=arguments.resume)
+            parser.error(f"{arguments.task} is painted into real heads: say where they are (--scans)")
+        train_drawer(arguments.task, arguments.out, scans=arguments.scans, settings=settings, resume=arguments.resume)
     else:
         train_all(
             [arguments.task] if arguments.task else ["detection", "resegmentation"],

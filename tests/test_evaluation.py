@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import warm
 from conftest import ROOT, write_scan
-from mettrail import images, schema
+from mettrail import images, schema, sidecars
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.evaluation import inputs, metrics, scores, scoring, statistics
 from mettrail.evaluation.inputs import LabelledSession
@@ -310,6 +310,18 @@ def test_the_domain_of_ndsc_is_the_brain_mask(tmp_path):
     assert masked.loc[0, "ndsc"] < whole.loc[0, "ndsc"]
     with pytest.raises(InputError, match="0 brain masks"):
         scoring.score_methods({"ours": ours}, labels, Settings(masks=tmp_path / "l"))
+
+
+def test_cavities_are_left_out_where_the_map_says_that_4_is_one(tmp_path):
+    cavity = ((10, 3, 3), 5, 4)
+    truth = write(tmp_path / "labels", {("A", "1"): tissue(ONE)})
+    ours = write(tmp_path / "ours", {("A", "1"): tissue(ONE, cavity)})
+    with pytest.raises(InputError, match=r"(?s)label 4.*BraTS 2021.*JSON beside it"):
+        scoring.score_methods({"ours": ours}, truth)
+    beside = ours / "sub-A/ses-1/anat/sub-A_ses-1_dseg.json"
+    beside.write_text(json.dumps(sidecars.TISSUE))
+    scans = scoring.score_methods({"ours": ours}, truth).scans
+    assert scans.set_index("tissue").loc["whole", "dsc"] == 1
 
 
 # --- Probability maps ----------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def test_the_network_sees_the_scan_as_it_is_and_its_answer_lies_in_place(monkeyp
         (image,) = channels.values()
         given.update(image=image, model=model, **how)
         lesion = (image > 150).astype(np.float32)
-        return np.stack([1 - lesion, lesion, 0 * lesion, 0 * lesion], -1)
+        return np.stack([1 - lesion, lesion, 0 * lesion, 0 * lesion, 0 * lesion], -1)
 
     monkeypatch.setattr(fine, "predict_probabilities", predict)
     monkeypatch.setattr(fine.dataclasses, "replace", lambda model, **changed: SimpleNamespace(**vars(model) | changed))
@@ -88,7 +88,7 @@ def probabilities(*lesions):
     whole = np.zeros((40, 5, 5), np.float32)
     for start, stop, probability in lesions:
         whole[start:stop, 1:4, 1:4] = probability
-    return Image(np.stack([1 - whole, whole, 0 * whole, 0 * whole], -1), np.eye(4))
+    return Image(np.stack([1 - whole, whole, 0 * whole, 0 * whole, 0 * whole], -1), np.eye(4))
 
 
 def test_what_the_second_look_alone_sees_is_a_candidate():

@@ -131,10 +131,11 @@ def test_a_lesion_keeps_the_voxel_with_the_highest_value_of_its_own():
 
 
 def test_labels_follow_the_likelier_class_of_lesion_and_of_the_rest():
-    p = np.random.default_rng(6).dirichlet([1, 1, 1, 1], 500).astype(np.float32)
+    p = np.random.default_rng(6).dirichlet([1, 1, 1, 1, 1], 500).astype(np.float32)
     labels = geometry.decide_labels(p)
     lesion = p[:, 1] + p[:, 3] >= 0.5
     assert np.array_equal(np.isin(labels, (1, 3)), lesion)
     assert np.array_equal(labels[lesion] == 1, p[lesion, 1] >= p[lesion, 3])
-    assert np.array_equal(labels[~lesion] == 2, p[~lesion, 2] > p[~lesion, 0])
-    assert geometry.decide_labels(np.array([0.25, 0.25, 0.25, 0.25])) == 1
+    assert np.array_equal(labels[~lesion], np.array([0, 2, 4])[p[~lesion][:, [0, 2, 4]].argmax(1)])
+    assert geometry.decide_labels(np.array([0.25, 0.25, 0.25, 0.25, 0])) == 1
+    assert geometry.decide_labels(np.array([0.4, 0.1, 0.1, 0, 0.4])) == 0

@@ -50,8 +50,9 @@ class Results:
         self.files[kind].append(path)
 
     def add_session(
-        self, ses, *, brain="nonzero", networks=None, propagated=False, flags=(), fit=None, other=None, fine=False
-    ):
+        self, ses, *, brain="nonzero", networks=None, propagated=False, flags=(), fit=None, other=None, fine=False,
+        cleared=0,
+    ):  # fmt: skip
         """Leave what a session of patient A leaves; without networks and propagation its masks were given."""
         more = {"other_method": other} if other else {}
         self.leave("brains", f"sub-A_ses-{ses}_brain.json", method=brain, flags=list(flags), fit=fit, **more)
@@ -59,6 +60,7 @@ class Results:
             "labels", f"sub-A_ses-{ses}_tissue.json",
             Manual=networks is None and not propagated, Networks=networks or {}, Propagated=propagated,
             FullResolution=fine,
+            ClearedFromCavities=cleared,
         )  # fmt: skip
 
     def read(self):
@@ -182,6 +184,16 @@ def test_a_network_for_edema_is_told_from_those_that_find_lesions(results):
     assert "In 2 sessions the detection network alone was run" in text
     assert "Edema beside these lesions was drawn in 1 session by a network of its own (`edema`)" in text
     assert "which is also given FLAIR; the lesions do not depend on it" in text
+
+
+def test_a_network_for_cavities_is_told_and_what_it_took_away(results):
+    drawn = MODEL | {"Name": "cavity", "SHA256": "c" * 64, "Sequences": [], "Calibration": None}
+    results.add_session("1", networks=ALONE | {"cavity": drawn})
+    text = " ".join(describe(results.read()).paragraphs)
+    assert "Resection cavities were drawn in 1 session by a network of its own (`cavity`)" in text
+    assert "was no lesion. No sum" in text
+    results.add_session("2", networks=ALONE | {"cavity": drawn}, cleared=2)
+    assert "was no lesion (1 session). No sum" in " ".join(describe(results.read()).paragraphs)
 
 
 def test_second_looks_at_fine_scans_are_counted(results):

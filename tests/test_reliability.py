@@ -180,8 +180,8 @@ if __name__ == "__main__":
         print(f"{sys.argv[1]} kills; files that differ: {differing or 'none'}")
 
 
-def test_a_second_look_that_fails_leaves_what_the_first_has_found(tmp_path):
-    """Two scans of 0.8 mm: of one patient the second look fails."""
+def test_what_adds_to_lesions_fails_and_they_stay(tmp_path):
+    """Two scans of 0.8 mm: of one patient the second look fails, of the other drawing cavities."""
     start_dataset(tmp_path)
     for sub in "LM":
         scan, _ = plum(90, [((8, 4, 2), 14)])
@@ -189,9 +189,13 @@ def test_a_second_look_that_fails_leaves_what_the_first_has_found(tmp_path):
         (path,) = (tmp_path / f"bids/sub-{sub}").rglob("*.nii.gz")
         nib.save(nib.Nifti1Image(scan, np.diag([0.8, 0.8, 0.8, 1])), path)
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
-    env = {"SABOTAGE": "segment_fine/sub-M_ses-1", "PYTHONPATH": f"{tmp_path}:{ROOT}/scripts"}
+    env = {
+        "SABOTAGE": "segment_fine/sub-M_ses-1 segment_cavity/sub-L_ses-1",
+        "PYTHONPATH": f"{tmp_path}:{ROOT}/scripts",
+    }
     done = run(tmp_path, "--config", "labels={'folder': ''}", "--", "tables", env=env)
-    assert "FAILED segment_fine of sub-M_ses-1" in done.stdout + done.stderr
+    for failed in ("segment_fine of sub-M_ses-1", "segment_cavity of sub-L_ses-1"):
+        assert f"FAILED {failed}" in done.stdout + done.stderr
     sessions = table_of(tmp_path, "sessions")
     assert sessions["evaluable"].tolist() == [True, True]
     lesions = table_of(tmp_path, "lesions").query("certainty == 'confirmed'")
@@ -199,3 +203,4 @@ def test_a_second_look_that_fails_leaves_what_the_first_has_found(tmp_path):
     assert volumes["sub-L"] == volumes["sub-M"] != []
     facts = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").rglob("*_desc-tissue_dseg.json"))]
     assert [each["FullResolution"] for each in facts] == [True, False]
+    assert ["cavity" in each["Networks"] for each in facts] == [False, True]

@@ -10,7 +10,7 @@ import torch
 from mettrail import brain, geometry, images, segmentation
 from mettrail.errors import GridMismatchError, InputError, ModelError
 from mettrail.geometry import decide_labels, whole_lesion
-from mettrail.images import EDEMA, Grid, Image
+from mettrail.images import CAVITY, EDEMA, Grid, Image
 from mettrail.segmentation import architectures, choice, fusion, models, prediction
 from mettrail.training import cases
 
@@ -412,7 +412,7 @@ def test_probabilities_sum_to_one_and_lie_within_the_mask(tmp_path):
     image = scan()
     within = geometry.grow_mask(mask, spacing_mm=(1, 1, 1), grow_mm=3)
     p = predict(model, {"ce-gadolinium_T1w": image}, within=within)
-    assert p.shape == (*SHAPE, 4)
+    assert p.shape == (*SHAPE, 5)
     assert p.dtype == np.float32
     assert np.allclose(p.sum(-1), 1, atol=1e-4)
     far = ~within | (image == 0)
@@ -605,11 +605,11 @@ def test_a_model_with_one_class_fills_the_others_with_nothing(tmp_path, monkeypa
     spy(monkeypatch, lambda data: torch.zeros((2, *data.shape[1:])))
     monkeypatch.setattr(models.Model, "read_weights", lambda model: [])
     p = predict(segmentation.read_model(folder), {"ce-gadolinium_T1w": scan()})
-    assert np.allclose(p[10, 10, 10], [0.5, 0.5, 0, 0])
+    assert np.allclose(p[10, 10, 10], [0.5, 0.5, 0, 0, 0])
 
 
 def test_a_threshold_is_brought_to_one_half():
-    p = np.array([[0.6, 0.2, 0.1, 0.1], [1, 0, 0, 0], [0, 0.75, 0, 0.25]])
+    p = np.array([[0.6, 0.2, 0.1, 0.1, 0], [1, 0, 0, 0, 0], [0, 0.75, 0, 0.25, 0]])
     shifted = prediction.recentre(p, threshold=0.3)
     assert np.allclose(shifted.sum(-1), 1)
     assert shifted[0, 1] + shifted[0, 3] == pytest.approx(0.5)
@@ -617,7 +617,7 @@ def test_a_threshold_is_brought_to_one_half():
 
 
 def test_components_of_low_score_are_rejected_and_lesions_lose_nothing():
-    p = np.zeros((30, 20, 20, 4), np.float32)
+    p = np.zeros((30, 20, 20, 5), np.float32)
     p[2:6, 5:9, 5:9, 1], p[2:6, 5:9, 5:9, 3] = 0.2, 0.4
     p[15:20, 5:9, 5:9, 1] = 0.6
     p[16:19, 6:8, 6:8, 1] = 0.99
@@ -633,7 +633,7 @@ def test_components_of_low_score_are_rejected_and_lesions_lose_nothing():
 
 
 def test_a_clear_lesion_is_not_lost_with_the_uncertain_one_it_touches():
-    p = np.zeros((40, 20, 20, 4), np.float32)
+    p = np.zeros((40, 20, 20, 5), np.float32)
     p[2:30, 5:15, 5:15, 1] = 0.4
     p[10:16, 7:13, 7:13, 1] = 0.9
     # A peak is not enough: what rises from its level to the peak evenly stays doubtful.
@@ -657,7 +657,7 @@ def test_a_large_lesion_is_scored_by_its_most_certain_millilitre():
 
 
 def test_a_component_at_a_prior_needs_no_score():
-    p = np.zeros((40, 20, 20, 4), np.float32)
+    p = np.zeros((40, 20, 20, 5), np.float32)
     p[2:6, 5:9, 5:9, 1] = p[25:29, 5:9, 5:9, 1] = 0.6
     p[..., 0] = 1 - p.sum(-1)
     prior_mask = np.zeros(p.shape[:3], bool)
@@ -677,7 +677,7 @@ AFFINE = np.array([[0, -1, 0, 30], [1, 0, 0, -20], [0, 0, 1, 5], [0, 0, 0, 1.0]]
 
 
 def lesion(*boxes, shape=(40, 30, 20), label=1, p=0.9):
-    data = np.zeros((*shape, 4), np.float32)
+    data = np.zeros((*shape, 5), np.float32)
     for x, size in boxes:
         data[x : x + size, 10 : 10 + size, 8 : 8 + size, label] = p
     data[..., 0] = 1 - data.sum(-1)
@@ -722,8 +722,8 @@ def test_fusion(case):
 
 def in_a_row(**classes):
     """Probabilities along a line of 24 mm: of each class so much at some places, the rest background."""
-    data = np.zeros((24, 3, 3, 4), np.float32)
-    for number, name in ((1, "enhancing"), (2, "edema"), (3, "necrosis")):
+    data = np.zeros((24, 3, 3, 5), np.float32)
+    for number, name in ((1, "enhancing"), (2, "edema"), (3, "necrosis"), (4, "cavity")):
         for start, stop, probability in classes.get(name, ()):
             data[start:stop, ..., number] = probability
     data[..., 0] = 1 - data.sum(-1)
@@ -754,6 +754,69 @@ def test_edema_on_another_grid_is_refused():
         segmentation.draw_edema(in_a_row(), Image(other.data[:-1], other.affine))
 
 
+def block(label, *boxes, p=0.9, shape=(40, 30, 20)):
+    """Probabilities of a class in boxes: (corner, size) or (corner, size, p)."""
+    data = np.zeros((*shape, 5), np.float32)
+    for corner, size, *sure in boxes:
+        data[tuple(slice(c, c + n) for c, n in zip(corner, size))][..., label] = sure[0] if sure else p
+    data[..., 0] = 1 - data.sum(-1)
+    return Image(data, np.eye(4))
+
+
+BED = block(CAVITY, ((10, 8, 5), (12, 12, 10)))
+
+
+def test_a_cavity_is_drawn_around_lesions_and_leaves_them_as_they_are():
+    fused = block(1, ((20, 10, 8), (6, 5, 5)))
+    drawn = segmentation.draw_cavities(fused, BED)
+    labels = decide_labels(drawn.data)
+    lesion = fused.data[..., 1] > 0.5
+    assert np.array_equal(labels == CAVITY, (BED.data[..., CAVITY] > 0.5) & ~lesion)
+    assert np.array_equal(labels == 1, lesion)
+    assert np.allclose(drawn.data.sum(-1), 1)
+    assert segmentation.draw_cavities(fused, None) is fused
+    with pytest.raises(GridMismatchError):
+        segmentation.draw_cavities(fused, Image(BED.data[:-1], BED.affine))
+
+
+def test_in_a_cavity_there_is_no_edema():
+    edema = block(2, ((5, 5, 3), (25, 18, 14)))
+    drawn = segmentation.draw_edema(segmentation.draw_cavities(block(1, ((24, 10, 8), (4, 5, 5))), BED), edema)
+    labels = decide_labels(drawn.data)
+    assert np.array_equal(labels == CAVITY, BED.data[..., CAVITY] > 0.5)
+    assert (labels == 2).any()
+    # Nor where a network that finds lesions had drawn edema.
+    assert np.array_equal(decide_labels(segmentation.draw_cavities(edema, BED).data) == CAVITY, labels == CAVITY)
+
+
+@pytest.mark.parametrize(
+    ("box", "drawn"),
+    {
+        "0.2 mL": (((10, 8, 5), (6, 6, 6)), True),
+        "a little less": (((10, 8, 5), (6, 6, 5)), False),
+        "not sure": (((10, 8, 5), (8, 8, 8), 0.75), False),
+    }.values(),
+)
+def test_cavities_that_are_small_or_unsure_are_left_out(box, drawn):
+    labels = decide_labels(segmentation.draw_cavities(block(1), block(CAVITY, box)).data)
+    assert (labels == CAVITY).any() == drawn
+
+
+@pytest.mark.parametrize(
+    ("start", "stays"), {"by more than half inside": (18, False), "by half": (19, True), "beside": (22, True)}.values()
+)
+def test_what_lies_in_a_cavity_is_no_lesion(start, stays):
+    fused = block(1, ((start, 10, 8), (6, 5, 5)), ((2, 2, 2), (3, 3, 3)))
+    cleared, count = segmentation.clear_cavities(fused, BED)
+    assert count == (not stays)
+    left = decide_labels(cleared.data) == 1
+    assert left[2:5, 2:5, 2:5].all()
+    assert left.sum() == 27 + 150 * stays
+    assert np.allclose(cleared.data.sum(-1), 1)
+    assert segmentation.clear_cavities(fused, None) == (fused, 0)
+    assert segmentation.clear_cavities(fused, block(CAVITY))[0] is fused
+
+
 def test_without_a_prior_detection_stands():
     detection = lesion((5, 4))
     assert segmentation.fuse(detection, None, None, **FUSE) is detection
@@ -777,7 +840,7 @@ def test_a_rule_decides_what_a_follow_up_takes(rule, expected):
     for kept in (given, wanted):
         inputs = [given[name] if name in kept else None for name in given]
         assert called(segmentation.apply_rule(*inputs, rule=rule, **FUSE)) == expected
-    assert fusion.needed(rule, followup=False) == ("detection", "detection_sensitive", "edema")
+    assert fusion.needed(rule, followup=False) == ("detection", "detection_sensitive", "edema", "cavity")
     assert called(segmentation.apply_rule(given["detection"], None, None, rule=rule, **FUSE)) == [
         (5, 4),
         (25, 5),
@@ -801,7 +864,7 @@ def test_edema_comes_from_the_network_of_the_nearest_lesion():
     detection, resegmentation = lesion((5, 4), (25, 4)), lesion((5, 4))
     for image, p in ((detection, 0.3), (resegmentation, 0.8)):
         for x in (10, 23):
-            image.data[x, 10:14, 8:12] = [1 - p, 0, p, 0]
+            image.data[x, 10:14, 8:12] = [1 - p, 0, p, 0, 0]
     fused = segmentation.fuse(detection, resegmentation, prior_at((5, 4)), **FUSE).data
     assert fused[10, 11, 9, 2] == pytest.approx(0.8)
     assert fused[23, 11, 9, 2] == pytest.approx(0.3)
@@ -822,7 +885,7 @@ def ball_mm(centre, radius, label=1, shape=(60, 50, 40)):
     affine[:3, 3] = (-20, -10, 5)
     index = np.indices(shape).reshape(3, -1).T + affine[:3, 3]
     distance = np.linalg.norm(index - centre, axis=1).reshape(shape)
-    data = np.zeros((*shape, 4), np.float32)
+    data = np.zeros((*shape, 5), np.float32)
     data[..., label] = np.clip(radius - distance + 0.5, 0, 1)
     data[..., 0] = 1 - data[..., label]
     return Image(data, affine)
@@ -864,10 +927,10 @@ def test_a_lesion_between_the_slices_keeps_the_voxel_at_its_peak():
 def test_whole_lesion_decides_before_its_parts_do():
     p = ball_mm((4, 8, 20), 5)
     core = p.data[..., 1] > 0
-    p.data[core] = [0.4, 0.28, 0.0, 0.32]
+    p.data[core] = [0.4, 0.28, 0.0, 0.32, 0]
     labels = segmentation.decide_on_grid(p, Grid(p.data.shape[:3], p.affine))[0]
     assert (labels.data[core] == 3).all()
-    p.data[core] = [0.3, 0.2, 0.35, 0.15]
+    p.data[core] = [0.3, 0.2, 0.35, 0.15, 0]
     assert (segmentation.decide_on_grid(p, Grid(p.data.shape[:3], p.affine))[0].data[core] == 2).all()
 
 
@@ -1033,7 +1096,7 @@ def test_of_a_large_component_the_most_certain_millilitre_is_calibrated():
 
 
 def test_a_lower_threshold_lies_where_the_upper_ones_shift_puts_it():
-    p = np.array([0.75, 0.25, 0, 0])
+    p = np.array([0.75, 0.25, 0, 0, 0])
     level = prediction.candidate_level({"threshold": 0.6, "candidate_threshold": 0.25})
     assert prediction.recentre(p, threshold=0.6)[1] == pytest.approx(level)
     assert prediction.recentre(prediction.recentre(p, threshold=0.6), threshold=level)[1] == pytest.approx(0.5)
@@ -1044,7 +1107,7 @@ def blurred(*balls, shape=(40, 30, 30), spacing=1.0):
     """Probability of whole lesion that falls by 0.1 a mm from 1.0 at a centre; enhancing, of 1 mm voxels or finer."""
     places = np.stack(np.meshgrid(*(np.arange(n) * spacing for n in shape), indexing="ij"), -1)
     p = np.max([1 - np.linalg.norm(places - centre, axis=-1) / 10 for centre in balls], 0).clip(0, 1)
-    data = np.stack([1 - p, p, 0 * p, 0 * p], -1).astype(np.float32)
+    data = np.stack([1 - p, p, 0 * p, 0 * p, 0 * p], -1).astype(np.float32)
     return Image(data, np.diag([spacing] * 3 + [1.0])), places
 
 
@@ -1065,7 +1128,7 @@ def test_a_lesion_reaches_out_to_the_lower_level_and_3_mm_at_most(spacing):
 
 def test_what_is_too_small_to_start_a_lesion_does_not_by_its_edge():
     image, _ = blurred((15, 12, 12))
-    image.data[:] = [1, 0, 0, 0]
+    image.data[:] = [1, 0, 0, 0, 0]
     image.data[14:18, 11:15, 11:15, :2] = [0.6, 0.4]
     image.data[15:17, 12:14, 12:14, :2] = [0.1, 0.9]
     for least, voxels in ((8, 4**3), (8.1, 2**3)):
@@ -1094,7 +1157,7 @@ def test_lesions_do_not_join_and_nothing_is_added_by_drawing_edges():
 
 def test_an_edge_does_not_take_in_what_lies_apart():
     image, _ = blurred((15, 12, 12))
-    image.data[:] = [1, 0, 0, 0]
+    image.data[:] = [1, 0, 0, 0, 0]
     image.data[14:17, 11:14, 11:14, :2] = [0.1, 0.9]
     image.data[18:20, 11:14, 11:14, :2] = [0.6, 0.4]  # 1 mm away
     assert drawn(segmentation.draw_edges(image, level=0.3, least_mm3=10)).sum() == 3**3

@@ -955,7 +955,7 @@ def test_validation_chooses_a_threshold_and_writes_the_card(killed_and_resumed):
 
 def test_validation_counts_lesions_detected_missed_and_false_positives():
     instances = numbered(((15, 20, 20), 5), ((40, 30, 12), 3))
-    p = np.zeros((*instances.shape, 4), np.float32)
+    p = np.zeros((*instances.shape, 5), np.float32)
     p[..., 1] = numbered(((15, 20, 20), 4), ((30, 10, 30), 2)) > 0
     p[..., 0] = 1 - p[..., 1]
     owners = validation.find_owners(instances)
@@ -1003,7 +1003,7 @@ def test_a_hardly_touched_lesion_is_missed_and_what_touches_it_is_false():
 def test_all_thresholds_are_scored_as_each_would_be_alone(has_prior):
     rng = np.random.default_rng(5)
     instances = numbered(((15, 20, 20), 5), ((40, 30, 12), 4), ((42, 12, 28), 4), ((12, 40, 10), 4))
-    p = ndimage.gaussian_filter(rng.random((*instances.shape, 4)), (2, 2, 2, 0)) ** 8
+    p = ndimage.gaussian_filter(rng.random((*instances.shape, 5)), (2, 2, 2, 0)) ** 8
     # From well seen to hardly.
     p[..., 1] += 0.03 * np.array([0, 4, 3, 2, 1])[instances]
     p /= p.sum(-1, keepdims=True)
@@ -1023,7 +1023,7 @@ def test_all_thresholds_are_scored_as_each_would_be_alone(has_prior):
 
 def test_sessions_without_lesions_can_be_scored():
     nothing = numbered()
-    p = np.zeros((*nothing.shape, 4), np.float32)
+    p = np.zeros((*nothing.shape, 5), np.float32)
     p[..., 0] = 1
     called = validation.call_lesions(p)
     figures = validation.summarise([validation.score(*called, nothing, nothing, owners=nothing)])

@@ -106,6 +106,17 @@ def test_edema_is_drawn_where_there_is_flair_and_a_network_for_it(tmp_path):
     assert plan(bids, tmp_path / "out", given)["segment_edema"] == 1
 
 
+def test_cavities_are_drawn_where_networks_find_the_lesions(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
+    assert plan(bids, tmp_path / "out")["segment_cavity"] == 2
+    assert "segment_cavity" not in plan(bids, tmp_path / "out", "segment={'models': {'cavity': []}}")
+    # The lesions of the second visit are those of the first.
+    assert plan(bids, tmp_path / "out", "segment={'fusion': {'rule': 'propagation'}}")["segment_cavity"] == 1
+    write_masks(tmp_path / "masks", "sub-A_ses-1")
+    given = f"labels={{'folder': '{tmp_path}/masks', 'sessions': []}}"
+    assert plan(bids, tmp_path / "out", given)["segment_cavity"] == 1
+
+
 def test_scans_finer_than_1_mm_are_looked_at_again(tmp_path):
     bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}})
     scan = bids / f"sub-A/ses-2/anat/sub-A_ses-2_{CE}.nii.gz"

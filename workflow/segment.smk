@@ -130,6 +130,28 @@ use rule segment as segment_edema with:
         source=source_digest("segment.py"),
 
 
+use rule segment as segment_cavity with:
+    input:
+        reference=rules.preprocess.output.image,
+        sequences=sequences_for("cavity", rules.register_sequence.output.image),
+        prior_image=prior_image_for("cavity", rules.register.output.moved),
+        mask=rules.strip.output.mask,
+        model=model_files("cavity"),
+    output:
+        probabilities=ses_file("res-1mm_desc-cavity_probseg.nii.gz"),
+        sidecar=ses_file("res-1mm_desc-cavity_probseg.json"),
+    log:
+        log_file("segment_cavity"),
+    benchmark:
+        benchmark_file("segment_cavity")
+    params:
+        device=config["segment"]["device"],
+        grow_mm=config["strip"]["grow_mm"],
+        reference=REFERENCE,
+        origin=origin(),
+        source=source_digest("segment.py"),
+
+
 rule segment_fuse:
     """Lesion voxels on the raw reference image, and how sure they are: networks fused, or masks a person drew."""
     input:
@@ -144,6 +166,7 @@ rule segment_fuse:
         prior=for_fusion("prior", rules.propagate.output.labels),
         fine=if_fine(rules.segment_fine.output.probabilities),
         edema=for_fusion("edema", rules.segment_edema.output.probabilities),
+        cavity=for_fusion("cavity", rules.segment_cavity.output.probabilities),
     output:
         labels=LESIONS,
         sidecar=ses_file("desc-tissue_dseg.json"),

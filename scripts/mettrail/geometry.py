@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from mettrail.images import EDEMA, ENHANCING, NECROSIS, Box
+from mettrail.images import CAVITY, EDEMA, ENHANCING, NECROSIS, Box
 
 # Neighbours of a voxel: across a face (6), an edge as well (18), or a corner as well (26).
 NEIGHBOURS = {
@@ -189,7 +189,7 @@ def find_peak(values: np.ndarray, *, among: np.ndarray) -> tuple[int, ...]:
 
 
 def whole_lesion(probabilities: np.ndarray) -> np.ndarray:
-    """Return the probability of whole lesion, enhancing or necrosis, of (..., 4) class probabilities."""
+    """Return the probability of whole lesion, enhancing or necrosis, of (..., classes) probabilities."""
     whole: np.ndarray = probabilities[..., ENHANCING] + probabilities[..., NECROSIS]
     return whole
 
@@ -198,12 +198,12 @@ def decide_labels(probabilities: np.ndarray) -> np.ndarray:
     """Turn class probabilities into tissue labels.
 
     A voxel is lesion where enhancing and necrosis together reach 0.5, and then the likelier of the two; otherwise edema
-    where that is likelier than background.
+    or resection cavity where that is likelier than background.
 
     Parameters
     ----------
-    probabilities : (..., 4) float
-        Background, enhancing, edema, necrosis.
+    probabilities : (..., 5) float
+        Background, enhancing, edema, necrosis, cavity.
 
     Returns
     -------
@@ -211,11 +211,14 @@ def decide_labels(probabilities: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> decide_labels(np.array([[0.4, 0.3, 0.0, 0.3], [0.3, 0.1, 0.4, 0.2], [0.5, 0.1, 0.3, 0.1]]))
+    >>> decide_labels(np.array([[0.4, 0.3, 0, 0.3, 0], [0.3, 0.1, 0.4, 0.2, 0], [0.5, 0, 0.3, 0, 0.2]]))
     array([1, 2, 0], dtype=uint8)
+    >>> decide_labels(np.array([0.3, 0, 0.3, 0, 0.4])).item()
+    4
     """
     lesion = np.where(probabilities[..., ENHANCING] >= probabilities[..., NECROSIS], ENHANCING, NECROSIS)
-    rest = np.where(probabilities[..., EDEMA] > probabilities[..., 0], EDEMA, 0)
+    others = np.array([0, EDEMA, CAVITY])
+    rest = others[probabilities[..., others].argmax(-1)]
     return np.where(whole_lesion(probabilities) >= 0.5, lesion, rest).astype(np.uint8)
 
 

@@ -27,7 +27,7 @@ Box = tuple[slice, slice, slice]
 Shape = tuple[int, int, int]
 
 ENHANCING, EDEMA, NECROSIS, CAVITY = 1, 2, 3, 4
-# Of a session's label map; networks and priors know no resection cavity.
+# Of a session's label map, and in this order the classes of probabilities; priors know no resection cavity.
 TISSUE_LABELS = (0, ENHANCING, EDEMA, NECROSIS, CAVITY)
 LESION_LABELS = (0, ENHANCING, EDEMA, NECROSIS)
 # Two programs write one grid with other last digits (a spacing of 1.00001 beside 1); no segmentation is this fine.

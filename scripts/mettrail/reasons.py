@@ -380,6 +380,8 @@ class Reason(StrEnum):
         "The second look at a fine scan failed; the session's lesions are those of the first one.", _READ_LOG)
     FAILED_SEGMENT_EDEMA = ("failed_segment_edema", _FAILED,
         "Drawing edema failed; the session's lesions are as they are without it.", _READ_LOG)
+    FAILED_SEGMENT_CAVITY = ("failed_segment_cavity", _FAILED,
+        "Drawing resection cavities failed; the session's lesions are as they are without them.", _READ_LOG)
     FAILED_SEGMENT_FUSE = ("failed_segment_fuse", _FAILED_SESSION, "Fusion of the segmentations failed.", _READ_LOG)
     FAILED_MEASURE = ("failed_measure", _FAILED_SESSION, "Measuring the lesions failed.", _READ_LOG)
     FAILED_MATCH = ("failed_match", _FAILED_SESSION, "Matching the lesions failed.", _READ_LOG)

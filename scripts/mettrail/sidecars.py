@@ -44,7 +44,7 @@ _INHERITED: dict[str, dict[str, Any]] = {
         "Type": "Lesion",
     },
     "desc-lesion_probseg": {"Description": "Probability of whole lesion on the reference image's own grid"},
-    "res-1mm_probseg": WORKING_GRID | {"Description": "Background, enhancing, edema, necrosis along the fourth axis"},
+    "res-1mm_probseg": WORKING_GRID | {"Description": "Background, enhancing, edema, necrosis, cavity: fourth axis"},
 }
 TISSUE: dict[str, Any] = {
     "Description": "Lesion tissue on the reference image's own grid",

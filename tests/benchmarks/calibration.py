@@ -149,7 +149,7 @@ def predict(out, model):
 def call(whole, model):
     """Return the components that a model calls, numbered, and how probable each is on average."""
     nothing = np.zeros_like(whole)
-    raw = np.stack([1 - whole, whole, nothing, nothing], axis=-1)
+    raw = np.stack([1 - whole, whole, nothing, nothing, nothing], axis=-1)
     decided = prediction.apply_threshold(raw, threshold=model.threshold, min_component_score=model.min_component_score)
     found = Image(decided, np.eye(4))
     level = prediction.candidate_level(model.description)

@@ -23,7 +23,7 @@ from mettrail import geometry, images, segmentation
 from mettrail.geometry import decide_labels, grow_mask
 from mettrail.images import EDEMA, Image
 from mettrail.segmentation.model_folder import POST_CONTRAST
-from mettrail.training import edema, edema_training
+from mettrail.training import drawing, edema
 from mettrail.training.synthesis import OUTSIDE
 
 SETTINGS = yaml.safe_load(Path("config/train.yaml").read_text())
@@ -38,7 +38,7 @@ RIM_MM = 3
 
 def from_whole(whole):
     """Class probabilities of lesions that are sure."""
-    return np.stack([1 - whole, whole, 0 * whole, 0 * whole], -1).astype(np.float32)
+    return np.stack([1 - whole, whole, 0 * whole, 0 * whole, 0 * whole], -1).astype(np.float32)
 
 
 def threshold(flair, brain, lesions):
@@ -48,7 +48,9 @@ def threshold(flair, brain, lesions):
     spread = 1.4826 * np.median(np.abs(values - middle))
     for level in LEVELS:
         bright = (flair > middle + level * spread) & brain
-        seen = Image(np.stack([~bright, 0 * bright, bright, 0 * bright], -1).astype(np.float32), lesions.affine)
+        seen = Image(
+            np.stack([~bright, 0 * bright, bright, 0 * bright, 0 * bright], -1).astype(np.float32), lesions.affine
+        )
         yield level, decide_labels(segmentation.draw_edema(lesions, seen).data) == EDEMA
 
 
@@ -97,7 +99,7 @@ def painted(heads, folder):
     model = segmentation.read_model(folder)
     synthesis = edema.lesions_alone(SETTINGS["synthesis"], SETTINGS["edema"]) | {"tone_prob": 0}
     synthesis["lesions"] |= {"prob": 1, "at_most": 12}
-    for number, head in enumerate(edema_training.read_heads(Path(heads), HELD_OUT)):
+    for number, head in enumerate(drawing.read_heads(Path(heads), HELD_OUT)):
         box = geometry.bounding_box(head.beyond < RIM_MM)
         brain, within = head.beyond[box] < 0, head.beyond[box] < RIM_MM
         for seed in SEEDS:

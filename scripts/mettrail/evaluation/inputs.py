@@ -1,11 +1,12 @@
 """What is scored and against what: tissue maps and probability maps of the methods, manual segmentations, brain masks.
 
 Predictions and labels are folders of tissue maps (``sub-*/ses-*/anat/*_dseg.nii.gz``: 1 enhancing, 2 edema, 3
-necrosis), one map per session.
+necrosis), one map per session. Resection cavities are not scored.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ import numpy as np
 from mettrail import images
 from mettrail.cohort import order_sessions
 from mettrail.errors import InputError
-from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
+from mettrail.images import CAVITY, EDEMA, ENHANCING, LESION_LABELS, NECROSIS, TISSUE_LABELS, Image
+from mettrail.reasons import Reason
 
 # What is scored, and the labels it is made of.
 TISSUES = {
@@ -201,7 +203,7 @@ def read_sessions(
         order, _ = order_sessions(bids, sub, [ses for who, ses in labels if who == sub])
         before = None
         for ses in order:
-            truth = images.read_labels(labels[sub, ses], images.LESION_LABELS)
+            truth = read_tissue(labels[sub, ses])
             prior = None
             if priors and (before is not None or (sub, ses) in given):
                 prior = _read_prior(given, sub, ses, priors)
@@ -218,6 +220,32 @@ def read_sessions(
             before = truth
 
 
+def read_tissue(path: Path) -> Image:
+    """Read a tissue map without its resection cavities.
+
+    Label 4 is a cavity here and in BraTS 2025, but enhancing in BraTS 2021: the JSON beside the map has to say so, as
+    that of the pipeline does (``{"Labels": {"4": "cavity"}}``).
+
+    Raises
+    ------
+    InputError
+        Another label, or a 4 of which nothing says what it is.
+    """
+    beside = path.with_name(f"{path.name.removesuffix('.gz').removesuffix('.nii')}.json")
+    says = json.loads(beside.read_text(encoding="utf-8")).get("Labels", {}) if beside.exists() else {}
+    tissue = images.read_labels(path, TISSUE_LABELS)
+    if says.get(str(CAVITY)) != "cavity" and (tissue.data == CAVITY).any():
+        raise InputError(
+            path,
+            found="label 4",
+            expected="1 enhancing, 2 edema, 3 necrosis",
+            advice="In BraTS 2021 it is enhancing: relabel the map. Where it is a resection cavity, say so in the JSON "
+            'beside it: {"Labels": {"4": "cavity"}}.',
+            reason=Reason.BAD_LABELS,
+        )
+    return tissue.like(np.where(tissue.data == CAVITY, 0, tissue.data).astype(np.uint8))
+
+
 def _read_prior(given: Mapping[Key, Path], sub: str, ses: str, folder: Path) -> Image:
     if (sub, ses) not in given:
         raise InputError(
@@ -226,7 +254,7 @@ def _read_prior(given: Mapping[Key, Path], sub: str, ses: str, folder: Path) -> 
             expected="the prior session's labels for every follow-up",
             advice="Propagate them, or omit --priors; --bids says which session is the first.",
         )
-    return images.read_labels(given[sub, ses], images.LESION_LABELS)
+    return read_tissue(given[sub, ses])
 
 
 def _read_mask(folder: Path, sub: str, ses: str, truth: Image) -> np.ndarray:
@@ -248,7 +276,8 @@ def read_lesion_probability(path: Path, truth: Image) -> np.ndarray:
     Parameters
     ----------
     path : path
-        (X, Y, Z, 4) with the classes of the labels, as the pipeline writes them, or (X, Y, Z).
+        (X, Y, Z, 5) with the classes of the labels, as the pipeline writes them, (X, Y, Z, 4) without cavity, or
+        (X, Y, Z).
     truth : Image
 
     Returns
@@ -262,11 +291,11 @@ def read_lesion_probability(path: Path, truth: Image) -> np.ndarray:
     """
     image = images.read_probabilities(path)
     shape = image.data.shape
-    if len(shape) not in (3, 4) or shape[3:] not in ((), (len(images.LESION_LABELS),)):
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (len(LESION_LABELS),), (len(TISSUE_LABELS),)):
         raise InputError(
             path,
             found=f"an array of {'x'.join(map(str, shape))}",
-            expected="3-D (a whole lesion), or 4-D with the classes background, enhancing, edema, necrosis",
+            expected="3-D (a whole lesion), or 4-D: background, enhancing, edema, necrosis, and cavity or not",
             advice="Write probabilities in one of these shapes.",
         )
     whole: np.ndarray = image.data[..., list(WHOLE)].sum(-1) if len(shape) == 4 else image.data

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mettrail import __version__, images, schema, sidecars
+from mettrail import __version__, schema, sidecars
 from mettrail.errors import InputError
 from mettrail.evaluation import inputs, metrics, page, probabilities, scores, statistics
 from mettrail.evaluation.inputs import Key
@@ -84,7 +84,7 @@ def score_methods(methods: Mapping[str, Path], labels: Path, settings: Settings 
     ):
         key = session.sub, session.ses
         for name, files in predictions.items():
-            predicted = images.read_labels(files[key], images.LESION_LABELS)
+            predicted = inputs.read_tissue(files[key])
             rows = scores.score_scan(predicted, session, settings.rules)
             n_new = next(row["n_new"] for row in rows if row["tissue"] == "whole")
             about: dict[str, Any] = {

@@ -56,6 +56,8 @@ class Ran:
         By what gave the lesions: ``both`` networks, ``detection``, ``resegmentation`` or ``propagation``.
     looked_again : int
         Sessions whose scans detection has seen at their own resolution, too.
+    cleared : int
+        Sessions with a lesion that was none, lying in a resection cavity.
     features : str
         Version of MIRP, where radiomics features were computed; else empty.
     """
@@ -76,6 +78,7 @@ class Ran:
     networks: tuple[Network, ...]
     fused: Mapping[str, int]
     looked_again: int
+    cleared: int
     features: str
 
     @property
@@ -129,6 +132,7 @@ def read_ran(
         networks=_networks(tissues),
         fused=Counter(_fused(tissue) for tissue in tissues if not tissue["Manual"]),
         looked_again=sum(tissue["FullResolution"] for tissue in tissues),
+        cleared=sum(tissue["ClearedFromCavities"] > 0 for tissue in tissues),
         features=next((tool["Version"] for tool in tools if tool["Name"] == "MIRP"), ""),
     )
 

@@ -77,7 +77,7 @@ def look_again(
 
     Returns
     -------
-    Image of (X, Y, Z, 4) float32
+    Image of (X, Y, Z, 5) float32
         On the 1 mm grid; whole lesion is called from 0.5 on. What is wider than `LARGEST_MM` is background.
 
     Raises
@@ -100,7 +100,7 @@ def look_again(
     components, _ = label_components(whole_lesion(found) >= 0.5)
     large = np.bincount(components.ravel()) * grid.voxel_volume_mm3 > math.pi / 6 * LARGEST_MM**3
     large[0] = False
-    found[large[components]] = (1, 0, 0, 0)
+    found[large[components]] = (1, 0, 0, 0, 0)
     classes = [resample(Image(found[..., n], grid.affine), debiased.grid).data for n in range(1, found.shape[3])]
     lesion = np.stack(classes, -1)
     return debiased.like(np.concatenate([1 - lesion.sum(-1, keepdims=True), lesion], -1).astype(np.float32))

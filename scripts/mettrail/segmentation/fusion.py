@@ -17,6 +17,9 @@ detection, elsewhere                                   detection: a new lesion
 Edema goes with the nearest lesion, as when it is measured. Where a session has FLAIR, a network of its own draws it
 (`draw_edema`), and the lesions stay as they are: a session with FLAIR and one without are measured alike.
 
+Resection cavities are drawn by a network of their own, too (`draw_cavities`). What it sees as cavity and the others
+call a lesion, blood for the most part, is one no more (`clear_cavities`); all other lesions stay as they are.
+
 Certainty, where detection's model is calibrated: a connected component is *confirmed* whose ``confidence``, the
 probability that it is a lesion, reaches the limit, any other is a *candidate* (`gather_evidence`). What re-segmentation
 misses on a follow-up must reach the limit of the mean probability below, too. Where it is not calibrated: every
@@ -57,7 +60,7 @@ from mettrail.geometry import (
     nearest_labels,
     whole_lesion,
 )
-from mettrail.images import EDEMA, ENHANCING, NECROSIS, Grid, Image, require_same_grid
+from mettrail.images import CAVITY, EDEMA, ENHANCING, NECROSIS, TISSUE_LABELS, Grid, Image, require_same_grid
 from mettrail.reasons import Reason
 from mettrail.segmentation.prediction import calibrate, mean_probabilities, recentre
 
@@ -67,16 +70,22 @@ NOTICEABLE = 0.01
 EDGE_REACH_MM = 3.0
 # Edema starts at most so far from its lesion: FLAIR may be a little out of place.
 EDEMA_TOUCH_MM = 3.0
-# Both decide on the voxels of lesions; a sensitive one only adds candidates, one for edema draws nothing else.
+# Smaller ones are sulci, vessels or lacunes, more often than not.
+CAVITY_LEAST_MM3 = 200.0
+# The mean probability over its voxels, of their most certain 1 mL, from which a cavity is drawn.
+CAVITY_MEAN = 0.8
+# Both decide on the voxels of lesions; a sensitive one only adds candidates, the rest draw no lesion.
 NETWORKS = ("detection", "resegmentation")
-OPTIONAL = ("detection_sensitive", "edema")
+OPTIONAL = ("detection_sensitive", "edema", "cavity")
+# What is drawn around lesions.
+DRAWN = ("edema", "cavity")
 # Sequences in which edema is bright.
 EDEMA_SHOWN_BY = ("FLAIR", "T2w")
 # What each rule wants of a follow-up.
 NEEDED = {
-    "parallel": ("detection", "detection_sensitive", "resegmentation", "prior", "edema"),
-    "detection": ("detection", "detection_sensitive", "edema"),
-    "resegmentation": ("resegmentation", "edema"),
+    "parallel": ("detection", "detection_sensitive", "resegmentation", "prior", *DRAWN),
+    "detection": ("detection", "detection_sensitive", *DRAWN),
+    "resegmentation": ("resegmentation", *DRAWN),
     "propagation": ("prior",),
 }
 
@@ -138,7 +147,7 @@ def apply_rule(
     if rule == "resegmentation" and resegmentation is not None:
         return resegmentation
     if rule == "propagation" and prior is not None:
-        return Image(np.eye(4, dtype=np.float32)[prior.data], prior.affine, prior.path)
+        return Image(np.eye(len(TISSUE_LABELS), dtype=np.float32)[prior.data], prior.affine, prior.path)
     if detection is None:
         raise InputError(
             "segment: fusion",
@@ -159,9 +168,9 @@ def fuse(
 
     Parameters
     ----------
-    detection : Image of (X, Y, Z, 4) float
-        Background, enhancing, edema, necrosis.
-    resegmentation : Image of (X, Y, Z, 4) float, optional
+    detection : Image of (X, Y, Z, 5) float
+        Background, enhancing, edema, necrosis, cavity.
+    resegmentation : Image of (X, Y, Z, 5) float, optional
         The same from re-segmentation.
     prior : Image of (X, Y, Z) unsigned int, optional
         Tissue labels of the prior visit on the same grid.
@@ -172,14 +181,14 @@ def fuse(
 
     Returns
     -------
-    Image of (X, Y, Z, 4) float32
+    Image of (X, Y, Z, 5) float32
 
     Raises
     ------
     GridMismatchError
         Not one grid.
     InputError
-        Not four classes.
+        Not five classes.
     """
     for image in (detection, resegmentation):
         if image is not None:
@@ -215,18 +224,18 @@ def add_candidates(
 
     Parameters
     ----------
-    fused : Image of (X, Y, Z, 4) float
+    fused : Image of (X, Y, Z, 5) float
         From `apply_rule`.
-    detection : Image of (X, Y, Z, 4) float, optional
+    detection : Image of (X, Y, Z, 5) float, optional
         Read a second time from `level` on.
-    *sensitive : Image of (X, Y, Z, 4) float, optional
+    *sensitive : Image of (X, Y, Z, 5) float, optional
         From a second detection model, or a second look at a fine scan; read from 0.5 on.
     level : float, optional
         From `prediction.candidate_level`; None: detection is not read again.
 
     Returns
     -------
-    Image of (X, Y, Z, 4) float32
+    Image of (X, Y, Z, 5) float32
         Candidates reach 0.5 as all lesions do; `gather_evidence` tells them apart.
     """
     readings = [reading for reading in sensitive if reading is not None]
@@ -256,7 +265,7 @@ def draw_edges(fused: Image, *, level: float, least_mm3: float) -> Image:
 
     Parameters
     ----------
-    fused : Image of (X, Y, Z, 4) float
+    fused : Image of (X, Y, Z, 5) float
         From `apply_rule` and `add_candidates`: components are what reaches 0.5.
     level : float
         From `prediction.edge_level`, at most 0.5, which changes nothing.
@@ -265,7 +274,7 @@ def draw_edges(fused: Image, *, level: float, least_mm3: float) -> Image:
 
     Returns
     -------
-    Image of (X, Y, Z, 4) float32
+    Image of (X, Y, Z, 5) float32
         Odds near the components are shifted so that their edges lie at 0.5; at most `EDGE_REACH_MM` away from them.
     """
     whole = whole_lesion(fused.data)
@@ -294,14 +303,14 @@ def draw_edema(fused: Image, edema: Image | None) -> Image:
 
     Parameters
     ----------
-    fused : Image of (X, Y, Z, 4) float
-        From `draw_edges`.
-    edema : Image of (X, Y, Z, 4) float, optional
+    fused : Image of (X, Y, Z, 5) float
+        From `draw_cavities`.
+    edema : Image of (X, Y, Z, 5) float, optional
         From the edema model; None: edema stays as it is.
 
     Returns
     -------
-    Image of (X, Y, Z, 4) float32
+    Image of (X, Y, Z, 5) float32
         The probability of whole lesion is the same. What is not lesion is shared out between edema and background as
         the model has it. Connected components of edema that come no nearer than `EDEMA_TOUCH_MM` to a lesion are
         background: plaques and scars are bright on FLAIR, too.
@@ -311,25 +320,109 @@ def draw_edema(fused: Image, edema: Image | None) -> Image:
     GridMismatchError
         Not one grid.
     InputError
-        Not four classes.
+        Not five classes.
     """
     if edema is None:
         return fused
     for image in (fused, edema):
         _require_classes(image)
     require_same_grid(*map(_without_classes, (fused, edema)))
-    whole = whole_lesion(fused.data)
-    lesion = whole >= 0.5
+    lesion = whole_lesion(fused.data) >= 0.5
     share = np.where(lesion, 0, edema.data[..., EDEMA])
     components, _ = label_components(share > 0.5)
     near = grow_mask(lesion, spacing_mm=fused.spacing_mm, grow_mm=EDEMA_TOUCH_MM)
-    # With the voxels around them, by which their edge is found on the scan's grid.
-    kept = ndimage.binary_dilation(_touched(components, near), NEIGHBOURS[26])
-    share = np.where(kept, share, 0)
     data = fused.data.astype(np.float32)
-    data[..., EDEMA] = (1 - whole) * share
-    data[..., 0] = (1 - whole) * (1 - share)
-    return fused.like(data)
+    data[..., 0] += data[..., EDEMA]
+    data[..., EDEMA] = 0
+    return fused.like(_share_out(data, (0,), EDEMA, share, around=_touched(components, near)))
+
+
+def draw_cavities(fused: Image, cavities: Image | None) -> Image:
+    """Put resection cavities where a network of its own sees them; lesions stay as they are.
+
+    Parameters
+    ----------
+    fused : Image of (X, Y, Z, 5) float
+        From `draw_edges`; edema is drawn after them.
+    cavities : Image of (X, Y, Z, 5) float, optional
+        From the cavity model; None: cavities stay as they are.
+
+    Returns
+    -------
+    Image of (X, Y, Z, 5) float32
+        The probability of whole lesion is the same. What is not lesion is shared out between cavity and the rest as the
+        model has it, where it sees a cavity (`find_cavities`).
+
+    Raises
+    ------
+    GridMismatchError
+        Not one grid.
+    InputError
+        Not five classes.
+    """
+    if cavities is None:
+        return fused
+    for image in (fused, cavities):
+        _require_classes(image)
+    require_same_grid(*map(_without_classes, (fused, cavities)))
+    share = np.where(whole_lesion(fused.data) >= 0.5, 0, cavities.data[..., CAVITY])
+    data = fused.data.astype(np.float32)
+    return fused.like(_share_out(data, (0, EDEMA), CAVITY, share, around=find_cavities(cavities)))
+
+
+def clear_cavities(fused: Image, cavities: Image | None) -> tuple[Image, int]:
+    """Take out lesions that are what a resection cavity holds, or what lines it.
+
+    Parameters
+    ----------
+    fused : Image of (X, Y, Z, 5) float
+        From `apply_rule`.
+    cavities : Image of (X, Y, Z, 5) float, optional
+        From the cavity model; None: nothing is taken out.
+
+    Returns
+    -------
+    fused : Image of (X, Y, Z, 5) float32
+        Connected components that lie in cavities by more than half of their voxels are background.
+    cleared : int
+        How many these were.
+    """
+    if cavities is None:
+        return fused, 0
+    components, count = label_components(whole_lesion(fused.data) >= 0.5)
+    inside = find_cavities(cavities)
+    if not count or not inside.any():
+        return fused, 0
+    share = np.bincount(components[inside], minlength=count + 1) / np.maximum(np.bincount(components.ravel()), 1)
+    cleared = share > 0.5
+    cleared[0] = False
+    data = fused.data.astype(np.float32)
+    # With the voxels around them, in which the network was not quite sure.
+    data[ndimage.binary_dilation(cleared[components], NEIGHBOURS[26])] = (1, 0, 0, 0, 0)
+    return fused.like(data), int(cleared.sum())
+
+
+def find_cavities(cavities: Image) -> np.ndarray:
+    """Return (X, Y, Z) bool, where the cavity model is sure enough of enough voxels that are connected."""
+    seen = cavities.data[..., CAVITY]
+    components, count = label_components(seen > 0.5)
+    large = np.bincount(components.ravel(), minlength=count + 1) * cavities.voxel_volume_mm3 >= CAVITY_LEAST_MM3
+    sure = np.r_[False, mean_probabilities(seen, components, count) >= CAVITY_MEAN]
+    found: np.ndarray = (large & sure)[components]
+    return found
+
+
+def _share_out(
+    data: np.ndarray, taken_from: tuple[int, ...], label: int, share: np.ndarray, *, around: np.ndarray
+) -> np.ndarray:
+    """Give a class its share of others in and around some voxels; (X, Y, Z, 5) data are changed in place."""
+    # With the voxels around them, by which their edge is found on the scan's grid.
+    share = np.where(ndimage.binary_dilation(around, NEIGHBOURS[26]), share, 0)
+    for other in taken_from:
+        given = data[..., other] * share
+        data[..., label] += given
+        data[..., other] -= given
+    return data
 
 
 def decide_on_grid(probabilities: Image, grid: Grid) -> tuple[Image, Image]:
@@ -340,22 +433,22 @@ def decide_on_grid(probabilities: Image, grid: Grid) -> tuple[Image, Image]:
 
     Parameters
     ----------
-    probabilities : Image of (X, Y, Z, 4) float
-        Background, enhancing, edema, necrosis.
+    probabilities : Image of (X, Y, Z, 5) float
+        Background, enhancing, edema, necrosis, cavity.
     grid : Grid
         The scan's.
 
     Returns
     -------
     labels : Image of (X, Y, Z) uint8
-        0 background, 1 enhancing, 2 edema, 3 necrosis.
+        0 background, 1 enhancing, 2 edema, 3 necrosis, 4 resection cavity.
     whole : Image of (X, Y, Z) float32
         Probability of whole lesion, on the same grid.
 
     Raises
     ------
     InputError
-        Not four classes.
+        Not five classes.
     """
     _require_classes(probabilities)
     data = probabilities.data
@@ -386,7 +479,7 @@ def gather_evidence(
     ----------
     labels : Image of (X, Y, Z) int
         From `decide_on_grid`.
-    fused : Image of (X, Y, Z, 4) float
+    fused : Image of (X, Y, Z, 5) float
         From `apply_rule` and `add_candidates`: what was decided on.
     networks : mapping
         ``detection`` and ``resegmentation``: probabilities on the grid of `fused`; None where one did not run.
@@ -508,8 +601,8 @@ def _sample(data: np.ndarray, affine: np.ndarray, grid: Grid, box: tuple[slice, 
     low = np.clip(np.floor(reached.min(1)).astype(int) - 1, 0, np.array(data.shape[:3]) - 1)
     high = np.clip(np.ceil(reached.max(1)).astype(int) + 2, low + 1, data.shape[:3])
     part = data[tuple(slice(a, b) for a, b in zip(low, high))]
-    out = np.zeros((*shape, 4), np.float32)
-    for label in (ENHANCING, EDEMA, NECROSIS):
+    out = np.zeros((*shape, len(TISSUE_LABELS)), np.float32)
+    for label in TISSUE_LABELS[1:]:
         sampled = ndimage.affine_transform(
             np.asarray(part[..., label], np.float32), fine, offset - low, output_shape=tuple(shape * factors),
             order=1, mode="constant", cval=0.0,
@@ -557,11 +650,11 @@ def _without_classes(image: Image) -> Image:
 
 
 def _require_classes(image: Image) -> None:
-    if image.data.ndim != 4 or image.data.shape[3] != 4:
+    if image.data.ndim != 4 or image.data.shape[3] != len(TISSUE_LABELS):
         raise InputError(
             image.path or "class probabilities",
             found=f"an array of shape {image.data.shape}",
-            expected="(X, Y, Z, 4): background, enhancing, edema, necrosis",
+            expected="(X, Y, Z, 5): background, enhancing, edema, necrosis, cavity",
             advice="Write them with images.write_probabilities.",
             reason=Reason.BAD_PROBABILITIES,
         )

@@ -14,7 +14,7 @@
 
 ``mettrail.json``::
 
-    {"task": "resegmentation",                         or "detection", or "edema"
+    {"task": "resegmentation",                         or "detection", "edema", "cavity"
      "input": "brain",                                 or "head": zero outside the brain, or not
      "channels": ["ce-gadolinium_T1w", "prior"],       in the order of dataset.json; images by BIDS name
      "optional_channels": [],                          may be omitted: of them, zeros for what a session lacks
@@ -45,9 +45,9 @@ A channel is optional where the network was trained with zeros in its place (And
 The prior is one binary channel, label 1 or 3 of the prior visit, nearest neighbour throughout and never normalised.
 ``prior_image`` is the reference image of the prior visit, registered; zeros stand for it where there is none (Huang et
 al., Med Phys 2022).
-``dataset.json`` names its labels ``background``, ``enhancing``, ``edema``, ``necrosis`` (any of the last three may be
-absent; ``lesion`` stands for ``enhancing``). A folder that nnU-Net trained on NIfTI files becomes a model by adding a
-``mettrail.json``; with an empty ``sha256``, the message says what to write there.
+``dataset.json`` names its labels ``background``, ``enhancing``, ``edema``, ``necrosis``, ``cavity`` (any of the last
+four may be absent; ``lesion`` stands for ``enhancing``). A folder that nnU-Net trained on NIfTI files becomes a model
+by adding a ``mettrail.json``; with an empty ``sha256``, the message says what to write there.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ from mettrail.segmentation.normalisation import name_in_plans
 DESCRIPTION, DATASET, PLANS = "mettrail.json", "dataset.json", "plans.json"
 CARD, LOG = "README.md", "training.log"
 WEIGHTS = ("weights.safetensors", "checkpoint_final.pth")
-TASKS = ("detection", "resegmentation", "edema")
+TASKS = ("detection", "resegmentation", "edema", "cavity")
 POST_CONTRAST = "ce-gadolinium_T1w"
 IMAGES = (POST_CONTRAST, "T1w", "T2w", "FLAIR")
 PRIOR_IMAGE, PRIOR = "prior_image", "prior"
@@ -83,7 +83,7 @@ SPELLINGS = {
     "prior_image": PRIOR_IMAGE,
     "prior": PRIOR,
 }
-CLASSES = {"background": 0, "enhancing": 1, "lesion": 1, "edema": 2, "necrosis": 3}
+CLASSES = {"background": 0, "enhancing": 1, "lesion": 1, "edema": 2, "necrosis": 3, "cavity": 4}
 COPY = "Copy it from nnU-Net's results folder."
 CORRECT = "Correct it; mettrail/segmentation/model_folder.py describes the file."
 

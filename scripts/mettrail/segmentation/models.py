@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mettrail.errors import ModelError
-from mettrail.images import EDEMA
+from mettrail.images import CAVITY, EDEMA
 from mettrail.reasons import Reason
 from mettrail.segmentation import model_folder
 from mettrail.segmentation.architectures import build_from_plans
@@ -35,13 +35,13 @@ class Model:
     ----------
     folder : Path
     task : str
-        ``detection``, ``resegmentation`` or ``edema``.
+        ``detection``, ``resegmentation``, ``edema`` or ``cavity``.
     input : str
         ``brain``: the image is 0 outside the brain mask grown by 3 mm; ``head``: it is not.
     channels, optional_channels : tuple of str
         Images by BIDS name and ``prior``, in the network's order; those for which zeros may stand.
     classes : tuple of int
-        Our label (0 background, 1 enhancing, 2 edema, 3 necrosis) of each output of the network.
+        Our label (0 background, 1 enhancing, 2 edema, 3 necrosis, 4 cavity) of each output of the network.
     configuration : str
     mirror_axes : tuple of int
     tile : tuple of int
@@ -166,11 +166,12 @@ def read_model(folder: str | Path) -> Model:
     dataset = {key: dataset[key] for key in model_folder.DATASET_SCHEMA["properties"] if key in dataset}
     model_folder.check_channels(folder, description, dataset)
     classes = model_folder.read_classes(folder / DATASET, dataset)
-    if description["task"] == "edema" and EDEMA not in classes:
+    drawn = {"edema": EDEMA, "cavity": CAVITY}.get(description["task"])
+    if drawn is not None and drawn not in classes:
         raise model_folder.refusal(
             folder / DATASET,
             f"labels {dataset['labels']}",
-            "one named edema, for a model of edema",
+            f"one named {description['task']}, for a model of this task",
             model_folder.CORRECT,
         )
     plans = model_folder.settle_plans(

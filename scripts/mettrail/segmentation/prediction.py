@@ -15,6 +15,7 @@ from scipy import ndimage, special
 from mettrail.devices import choose_device, has_bfloat16
 from mettrail.errors import InputError
 from mettrail.geometry import bounding_box, label_components, whole_lesion
+from mettrail.images import CAVITY, EDEMA, ENHANCING, NECROSIS, TISSUE_LABELS
 from mettrail.reasons import Reason
 from mettrail.segmentation.model_folder import PRIOR, PRIOR_IMAGE
 from mettrail.segmentation.models import Model
@@ -69,9 +70,9 @@ def predict_probabilities(
 
     Returns
     -------
-    (X, Y, Z, 4) float32
-        Background, enhancing, edema, necrosis; they sum to 1. Whole lesion (1 + 3) is called from 0.5 on, whatever the
-        model's own threshold; see `apply_threshold`.
+    (X, Y, Z, 5) float32
+        Background, enhancing, edema, necrosis, cavity; they sum to 1. Whole lesion (1 + 3) is called from 0.5 on,
+        whatever the model's own threshold; see `apply_threshold`.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def predict_probabilities(
     nothing = np.zeros(np.shape(next(iter(channels.values()))), np.float32)
     arrays = [np.asarray(channels.get(name, nothing), np.float32) for name in model.channels]
     _check_arrays(model, arrays, within)
-    probabilities = np.zeros((*arrays[0].shape, 4), np.float32)
+    probabilities = np.zeros((*arrays[0].shape, len(TISSUE_LABELS)), np.float32)
     probabilities[..., 0] = 1
     # nnU-Net crops to what is not zero in any channel; a prior beyond the images must not widen that.
     seen = np.logical_or.reduce([a != 0 for name, a in zip(model.channels, arrays) if name not in (PRIOR, PRIOR_IMAGE)])
@@ -111,7 +112,7 @@ def predict_probabilities(
 
     predicted = _predict_box(model, arrays, device=device, threads=threads, mirror=mirror)
     found = probabilities[box]
-    # Models may name fewer classes than four.
+    # Models may name fewer classes.
     found[inside, 0] = 0
     for output, label in enumerate(model.classes):
         found[..., label][inside] = from_nnunet(predicted[output])[inside]
@@ -141,7 +142,7 @@ def apply_threshold(
 
     Parameters
     ----------
-    probabilities : (X, Y, Z, 4) float
+    probabilities : (X, Y, Z, 5) float
     threshold : float
         Probability of whole lesion from which a voxel is one.
     min_component_score : float
@@ -153,7 +154,7 @@ def apply_threshold(
 
     Returns
     -------
-    (X, Y, Z, 4) float32
+    (X, Y, Z, 5) float32
     """
     whole = whole_lesion(probabilities)
     if min_component_score > 0:
@@ -161,8 +162,8 @@ def apply_threshold(
         rejected = (whole >= threshold) & (scores < min_component_score)
         kept = np.where(rejected, 0.98 * threshold / np.maximum(whole, 1e-12), 1).astype(np.float32)
         probabilities = probabilities.copy()
-        probabilities[..., 1] *= kept
-        probabilities[..., 3] *= kept
+        probabilities[..., ENHANCING] *= kept
+        probabilities[..., NECROSIS] *= kept
         probabilities[..., 0] += whole * (1 - kept)
     return recentre(probabilities, threshold=threshold)
 
@@ -253,14 +254,14 @@ def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:
 
     Parameters
     ----------
-    probabilities : (..., 4) float
+    probabilities : (..., 5) float
     threshold : float
         Between 0 and 1.
 
     Examples
     --------
-    >>> recentre(np.array([0.7, 0.2, 0.0, 0.1]), threshold=0.3).round(3).tolist()
-    [0.5, 0.333, 0.0, 0.167]
+    >>> recentre(np.array([0.7, 0.2, 0.0, 0.1, 0.0]), threshold=0.3).round(3).tolist()
+    [0.5, 0.333, 0.0, 0.167, 0.0]
     """
     if threshold == 0.5:
         return probabilities
@@ -268,9 +269,9 @@ def recentre(probabilities: np.ndarray, *, threshold: float) -> np.ndarray:
     rest = 1 - whole
     shifted = whole * (1 - threshold) / np.maximum(whole * (1 - threshold) + rest * threshold, 1e-12)
     out = np.empty_like(probabilities)
-    for label in (1, 3):
+    for label in (ENHANCING, NECROSIS):
         out[..., label] = probabilities[..., label] * shifted / np.maximum(whole, 1e-12)
-    for label in (0, 2):
+    for label in (0, EDEMA, CAVITY):
         out[..., label] = probabilities[..., label] * (1 - shifted) / np.maximum(rest, 1e-12)
     return out
 
@@ -305,7 +306,7 @@ def _shifted_level(description: Mapping[str, Any], key: str) -> float | None:
     lower = description.get(key)
     if lower is None:
         return None
-    return float(recentre(np.array([1 - lower, lower, 0.0, 0.0]), threshold=description["threshold"])[1])
+    return float(recentre(np.array([1 - lower, lower, 0.0, 0.0, 0.0]), threshold=description["threshold"])[1])
 
 
 def _predict_box(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import json
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,20 +26,16 @@ from mettrail.segmentation.normalisation import name_in_plans
 from mettrail.study.cases import Case
 from mettrail.study.methods import Method, Part
 from mettrail.study.patches import Patches
+from mettrail.training import fitting
 from mettrail.training.card import write_card
 from mettrail.training.cases import CONFIGURATION, plan_network
+from mettrail.training.fitting import Loss, polynomial
 from mettrail.training.losses import JointVSSLoss
 from mettrail.training.priors import PriorSettings
 from mettrail.training.progress import Log
 
-Answer = Callable[[torch.Tensor], torch.Tensor]
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-SAVE_SECONDS = 60.0
-LOG_STEPS = 50
 # Voxels of lesions count so much more in the 2.5-D network's cross-entropy (Grøvik et al. 2020).
 POSITIVES = 10.0
-# nnU-Net's.
-CLIP_NORM = 12.0
 
 
 def _dice_ce(_: Part) -> Loss:
@@ -89,7 +86,7 @@ OPTIMISERS: dict[str, tuple[Callable[[Iterator[nn.Parameter]], torch.optim.Optim
     # nnU-Net's, and Sadegheih's for its segmenter.
     "sgd": (
         lambda weights: torch.optim.SGD(weights, 0.01, momentum=0.99, nesterov=True, weight_decay=3e-5),
-        lambda share: (1 - share) ** 0.9,
+        polynomial,
     ),
     "adam_cosine": (
         lambda weights: torch.optim.Adam(weights, 4e-4),
@@ -100,7 +97,7 @@ OPTIMISERS: dict[str, tuple[Callable[[Iterator[nn.Parameter]], torch.optim.Optim
         lambda weights: torch.optim.RMSprop(weights, 1e-3, alpha=0.9, eps=1e-4, momentum=0.6),
         lambda share: 0.5 ** (int((share - 0.3) / 0.1) + 1) if share >= 0.3 else 1.0,
     ),
-    "adam": (lambda weights: torch.optim.Adam(weights, 1e-3, weight_decay=1e-5), lambda share: (1 - share) ** 0.9),
+    "adam": (lambda weights: torch.optim.Adam(weights, 1e-3, weight_decay=1e-5), polynomial),
 }
 
 
@@ -184,52 +181,25 @@ def _train_part(
     """Train a part to its end, or say that it was stopped."""
     module = network.get_submodule(part.name)
     make, factor = OPTIMISERS[part.optimiser]
-    optimiser = make(module.parameters())
-    rate = optimiser.param_groups[0]["lr"]
-    loss_of = LOSSES[part.loss](part)
-    mark, step = _mark(patches), 0
-    if checkpoint.exists():
-        stored = torch.load(checkpoint, map_location=device, weights_only=True)
-        if stored["mark"] == mark:
-            module.load_state_dict(stored["network"])
-            optimiser.load_state_dict(stored["optimiser"])
-            step = stored["step"]
-    running, saved, began, first = 0.0, time.monotonic(), time.monotonic(), step
-    # A network with context is asked for what lies within it.
-    answer: Answer = getattr(module, "answer", module)
-    module.train()
-    while step < part.size.steps:
+    plan = fitting.Plan(
+        steps=part.size.steps,
+        optimiser=make(module.parameters()),
+        factor=factor,
+        loss=LOSSES[part.loss](part),
+        mark=_mark(patches),
+        # Not on CPUs: oneDNN's bfloat16 gradients of convolutions over 2x2x2 voxels are noise on some of them.
+        bfloat16=device.type == "cuda",
+    )
+    batches = functools.partial(_draw, patches)
+    name = part.name or "network"
+    return fitting.fit(module, plan, batches, checkpoint, log=log, device=device, name=name, until=until)
+
+
+def _draw(patches: Patches, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for step in itertools.count(first):
         # What a network draws by itself (dropout) is drawn by number, too.
         torch.manual_seed(patches.seed + step)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * factor(step / part.size.steps)
-        images, labels = (tensor.to(device) for tensor in patches.draw(step))
-        optimiser.zero_grad(set_to_none=True)
-        # Not on CPUs: oneDNN's bfloat16 gradients of convolutions over 2x2x2 voxels are noise on some of them.
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            outputs = answer(images)
-        loss = loss_of(outputs.float(), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(module.parameters(), CLIP_NORM, error_if_nonfinite=True)
-        optimiser.step()
-        step += 1
-        running += float(loss)
-        stop = until()
-        if step % LOG_STEPS == 0 or step == part.size.steps:
-            each = (time.monotonic() - began) / (step - first)
-            name = part.name or "network"
-            mean = running / (step % LOG_STEPS or LOG_STEPS)
-            log.add(f"{name} step {step}/{part.size.steps} loss {mean:.4f} {each:.2f} s")
-            running = 0.0
-        if stop or step == part.size.steps or time.monotonic() - saved > SAVE_SECONDS:
-            _save(
-                checkpoint,
-                {"mark": mark, "step": step, "network": module.state_dict(), "optimiser": optimiser.state_dict()},
-            )
-            saved = time.monotonic()
-        if stop and step < part.size.steps:
-            return False
-    return True
+        yield patches.draw(step)
 
 
 def _mark(patches: Patches) -> str:
@@ -242,13 +212,6 @@ def _mark(patches: Patches) -> str:
         "cases": {case.folder.name: case.content for case in patches.cases},
     }
     return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _save(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(content, partial)
-    partial.replace(path)
 
 
 def _write(

@@ -69,7 +69,7 @@ def predict_session(
     -------
     mask : Image
         Brain mask.
-    probabilities : (X, Y, Z, 4) float32
+    probabilities : (X, Y, Z, 5) float32
     cost : Cost
     """
     mask = read_mask(session["mask"])

@@ -41,9 +41,11 @@ def write_card(
 
 
 def _say_lesion(description: Mapping[str, Any]) -> str:
-    """Say from when on a voxel is lesion, or edema."""
+    """Say from when on a voxel is lesion, edema or cavity."""
     if description["task"] == "edema":
         return "Edema where it is likelier than not, beside a lesion that other models have found"
+    if description["task"] == "cavity":
+        return "Cavity where it is likelier than not, in connected components of 0.2 mL or more that are sure enough"
     lesion = f"Whole lesion from a probability of {description['threshold']:g}"
     if description["min_component_score"]:
         lesion += f", with a confidence score of at least {description['min_component_score']:g}"

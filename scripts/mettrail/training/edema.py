@@ -9,86 +9,18 @@ Intensities are z-scores within the brain mask; voxels are 1 mm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import ndimage
-from scipy.spatial.transform import Rotation
 
 from mettrail.geometry import label_components, sphere_diameter_mm
 from mettrail.images import EDEMA, ENHANCING, NECROSIS
-from mettrail.training.cases import smooth_noise, thicken
+from mettrail.training.cases import thicken
 from mettrail.training.synthesis import OUTSIDE, draw_log, draw_texture, synthesise
-from mettrail.training.trainer import draw_mask
-
-
-@dataclass(frozen=True)
-class Head:
-    """A prepared session without metastases.
-
-    Parameters
-    ----------
-    t1w : (X, Y, Z) float32
-        With contrast agent or without.
-    flair : (X, Y, Z) float32, optional
-        On the same grid.
-    beyond : (X, Y, Z) float32
-        mm beyond the brain's surface, negative within, infinite where there is no image.
-    """
-
-    t1w: np.ndarray
-    flair: np.ndarray | None
-    beyond: np.ndarray
-
-
-class EdemaPatches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Patches by number: the same number is the same patch.
-
-    Parameters
-    ----------
-    heads : sequence of Head
-    count : int
-    patch : (X, Y, Z)
-    settings : dict
-        ``edema`` of config/train.yaml.
-    synthesis, augmentation : dict
-        As there; its lesions have no edema of their own and press nothing aside.
-    seed : int
-    """
-
-    def __init__(
-        self,
-        heads: Sequence[Head],
-        *,
-        count: int,
-        patch: Sequence[int],
-        settings: Mapping[str, Any],
-        synthesis: Mapping[str, Any],
-        augmentation: Mapping[str, Any],
-        seed: int,
-    ):
-        self.heads, self.count, self.patch, self.settings, self.seed = heads, count, tuple(patch), settings, seed
-        self.augmentation = augmentation
-        self.synthesis = lesions_alone(synthesis, settings)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return images (2, Z, Y, X), post-contrast T1w and FLAIR, and edema (1, Z, Y, X), 0 and 1."""
-        if not 0 <= number < self.count:
-            raise IndexError(number)
-        rng = np.random.default_rng([self.seed, number])
-        head = self.heads[int(rng.integers(len(self.heads)))]
-        t1w, flair, beyond = _cut(head, self.patch, rng, self.augmentation)
-        mask = draw_mask(beyond, rng, **self.augmentation["masks"])
-        images, labels = paint(t1w, flair, mask, rng=rng, settings=self.settings, synthesis=self.synthesis)
-        edema = (labels == EDEMA).astype(np.int64)
-        # (Z, Y, X), as nnU-Net's readers give arrays to networks.
-        return torch.from_numpy(images.transpose(0, 3, 2, 1).copy()), torch.from_numpy(edema.T[None].copy())
+from mettrail.training.views import vary_brightness
 
 
 def lesions_alone(synthesis: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,31 +28,6 @@ def lesions_alone(synthesis: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     return {
         **synthesis, "lesions": {**synthesis["lesions"], "edema_prob": 0, "push_prob": 0, **settings["lesions"]}
     }  # fmt: skip
-
-
-def _cut(
-    head: Head, patch: tuple[int, ...], rng: np.random.Generator, given: Mapping[str, Any]
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Cut a patch around a place in the brain, turned, stretched and mirrored."""
-    inside = np.flatnonzero(head.beyond < 0)
-    centre = np.array(np.unravel_index(inside[rng.integers(len(inside))], head.beyond.shape), float)
-    angles = rng.uniform(-given["rotate_deg"], given["rotate_deg"], 3)
-    low, high = given["scale"]
-    axes = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * rng.uniform(low, high, 3)
-    axes[:, 0] *= rng.choice([-1, 1])
-    offsets = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in patch], indexing="ij")).reshape(3, -1)
-    where = (axes @ offsets + centre[:, None]).astype(np.float32)
-    arrays = [head.t1w, head.flair, head.beyond]
-    fill = [0, 0, np.inf]
-    cut = [
-        None if array is None
-        else ndimage.map_coordinates(array, where, order=1, mode="constant", cval=value).reshape(patch)
-        for array, value in zip(arrays, fill)
-    ]  # fmt: skip
-    t1w, flair, beyond = cut
-    assert t1w is not None
-    assert beyond is not None
-    return t1w, flair, np.where(np.isfinite(beyond), beyond, np.inf)
 
 
 def paint(
@@ -142,7 +49,7 @@ def paint(
         What a network sees of it.
     rng : numpy Generator
     settings, synthesis : mapping
-        As for `EdemaPatches`.
+        ``edema`` of config/train.yaml; as there, see `lesions_alone`.
 
     Returns
     -------
@@ -167,7 +74,7 @@ def paint(
     _paint_surroundings(t1w, flair, labels, tissue, white, rng, settings)
     _paint_lesions_on_flair(flair, labels, white, rng)
     flair = _see_flair(flair, rng, settings)
-    images = np.stack([_see(t1w, rng), _see(flair, rng)])
+    images = np.stack([vary_brightness(t1w, rng), vary_brightness(flair, rng)])
     images[:, ~mask] = 0
     return images.astype(np.float32), labels
 
@@ -270,17 +177,3 @@ def _see_flair(flair: np.ndarray, rng: np.random.Generator, given: Mapping[str, 
         axis = 2 if rng.random() < 0.7 else int(rng.integers(2))
         flair = thicken(flair, axis=axis, thick_mm=rng.uniform(*given["thick_mm"]))
     return flair
-
-
-def _see(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur, bias, noise, brightness and contrast of a channel."""
-    if rng.random() < 0.25:
-        image = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.0))
-    if rng.random() < 0.5:
-        image = image + rng.uniform(0.05, 0.4) * smooth_noise(image.shape, rng)
-    if rng.random() < 0.4:
-        image = image + rng.uniform(0.02, 0.25) * rng.standard_normal(image.shape, dtype=np.float32)
-    bend = np.exp(0.15 * rng.standard_normal()) if rng.random() < 0.3 else 1.0
-    bent = np.sign(image) * np.abs(image) ** bend
-    seen: np.ndarray = np.exp(0.15 * rng.standard_normal()) * bent + 0.15 * rng.standard_normal()
-    return seen

@@ -227,11 +227,11 @@ def paint_lesion(
         return False
     # Looks do not depend on how many numbers the shape took: a lesion looks alike at two visits.
     shape_rng, rng = rng.spawn(2)
-    box, depth = _draw_shape(patch.labels.shape, place, radius, shape_rng)
+    box, depth = draw_shape(patch.labels.shape, place, radius, shape_rng)
     part = patch.cut(box)
     labels = part.labels
     inside = (depth > 0) & (labels != OUTSIDE)
-    if inside.sum() < FEWEST_VOXELS or _is_taken(labels, inside):
+    if inside.sum() < FEWEST_VOXELS or is_taken(labels, inside):
         return False
     if radius > given["push_from_mm"] and rng.random() < given["push_prob"]:
         push(part.image, labels, place - [s.start for s in box], rng.uniform(*given["push"]) * radius)
@@ -371,9 +371,9 @@ def _paint_vanished(patch: Patch, prior: np.ndarray, rng: np.random.Generator, s
     place = _draw_place(patch, rng)
     if place is None:
         return
-    box, depth = _draw_shape(patch.labels.shape, place, radius, rng)
+    box, depth = draw_shape(patch.labels.shape, place, radius, rng)
     image, labels, prior = patch.image[box], patch.labels[box], prior[box]
-    if _is_taken(labels, depth > 0):
+    if is_taken(labels, depth > 0):
         return
     prior[(depth > 0) & (labels != OUTSIDE)] = 1
     if rng.random() < 0.5:
@@ -393,14 +393,14 @@ def _paint_sinus(patch: Patch, edge: np.ndarray, rng: np.random.Generator, given
     """Paint a wide tube along the edge of the mask, as venous sinuses run."""
     near = np.flatnonzero((edge > 0) & (edge < 3.5))
     if near.size:
-        _paint_tube(patch, _voxel(rng.choice(near), patch), rng, given)
+        _paint_tube(patch, voxel_at(rng.choice(near), patch), rng, given)
 
 
 def _paint_tube(patch: Patch, centre: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
     image, white = patch.image, patch.white
     radius = draw_log(given["radius_mm"], rng)
     along, across, other = np.linalg.qr(rng.standard_normal((3, 3)))[0].T.astype(np.float32)
-    away = _offsets(image.shape, centre)
+    away = offsets_from(image.shape, centre)
     run, sideways, up = away @ along, away @ across, away @ other
     bend, twist = rng.uniform(-0.015, 0.015, 2)
     wave, phase = rng.uniform(0, 2.5), rng.uniform(0, 6.3)
@@ -436,8 +436,8 @@ def _paint_plexus(patch: Patch, edge: np.ndarray, rng: np.random.Generator, give
     places = np.flatnonzero(fluid)
     if places.size < 30:
         return
-    centre = _voxel(rng.choice(places), patch)
-    box, depth = _draw_shape(labels.shape, centre, draw_log(given["radius_mm"], rng), rng)
+    centre = voxel_at(rng.choice(places), patch)
+    box, depth = draw_shape(labels.shape, centre, draw_log(given["radius_mm"], rng), rng)
     wet = ndimage.binary_dilation(fluid[box], iterations=1) & (labels[box] == 0)
     tufts = np.clip(1.5 * draw_texture(depth.shape, rng.uniform(0.7, 1.5), rng) + 0.7, 0, 1)
     soft = np.clip(depth + 0.5, 0, 1) * tufts * wet
@@ -452,11 +452,11 @@ def _paint_ventricle(patch: Patch, edge: np.ndarray, rng: np.random.Generator, g
     places = np.flatnonzero((edge > 0.8 * radius + 4) & (labels == 0))
     if not places.size:
         return
-    centre = _voxel(rng.choice(places), patch)
-    along = _direction(rng).astype(np.float32)
-    box, depth = _draw_shape(labels.shape, centre, radius, rng, along=along, stretch=rng.uniform(1.2, 2.5))
+    centre = voxel_at(rng.choice(places), patch)
+    along = draw_direction(rng).astype(np.float32)
+    box, depth = draw_shape(labels.shape, centre, radius, rng, along=along, stretch=rng.uniform(1.2, 2.5))
     free = labels[box] == 0
-    if _is_taken(labels[box], depth > -2):
+    if is_taken(labels[box], depth > -2):
         return
     wall = np.clip(depth / rng.uniform(0.6, 2.0) + 0.5, 0, 1) * free
     image[box] += wall * (white - draw_log(given["fluid"], rng) - image[box])
@@ -464,7 +464,7 @@ def _paint_ventricle(patch: Patch, edge: np.ndarray, rng: np.random.Generator, g
         return
     # A tongue along the ventricle, off its middle.
     off = rng.uniform(-0.4, 0.4, 3) * radius
-    away = _offsets(depth.shape, centre - [s.start for s in box] + off)
+    away = offsets_from(depth.shape, centre - [s.start for s in box] + off)
     run = (away @ along)[..., None]
     plexus = rng.uniform(0.25, 0.7) * radius - np.linalg.norm(away - run * rng.uniform(0.2, 0.9) * along, axis=-1)
     tufts = np.clip(1.2 * draw_texture(depth.shape, rng.uniform(0.7, 2.0), rng) + 0.9, 0, 1)
@@ -479,10 +479,10 @@ def _paint_cavity(patch: Patch, edge: np.ndarray, rng: np.random.Generator, give
     near = np.flatnonzero((edge > 0) & (edge < 8) & (labels == 0))
     if not near.size:
         return
-    centre = _voxel(rng.choice(near), patch)
-    box, depth = _draw_shape(labels.shape, centre, draw_log(given["radius_mm"], rng), rng)
+    centre = voxel_at(rng.choice(near), patch)
+    box, depth = draw_shape(labels.shape, centre, draw_log(given["radius_mm"], rng), rng)
     free = labels[box] == 0
-    if _is_taken(labels[box], depth > -2):
+    if is_taken(labels[box], depth > -2):
         return
     soft = np.clip(depth / rng.uniform(0.7, 1.5) + 0.5, 0, 1) * free
     level = white - draw_log(given["contrast"], rng)
@@ -498,7 +498,7 @@ def _paint_pocket(patch: Patch, _edge: np.ndarray, rng: np.random.Generator, giv
     centre = _draw_place(patch, rng)
     if centre is None:
         return
-    box, depth = _draw_shape(labels.shape, centre, draw_log(given["radius_mm"], rng), rng)
+    box, depth = draw_shape(labels.shape, centre, draw_log(given["radius_mm"], rng), rng)
     soft = np.clip(depth / rng.uniform(0.6, 3.0) + 0.5, 0, 1) * (labels[box] == 0)
     image[box] -= soft * draw_log(given["contrast"], rng)
 
@@ -533,7 +533,7 @@ def draw_log(between: tuple[float, float], rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(*np.log(between))))
 
 
-def _draw_shape(
+def draw_shape(
     shape: tuple[int, ...],
     centre: np.ndarray,
     radius: float,
@@ -548,15 +548,15 @@ def _draw_shape(
     """
     lobes = 1 if radius < 2.5 or rng.random() < 0.55 else int(rng.integers(2, 5))
     # Edema and the outlines of larger priors lie within this, too.
-    reach = int(np.ceil(1.9 * radius * stretch)) + 6
+    reach = int(np.ceil(1.9 * radius * max(stretch, 1))) + 6
     box = tuple(slice(max(int(c) - reach, 0), min(int(c) + reach + 1, n)) for c, n in zip(centre, shape))
-    away = _offsets([s.stop - s.start for s in box], centre - [s.start for s in box] + rng.uniform(-0.5, 0.5, 3))
+    away = offsets_from([s.stop - s.start for s in box], centre - [s.start for s in box] + rng.uniform(-0.5, 0.5, 3))
     if along is not None:
         away = away - ((1 - 1 / stretch) * (away @ along))[..., None].astype(np.float32) * along
     depths = []
     for lobe in range(lobes):
         size = radius if lobe == 0 else radius * rng.uniform(0.4, 0.8)
-        offset = 0 if lobe == 0 else _direction(rng) * radius * rng.uniform(0.5, 0.95)
+        offset = 0 if lobe == 0 else draw_direction(rng) * radius * rng.uniform(0.5, 0.95)
         turn = np.linalg.qr(rng.standard_normal((3, 3)))[0].astype(np.float32)
         axes = np.exp(rng.uniform(-0.3, 0.3, 3))
         axes = (axes / axes.prod() ** (1 / 3)).astype(np.float32)
@@ -568,7 +568,7 @@ def _draw_shape(
 
 def push(image: np.ndarray, labels: np.ndarray, centre: np.ndarray, by: float) -> None:
     """Press tissue outwards from a point as if a ball of radius `by` mm had grown there."""
-    away = _offsets(image.shape, centre)
+    away = offsets_from(image.shape, centre)
     distance = np.linalg.norm(away, axis=-1)
     # Fades towards the edge of the box, where nothing moves.
     fade = np.clip((min(image.shape) / 2 - distance) / (min(image.shape) / 4), 0, 1)
@@ -578,12 +578,14 @@ def push(image: np.ndarray, labels: np.ndarray, centre: np.ndarray, by: float) -
     labels[...] = ndimage.map_coordinates(labels, where, order=0, mode="nearest")
 
 
-def _direction(rng: np.random.Generator) -> np.ndarray:
+def draw_direction(rng: np.random.Generator) -> np.ndarray:
+    """Draw a (3,) unit vector, any direction alike."""
     vector = rng.standard_normal(3)
     return vector / np.linalg.norm(vector)
 
 
-def _offsets(shape: Sequence[int], centre: np.ndarray) -> np.ndarray:
+def offsets_from(shape: Sequence[int], centre: np.ndarray) -> np.ndarray:
+    """Return (*shape, 3) float32 offsets of voxels from a centre."""
     axes = [np.arange(n, dtype=np.float32) - np.float32(c) for n, c in zip(shape, centre)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1)
 
@@ -608,17 +610,18 @@ def draw_texture(shape: tuple[int, ...], sigma: float, rng: np.random.Generator)
 def _draw_place(patch: Patch, rng: np.random.Generator) -> np.ndarray | None:
     """Return a voxel of brain tissue that is in no lesion; None where there is none."""
     for flat in rng.integers(0, patch.labels.size, 60):
-        place = _voxel(flat, patch)
+        place = voxel_at(flat, patch)
         if patch.labels[tuple(place)] == 0 and abs(patch.image[tuple(place)] - patch.white) < 2.0:
             return place
     return None
 
 
-def _voxel(flat: int, patch: Patch) -> np.ndarray:
+def voxel_at(flat: int, patch: Patch) -> np.ndarray:
     """Return the index of a voxel given by its number."""
     return np.array(np.unravel_index(flat, patch.labels.shape))
 
 
-def _is_taken(labels: np.ndarray, inside: np.ndarray) -> bool:
+def is_taken(labels: np.ndarray, inside: np.ndarray) -> bool:
+    """Return whether a lesion lies in a region or within 2 voxels of it."""
     taken = np.isin(labels, (ENHANCING, NECROSIS))
     return bool(taken.any() and (taken & ndimage.binary_dilation(inside, iterations=2)).any())

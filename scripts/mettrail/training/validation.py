@@ -38,7 +38,7 @@ Figures = dict[str, float]
 
 
 def predict_held_out(model: Model, folder: Path, *, threads: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-    """Yield arrays and raw (X, Y, Z, 4) probabilities of each held-out session; kept as bytes beside them."""
+    """Yield arrays and raw (X, Y, Z, 5) probabilities of each held-out session; kept as bytes beside them."""
     model = dataclasses.replace(model, threshold=0.5, min_component_score=0.0)
     weights = "-".join(digest[:12] for digest in model.description["sha256"].values())
     tile = "x".join(map(str, model.tile))
@@ -206,7 +206,7 @@ def score_at_all(
 
     Parameters
     ----------
-    probabilities : (X, Y, Z, 4) float
+    probabilities : (X, Y, Z, 5) float
     tissue, instances : (X, Y, Z) unsigned int
         As in `score`.
     prior_mask : (X, Y, Z) bool, optional

@@ -1,0 +1,99 @@
+"""The network that draws resection cavities: what its patches show, and what the shipped one sees on a phantom."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from drawn_heads import make_head
+from mettrail.geometry import label_components
+from mettrail.images import CAVITY, ENHANCING
+from mettrail.training import resection
+from mettrail.training.cases import distance_mm
+from mettrail.training.synthesis import OUTSIDE, Patch
+from scipy import ndimage
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = yaml.safe_load((ROOT / "config" / "train.yaml").read_text())
+GIVEN = SETTINGS["cavity"]
+PLAIN = {
+    "radius_mm": [6, 9], "contents": {"fluid": 1}, "fluid": [2, 3], "wall_blood_prob": 0, "air_prob": 0,
+    "gliosis_prob": 0, "lining_prob": 0, "dura_prob": 0, "recurrence_prob": 0,
+}  # fmt: skip
+
+
+def paint_bed(seed, **changed):
+    """Paint one bed into the head; image and labels before and after."""
+    head = make_head()
+    mask = head.beyond < 1
+    patch = Patch(head.t1w.copy(), np.where(mask, 0, OUTSIDE), None, float(np.percentile(head.t1w[mask], 75)))
+    edge = np.maximum(-distance_mm(mask), mask / 2)
+    synthesis = resection.beside_cavities(SETTINGS["synthesis"], GIVEN)
+    rng = np.random.default_rng(seed)
+    made = resection.paint_bed(patch, edge, rng, GIVEN | PLAIN | changed, synthesis)
+    return made, head.t1w, patch
+
+
+def painted(**changed):
+    """Beds that found room, of twelve seeds."""
+    beds = [paint_bed(seed, **changed) for seed in range(12)]
+    found = [(before, patch) for made, before, patch in beds if made]
+    assert len(found) >= 6
+    return found
+
+
+def test_a_cavity_of_fluid_is_dark_and_its_surroundings_stay():
+    for before, patch in painted():
+        cavity = patch.labels == CAVITY
+        assert np.median(patch.image[cavity]) < patch.white - 1.5
+        far = ndimage.distance_transform_edt(~cavity) > 4
+        assert np.array_equal(patch.image[far], before[far])
+        assert not np.isin(patch.labels, (1, 2, 3)).any()
+
+
+def test_what_a_cavity_holds_is_cavity_blood_too():
+    bright = [np.median(patch.image[patch.labels == CAVITY]) - patch.white
+              for _, patch in painted(contents={"clots": 1}, blood=[2, 3], wall_blood_prob=1)]  # fmt: skip
+    assert max(bright) > 1
+
+
+def test_what_lines_a_cavity_is_neither_cavity_nor_lesion():
+    brighter = []
+    for before, patch in painted(lining_prob=1, lining_contrast=[2, 3]):
+        cavity = patch.labels == CAVITY
+        near = ndimage.binary_dilation(cavity, iterations=2) & ~cavity & (patch.labels == 0)
+        brighter.append((patch.image - before)[near].max())
+        assert not (patch.labels == ENHANCING).any()
+    assert min(brighter) > 1
+
+
+@pytest.mark.parametrize("crescent", [0, 1])
+def test_recurrence_lies_at_the_margin_and_is_lesion(crescent):
+    found = 0
+    for _, patch in painted(recurrence_prob=1, crescent_prob=crescent, crescent_contrast=[2, 3]):
+        lesion, cavity = np.isin(patch.labels, (1, 3)), patch.labels == CAVITY
+        parts, count = label_components(lesion)
+        near = ndimage.binary_dilation(cavity, iterations=3)
+        assert all((near & (parts == n)).any() for n in range(1, count + 1))
+        found += bool(count)
+        assert not count or np.median(patch.image[lesion]) > np.median(patch.image[cavity]) + 1
+    assert found >= 5
+
+
+def test_nothing_is_painted_over_a_lesion():
+    head = make_head()
+    mask = head.beyond < 1
+    labels = np.where(mask, ENHANCING, OUTSIDE)
+    patch = Patch(head.t1w.copy(), labels, None, 0.8)
+    edge = np.maximum(-distance_mm(mask), mask / 2)
+    synthesis = resection.beside_cavities(SETTINGS["synthesis"], GIVEN)
+    assert not any(resection.paint_bed(patch, edge, np.random.default_rng(n), GIVEN, synthesis) for n in range(5))
+    assert np.array_equal(patch.image, head.t1w)
+
+
+def test_a_cavity_without_label_is_not_among_the_look_alikes():
+    before = SETTINGS["synthesis"]["look_alikes"]
+    after = resection.beside_cavities(SETTINGS["synthesis"], GIVEN)["look_alikes"]
+    assert before["cavity"]
+    assert after["cavity"] is None
+    assert after["ventricle"] == before["ventricle"] | {"prob": GIVEN["look_alikes"]["ventricle"]["prob"]}

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import yaml
 from drawn_heads import make_head
+from mettrail import geometry, phantom, segmentation
 from mettrail.geometry import label_components
-from mettrail.images import CAVITY, ENHANCING
+from mettrail.images import CAVITY, ENHANCING, NECROSIS, Image
+from mettrail.segmentation import predict_probabilities, read_model
+from mettrail.segmentation.model_folder import POST_CONTRAST
 from mettrail.training import resection
 from mettrail.training.cases import distance_mm
 from mettrail.training.synthesis import OUTSIDE, Patch
@@ -97,3 +100,34 @@ def test_a_cavity_without_label_is_not_among_the_look_alikes():
     assert before["cavity"]
     assert after["cavity"] is None
     assert after["ventricle"] == before["ventricle"] | {"prob": GIVEN["look_alikes"]["ventricle"]["prob"]}
+
+
+@pytest.fixture(scope="module")
+def phantom_session():
+    """A cavity six weeks after resection of a lesion of 25 mm, a cystic lesion on the other side."""
+    session = {
+        "label": "01", "acq_time": "2020-02-12T00:00:00", "sequences": [POST_CONTRAST], "extent": "brain",
+        "spacing_mm": 1, "motion_mm": 0.0, "motion_deg": 0.0, "noise": 0.02,
+    }  # fmt: skip
+    lesions = [
+        {"id": 1, "where": [-36, -54, 44], "diameters_mm": [0], "resection": {"date": "2020-01-01", "diameter_mm": 28}},
+        {"id": 2, "where": [26, -42, 28], "diameters_mm": [17], "kind": "cystic"},
+    ]
+    (found,) = phantom.simulate_patient({"id": "R", "sessions": [session], "lesions": lesions}, seed=11)
+    return found
+
+
+def test_the_shipped_network_draws_a_phantoms_cavity_and_no_cyst(phantom_session):
+    truth = np.asarray(phantom_session.tissue.data)
+    brain = ndimage.binary_dilation(np.asarray(phantom_session.brain.data) > 0, iterations=2)
+    box = geometry.bounding_box(truth > 0, margin_vox=20)
+    image = np.where(brain, phantom_session.images[POST_CONTRAST].data, 0)[box]
+    model = read_model(ROOT / "resources/models/cavity")
+    seen = predict_probabilities(model, {POST_CONTRAST: image}, within=brain[box], device="cpu", threads=2)
+    nothing = np.zeros_like(seen)
+    nothing[..., 0] = 1
+    drawn = geometry.decide_labels(segmentation.draw_cavities(*(Image(p, np.eye(4)) for p in (nothing, seen))).data)
+    found, true = drawn == CAVITY, truth[box] == CAVITY
+    assert true.sum() > 3000
+    assert 2 * (found & true).sum() / (found.sum() + true.sum()) > 0.7
+    assert not (found & np.isin(truth[box], (ENHANCING, NECROSIS))).any()

@@ -27,6 +27,7 @@ from mettrail.schema.cells import flags_of, text_of, truth_of, words_of
 SESSION_REVIEW = (
     "residual_shift",
     "nontarget_review",
+    "cavity_review",
     "edema_progression",
     "probable_missed_detection",
     "steroid_hold",

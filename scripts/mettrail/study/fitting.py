@@ -181,7 +181,7 @@ def _train_part(
     """Train a part to its end, or say that it was stopped."""
     module = network.get_submodule(part.name)
     make, factor = OPTIMISERS[part.optimiser]
-    plan = fitting.Plan(
+    recipe = fitting.Recipe(
         steps=part.size.steps,
         optimiser=make(module.parameters()),
         factor=factor,
@@ -192,7 +192,7 @@ def _train_part(
     )
     batches = functools.partial(_draw, patches)
     name = part.name or "network"
-    return fitting.fit(module, plan, batches, checkpoint, log=log, device=device, name=name, until=until)
+    return fitting.fit(module, recipe, batches, checkpoint, log=log, device=device, name=name, until=until)
 
 
 def _draw(patches: Patches, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -31,7 +31,7 @@ from mettrail.training import edema, resection
 from mettrail.training.backgrounds import find_backgrounds, name_backgrounds, prepare
 from mettrail.training.card import write_card
 from mettrail.training.cases import CONFIGURATION, distance_mm, plan_network, unet_architecture
-from mettrail.training.fitting import Plan, fit, polynomial
+from mettrail.training.fitting import Recipe, fit, polynomial
 from mettrail.training.progress import Log
 from mettrail.training.training import LICENCE
 from mettrail.training.views import Head, PaintedPatches, Painter
@@ -197,7 +197,7 @@ def train_drawer(task: str, out: str | Path, *, scans: Path, settings: dict[str,
     checkpoint, log = out / f"{task}.pt", Log(out / f"{task}.log")
     if not resume:
         checkpoint.unlink(missing_ok=True)
-    plan = Plan(
+    recipe = Recipe(
         steps=wanted["steps"],
         optimiser=torch.optim.AdamW(network.parameters(), wanted["lr"], weight_decay=wanted["weight_decay"]),
         factor=polynomial,
@@ -209,7 +209,7 @@ def train_drawer(task: str, out: str | Path, *, scans: Path, settings: dict[str,
         bfloat16=device.type == "cuda" or has_bfloat16(device),
     )
     batches = functools.partial(_load, patches, batch=size["batch"], workers=settings["workers"])
-    fit(network, plan, batches, checkpoint, log=log, device=device)
+    fit(network, recipe, batches, checkpoint, log=log, device=device)
     return export(task, network, out, plans=plans, settings=settings)
 
 

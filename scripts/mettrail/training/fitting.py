@@ -21,7 +21,7 @@ CLIP_NORM = 12.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class Recipe:
     """How long a network is fitted, and by what.
 
     Parameters
@@ -55,7 +55,7 @@ def polynomial(share: float) -> float:
 
 def fit(
     network: nn.Module,
-    plan: Plan,
+    recipe: Recipe,
     batches: Batches,
     checkpoint: Path,
     *,
@@ -70,7 +70,7 @@ def fit(
     ----------
     network : torch.nn.Module
         One with context answers, by its method ``answer``, for what lies within it.
-    plan : Plan
+    recipe : Recipe
     batches : function
         Yields images and labels from a step on.
     checkpoint : Path
@@ -82,11 +82,11 @@ def fit(
     until : function
         Asked after each step: stop here, with a checkpoint.
     """
-    optimiser, step = plan.optimiser, 0
+    optimiser, step = recipe.optimiser, 0
     rate = optimiser.param_groups[0]["lr"]
     if checkpoint.exists():
         stored = torch.load(checkpoint, map_location=device, weights_only=True)
-        if stored["mark"] == plan.mark:
+        if stored["mark"] == recipe.mark:
             network.load_state_dict(stored["network"])
             optimiser.load_state_dict(stored["optimiser"])
             step = stored["step"]
@@ -94,36 +94,36 @@ def fit(
     answer = getattr(network, "answer", network)
     network.train()
     drawn = batches(step)
-    while step < plan.steps:
+    while step < recipe.steps:
         images, labels = (tensor.to(device) for tensor in next(drawn))
         for group in optimiser.param_groups:
-            group["lr"] = rate * plan.factor(step / plan.steps)
+            group["lr"] = rate * recipe.factor(step / recipe.steps)
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=plan.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
             outputs = answer(images)
-        loss = plan.loss(outputs.float(), labels)
+        loss = recipe.loss(outputs.float(), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM, error_if_nonfinite=True)
         optimiser.step()
         step += 1
         running += float(loss.detach())
         stop = until()
-        if step % LOG_STEPS == 0 or step == plan.steps:
+        if step % LOG_STEPS == 0 or step == recipe.steps:
             each = (time.monotonic() - began) / (step - first)
             mean = running / (step % LOG_STEPS or LOG_STEPS)
-            log.add(f"{name} step {step}/{plan.steps} loss {mean:.4f} {each:.2f} s/step")
+            log.add(f"{name} step {step}/{recipe.steps} loss {mean:.4f} {each:.2f} s/step")
             running = 0.0
-        if stop or step == plan.steps or time.monotonic() - saved > SAVE_SECONDS:
-            _save(checkpoint, plan, network, step)
+        if stop or step == recipe.steps or time.monotonic() - saved > SAVE_SECONDS:
+            _save(checkpoint, recipe, network, step)
             saved = time.monotonic()
-        if stop and step < plan.steps:
+        if stop and step < recipe.steps:
             return False
     return True
 
 
-def _save(path: Path, plan: Plan, network: nn.Module, step: int) -> None:
+def _save(path: Path, recipe: Recipe, network: nn.Module, step: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    weights, optimiser = network.state_dict(), plan.optimiser.state_dict()
-    torch.save({"mark": plan.mark, "step": step, "network": weights, "optimiser": optimiser}, partial)
+    weights, optimiser = network.state_dict(), recipe.optimiser.state_dict()
+    torch.save({"mark": recipe.mark, "step": step, "network": weights, "optimiser": optimiser}, partial)
     partial.replace(path)

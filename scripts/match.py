@@ -42,6 +42,7 @@ with jobs.job(snakemake, failable=("reference", "sequences", *EARLIER)) as outpu
         brain = images.resample(images.read_labels(snakemake.input.mask), tissue.grid, order=0)
         return tissue, brain, read_evidence(*(snakemake.input[name] for name in EVIDENCE))
 
+    settings = {"measure": snakemake.params.measure, "match": snakemake.params.settings}
     tracks, matches, instances, current = matching.match_visit(
         images.read_labels(snakemake.input.labels),
         schema.read_tsv(snakemake.input.table),
@@ -50,10 +51,9 @@ with jobs.job(snakemake, failable=("reference", "sequences", *EARLIER)) as outpu
         grid=images.read_image(space).grid,
         world=world,
         read_scan=_read_scan,
-        measure=snakemake.params.measure,
         frozen=[registry.read_registry(path) for path in snakemake.input.get("frozen", [])],
         config_hash=snakemake.params.config_hash,
-        match=snakemake.params.settings,
+        **settings,
     )
     schema.write_tsv(tracks, output.table)
     schema.write_tsv(matching.name_tracks(matches), output.names)
@@ -62,8 +62,7 @@ with jobs.job(snakemake, failable=("reference", "sequences", *EARLIER)) as outpu
     compared = comparison.compare_visits(
         comparison.Visit.of(tracks, lambda: labels, current, world),
         comparison.read_visits(earlier, *files),
-        measure=snakemake.params.measure,
-        match=snakemake.params.settings,
+        **settings,
     )
     schema.write_tsv(compared, output.comparisons)
     used = [snakemake.input.labels, snakemake.input.affine, *registries]

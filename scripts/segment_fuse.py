@@ -26,7 +26,8 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
         fine = images.read_probabilities(looked) if looked else None
         fused = segmentation.add_candidates(fused, detection, sensitive, fine, level=snakemake.params.candidate_level)
         bed = jobs.given(snakemake.input.get("cavity") or None)
-        cavities = images.read_probabilities(bed) if bed else None
+        brain = images.read_mask(snakemake.input.mask)
+        cavities = segmentation.accept_cavities(images.read_probabilities(bed), brain) if bed else None
         fused, cleared = segmentation.clear_cavities(fused, cavities)
         edged = segmentation.draw_edges(fused, level=snakemake.params.edge_level, least_mm3=snakemake.params.birth_mm3)
         bright = jobs.given(snakemake.input.get("edema") or None)

@@ -200,7 +200,7 @@ def test_the_wheel_runs_without_the_checkout(installed, tmp_path):
 
 def test_the_wheel_brings_models_and_plugin_but_no_tests(installed):
     project = installed / "mettrail" / "project"
-    assert len(list(project.glob("resources/models/*/fold_0/weights.safetensors"))) == 3
+    assert len(list(project.glob("resources/models/*/fold_0/weights.safetensors"))) == 4
     assert (installed / "mettrail" / "py.typed").exists()
     assert (installed / "snakemake_logger_plugin_mettrail" / "__init__.py").exists()
     assert not [path for path in installed.rglob("*") if "test" in path.name]

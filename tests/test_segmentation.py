@@ -763,7 +763,15 @@ def block(label, *boxes, p=0.9, shape=(40, 30, 20)):
     return Image(data, np.eye(4))
 
 
-BED = block(CAVITY, ((10, 8, 5), (12, 12, 10)))
+def accepted(seen, *, inside=None):
+    """What of the network's cavities can be some, in a brain that fills the image but for its outermost voxels."""
+    if inside is None:
+        inside = np.pad(np.ones(np.array(seen.data.shape[:3]) - 2, bool), 1)
+    return segmentation.accept_cavities(seen, Image(inside, np.eye(4)))
+
+
+SEEN = block(CAVITY, ((10, 8, 5), (12, 12, 10)), p=0.97)
+BED = accepted(SEEN)
 
 
 def test_a_cavity_is_drawn_around_lesions_and_leaves_them_as_they_are():
@@ -771,7 +779,7 @@ def test_a_cavity_is_drawn_around_lesions_and_leaves_them_as_they_are():
     drawn = segmentation.draw_cavities(fused, BED)
     labels = decide_labels(drawn.data)
     lesion = fused.data[..., 1] > 0.5
-    assert np.array_equal(labels == CAVITY, (BED.data[..., CAVITY] > 0.5) & ~lesion)
+    assert np.array_equal(labels == CAVITY, (SEEN.data[..., CAVITY] > 0.5) & ~lesion)
     assert np.array_equal(labels == 1, lesion)
     assert np.allclose(drawn.data.sum(-1), 1)
     assert segmentation.draw_cavities(fused, None) is fused
@@ -783,7 +791,7 @@ def test_in_a_cavity_there_is_no_edema():
     edema = block(2, ((5, 5, 3), (25, 18, 14)))
     drawn = segmentation.draw_edema(segmentation.draw_cavities(block(1, ((24, 10, 8), (4, 5, 5))), BED), edema)
     labels = decide_labels(drawn.data)
-    assert np.array_equal(labels == CAVITY, BED.data[..., CAVITY] > 0.5)
+    assert np.array_equal(labels == CAVITY, BED.data > 0.5)
     assert (labels == 2).any()
     # Nor where a network that finds lesions had drawn edema.
     assert np.array_equal(decide_labels(segmentation.draw_cavities(edema, BED).data) == CAVITY, labels == CAVITY)
@@ -794,12 +802,20 @@ def test_in_a_cavity_there_is_no_edema():
     {
         "0.2 mL": (((10, 8, 5), (6, 6, 6)), True),
         "a little less": (((10, 8, 5), (6, 6, 5)), False),
-        "not sure": (((10, 8, 5), (8, 8, 8), 0.75), False),
+        "not sure": (((10, 8, 5), (8, 8, 8), 0.9), False),
     }.values(),
 )
 def test_cavities_that_are_small_or_unsure_are_left_out(box, drawn):
-    labels = decide_labels(segmentation.draw_cavities(block(1), block(CAVITY, box)).data)
+    labels = decide_labels(segmentation.draw_cavities(block(1), accepted(block(CAVITY, box, p=0.97))).data)
     assert (labels == CAVITY).any() == drawn
+
+
+def test_what_does_not_come_near_the_surface_is_a_ventricle():
+    deep = block(CAVITY, ((20, 20, 20), (8, 8, 8)), p=0.97, shape=(48, 48, 48))
+    inside = np.pad(np.ones((42, 42, 42), bool), 3)
+    assert not accepted(deep, inside=inside).data.any()
+    inside[:8] = False
+    assert (accepted(deep, inside=inside).data > 0.5).sum() == 8**3
 
 
 @pytest.mark.parametrize(
@@ -814,7 +830,23 @@ def test_what_lies_in_a_cavity_is_no_lesion(start, stays):
     assert left.sum() == 27 + 150 * stays
     assert np.allclose(cleared.data.sum(-1), 1)
     assert segmentation.clear_cavities(fused, None) == (fused, 0)
-    assert segmentation.clear_cavities(fused, block(CAVITY))[0] is fused
+    assert segmentation.clear_cavities(fused, accepted(block(CAVITY)))[0] is fused
+
+
+def test_a_cyst_whose_core_looks_like_a_cavity_stays_a_lesion():
+    whole, core = ((5, 5, 3), (16, 16, 14)), ((7, 7, 5), (12, 12, 10))
+    data = block(1, whole).data
+    data[7:19, 7:19, 5:15, 3], data[7:19, 7:19, 5:15, 1] = data[7:19, 7:19, 5:15, 1], 0
+    fused, seen = Image(data, np.eye(4)), accepted(block(CAVITY, core, p=0.97))
+    assert segmentation.clear_cavities(fused, seen) == (fused, 0)
+    assert not (decide_labels(segmentation.draw_cavities(fused, seen).data) == CAVITY).any()
+
+
+def test_what_a_lesion_leaves_of_a_cavity_has_to_be_large_enough():
+    seen = accepted(block(CAVITY, ((10, 8, 5), (8, 8, 8)), p=0.97))
+    for width, drawn in ((4, True), (6, False)):
+        fused = block(1, ((10, 4, 2), (width, 16, 14)))
+        assert (decide_labels(segmentation.draw_cavities(fused, seen).data) == CAVITY).any() == drawn
 
 
 def test_without_a_prior_detection_stands():

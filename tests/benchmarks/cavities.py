@@ -65,33 +65,35 @@ def painted(heads, folder):
     """Yield two rows per painted head: without the network for cavities, and with it."""
     given = SETTINGS["cavity"]
     painter = resection.beside_cavities(SETTINGS["synthesis"], given)
-    for number, (image, within) in enumerate(read(heads, HELD_OUT)):
+    for number, (image, beyond) in enumerate(read(heads, HELD_OUT)):
+        within = beyond < RIM_MM
         for seed in SEEDS:
             rng = np.random.default_rng([seed, number])
             patch = paint_onto(image, within)
             edge = np.maximum(-distance_mm(within), within / 2)
             for _ in range(3):
                 resection.paint_bed(patch, edge, rng, given, painter)
-            yield from rows(f"head {number}, seed {seed}", patch, within, folder)
+            yield from rows(f"head {number}, seed {seed}", patch, beyond, folder)
 
 
 def unoperated(heads, folder):
     """Yield two rows per head as it is, and per head with painted lesions alone."""
-    for number, (image, within) in enumerate(read(heads, UNOPERATED)):
-        yield from rows(f"head {number}", paint_onto(image, within), within, folder)
+    for number, (image, beyond) in enumerate(read(heads, UNOPERATED)):
+        within = beyond < RIM_MM
+        yield from rows(f"head {number}", paint_onto(image, within), beyond, folder)
         for seed in SEEDS[:4]:
             patch = paint_onto(image, within)
             rng = np.random.default_rng([seed, number])
             for _ in range(12):
                 synthesis.paint_lesion(patch, rng, SETTINGS["synthesis"])
-            yield from rows(f"head {number}, seed {seed}", patch, within, folder)
+            yield from rows(f"head {number}, seed {seed}", patch, beyond, folder)
 
 
 def read(heads, chosen):
-    """Yield z-scores of heads within their brain masks, and where the networks see them."""
+    """Yield z-scores of heads, and mm beyond the brain's surface."""
     for head in drawing.read_heads(Path(heads), chosen):
         box = geometry.bounding_box(head.beyond < RIM_MM)
-        yield head.t1w[box], head.beyond[box] < RIM_MM
+        yield head.t1w[box], head.beyond[box]
 
 
 def paint_onto(image, within):
@@ -100,9 +102,10 @@ def paint_onto(image, within):
     return Patch(image.copy(), labels, None, float(np.percentile(image[within], 75)))
 
 
-def rows(name, patch, within, folder):
+def rows(name, patch, beyond, folder):
     """Yield what detection calls, and what is left of it beside cavities."""
-    fused, cavities = (
+    within = beyond < RIM_MM
+    fused, seen = (
         Image(
             segmentation.predict_probabilities(
                 segmentation.read_model(Path(folder) / task), {POST_CONTRAST: np.where(within, patch.image + 10, 0)},
@@ -112,6 +115,7 @@ def rows(name, patch, within, folder):
         )
         for task in ("detection", "cavity")
     )  # fmt: skip
+    cavities = segmentation.accept_cavities(seen, Image(beyond < 0, np.eye(4)))
     cleared, _ = segmentation.clear_cavities(fused, cavities)
     for method, decided in (
         ("detection alone", fused),

@@ -6,6 +6,7 @@
 from mettrail.segmentation.channels import read_channels
 from mettrail.segmentation.fine import look_again
 from mettrail.segmentation.fusion import (
+    accept_cavities,
     add_candidates,
     apply_rule,
     clear_cavities,
@@ -24,6 +25,7 @@ from mettrail.segmentation.prediction import predict_probabilities
 
 __all__ = [
     "Model",
+    "accept_cavities",
     "add_candidates",
     "apply_rule",
     "clear_cavities",

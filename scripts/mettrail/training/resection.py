@@ -28,6 +28,7 @@ from mettrail.training.synthesis import (
     is_taken,
     offsets_from,
     paint_lesion,
+    push,
     synthesise,
     voxel_at,
 )
@@ -68,9 +69,12 @@ def paint(
     if mask.mean() < 0.02:
         return np.zeros((1, *t1w.shape), np.float32), labels
     image = t1w.copy()
+    edge = np.full(mask.shape, np.inf) if mask.all() else np.maximum(-distance_mm(mask), mask / 2)
+    if rng.random() < settings["widen_prob"]:
+        _widen_ventricles(image, edge, rng, settings)
     synthesise(image, labels, None, rng=rng, settings=dict(synthesis))
     patch = Patch(image, labels, None, float(np.percentile(image[mask], 75)))
-    edge = np.full(mask.shape, np.inf) if mask.all() else np.maximum(-distance_mm(mask), mask / 2)
+    _smooth_spots(patch, rng, settings)
     for _ in range(rng.integers(1, settings["at_most"] + 1) if rng.random() < settings["prob"] else 0):
         paint_bed(patch, edge, rng, settings, synthesis)
     if rng.random() < settings["thick_prob"]:
@@ -112,7 +116,8 @@ def paint_bed(
     """
     radius = draw_log(given["radius_mm"], rng)
     reachable = np.inf if rng.random() < given["deep_prob"] else 1.3 * radius
-    places = np.flatnonzero((edge > 0.3 * radius) & (edge < reachable) & (patch.labels == 0))
+    fluid = patch.image < patch.white - given["ventricle_below"]
+    places = np.flatnonzero((edge > 0.3 * radius) & (edge < reachable) & (patch.labels == 0) & ~fluid)
     if not places.size:
         return False
     centre = voxel_at(rng.choice(places), patch)
@@ -127,6 +132,9 @@ def paint_bed(
     inside = (depth > 0) & (part.labels != OUTSIDE)
     if inside.sum() < given["least_vox"] or is_taken(part.labels, inside):
         return False
+    # Ventricles and cisterns are nobody's bed.
+    if fluid[box][inside].mean() > given["fluid_at_most"]:
+        return False
     _paint_margin(part, depth, edge, rng, given)
     content = _draw_content(part, depth, radius, rng, given)
     soft = np.clip(depth / rng.uniform(0.6, 2.0) + 0.5, 0, 1) * (part.labels != OUTSIDE)
@@ -135,6 +143,33 @@ def paint_bed(
     if rng.random() < given["recurrence_prob"]:
         _paint_recurrence(patch, box, depth, radius, rng, given, synthesis)
     return True
+
+
+def _widen_ventricles(image: np.ndarray, edge: np.ndarray, rng: np.random.Generator, given: Mapping[str, Any]) -> None:
+    """Widen fluid deep in the brain, as ventricles widen with age: they are no cavities."""
+    dark = image < np.percentile(image[edge > 0], 75) - given["ventricle_below"]
+    places = np.flatnonzero(dark & (edge > given["ventricle_from_mm"]))
+    if not places.size:
+        return
+    noise = _noise(image)
+    for _ in range(rng.integers(1, given["widen_at_most"] + 1)):
+        centre = np.array(np.unravel_index(rng.choice(places), image.shape))
+        by = draw_log(given["widen_mm"], rng)
+        reach = int(3 * by) + 6
+        box = tuple(slice(max(c - reach, 0), c + reach + 1) for c in centre)
+        part = image[box]
+        push(part, np.zeros(part.shape, np.uint8), centre - [s.start for s in box], by)
+        part += noise * rng.uniform(0.3, 1.0) * draw_texture(part.shape, rng.uniform(0.35, 0.8), rng)
+
+
+def _smooth_spots(patch: Patch, rng: np.random.Generator, given: Mapping[str, Any]) -> None:
+    """Smooth tissue here and there: what is painted has less noise than what is not, and must not be known by that."""
+    for _ in range(rng.integers(1, given["smooth_at_most"] + 1) if rng.random() < given["smooth_prob"] else 0):
+        centre = voxel_at(int(rng.integers(patch.labels.size)), patch)
+        box, depth = draw_shape(patch.labels.shape, centre, draw_log(given["radius_mm"], rng), rng)
+        image = patch.image[box]
+        soft = np.clip(depth / 2 + 0.5, 0, 1) * (patch.labels[box] != OUTSIDE)
+        image += soft * (ndimage.gaussian_filter(image, rng.uniform(0.6, 2.0)) - image)
 
 
 def _outwards(edge: np.ndarray, centre: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -164,14 +199,15 @@ def _draw_corridor(
 def _draw_content(
     part: Patch, depth: np.ndarray, radius: float, rng: np.random.Generator, given: Mapping[str, Any]
 ) -> np.ndarray:
-    """Draw what a cavity holds: fluid, protein or blood throughout, a fluid level, clots; blood along its wall, air."""
+    """Draw what a cavity holds: fluid, protein throughout, a fluid level, clots; blood along its wall, air."""
     shape, white = depth.shape, part.white
     fluid = white - draw_log(given["fluid"], rng)
     blood = white + rng.uniform(*given["blood"])
     content = np.full(shape, fluid, np.float32)
     kind = rng.choice(list(given["contents"]), p=list(given["contents"].values()))
-    if kind == "mixed":
-        content[...] = rng.uniform(fluid, blood)
+    if kind == "protein":
+        # As bright as the brain around it nobody could see it.
+        content[...] = rng.uniform(fluid, max(white - given["protein_below"], fluid))
     elif kind == "level":
         # Patients lie on their backs: what is heavier lies behind.
         behind = np.arange(shape[1]) < shape[1] / 2 + rng.uniform(-0.6, 0.6) * radius
@@ -180,7 +216,7 @@ def _draw_content(
     elif kind == "clots":
         clot = draw_texture(shape, max(radius / rng.uniform(2, 5), 1.0), rng) + rng.uniform(-0.8, 0.5)
         content += np.clip(2 * clot + 0.5, 0, 1) * (blood - content)
-    content += rng.uniform(0, 0.25) * draw_texture(shape, rng.uniform(0.7, 2.5), rng)
+    content += rng.uniform(0, 0.15) * draw_texture(shape, rng.uniform(0.7, 2.5), rng)
     if rng.random() < given["wall_blood_prob"]:
         thick = draw_log((0.8, max(0.4 * radius, 1.2)), rng)
         patchy = np.clip(draw_texture(shape, rng.uniform(2, 6), rng) + rng.uniform(-0.6, 1.2), 0, 1)
@@ -188,7 +224,13 @@ def _draw_content(
     if rng.random() < given["air_prob"]:
         before = np.arange(shape[1])[None, :, None] > shape[1] / 2 + rng.uniform(0.1, 0.6) * radius
         content = np.where(before & (depth > 0.5), white - rng.uniform(3, 5), content)
-    return content
+    return content + _noise(part.image) * rng.uniform(0.5, 1.3) * draw_texture(shape, rng.uniform(0.35, 0.8), rng)
+
+
+def _noise(image: np.ndarray) -> float:
+    """Return the standard deviation of a scan's noise, from what a voxel differs by from those around it."""
+    rest = image - ndimage.gaussian_filter(image, 1.0)
+    return float(1.4826 * np.median(np.abs(rest[rest != 0]))) if rest.any() else 0.0
 
 
 def _paint_margin(

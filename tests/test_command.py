@@ -621,7 +621,8 @@ def test_doctor_says_what_keeps_a_run_from_starting(capsys, monkeypatch, tmp_pat
     assert cli.main(["doctor"]) == 1
     text = capsys.readouterr().out
     assert "missing: no-such-package" in text
-    assert text.splitlines()[-1] == "A run cannot start: packages, model detection, model resegmentation, model edema."
+    models = ", ".join(f"model {task}" for task in ("detection", "resegmentation", "edema", "cavity"))
+    assert text.splitlines()[-1] == f"A run cannot start: packages, {models}."
 
 
 def test_init_writes_every_setting_with_what_is_said_of_it(tmp_path, capsys):

@@ -546,7 +546,7 @@ def test_segment_takes_the_model_as_it_is(trained):
     channels = {name: images.read_image(path).data for name, path in session["images"].items()}
     channels["prior"] = (images.read_labels(session["prior"]).data > 0).astype(np.float32)
     found = segmentation.predict_probabilities(model, channels, within=None, device="cpu", threads=1)
-    assert found.shape == (30, 34, 26, 4)
+    assert found.shape == (30, 34, 26, 5)
     assert np.allclose(found.sum(-1), 1, atol=1e-3)
     brain = (channels[CE] != 0) | (channels["T2w"] != 0)
     assert found[~brain][:, 0].min() == 1

@@ -316,7 +316,7 @@ def test_cavities_are_left_out_where_the_map_says_that_4_is_one(tmp_path):
     cavity = ((10, 3, 3), 5, 4)
     truth = write(tmp_path / "labels", {("A", "1"): tissue(ONE)})
     ours = write(tmp_path / "ours", {("A", "1"): tissue(ONE, cavity)})
-    with pytest.raises(InputError, match=r"(?s)label 4.*BraTS 2021.*JSON beside it"):
+    with pytest.raises(InputError, match=r"(?s)labels \[4\].*BraTS 2021.*JSON beside it"):
         scoring.score_methods({"ours": ours}, truth)
     beside = ours / "sub-A/ses-1/anat/sub-A_ses-1_dseg.json"
     beside.write_text(json.dumps(sidecars.TISSUE))

@@ -70,7 +70,7 @@ def test_the_network_sees_the_scan_as_it_is_and_its_answer_lies_in_place(monkeyp
     assert given["image"].shape == (72, 72, 72)
     tissue = given["image"][(given["image"] > 0) & (given["image"] < 150)]
     assert np.percentile(tissue, [5, 95]) == pytest.approx([100, 100], rel=0.06), "the bias is corrected here, too"
-    assert seen.data.shape == (50, 50, 50, 4)
+    assert seen.data.shape == (50, 50, 50, 5)
     assert seen.data.sum(-1) == pytest.approx(1, abs=1e-5)
     found = np.argwhere(seen.data[..., 1] >= 0.5)
     assert len(found) > 0

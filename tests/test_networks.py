@@ -193,7 +193,7 @@ ALL = ("deepmedic", "deepmedic_channel", "deepmedic_plus_0.5", "two_stage", "goo
 def test_every_published_network_keeps_the_contract(tmp_path, name):
     model = write(tmp_path / "model", name)
     p = predict(model, channels_of(model))
-    assert p.shape == (34, 30, 31, 4)
+    assert p.shape == (34, 30, 31, 5)
     assert np.allclose(p.sum(-1), 1, atol=1e-4)
     assert np.isfinite(p).all()
 

@@ -107,7 +107,8 @@ def test_only_networks_told_to_use_cuda_ask_for_a_gpu(tmp_path, device, gpus):
         "--config", f"bids={bids}", f"out={tmp_path}/out", program=warm.python(),
     )  # fmt: skip
     asked = re.findall(r"^rule (\w+):(?:\n .*)*?\n    resources: .*\bgpu=(\d)", text, re.MULTILINE)
-    assert sorted(asked) == [("segment", gpus), ("segment", gpus), ("segment_followup", gpus)]
+    networks = ["segment", "segment", "segment_cavity", "segment_cavity", "segment_followup"]
+    assert sorted(asked) == [(name, gpus) for name in networks]
 
 
 def test_jobs_get_the_gpu_the_settings_and_more_memory_on_a_retry(slurm, tmp_path):

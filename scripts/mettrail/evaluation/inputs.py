@@ -237,7 +237,7 @@ def read_tissue(path: Path) -> Image:
     if says.get(str(CAVITY)) != "cavity" and (tissue.data == CAVITY).any():
         raise InputError(
             path,
-            found="label 4",
+            found="labels [4]",
             expected="1 enhancing, 2 edema, 3 necrosis",
             advice="In BraTS 2021 it is enhancing: relabel the map. Where it is a resection cavity, say so in the JSON "
             'beside it: {"Labels": {"4": "cavity"}}.',

@@ -60,6 +60,38 @@ def test_what_a_cavity_holds_is_cavity_blood_too():
     assert max(bright) > 1
 
 
+def noise_of(image, where):
+    return float(np.std((image - ndimage.gaussian_filter(image, 1))[ndimage.binary_erosion(where, iterations=2)]))
+
+
+@pytest.mark.parametrize("noise", [0, 0.3])
+def test_what_a_cavity_holds_has_the_noise_of_its_head(monkeypatch, noise):
+    """A network must not know what is painted by its smoothness."""
+    head = make_head()
+    head.t1w[...] += noise * np.random.default_rng(1).standard_normal(head.t1w.shape)
+    monkeypatch.setattr("test_cavities.make_head", lambda: head)
+    found = [noise_of(patch.image, patch.labels == CAVITY) for _, patch in painted(radius_mm=[8, 9])]
+    assert (np.median(found) > 0.1) == (noise > 0)
+
+
+def test_widened_ventricles_are_no_cavities():
+    head, wide = make_head(), []
+    mask = head.beyond < 1
+    given = GIVEN | {"prob": 0, "smooth_prob": 0, "thick_prob": 0, "widen_mm": [5, 6]}
+    synthesis = SETTINGS["synthesis"] | {"tone_prob": 0, "look_alikes": {}}
+    synthesis["lesions"] = synthesis["lesions"] | {"prob": 0}
+    for seed in range(6):
+        for prob in (0, 1):
+            rng = np.random.default_rng(seed)
+            images, labels = resection.paint(
+                head.t1w, mask, rng=rng, settings=given | {"widen_prob": prob}, synthesis=synthesis, thick_mm=(2, 3)
+            )
+            assert set(np.unique(labels)) == {OUTSIDE, 0}
+            inside = images[0][head.beyond < -8]
+            wide.append((inside < np.median(inside) - 1.5).sum())
+    assert np.median(wide[1::2]) > 1.5 * np.median(wide[::2])
+
+
 def test_what_lines_a_cavity_is_neither_cavity_nor_lesion():
     brighter = []
     for before, patch in painted(lining_prob=1, lining_contrast=[2, 3]):

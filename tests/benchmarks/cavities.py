@@ -1,15 +1,17 @@
 """How well the shipped network draws resection cavities, and what that does to the lesions of the others.
 
-    python scripts/phantom.py config/phantom_resection.yaml --out BIDS
+    python scripts/phantom.py --spec resection --seed 1 --out BIDS
     snakemake --cores all --config bids=BIDS out=OUT -- tables
     PYTHONPATH=scripts python tests/benchmarks/cavities.py phantoms OUT BIDS/derivatives/truth
+    PYTHONPATH=scripts python tests/benchmarks/cavities.py alone OUT BIDS/derivatives/truth resources/models
     PYTHONPATH=scripts python tests/benchmarks/cavities.py painted HEADS resources/models
     PYTHONPATH=scripts python tests/benchmarks/cavities.py unoperated HEADS resources/models
 
 `phantoms`: OUT is what the pipeline makes of simulated patients with resections; whoever wrote them had not seen what
-is painted in training. `painted`: resection beds painted into real heads that were not trained on, with recurrence at
-the margin of some. `unoperated`: real heads as they are, and with painted lesions, where nobody has a cavity. HEADS is
-what `scripts/train.py --task cavity` prepares, `heads` and gbm-followup besides.
+is painted in training. `alone`: the network for cavities by itself on them, true lesions given. `painted`: resection
+beds painted into real heads that were not trained on, with recurrence at the margin of some. `unoperated`: real heads
+as they are, and with painted lesions, where nobody has a cavity. HEADS is what `scripts/train.py --task cavity`
+prepares, and `heads` besides.
 """
 
 import sys
@@ -42,6 +44,22 @@ def phantoms(out, truth):
         (drawn,) = (Path(truth) / path.parent.relative_to(out)).glob("*_dseg.nii.gz")
         found, true = images.read_labels(path).data, images.read_labels(drawn).data
         yield {"session": "_".join(path.name.split("_")[:2]), **compare(found, true)}
+
+
+def alone(out, truth, folder):
+    """Yield a row per session that the pipeline has prepared."""
+    model = segmentation.read_model(Path(folder) / "cavity")
+    for path in sorted(Path(out).glob("sub-*/ses-*/anat/*_res-1mm_desc-brain_mask.nii.gz")):
+        (drawn,) = (Path(truth) / path.parent.relative_to(out)).glob("*_dseg.nii.gz")
+        (head,) = path.parent.glob("*_res-1mm_desc-debias_T1w.nii.gz")
+        mask, image = images.read_mask(path), images.read_image(head)
+        within = geometry.grow_mask(mask.data, spacing_mm=mask.spacing_mm, grow_mm=RIM_MM)
+        channels = {POST_CONTRAST: np.where(within, image.data, 0)}
+        seen = segmentation.predict_probabilities(model, channels, within=within, device="cpu", threads=2)
+        true = images.resample(images.read_labels(drawn), mask.grid, order=0).data
+        cavities = segmentation.accept_cavities(mask.like(seen), mask).data > 0.5
+        found = np.where(np.isin(true, (1, 3)), true, np.where(cavities, CAVITY, 0))
+        yield {"session": path.name.split("_res")[0], **compare(found, true)}
 
 
 def compare(found, true):
@@ -129,11 +147,11 @@ def rows(name, patch, beyond, folder):
 
 if __name__ == "__main__":
     table = pd.DataFrame(
-        {"phantoms": phantoms, "painted": painted, "unoperated": unoperated}[sys.argv[1]](*sys.argv[2:])
+        {"phantoms": phantoms, "alone": alone, "painted": painted, "unoperated": unoperated}[sys.argv[1]](*sys.argv[2:])
     )
     table["dice"] = (2 * table["common"] / (table["found"] + table["true"])).where(table["true"] > 0)
     print(table.round(3).to_string())
-    groups = table.groupby(table.get("method", "pipeline"))
+    groups = table.groupby("method" if "method" in table else lambda _: "all")
     figures = groups.sum(numeric_only=True).drop(columns="dice")
     figures["Dice, mean"], figures["Dice, median"] = groups["dice"].mean(), groups["dice"].median()
     figures["volume ratio"] = figures["found"] / figures["true"]

@@ -6,14 +6,13 @@ necrosis), one map per session. Resection cavities are not scored.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mettrail import images
+from mettrail import images, sidecars
 from mettrail.cohort import order_sessions
 from mettrail.errors import InputError
 from mettrail.images import CAVITY, EDEMA, ENHANCING, LESION_LABELS, NECROSIS, TISSUE_LABELS, Image
@@ -232,7 +231,7 @@ def read_tissue(path: Path) -> Image:
         Another label, or a 4 of which nothing says what it is.
     """
     beside = path.with_name(f"{path.name.removesuffix('.gz').removesuffix('.nii')}.json")
-    says = json.loads(beside.read_text(encoding="utf-8")).get("Labels", {}) if beside.exists() else {}
+    says = sidecars.read_json(beside).get("Labels", {}) if beside.exists() else {}
     tissue = images.read_labels(path, TISSUE_LABELS)
     if says.get(str(CAVITY)) != "cavity" and (tissue.data == CAVITY).any():
         raise InputError(

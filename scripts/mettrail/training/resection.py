@@ -2,8 +2,8 @@
 
 A cavity is what a resection has left with all that it holds: fluid, blood and its products, air. What may line it, a
 thin enhancing rim, dura over it, is neither cavity nor lesion; what enhances in a nodule or a thick crescent at its
-margin is recurrence, and lesion. Ventricles, cysts, lacunes and the cores of lesions are no cavities. Sources: the
-labels of BraTS after treatment (de Verdier et al. 2024); Forsting et al. 1993, Smets et al. 2013 on early imaging.
+margin is recurrence, and lesion. Ventricles, cysts, lacunes and the cores of lesions are no cavities. The label is that
+of BraTS after treatment (de Verdier et al. 2024).
 
 Intensities are z-scores within the brain mask; voxels are 1 mm.
 """

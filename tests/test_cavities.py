@@ -4,16 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from drawn_heads import make_head
 from mettrail import geometry, phantom, segmentation
 from mettrail.geometry import label_components
 from mettrail.images import CAVITY, ENHANCING, NECROSIS, Image
 from mettrail.segmentation import predict_probabilities, read_model
+from mettrail.segmentation import architectures, models
 from mettrail.segmentation.model_folder import POST_CONTRAST
 from mettrail.training import resection
 from mettrail.training.cases import distance_mm
 from mettrail.training.synthesis import OUTSIDE, Patch
+from plums import add_visit, plum, run, start_dataset, table_of
 from scipy import ndimage
 
 ROOT = Path(__file__).parents[1]
@@ -170,3 +173,36 @@ def test_the_shipped_network_draws_a_phantoms_cavity_and_leaves_its_cyst(phantom
     assert true.sum() > 3000
     assert 2 * (found & true).sum() / (found.sum() + true.sum()) > 0.7
     assert np.array_equal(np.isin(drawn, (ENHANCING, NECROSIS)), lesions)
+
+
+def write_model_that_sees_cavities_everywhere(folder):
+    shipped = read_model(ROOT / "resources/models/cavity")
+    network = architectures.build_from_plans(
+        shipped.plans, shipped.configuration, channels=1, outputs=len(shipped.classes), path=folder
+    )
+    with torch.no_grad():
+        for name, weights in network.named_parameters():
+            if "seg_layers" in name:
+                weights.zero_()
+                if name.endswith("bias"):
+                    weights[shipped.classes.index(CAVITY)] = 20
+    description = {key: value for key, value in shipped.description.items() if key != "sha256"}
+    models.write_model(
+        folder, network, plans=shipped.plans, dataset=shipped.dataset, description=description, card="# all\n"
+    )
+
+
+def test_a_session_says_that_what_lies_in_a_cavity_was_left_out(tmp_path):
+    start_dataset(tmp_path)
+    scan, _ = plum(90, [((8, 4, 2), 14)])
+    add_visit(tmp_path, "M", "1", scan)
+    write_model_that_sees_cavities_everywhere(tmp_path / "everywhere")
+    found = {}
+    for name, cavity in (("with", [str(tmp_path / "everywhere")]), ("without", [])):
+        given = ["labels={'folder': ''}", f"segment={{'models': {{'cavity': {cavity}}}}}"]
+        done = run(tmp_path, "--config", *given, "--", "tables")
+        assert done.returncode == 0, done.stdout + done.stderr
+        (session,) = table_of(tmp_path, "sessions").to_dict("records")
+        flagged = "cavity_review" in str(session["flags"]).split(";")
+        found[name] = (not table_of(tmp_path, "lesions").empty, session["cavity_ml"] > 10, flagged)
+    assert found == {"with": (False, True, True), "without": (True, False, False)}

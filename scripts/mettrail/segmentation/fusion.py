@@ -386,7 +386,8 @@ def draw_cavities(fused: Image, cavities: Image | None) -> Image:
     -------
     Image of (X, Y, Z, 5) float32
         The probability of whole lesion is the same. What is not lesion is shared out between cavity and the rest as the
-        model has it, where lesions leave enough of a cavity.
+        model has it, where lesions leave enough of a cavity. What lesions enclose by more than half, in two of the three
+        planes through a voxel, is no cavity but the core of one, and stays what it is.
 
     Raises
     ------
@@ -396,8 +397,12 @@ def draw_cavities(fused: Image, cavities: Image | None) -> Image:
     if cavities is None:
         return fused
     require_same_grid(_without_classes(fused), cavities)
-    share = np.where(whole_lesion(fused.data) >= 0.5, 0, cavities.data)
+    lesion = whole_lesion(fused.data) >= 0.5
+    share = np.where(lesion, 0, cavities.data)
     left = _large(share > 0.5, voxel_mm3=fused.voxel_volume_mm3)
+    components, count = label_components(left)
+    enclosed = mean_probabilities(_enclosed(lesion).astype(np.float32), components, count) > 0.5
+    left &= ~np.r_[False, enclosed][components]
     return fused.like(_share_out(fused.data.astype(np.float32), (0, EDEMA), CAVITY, share, around=left))
 
 
@@ -440,6 +445,18 @@ def _large(mask: np.ndarray, *, voxel_mm3: float) -> np.ndarray:
     large[0] = False
     found: np.ndarray = large[components]
     return found
+
+
+def _enclosed(mask: np.ndarray) -> np.ndarray:
+    """Return what lies outside a mask, but is enclosed by it in two of the three planes through each voxel."""
+    found = np.zeros(mask.shape, np.uint8)
+    if not mask.any():
+        return found > 0
+    box = bounding_box(mask)
+    for axis in range(3):
+        for plane, into in zip(np.moveaxis(mask[box], axis, 0), np.moveaxis(found[box], axis, 0), strict=True):
+            into += ndimage.binary_fill_holes(plane) & ~plane
+    return found >= 2
 
 
 def _with_edge(mask: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ with jobs.job(snakemake, failable=("reference", "sequences", *EARLIER)) as outpu
         },
         reference=snakemake.params.reference,
         reference_session=quality["reference_session"],
-        cleared=sidecars.read_json(snakemake.input.sidecar)["ClearedFromCavities"],
+        in_cavities=sidecars.read_json(snakemake.input.sidecar)["LesionsInCavities"],
     )
     world = transforms.read_affine(snakemake.input.affine)
     files = [snakemake.input.get(name, []) for name in EARLIER]

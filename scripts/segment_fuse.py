@@ -14,7 +14,7 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
         images.require_same_grid(raw, labels)
         components, evidence = segmentation.manual_evidence(labels)
         whole = labels.like(components.data > 0)
-        ran, carried, fine, cleared = {}, None, None, 0
+        ran, carried, fine, doubtful = {}, None, None, 0
     else:
         detection = images.read_probabilities(snakemake.input.detection) if snakemake.input.get("detection") else None
         known, carried = (jobs.given(snakemake.input.get(name)) for name in ("known", "prior"))
@@ -28,7 +28,9 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
         bed = jobs.given(snakemake.input.get("cavity") or None)
         brain = images.read_mask(snakemake.input.mask)
         cavities = segmentation.accept_cavities(images.read_probabilities(bed), brain) if bed else None
-        fused, cleared = segmentation.clear_cavities(fused, cavities)
+        fused, cavities, doubtful = segmentation.settle_cavities(
+            fused, cavities, operated=snakemake.params.operated, least_mm3=snakemake.params.birth_mm3
+        )
         edged = segmentation.draw_edges(fused, level=snakemake.params.edge_level, least_mm3=snakemake.params.birth_mm3)
         bright = jobs.given(snakemake.input.get("edema") or None)
         edema = images.read_probabilities(bright) if bright else None
@@ -58,8 +60,9 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
         "Networks": {task: facts for task, facts in snakemake.params.networks.items() if ran.get(task) is not None},
         "Propagated": carried is not None,
         "FullResolution": fine is not None,
-        # Components of the other networks that were what a resection cavity holds.
-        "ClearedFromCavities": cleared,
+        # Connected components that networks call lesion and resection cavity; surgery decides.
+        "LesionsInCavities": doubtful,
+        "SurgeryBefore": snakemake.params.operated,
     }
     origin = sidecars.describe_origin(jobs.complete(list(snakemake.input)), **snakemake.params.origin)
     sidecars.write_json(sidecars.TISSUE | facts | origin, output.sidecar)

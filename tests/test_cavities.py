@@ -10,8 +10,7 @@ from drawn_heads import make_head
 from mettrail import geometry, phantom, segmentation
 from mettrail.geometry import label_components
 from mettrail.images import CAVITY, ENHANCING, NECROSIS, Image
-from mettrail.segmentation import predict_probabilities, read_model
-from mettrail.segmentation import architectures, models
+from mettrail.segmentation import architectures, models, predict_probabilities, read_model
 from mettrail.segmentation.model_folder import POST_CONTRAST
 from mettrail.training import resection
 from mettrail.training.cases import distance_mm
@@ -167,7 +166,8 @@ def test_the_shipped_network_draws_a_phantoms_cavity_and_leaves_its_cyst(phantom
     fused = Image(fused, np.eye(4))
     inside = np.asarray(phantom_session.brain.data)[box] > 0
     seen = segmentation.accept_cavities(Image(seen, np.eye(4)), Image(inside, np.eye(4)))
-    assert segmentation.clear_cavities(fused, seen)[1] == 0
+    settled, seen, doubtful = segmentation.settle_cavities(fused, seen, operated=True, least_mm3=10)
+    assert (settled, doubtful) == (fused, 0)
     drawn = geometry.decide_labels(segmentation.draw_cavities(fused, seen).data)
     found, true = drawn == CAVITY, truth[box] == CAVITY
     assert true.sum() > 3000
@@ -192,17 +192,26 @@ def write_model_that_sees_cavities_everywhere(folder):
     )
 
 
-def test_a_session_says_that_what_lies_in_a_cavity_was_left_out(tmp_path):
+def test_after_surgery_on_record_what_lies_in_a_cavity_does_not_count(tmp_path):
     start_dataset(tmp_path)
     scan, _ = plum(90, [((8, 4, 2), 14)])
-    add_visit(tmp_path, "M", "1", scan)
+    for sub in "LM":
+        add_visit(tmp_path, sub, "1", scan)
+    rows = "treatment_id\ttype\tday\ttarget\no1\tcraniotomy\t-20\tall\n"
+    (tmp_path / "bids/sub-M/sub-M_treatments.tsv").write_text(rows)
     write_model_that_sees_cavities_everywhere(tmp_path / "everywhere")
     found = {}
     for name, cavity in (("with", [str(tmp_path / "everywhere")]), ("without", [])):
         given = ["labels={'folder': ''}", f"segment={{'models': {{'cavity': {cavity}}}}}"]
         done = run(tmp_path, "--config", *given, "--", "tables")
         assert done.returncode == 0, done.stdout + done.stderr
-        (session,) = table_of(tmp_path, "sessions").to_dict("records")
-        flagged = "cavity_review" in str(session["flags"]).split(";")
-        found[name] = (not table_of(tmp_path, "lesions").empty, session["cavity_ml"] > 10, flagged)
-    assert found == {"with": (False, True, True), "without": (True, False, False)}
+        lesions = set(table_of(tmp_path, "lesions")["participant_id"])
+        for sub, row in table_of(tmp_path, "sessions").set_index("participant_id").iterrows():
+            flagged = "cavity_review" in str(row["flags"]).split(";")
+            found[name, sub] = (sub in lesions, row["cavity_ml"] > 10, flagged)
+    assert found == {
+        ("with", "sub-L"): (True, True, True),
+        ("with", "sub-M"): (False, True, True),
+        ("without", "sub-L"): (True, False, False),
+        ("without", "sub-M"): (True, False, False),
+    }

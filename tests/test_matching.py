@@ -897,14 +897,14 @@ def test_a_visit_is_evaluable_unless_contrast_quality_or_registration_fail(row, 
     }
 
 
-def test_a_visit_says_where_a_lesion_lay_in_a_cavity():
+def test_a_visit_says_where_a_lesion_lies_in_a_cavity():
     visit = {
         "row": {"sub": "A", "ses": "1"},
         "totals": {},
         "quality": {"status": "ok"},
         "reference": "ce-gadolinium_T1w",
     }
-    flags = [describe_session(**visit, reference_session="ses-1", cleared=cleared)["flags"] for cleared in (0, 2)]
+    flags = [describe_session(**visit, reference_session="ses-1", in_cavities=count)["flags"] for count in (0, 2)]
     assert flags == [[], ["cavity_review"]]
 
 

@@ -51,7 +51,7 @@ class Results:
 
     def add_session(
         self, ses, *, brain="nonzero", networks=None, propagated=False, flags=(), fit=None, other=None, fine=False,
-        cleared=0,
+        in_cavities=0, operated=False,
     ):  # fmt: skip
         """Leave what a session of patient A leaves; without networks and propagation its masks were given."""
         more = {"other_method": other} if other else {}
@@ -60,7 +60,7 @@ class Results:
             "labels", f"sub-A_ses-{ses}_tissue.json",
             Manual=networks is None and not propagated, Networks=networks or {}, Propagated=propagated,
             FullResolution=fine,
-            ClearedFromCavities=cleared,
+            LesionsInCavities=in_cavities, SurgeryBefore=operated,
         )  # fmt: skip
 
     def read(self):
@@ -191,9 +191,11 @@ def test_a_network_for_cavities_is_told_and_what_it_took_away(results):
     results.add_session("1", networks=ALONE | {"cavity": drawn})
     text = " ".join(describe(results.read()).paragraphs)
     assert "Resection cavities were drawn in 1 session by a network of its own (`cavity`)" in text
-    assert "was no lesion. No sum" in text
-    results.add_session("2", networks=ALONE | {"cavity": drawn}, cleared=2)
-    assert "was no lesion (1 session). No sum" in " ".join(describe(results.read()).paragraphs)
+    assert "A lesion lay in a cavity" not in text
+    for ses, operated in (("2", False), ("3", True)):
+        results.add_session(ses, networks=ALONE | {"cavity": drawn}, in_cavities=2, operated=operated)
+    said = "A lesion lay in a cavity by more than half in 2 sessions, 1 of them after surgery."
+    assert said in " ".join(describe(results.read()).paragraphs)
 
 
 def test_second_looks_at_fine_scans_are_counted(results):

@@ -818,28 +818,77 @@ def test_what_does_not_come_near_the_surface_is_a_ventricle():
     assert (accepted(deep, inside=inside).data > 0.5).sum() == 8**3
 
 
+def settle(fused, cavities, *, operated=True):
+    return segmentation.settle_cavities(fused, cavities, operated=operated, least_mm3=10)
+
+
 @pytest.mark.parametrize(
-    ("start", "stays"), {"by more than half inside": (18, False), "by half": (19, True), "beside": (22, True)}.values()
+    ("start", "doubtful"), {"by more than half inside": (18, 1), "by half": (19, 0), "beside": (22, 0)}.values()
 )
-def test_what_lies_in_a_cavity_is_no_lesion(start, stays):
+@pytest.mark.parametrize("operated", [False, True])
+def test_after_surgery_what_lies_in_a_cavity_is_no_lesion(operated, start, doubtful):
+    """The cavity ends at 22. What lies beyond is a thin lining, or thick enough to stay."""
     fused = block(1, ((start, 10, 8), (6, 5, 5)), ((2, 2, 2), (3, 3, 3)))
-    cleared, count = segmentation.clear_cavities(fused, BED)
-    assert count == (not stays)
-    left = decide_labels(cleared.data) == 1
+    settled, cavities, count = settle(fused, BED, operated=operated)
+    assert count == doubtful
+    left = decide_labels(settled.data) == 1
     assert left[2:5, 2:5, 2:5].all()
-    assert left.sum() == 27 + 150 * stays
-    assert np.allclose(cleared.data.sum(-1), 1)
-    assert segmentation.clear_cavities(fused, None) == (fused, 0)
-    assert segmentation.clear_cavities(fused, accepted(block(CAVITY)))[0] is fused
+    beyond = start + 6 - 22
+    kept = 25 * beyond if beyond > 2 else 0
+    assert left.sum() == 27 + (kept if operated else 150)
+    assert not operated or not left[10:22].any()
+    assert np.allclose(settled.data.sum(-1), 1)
+    assert np.array_equal(cavities.data, BED.data)
+    assert (decide_labels(segmentation.draw_cavities(settled, cavities).data)[left] == 1).all()
 
 
-def test_a_cyst_whose_core_looks_like_a_cavity_stays_a_lesion():
-    whole, core = ((5, 5, 3), (16, 16, 14)), ((7, 7, 5), (12, 12, 10))
-    data = block(1, whole).data
-    data[7:19, 7:19, 5:15, 3], data[7:19, 7:19, 5:15, 1] = data[7:19, 7:19, 5:15, 1], 0
-    fused, seen = Image(data, np.eye(4)), accepted(block(CAVITY, core, p=0.97))
-    assert segmentation.clear_cavities(fused, seen) == (fused, 0)
-    assert not (decide_labels(segmentation.draw_cavities(fused, seen).data) == CAVITY).any()
+def test_without_a_cavity_nothing_is_settled():
+    fused = block(1, ((18, 10, 8), (6, 5, 5)))
+    assert settle(fused, None) == (fused, None, 0)
+    assert settle(fused, accepted(block(CAVITY)))[0] is fused
+    with pytest.raises(GridMismatchError):
+        settle(fused, Image(BED.data[:-1], BED.affine))
+
+
+def make_cyst(rim, *, opening=0):
+    """A core of 12 x 12 x 10 mm with a rim, open to one side over so many of its rows, and what looks like a cavity."""
+    corner, size = np.array((10, 8, 5)), np.array((12, 12, 10))
+    fused = block(1, (corner - rim, size + 2 * rim))
+    core = tuple(slice(c, c + n) for c, n in zip(corner, size))
+    fused.data[core] = (0.1, 0, 0, 0.9, 0)
+    fused.data[22:, 8 : 8 + opening, 5:15] = (1, 0, 0, 0, 0)
+    return fused, BED
+
+
+@pytest.mark.parametrize(
+    ("rim", "opening", "after_surgery"),
+    {
+        "thick, closed: a core": (4, 0, "lesion"),
+        "thick, open: a cavity beside a recurrence": (4, 12, "cavity"),
+        "thin, closed: a cavity and its lining": (2, 0, "cavity"),
+    }.values(),
+)
+def test_surgery_decides_between_cyst_and_cavity(rim, opening, after_surgery):
+    fused, bed = make_cyst(rim, opening=opening)
+    core = bed.data > 0.5
+    whole = whole_lesion(fused.data) >= 0.5
+    for operated, expected in ((False, "lesion"), (True, after_surgery)):
+        settled, cavities, count = settle(fused, bed, operated=operated)
+        labels = decide_labels(segmentation.draw_cavities(settled, cavities).data)
+        assert (labels[core] == (3 if expected == "lesion" else CAVITY)).all()
+        # A thick rim stays, a thin one only with its core.
+        rim_stays = np.isin(labels[whole & ~core], (1, 3)).mean()
+        assert rim_stays == 1 if expected == "lesion" else (rim_stays > 0.9) == (rim == 4)
+        assert count == int(2 * core.sum() > whole.sum())
+
+
+def test_what_a_lesion_encloses_is_its_core_and_no_cavity():
+    for opening, drawn in ((0, False), (12, True)):
+        fused, bed = make_cyst(2, opening=opening)
+        # Detection leaves the core out.
+        fused.data[bed.data > 0.5] = (1, 0, 0, 0, 0)
+        labels = decide_labels(segmentation.draw_cavities(fused, bed).data)
+        assert (labels == CAVITY).any() == drawn
 
 
 def test_what_a_lesion_leaves_of_a_cavity_has_to_be_large_enough():

@@ -640,6 +640,15 @@ def shows_edema(wildcards):
     return fusion.show_edema(run, [name for name in SEQUENCES if row[name] != "n/a"])
 
 
+def operated(wildcards):
+    """Whether surgery before a session is on record."""
+    return cohorts.operated_before(
+        treatments_of(wildcards),
+        FOUND.participants[wildcards.sub],
+        SESSIONS[wildcards.sub, wildcards.ses]["days"],
+    )
+
+
 def memory_mb(first):
     """More memory with every attempt."""
     return lambda wildcards, attempt: first * attempt

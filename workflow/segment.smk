@@ -195,6 +195,7 @@ rule segment_fuse:
         birth_mm3=config["instances"]["birth_mm3"],
         networks=networks_of,
         shows_edema=shows_edema,
+        operated=operated,
         scheme=config["labels"]["scheme"],
         origin=origin(),
         source=source_digest("segment_fuse.py"),

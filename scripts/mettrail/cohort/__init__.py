@@ -19,6 +19,7 @@ from mettrail.cohort.table import (
     read_problems,
     write_problems,
 )
+from mettrail.cohort.treatments import operated_before
 
 __all__ = [
     "CLINICAL",
@@ -38,6 +39,7 @@ __all__ = [
     "load_cohort",
     "mark_failed",
     "name_priors",
+    "operated_before",
     "order_sessions",
     "read_cohort",
     "read_participants",

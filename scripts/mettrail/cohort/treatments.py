@@ -17,7 +17,8 @@ from mettrail.schema import MISSING, vocabulary
 from mettrail.schema.tsv import is_given, read_table
 
 # Treatments of single lesions: which ones has to be said.
-LOCAL = ("srs", "fsrt", "surgery")
+SURGERY = "surgery"
+LOCAL = ("srs", "fsrt", SURGERY)
 NEEDED = ("treatment_id", "type", "target")
 ALL = "all"
 TRACK = re.compile(r"L\d{3,}")
@@ -93,6 +94,29 @@ def read_treatments(
     for line, row in zip(table.lines, table.rows):
         reader.read(f"{shown}, line {line}", row)
     return found
+
+
+def operated_before(treatments: Iterable[Mapping[str, str]], participant: Mapping[str, str], day: str) -> bool:
+    """Return whether surgery is on record before a session; a scan on the day of surgery counts as made before it.
+
+    Parameters
+    ----------
+    treatments : iterable of dict
+        The patient's (see `Treatments`).
+    participant : mapping
+        The row of participants.tsv, where ``treatment_type`` may be surgery, on the day treatment started.
+    day : str
+        Of the session, on the same time axis; ``n/a`` where it is not known.
+
+    Examples
+    --------
+    >>> [operated_before([{"type": "surgery", "day": "10"}], {}, day) for day in ("10", "11", "n/a")]
+    [False, True, False]
+    """
+    days = [row["day"] for row in treatments if row["type"] == SURGERY]
+    if participant.get("treatment_type") == SURGERY:
+        days.append(participant.get("treatment_start_day", MISSING))
+    return day != MISSING and any(float(each) < float(day) for each in days if each != MISSING)
 
 
 def place_outcomes(participant: Mapping[str, str], axis: Axis | None) -> tuple[dict[str, str], list[Warned]]:

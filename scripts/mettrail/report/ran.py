@@ -56,8 +56,8 @@ class Ran:
         By what gave the lesions: ``both`` networks, ``detection``, ``resegmentation`` or ``propagation``.
     looked_again : int
         Sessions whose scans detection has seen at their own resolution, too.
-    cleared : int
-        Sessions with a lesion that was none, lying in a resection cavity.
+    in_cavities, after_surgery : int
+        Sessions where networks call a component both lesion and resection cavity; of these, after surgery on record.
     features : str
         Version of MIRP, where radiomics features were computed; else empty.
     """
@@ -78,7 +78,8 @@ class Ran:
     networks: tuple[Network, ...]
     fused: Mapping[str, int]
     looked_again: int
-    cleared: int
+    in_cavities: int
+    after_surgery: int
     features: str
 
     @property
@@ -132,7 +133,8 @@ def read_ran(
         networks=_networks(tissues),
         fused=Counter(_fused(tissue) for tissue in tissues if not tissue["Manual"]),
         looked_again=sum(tissue["FullResolution"] for tissue in tissues),
-        cleared=sum(tissue["ClearedFromCavities"] > 0 for tissue in tissues),
+        in_cavities=sum(tissue["LesionsInCavities"] > 0 for tissue in tissues),
+        after_surgery=sum(tissue["LesionsInCavities"] > 0 and tissue["SurgeryBefore"] for tissue in tissues),
         features=next((tool["Version"] for tool in tools if tool["Name"] == "MIRP"), ""),
     )
 

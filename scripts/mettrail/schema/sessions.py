@@ -44,8 +44,8 @@ _FLAGS_SESSION = {
     "probable_missed_detection": "probable missed detection of a lesion here: its size is n/a",
     "weak_match": "a lesion may be another one: see match_score",
     "nontarget_review": "a non-target lesion grew, the overall tumour burden did not: a reader should decide",
-    "cavity_review": "what networks took for a lesion lies in a resection cavity and does not count: a reader should "
-    "decide",
+    "cavity_review": "networks call something both lesion and resection cavity: it is cavity after surgery on record, "
+    "else lesion; a reader should decide",
     "edema_progression": "edema at least doubled and grew by 10 mL since its nadir; never PD by itself",
 }
 

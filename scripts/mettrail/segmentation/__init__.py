@@ -9,7 +9,6 @@ from mettrail.segmentation.fusion import (
     accept_cavities,
     add_candidates,
     apply_rule,
-    clear_cavities,
     decide_on_grid,
     draw_cavities,
     draw_edema,
@@ -19,6 +18,7 @@ from mettrail.segmentation.fusion import (
     manual_evidence,
     near_prior,
     remove_candidates,
+    settle_cavities,
 )
 from mettrail.segmentation.models import Model, read_model
 from mettrail.segmentation.prediction import predict_probabilities
@@ -28,7 +28,6 @@ __all__ = [
     "accept_cavities",
     "add_candidates",
     "apply_rule",
-    "clear_cavities",
     "decide_on_grid",
     "draw_cavities",
     "draw_edema",
@@ -42,4 +41,5 @@ __all__ = [
     "read_channels",
     "read_model",
     "remove_candidates",
+    "settle_cavities",
 ]

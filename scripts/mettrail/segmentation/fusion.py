@@ -18,7 +18,7 @@ Edema goes with the nearest lesion, as when it is measured. Where a session has 
 (`draw_edema`), and the lesions stay as they are: a session with FLAIR and one without are measured alike.
 
 Resection cavities are drawn by a network of their own, too (`draw_cavities`). What it sees as cavity and the others
-call a lesion, blood for the most part, is one no more (`clear_cavities`); all other lesions stay as they are.
+call a lesion stays one, unless there was surgery before the session (`settle_cavities`).
 
 Certainty, where detection's model is calibrated: a connected component is *confirmed* whose ``confidence``, the
 probability that it is a lesion, reaches the limit, any other is a *candidate* (`gather_evidence`). What re-segmentation
@@ -78,6 +78,8 @@ CAVITY_MEAN = 0.95
 # The way in leads from the surface: simulated cavities came to 12 mm of it or nearer, ventricles that were called
 # cavities on real scans to 16 mm.
 CAVITY_DEPTH_MM = 14.0
+# What lines a cavity: granulation and scar enhance thinly.
+LINING_MM = 2.5
 # Both decide on the voxels of lesions; a sensitive one only adds candidates, the rest draw no lesion.
 NETWORKS = ("detection", "resegmentation")
 OPTIONAL = ("detection_sensitive", "edema", "cavity")
@@ -368,7 +370,8 @@ def accept_cavities(seen: Image, brain: Image) -> Image:
     components, count = label_components(share > 0.5)
     sure = np.r_[False, mean_probabilities(share, components, count) >= CAVITY_MEAN][components]
     shallow = grow_mask(~brain.data, spacing_mm=brain.spacing_mm, grow_mm=CAVITY_DEPTH_MM)
-    kept = _large(sure & _touched(components, shallow), voxel_mm3=seen.voxel_volume_mm3)
+    near = sure & _touched(components, shallow)
+    kept = _large(near, voxel_mm3=seen.voxel_volume_mm3, least_mm3=CAVITY_LEAST_MM3)
     return brain.like(np.where(_with_edge(kept), share, 0).astype(np.float32))
 
 
@@ -386,8 +389,8 @@ def draw_cavities(fused: Image, cavities: Image | None) -> Image:
     -------
     Image of (X, Y, Z, 5) float32
         The probability of whole lesion is the same. What is not lesion is shared out between cavity and the rest as the
-        model has it, where lesions leave enough of a cavity. What lesions enclose by more than half, in two of the three
-        planes through a voxel, is no cavity but the core of one, and stays what it is.
+        model has it, where lesions leave enough of a cavity. What they enclose by more than half, in two of the three
+        planes through a voxel, is no cavity but the core of a lesion, and stays what it is.
 
     Raises
     ------
@@ -399,49 +402,76 @@ def draw_cavities(fused: Image, cavities: Image | None) -> Image:
     require_same_grid(_without_classes(fused), cavities)
     lesion = whole_lesion(fused.data) >= 0.5
     share = np.where(lesion, 0, cavities.data)
-    left = _large(share > 0.5, voxel_mm3=fused.voxel_volume_mm3)
-    components, count = label_components(left)
-    enclosed = mean_probabilities(_enclosed(lesion).astype(np.float32), components, count) > 0.5
-    left &= ~np.r_[False, enclosed][components]
+    left = _large(share > 0.5, voxel_mm3=fused.voxel_volume_mm3, least_mm3=CAVITY_LEAST_MM3)
+    left = _drop_enclosed(left, lesion)
     return fused.like(_share_out(fused.data.astype(np.float32), (0, EDEMA), CAVITY, share, around=left))
 
 
-def clear_cavities(fused: Image, cavities: Image | None) -> tuple[Image, int]:
-    """Take out lesions that are what a resection cavity holds, or what lines it.
+def settle_cavities(
+    fused: Image, cavities: Image | None, *, operated: bool, least_mm3: float
+) -> tuple[Image, Image | None, int]:
+    """Decide between lesion and resection cavity where networks call a place both.
+
+    A cavity with a rim that enhances and a cyst look alike; whether there was surgery tells them apart. Without it on
+    record, lesions stay as they are. With it, what lies in a cavity is no lesion, nor is what lines it (`LINING_MM`):
+    what is thicker, a recurrence, stays. A cavity that thicker tissue encloses is the core of a lesion, and stays that.
 
     Parameters
     ----------
     fused : Image of (X, Y, Z, 5) float
-        From `apply_rule`.
+        From `apply_rule` and `add_candidates`.
     cavities : Image of (X, Y, Z) float, optional
-        From `accept_cavities`; None: nothing is taken out.
+        From `accept_cavities`; None: nothing is decided.
+    operated : bool
+        Surgery before the session is on record.
+    least_mm3 : float
+        What is left of a lesion has at least this volume: ``birth_mm3`` of ``instances`` in config/config.yaml.
 
     Returns
     -------
     fused : Image of (X, Y, Z, 5) float32
-        Connected components whose enhancing part lies in cavities by more than half are background. That part alone
-        counts: the core of a cyst that nobody has operated on looks like a cavity, the rim around it does not.
-    cleared : int
-        How many these were.
+    cavities : Image of (X, Y, Z) float32, or None
+    doubtful : int
+        Connected components of whole lesion that lie in cavities by more than half.
     """
     if cavities is None:
-        return fused, 0
+        return fused, None, 0
+    require_same_grid(_without_classes(fused), cavities)
     components, count = label_components(whole_lesion(fused.data) >= 0.5)
-    enhancing = np.where(fused.data[..., ENHANCING] >= fused.data[..., NECROSIS], components, 0)
-    within = enhancing[cavities.data > 0.5]
-    cleared = 2 * np.bincount(within, minlength=count + 1) > np.bincount(enhancing.ravel(), minlength=count + 1)
-    cleared[0] = False
-    if not cleared.any():
-        return fused, 0
+    bed = cavities.data > 0.5
+    inside = np.bincount(components[bed], minlength=count + 1)
+    doubtful = int((2 * inside > np.bincount(components.ravel(), minlength=count + 1))[1:].sum())
+    if not operated or not bed.any():
+        return fused, cavities, doubtful
+    beside = _touched(components, _with_edge(bed))
+    bed = _drop_enclosed(bed, _beyond_lining(beside, bed, fused))
+    beside = _touched(components, _with_edge(bed))
+    kept = _large(_beyond_lining(beside, bed, fused), voxel_mm3=fused.voxel_volume_mm3, least_mm3=least_mm3)
+    gone = beside & ~kept
     data = fused.data.astype(np.float32)
-    data[_with_edge(cleared[components])] = (1, 0, 0, 0, 0)
-    return fused.like(data), int(cleared.sum())
+    # With the voxels around, by which an edge is found; not those of what stays.
+    data[gone | (_with_edge(gone) & (components == 0))] = (1, 0, 0, 0, 0)
+    return fused.like(data), cavities.like(np.where(_with_edge(bed), cavities.data, 0).astype(np.float32)), doubtful
 
 
-def _large(mask: np.ndarray, *, voxel_mm3: float) -> np.ndarray:
-    """Return the connected components of a mask that are large enough for a cavity."""
+def _beyond_lining(lesion: np.ndarray, bed: np.ndarray, image: Image) -> np.ndarray:
+    """Return what a lesion has outside cavities where it is thicker than their lining, down to the cavity."""
+    outside = lesion & ~bed
+    thick = outside & ~grow_mask(bed, spacing_mm=image.spacing_mm, grow_mm=LINING_MM)
+    return outside & grow_mask(thick, spacing_mm=image.spacing_mm, grow_mm=LINING_MM)
+
+
+def _drop_enclosed(cavities: np.ndarray, lesion: np.ndarray) -> np.ndarray:
+    """Return cavities without the connected components that a lesion encloses by more than half."""
+    components, count = label_components(cavities)
+    enclosed = np.bincount(components[_enclosed(lesion)], minlength=count + 1)
+    return cavities & (2 * enclosed <= np.bincount(components.ravel(), minlength=count + 1))[components]
+
+
+def _large(mask: np.ndarray, *, voxel_mm3: float, least_mm3: float) -> np.ndarray:
+    """Return the connected components of a mask that have at least a volume."""
     components, _ = label_components(mask)
-    large = np.bincount(components.ravel()) * voxel_mm3 >= CAVITY_LEAST_MM3
+    large = np.bincount(components.ravel()) * voxel_mm3 >= least_mm3
     large[0] = False
     found: np.ndarray = large[components]
     return found

@@ -438,7 +438,7 @@ def describe_session(
     reference_session: str,
     brain: Mapping[str, Any] | None = None,
     sequences: Mapping[str, Mapping[str, Any]] | None = None,
-    cleared: int = 0,
+    in_cavities: int = 0,
 ) -> dict[str, Any]:
     """Gather what the registry keeps of a visit, and whether lesions can be compared at it at all.
 
@@ -458,8 +458,8 @@ def describe_session(
         Quality of the brain mask, from `brain.extract_brain`; None where it is not known.
     sequences : mapping, optional
         Of each other sequence that networks were given, the ``reason`` to review its registration, or nothing.
-    cleared : int
-        Lesions that are none, for they lie in a resection cavity.
+    in_cavities : int
+        Connected components that networks call lesion and resection cavity.
     """
     reason: Reason | None = None
     if row.get("image_quality") == "fail":
@@ -484,7 +484,7 @@ def describe_session(
         "flags": [
             *(brain["flags"] if brain else []),
             *(Reason.of(each["reason"]).about(name) for name, each in (sequences or {}).items() if each["reason"]),
-            *["cavity_review"] * (cleared > 0),
+            *["cavity_review"] * (in_cavities > 0),
         ],
     }
 

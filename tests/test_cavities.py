@@ -197,7 +197,7 @@ def test_after_surgery_on_record_what_lies_in_a_cavity_does_not_count(tmp_path):
     scan, _ = plum(90, [((8, 4, 2), 14)])
     for sub in "LM":
         add_visit(tmp_path, sub, "1", scan)
-    rows = "treatment_id\ttype\tday\ttarget\no1\tcraniotomy\t-20\tall\n"
+    rows = "treatment_id\ttype\tday\ttarget\no1\tcraniotomy\t-20\tn/a\n"
     (tmp_path / "bids/sub-M/sub-M_treatments.tsv").write_text(rows)
     write_model_that_sees_cavities_everywhere(tmp_path / "everywhere")
     found = {}

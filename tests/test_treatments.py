@@ -10,7 +10,7 @@ from conftest import CE, dated, load_dataset, write_bids
 from mettrail import cohort, points, schema
 from mettrail.cohort.order import Axis
 from mettrail.cohort.overrides import read_overrides
-from mettrail.cohort.treatments import read_treatments
+from mettrail.cohort.treatments import operated_before, read_treatments
 from mettrail.errors import InputError
 from mettrail.images import Image, write_labels
 from mettrail.points import Finder, Place, nearest_lesion, read_point
@@ -207,6 +207,27 @@ def test_local_treatment_without_a_table_of_treatments_asks_for_one(bids, tmp_pa
 def test_only_treatments_of_single_lesions_need_their_table(tmp_path, kind, asks):
     assert bool(read(tmp_path, treatment_type=kind).warnings) == asks
     assert read(tmp_path, GOOD, treatment_type=kind).warnings == []
+
+
+def test_surgery_on_what_no_scan_shows_needs_no_target(tmp_path, finder):
+    row = dict(zip(HEADER.split("\t"), GOOD)) | {"type": "craniotomy", "target": "n/a"}
+    found = read(tmp_path, list(row.values()))
+    assert [(given["type"], given["target"]) for given in found.rows] == [("surgery", "n/a")]
+    assert (found.not_used, found.warnings) == ([], [])
+    table, problems = resolve(finder, *found.rows)
+    assert (len(table), problems) == (0, []), "it is of no lesion of the run"
+
+
+@pytest.mark.parametrize(
+    ("kind", "day", "operated"),
+    [("surgery", "29", True), ("surgery", "30", False), ("srs", "29", False), ("srs;surgery", "29", False)],
+)
+@pytest.mark.parametrize("told_by", ["table", "participant"])
+def test_surgery_before_the_day_of_a_scan(kind, day, operated, told_by):
+    rows = [{"type": kind, "day": day}] if told_by == "table" else []
+    participant = {"treatment_type": kind, "treatment_start_day": day} if told_by == "participant" else {}
+    assert operated_before(rows, participant, "30") == operated
+    assert not operated_before(rows, participant, "n/a")
 
 
 # --- the start of treatment ----------------------------------------------------------------------------------------

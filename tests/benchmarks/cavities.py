@@ -6,12 +6,13 @@
     PYTHONPATH=scripts python tests/benchmarks/cavities.py alone OUT BIDS/derivatives/truth resources/models
     PYTHONPATH=scripts python tests/benchmarks/cavities.py painted HEADS resources/models
     PYTHONPATH=scripts python tests/benchmarks/cavities.py unoperated HEADS resources/models
+    PYTHONPATH=scripts python tests/benchmarks/cavities.py cysts HEADS resources/models
 
 `phantoms`: OUT is what the pipeline makes of simulated patients with resections; whoever wrote them had not seen what
 is painted in training. `alone`: the network for cavities by itself on them, true lesions given. `painted`: resection
 beds painted into real heads that were not trained on, with recurrence at the margin of some. `unoperated`: real heads
-as they are, and with painted lesions, where nobody has a cavity. HEADS is what `scripts/train.py --task cavity`
-prepares, and `heads` besides.
+as they are, and with painted lesions, where nobody has a cavity. `cysts`: the same with large cysts and rings, which
+resemble one. HEADS is what `scripts/train.py --task cavity` prepares, and `heads` besides.
 """
 
 import sys
@@ -21,20 +22,27 @@ import numpy as np
 import pandas as pd
 import yaml
 from mettrail import geometry, images, segmentation
-from mettrail.geometry import label_components, whole_lesion
+from mettrail.geometry import label_components
 from mettrail.images import CAVITY, Image
+from mettrail.segmentation import prediction
 from mettrail.segmentation.model_folder import POST_CONTRAST
 from mettrail.training import drawing, resection, synthesis
 from mettrail.training.cases import distance_mm
 from mettrail.training.synthesis import OUTSIDE, Patch
 
 SETTINGS = yaml.safe_load(Path("config/train.yaml").read_text())
+BIRTH_MM3 = yaml.safe_load(Path("config/config.yaml").read_text())["instances"]["birth_mm3"]
 HELD_OUT = [
     {"name": "contrast-anatomies", "participants": ["sub-26"]},
     {"name": "ms-followup", "participants": ["sub-12"]},
 ]
 UNOPERATED = [*HELD_OUT, {"name": "heads"}]
 SEEDS = range(2_960_000, 2_960_008)
+CYST_SEEDS = range(2_970_000, 2_970_003)
+LARGE = {
+    "any_size_prob": 1, "real_sizes": None, "radius_mm": [6, 20], "kinds": {"cystic": 0.6, "ring": 0.4}
+}  # fmt: skip
+CYSTS = SETTINGS["synthesis"] | {"lesions": SETTINGS["synthesis"]["lesions"] | LARGE}
 RIM_MM = 3
 
 
@@ -63,10 +71,10 @@ def alone(out, truth, folder):
 
 
 def compare(found, true):
-    """Return volumes (mL) of cavities, and how many lesions were found, missed and false, and false in a cavity."""
-    lesions, count = label_components(np.isin(true, (1, 3)))
-    called, calls = label_components(np.isin(found, (1, 3)))
-    hit = {int(n) for n in np.unique(called[lesions > 0])} - {0}
+    """Return volumes (mL) of cavities and lesions, and how many lesions were found and false, from `BIRTH_MM3` on."""
+    lesions, count = number_lesions(true)
+    called, calls = number_lesions(found)
+    hit = {int(n) for n in np.unique(called[np.isin(true, (1, 3))])} - {0}
     false = [n for n in range(1, calls + 1) if n not in hit]
     return {
         "common": int(((found == CAVITY) & (true == CAVITY)).sum()) / 1000,
@@ -74,13 +82,23 @@ def compare(found, true):
         "true": int((true == CAVITY).sum()) / 1000,
         "lesions": count,
         "lesions found": len(set(np.unique(lesions[called > 0])) - {0}),
+        "lesions mL": int((lesions > 0).sum()) / 1000,
+        "called mL": int((called > 0).sum()) / 1000,
         "false": len(false),
-        "false in a cavity": sum((true[called == n] == CAVITY).mean() > 0.5 for n in false),
+        "false mL": int(np.isin(called, false).sum()) / 1000,
     }
 
 
+def number_lesions(tissue):
+    """Return the connected components of whole lesion that have at least `BIRTH_MM3`, numbered, and how many."""
+    components, _ = label_components(np.isin(tissue, (1, 3)))
+    large = np.bincount(components.ravel()) >= BIRTH_MM3
+    large[0] = False
+    return label_components(large[components])
+
+
 def painted(heads, folder):
-    """Yield two rows per painted head: without the network for cavities, and with it."""
+    """Yield three rows per painted head."""
     given = SETTINGS["cavity"]
     painter = resection.beside_cavities(SETTINGS["synthesis"], given)
     for number, (image, beyond) in enumerate(read(heads, HELD_OUT)):
@@ -95,15 +113,25 @@ def painted(heads, folder):
 
 
 def unoperated(heads, folder):
-    """Yield two rows per head as it is, and per head with painted lesions alone."""
+    """Yield three rows per head as it is, and per head with painted lesions alone."""
     for number, (image, beyond) in enumerate(read(heads, UNOPERATED)):
-        within = beyond < RIM_MM
-        yield from rows(f"head {number}", paint_onto(image, within), beyond, folder)
-        for seed in SEEDS[:4]:
-            patch = paint_onto(image, within)
+        yield from rows(f"head {number}", paint_onto(image, beyond < RIM_MM), beyond, folder)
+    yield from with_lesions(heads, folder, SEEDS[:4], 12, SETTINGS["synthesis"])
+
+
+def cysts(heads, folder):
+    """Yield three rows per head with large cysts and rings."""
+    yield from with_lesions(heads, folder, CYST_SEEDS, 4, CYSTS)
+
+
+def with_lesions(heads, folder, seeds, lesions, synthesis_settings):
+    """Yield three rows per head and seed, with so many lesions."""
+    for number, (image, beyond) in enumerate(read(heads, UNOPERATED)):
+        for seed in seeds:
+            patch = paint_onto(image, beyond < RIM_MM)
             rng = np.random.default_rng([seed, number])
-            for _ in range(12):
-                synthesis.paint_lesion(patch, rng, SETTINGS["synthesis"])
+            for _ in range(lesions):
+                synthesis.paint_lesion(patch, rng, synthesis_settings)
             yield from rows(f"head {number}, seed {seed}", patch, beyond, folder)
 
 
@@ -121,34 +149,30 @@ def paint_onto(image, within):
 
 
 def rows(name, patch, beyond, folder):
-    """Yield what detection calls, and what is left of it beside cavities."""
+    """Yield what is called without the network for cavities, and with it: no surgery on record, and after surgery."""
     within = beyond < RIM_MM
-    fused, seen = (
-        Image(
-            segmentation.predict_probabilities(
-                segmentation.read_model(Path(folder) / task), {POST_CONTRAST: np.where(within, patch.image + 10, 0)},
-                within=within, device="cpu", threads=2,
-            ),
-            np.eye(4),
-        )
-        for task in ("detection", "cavity")
-    )  # fmt: skip
+    detection, cavity = (segmentation.read_model(Path(folder) / task) for task in ("detection", "cavity"))
+    channels = {POST_CONTRAST: np.where(within, patch.image + 10, 0)}
+    called, seen = (
+        Image(segmentation.predict_probabilities(model, channels, within=within, device="cpu", threads=2), np.eye(4))
+        for model in (detection, cavity)
+    )
+    level = prediction.candidate_level(detection.description)
+    called = segmentation.add_candidates(called, called, None, level=level)
     cavities = segmentation.accept_cavities(seen, Image(beyond < 0, np.eye(4)))
-    cleared, _ = segmentation.clear_cavities(fused, cavities)
-    for method, decided in (
-        ("detection alone", fused),
-        ("with cavities", segmentation.draw_cavities(cleared, cavities)),
-    ):
-        yield {"session": name, "method": method, **compare(geometry.decide_labels(decided.data), patch.labels)}
-    lost = (whole_lesion(fused.data) >= 0.5) & ~(whole_lesion(cleared.data) >= 0.5)
-    if np.isin(patch.labels[lost], (1, 3)).any():
-        print(f"{name}: {np.isin(patch.labels[lost], (1, 3)).sum()} mm3 of a lesion cleared", file=sys.stderr)
+    for method, given, operated in (
+        ("detection alone", None, False), ("no surgery on record", cavities, False), ("after surgery", cavities, True),
+    ):  # fmt: skip
+        settled, drawn, _ = segmentation.settle_cavities(called, given, operated=operated, least_mm3=BIRTH_MM3)
+        edge = prediction.edge_level([detection.description])
+        edged = segmentation.draw_edges(settled, level=edge, least_mm3=BIRTH_MM3)
+        labels = geometry.decide_labels(segmentation.draw_cavities(edged, drawn).data)
+        yield {"session": name, "method": method, **compare(labels, patch.labels)}
 
 
 if __name__ == "__main__":
-    table = pd.DataFrame(
-        {"phantoms": phantoms, "alone": alone, "painted": painted, "unoperated": unoperated}[sys.argv[1]](*sys.argv[2:])
-    )
+    modes = {each.__name__: each for each in (phantoms, alone, painted, unoperated, cysts)}
+    table = pd.DataFrame(modes[sys.argv[1]](*sys.argv[2:]))
     table["dice"] = (2 * table["common"] / (table["found"] + table["true"])).where(table["true"] > 0)
     print(table.round(3).to_string())
     groups = table.groupby("method" if "method" in table else lambda _: "all")

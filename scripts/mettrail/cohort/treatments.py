@@ -39,8 +39,8 @@ class Treatments:
     ----------
     rows : list of dict
         One per treatment and target, all text: ``treatment_id``, ``type``, ``day`` (on the time axis of the sessions),
-        ``session_id``, ``target`` (``all``, ``L001``, or ``x;y;z``), ``dose_gy``, ``fractions``, ``isodose_pct``; and
-        ``where`` it stands.
+        ``session_id``, ``target`` (``all``, ``L001``, ``x;y;z``, or ``n/a``, of surgery on what no scan shows),
+        ``dose_gy``, ``fractions``, ``isodose_pct``; and ``where`` it stands.
     not_used : list of dict
         Rows that cannot be used (`table.leave_unused`).
     warnings : list of (Reason, str)
@@ -236,6 +236,8 @@ class _Reader:
         expected = f"a lesion (L001), a point {points.EXPECTED}, or all"
         if text == MISSING and given["type"] not in LOCAL:
             return [ALL]
+        if text == MISSING and given["type"] == SURGERY:
+            return [MISSING]
         if text.lower() == ALL:
             return [ALL]
         try:

@@ -71,6 +71,8 @@ def resolve(
 
     for row in given:
         day, kind, target, session = float(row["day"]), row["type"], row["target"], row["session_id"]
+        if target == MISSING:
+            continue  # surgery on what no scan shows: of no lesion of this run
         tracks: list[str | None] = [target]
         point = points.read_point(target)
         if target == ALL or kind not in FOCAL:

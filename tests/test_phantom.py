@@ -11,6 +11,8 @@ import yaml
 from mettrail import images, phantom
 from mettrail.brain import find_brain
 from mettrail.cohort import read_participants
+from mettrail.cohort.order import Axis
+from mettrail.cohort.treatments import read_treatments
 from mettrail.errors import InputError
 from mettrail.evaluation import inputs
 from scipy.ndimage import distance_transform_edt
@@ -217,6 +219,26 @@ def test_facts_about_patients_and_visits_are_in_their_tables(tmp_path):
     }
     people = read_participants(tmp_path, pd.DataFrame({"sub": ["X", "Y"], "treatment_start_day": ["n/a", "7"]}))
     assert people["X"]["treatment_type"] == "srs;chemo"
+
+
+def test_surgery_is_in_the_table_of_treatments(tmp_path):
+    known = {"id": 1, "where": FRONTAL, "diameters_mm": [16, 0], "resection": {"date": date(2020, 1, 20)}}
+    before = {"id": 2, "where": [-40, -60, 30], "diameters_mm": [0, 0]}
+    before |= {"resection": {"date": date(2019, 5, 1), "diameter_mm": 16}}
+    phantom.make_cohort({"patients": [patient([known, before], 2, **TINY)]}, tmp_path, seed=3)
+    given = read_treatments(tmp_path, "X", ["1", "2"], Axis("date", date(2020, 1, 1), (0.0, 31.0)))
+    assert (given.not_used, given.warnings) == ([], [])
+    assert [(row["type"], row["day"], row["session_id"]) for row in given.rows] == [
+        ("surgery", "19", "ses-1"),
+        ("surgery", "-245", "n/a"),
+    ]
+    truth = images.read_labels(
+        tmp_path / "derivatives/truth-instances/sub-X/ses-1/anat/sub-X_ses-1_desc-lesions_dseg.nii.gz"
+    )
+    point = [float(x) for x in given.rows[0]["target"].split(";")]
+    place = np.rint(np.linalg.inv(truth.affine) @ [*point, 1]).astype(int)[:3]
+    assert truth.data[tuple(place)] == 1
+    assert given.rows[1]["target"] == "n/a"
 
 
 def test_without_such_facts_the_tables_have_no_columns_for_them(cohort):

@@ -563,6 +563,8 @@ def make_cohort(spec: Spec, out: Path, *, seed: int) -> None:
         table = _table_of(facts, ["session_id", "acq_time"], CLINICAL)
         _write_table(out / sub / f"{sub}_sessions.tsv", table.sort_values("session_id"))
         visits, rows_of = simulate_patient(given, seed=seed, defaults=spec["defaults"]), []
+        resected = [lesion for lesion in patient["lesions"] if lesion["resection"]]
+        seen: dict[int, tuple[str, str]] = {}
         for session, described in zip(visits, patient["sessions"], strict=True):
             _write_session(out, session, extracted=described["extent"] in EXTRACTED)
             rows.append(session.lesions)
@@ -570,6 +572,10 @@ def make_cohort(spec: Spec, out: Path, *, seed: int) -> None:
                 if treatment["session"] == session.label:
                     rows_of += _treatment_rows(treatment, session.instances)
                     treated += _treated_truth(treatment, session)
+            # The last scan that shows a lesion is the one that surgery is planned on.
+            seen |= {lesion["id"]: (f"ses-{session.label}", _point_in(session.instances, lesion["id"]))
+                     for lesion in resected if (session.instances.data == lesion["id"]).any()}  # fmt: skip
+        rows_of += [_surgery_row(lesion, *seen.get(lesion["id"], (None, None))) for lesion in resected]
         if rows_of:
             _write_table(out / sub / f"{sub}_treatments.tsv", pd.DataFrame(rows_of))
             (out / ".bidsignore").write_text("*_treatments.tsv\n")
@@ -603,6 +609,17 @@ def _treatment_rows(treatment: Spec, instances: Image) -> list[Spec]:
         targets = [_point_in(instances, lesion) for lesion in treatment["lesions"]]
     same = {key: treatment[key] for key in ("treatment_id", "type", "date", "dose_gy", "fractions", "isodose_pct")}
     return [same | {"session_id": f"ses-{treatment['session']}", "target": target} for target in targets]
+
+
+def _surgery_row(lesion: Spec, session: str | None, target: str | None) -> Spec:
+    """Row of treatments.tsv; what no scan shows is not named."""
+    return {
+        "treatment_id": f"surgery{lesion['id']}",
+        "type": "surgery",
+        "date": _iso(lesion["resection"]["date"]),
+        "session_id": session,
+        "target": target,
+    }
 
 
 def _point_in(instances: Image, lesion: int) -> str:

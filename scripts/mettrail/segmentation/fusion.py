@@ -458,14 +458,17 @@ def _beyond_lining(lesion: np.ndarray, bed: np.ndarray, image: Image) -> np.ndar
     """Return what a lesion has outside cavities where it is thicker than their lining, down to the cavity."""
     outside = lesion & ~bed
     thick = outside & ~grow_mask(bed, spacing_mm=image.spacing_mm, grow_mm=LINING_MM)
-    return outside & grow_mask(thick, spacing_mm=image.spacing_mm, grow_mm=LINING_MM)
+    kept: np.ndarray = outside & grow_mask(thick, spacing_mm=image.spacing_mm, grow_mm=LINING_MM)
+    return kept
 
 
 def _drop_enclosed(cavities: np.ndarray, lesion: np.ndarray) -> np.ndarray:
     """Return cavities without the connected components that a lesion encloses by more than half."""
     components, count = label_components(cavities)
     enclosed = np.bincount(components[_enclosed(lesion)], minlength=count + 1)
-    return cavities & (2 * enclosed <= np.bincount(components.ravel(), minlength=count + 1))[components]
+    open_ones = 2 * enclosed <= np.bincount(components.ravel(), minlength=count + 1)
+    kept: np.ndarray = cavities & open_ones[components]
+    return kept
 
 
 def _large(mask: np.ndarray, *, voxel_mm3: float, least_mm3: float) -> np.ndarray:

@@ -60,7 +60,7 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
         "Networks": {task: facts for task, facts in snakemake.params.networks.items() if ran.get(task) is not None},
         "Propagated": carried is not None,
         "FullResolution": fine is not None,
-        # Connected components that networks call lesion and resection cavity; surgery decides.
+        # Connected components that are lesion or resection cavity: surgery decides.
         "LesionsInCavities": doubtful,
         "SurgeryBefore": snakemake.params.operated,
     }

@@ -191,10 +191,10 @@ def test_a_network_for_cavities_is_told_and_what_it_took_away(results):
     results.add_session("1", networks=ALONE | {"cavity": drawn})
     text = " ".join(describe(results.read()).paragraphs)
     assert "Resection cavities were drawn in 1 session by a network of its own (`cavity`)" in text
-    assert "A lesion lay in a cavity" not in text
+    assert "This decided about" not in text
     for ses, operated in (("2", False), ("3", True)):
         results.add_session(ses, networks=ALONE | {"cavity": drawn}, in_cavities=2, operated=operated)
-    said = "A lesion lay in a cavity by more than half in 2 sessions, 1 of them after surgery."
+    said = "This decided about more than half of a lesion in 2 sessions, 1 of them after surgery."
     assert said in " ".join(describe(results.read()).paragraphs)
 
 

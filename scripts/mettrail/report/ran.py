@@ -57,7 +57,7 @@ class Ran:
     looked_again : int
         Sessions whose scans detection has seen at their own resolution, too.
     in_cavities, after_surgery : int
-        Sessions where networks call a component both lesion and resection cavity; of these, after surgery on record.
+        Sessions with a component that is lesion or resection cavity; of these, after surgery on record.
     features : str
         Version of MIRP, where radiomics features were computed; else empty.
     """

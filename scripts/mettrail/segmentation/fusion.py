@@ -432,22 +432,24 @@ def settle_cavities(
     fused : Image of (X, Y, Z, 5) float32
     cavities : Image of (X, Y, Z) float32, or None
     doubtful : int
-        Connected components of whole lesion that lie in cavities by more than half.
+        Connected components of which surgery takes away more than half, on record or not.
     """
     if cavities is None:
         return fused, None, 0
     require_same_grid(_without_classes(fused), cavities)
     components, count = label_components(whole_lesion(fused.data) >= 0.5)
     bed = cavities.data > 0.5
-    inside = np.bincount(components[bed], minlength=count + 1)
-    doubtful = int((2 * inside > np.bincount(components.ravel(), minlength=count + 1))[1:].sum())
-    if not operated or not bed.any():
-        return fused, cavities, doubtful
+    if not bed.any():
+        return fused, cavities, 0
     beside = _touched(components, _with_edge(bed))
     bed = _drop_enclosed(bed, _beyond_lining(beside, bed, fused))
     beside = _touched(components, _with_edge(bed))
     kept = _large(_beyond_lining(beside, bed, fused), voxel_mm3=fused.voxel_volume_mm3, least_mm3=least_mm3)
     gone = beside & ~kept
+    lost = np.bincount(components[gone], minlength=count + 1)
+    doubtful = int((2 * lost > np.bincount(components.ravel(), minlength=count + 1)).sum())
+    if not operated:
+        return fused, cavities, doubtful
     data = fused.data.astype(np.float32)
     # With the voxels around, by which an edge is found; not those of what stays.
     data[gone | (_with_edge(gone) & (components == 0))] = (1, 0, 0, 0, 0)

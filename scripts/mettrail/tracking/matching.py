@@ -459,7 +459,7 @@ def describe_session(
     sequences : mapping, optional
         Of each other sequence that networks were given, the ``reason`` to review its registration, or nothing.
     in_cavities : int
-        Connected components that networks call lesion and resection cavity.
+        Connected components that are lesion or resection cavity: surgery decides.
     """
     reason: Reason | None = None
     if row.get("image_quality") == "fail":

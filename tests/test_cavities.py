@@ -194,12 +194,15 @@ def write_model_that_sees_cavities_everywhere(folder):
 
 
 def test_after_surgery_on_record_what_lies_in_a_cavity_does_not_count(tmp_path):
+    """No surgery on record of L, that of M in the table of treatments, that of N in participants.tsv."""
     start_dataset(tmp_path)
     scan, _ = plum(90, [((8, 4, 2), 14)])
-    for sub in "LM":
+    for sub in "LMN":
         add_visit(tmp_path, sub, "1", scan)
     rows = "treatment_id\ttype\tday\ttarget\no1\tcraniotomy\t-20\tn/a\n"
     (tmp_path / "bids/sub-M/sub-M_treatments.tsv").write_text(rows)
+    people = "participant_id\ttreatment_type\ttreatment_start_day\nsub-N\tsurgery\t-20\n"
+    (tmp_path / "bids/participants.tsv").write_text(people)
     write_model_that_sees_cavities_everywhere(tmp_path / "everywhere")
     found = {}
     for name, cavity in (("with", [str(tmp_path / "everywhere")]), ("without", [])):
@@ -213,6 +216,8 @@ def test_after_surgery_on_record_what_lies_in_a_cavity_does_not_count(tmp_path):
     assert found == {
         ("with", "sub-L"): (True, True, True),
         ("with", "sub-M"): (False, True, True),
+        ("with", "sub-N"): (False, True, True),
         ("without", "sub-L"): (True, False, False),
         ("without", "sub-M"): (True, False, False),
+        ("without", "sub-N"): (True, False, False),
     }

@@ -158,13 +158,13 @@ def rows(name, patch, beyond, folder):
         for model in (detection, cavity)
     )
     level = prediction.candidate_level(detection.description)
+    edge = prediction.edge_level([detection.description])
     called = segmentation.add_candidates(called, called, None, level=level)
     cavities = segmentation.accept_cavities(seen, Image(beyond < 0, np.eye(4)))
     for method, given, operated in (
         ("detection alone", None, False), ("no surgery on record", cavities, False), ("after surgery", cavities, True),
     ):  # fmt: skip
         settled, drawn, _ = segmentation.settle_cavities(called, given, operated=operated, least_mm3=BIRTH_MM3)
-        edge = prediction.edge_level([detection.description])
         edged = segmentation.draw_edges(settled, level=edge, least_mm3=BIRTH_MM3)
         labels = geometry.decide_labels(segmentation.draw_cavities(edged, drawn).data)
         yield {"session": name, "method": method, **compare(labels, patch.labels)}

@@ -18,7 +18,7 @@ Edema goes with the nearest lesion, as when it is measured. Where a session has 
 (`draw_edema`), and the lesions stay as they are: a session with FLAIR and one without are measured alike.
 
 Resection cavities are drawn by a network of their own, too (`draw_cavities`). What it sees as cavity and the others
-call a lesion stays one, unless there was surgery before the session (`settle_cavities`).
+call a lesion stays one, unless surgery before the session is on record (`settle_cavities`).
 
 Certainty, where detection's model is calibrated: a connected component is *confirmed* whose ``confidence``, the
 probability that it is a lesion, reaches the limit, any other is a *candidate* (`gather_evidence`). What re-segmentation
@@ -431,8 +431,14 @@ def settle_cavities(
     -------
     fused : Image of (X, Y, Z, 5) float32
     cavities : Image of (X, Y, Z) float32, or None
+        Without those that are cores of lesions, where there was surgery.
     doubtful : int
-        Connected components of which surgery takes away more than half, on record or not.
+        Connected components that lose more than half by surgery on record, or would.
+
+    Raises
+    ------
+    GridMismatchError
+        Not one grid.
     """
     if cavities is None:
         return fused, None, 0

@@ -129,12 +129,57 @@ def test_nothing_is_painted_over_a_lesion():
     assert np.array_equal(patch.image, head.t1w)
 
 
-def test_a_cavity_without_label_is_not_among_the_look_alikes():
+def test_more_ventricles_are_painted_beside_cavities():
     before = SETTINGS["synthesis"]["look_alikes"]
     after = resection.beside_cavities(SETTINGS["synthesis"], GIVEN)["look_alikes"]
-    assert before["cavity"]
-    assert after["cavity"] is None
-    assert after["ventricle"] == before["ventricle"] | {"prob": GIVEN["look_alikes"]["ventricle"]["prob"]}
+    assert after == before | {"ventricle": before["ventricle"] | GIVEN["look_alikes"]["ventricle"]}
+
+
+def paint_beds(seed, *, looks=GIVEN, prior=True, **changed):
+    """Paint a bed, or a cyst, as patches that teach lesions show them; image, prior and labels, before and after."""
+    np.random.seed(seed)  # noqa: NPY002
+    head = make_head()
+    labels = np.where(head.beyond < 1, 0, OUTSIDE).astype(np.int16)[None]
+    image = np.stack([np.where(labels[0] == OUTSIDE, 0, head.t1w), np.zeros(head.t1w.shape)]).astype(np.float32)
+    transform = resection.PaintBeds(SETTINGS["beds"] | changed, looks, SETTINGS["synthesis"], prior=prior)
+    given = {"image": torch.from_numpy(image.copy()), "segmentation": torch.from_numpy(labels.copy())}
+    given["image"] = given["image"][: 1 + prior]
+    out = transform(**given)
+    return image, labels[0], out["image"].numpy(), out["segmentation"][0].numpy()
+
+
+def test_lesions_are_taught_with_resection_beds_that_are_none():
+    found = 0
+    for seed in range(5):
+        before, labels, image, now = paint_beds(seed, looks=GIVEN | PLAIN, prob=1, prior=seed % 2)
+        assert set(np.unique(now)) <= {OUTSIDE, 0, CAVITY}
+        assert ((now == OUTSIDE) == (labels == OUTSIDE)).all()
+        cavity = now == CAVITY
+        white = np.percentile(before[0][labels != OUTSIDE], 75)
+        assert not cavity.any() or np.median(image[0][cavity]) < white - 1.5
+        found += cavity.any()
+    assert found >= 3
+
+
+@pytest.mark.parametrize("resected", [0, 1])
+def test_the_prior_may_show_what_was_resected(resected):
+    shares = []
+    for seed in range(5):
+        _, _, image, now = paint_beds(seed, looks=GIVEN | PLAIN, prob=1, resected_prob=resected)
+        assert not image[1][now == OUTSIDE].any()
+        if (now == CAVITY).any():
+            shares.append(image[1][now == CAVITY].mean())
+    assert len(shares) >= 3
+    assert (np.mean(shares) > 0.3) if resected else not any(shares)
+
+
+def test_what_looks_like_a_cavity_and_is_none_is_taught_too():
+    cores = []
+    for seed in range(4):
+        *_, now = paint_beds(seed, prob=0, cyst_prob=1, cyst_radius_mm=[6, 9])
+        cores.append((now == NECROSIS).sum())
+        assert not (now == CAVITY).any()
+    assert np.median(cores) > 20
 
 
 @pytest.fixture(scope="module")

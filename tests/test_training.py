@@ -439,7 +439,7 @@ def test_a_patch_is_shown_as_often_as_it_may_and_once_without_waiting():
 
 
 def test_augmentation_changes_the_image_and_leaves_the_prior_alone():
-    trainer = SimpleNamespace(synthesis=None, augmentation=AUGMENTATION)
+    trainer = SimpleNamespace(beds=None, synthesis=None, augmentation=AUGMENTATION)
     transform = MettrailTrainer.get_training_transforms(
         trainer, (16, 16, 16), (0, 0), None, (2,), False, use_mask_for_norm=[True, False]
     )
@@ -462,7 +462,7 @@ def test_augmentation_changes_the_image_and_leaves_the_prior_alone():
 def test_a_prior_that_is_turned_stays_binary_and_with_its_lesion():
     given = {**SETTINGS["augmentation"], "rotate_prob": 1, "scale_prob": 1, "elastic_prob": 1, "thick_prob": 0}
     transform = MettrailTrainer.get_training_transforms(
-        SimpleNamespace(synthesis=None, augmentation=given), (24, 24, 24), (0, 0), None, (2,), False,
+        SimpleNamespace(beds=None, synthesis=None, augmentation=given), (24, 24, 24), (0, 0), None, (2,), False,
         use_mask_for_norm=[True, False],
     )  # fmt: skip
     prior = torch.zeros(32, 32, 32)

@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from scipy import ndimage
 
 from mettrail.images import CAVITY, EDEMA, ENHANCING
+from mettrail.training.base_trainer import Batch
 from mettrail.training.cases import distance_mm, thicken
 from mettrail.training.synthesis import (
     OUTSIDE,
@@ -33,6 +35,61 @@ from mettrail.training.synthesis import (
     voxel_at,
 )
 from mettrail.training.views import vary_brightness
+
+
+class PaintBeds(BasicTransform):  # type: ignore[misc]
+    """Paint resection beds into patches that teach a network lesions: the tumour at the margin is one, the rest is not.
+
+    Fluid with an enhancing rim is more often a cystic or necrotic metastasis than a cavity. Such lesions are painted
+    into other patches, so that what looks like both stays a lesion; surgery on record tells which it is.
+
+    Parameters
+    ----------
+    settings, looks, synthesis : mapping
+        ``beds``, ``cavity`` and ``synthesis`` of config/train.yaml.
+    prior : bool
+        The last channel is the prior of re-segmentation: it may show what was resected.
+
+    Notes
+    -----
+    Cavities are labelled 4 (`CAVITY`), which whoever comes next must take out: see `trainer`.
+    Randomness comes from numpy's global generator, as all of nnU-Net's.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any], looks: Mapping[str, Any], synthesis: Mapping[str, Any], *, prior: bool
+    ):
+        super().__init__()
+        self.settings, self.looks, self.synthesis, self.prior = settings, looks, synthesis, prior
+        cysts = {**synthesis["lesions"], "kinds": settings["cyst_kinds"]}
+        self.cysts = {**synthesis, "lesions": cysts}
+
+    def apply(self, data_dict: Batch, **_: object) -> Batch:
+        """Paint into ``image`` (C, Z, Y, X) and ``segmentation`` (1, Z, Y, X), both changed in place."""
+        image, labels = data_dict["image"][0].numpy(), data_dict["segmentation"][0].numpy()
+        prior = data_dict["image"][-1].numpy() if self.prior else None
+        brain = labels != OUTSIDE
+        rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
+        if brain.mean() < 0.02:
+            return data_dict
+        patch = Patch(image, labels, prior, float(np.percentile(image[brain], 75)))
+        drawn = rng.random()
+        _smooth_spots(patch, rng, self.looks)
+        if drawn < self.settings["prob"]:
+            edge = np.full(brain.shape, np.inf) if brain.all() else np.maximum(-distance_mm(brain), brain / 2)
+            if paint_bed(patch, edge, rng, self.looks, self.synthesis) and prior is not None:
+                self._paint_resected(prior, labels, rng)
+        elif drawn < self.settings["prob"] + self.settings["cyst_prob"]:
+            paint_lesion(patch, rng, self.cysts, radius=draw_log(self.settings["cyst_radius_mm"], rng))
+        return data_dict
+
+    def _paint_resected(self, prior: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
+        """Let the prior show the lesion that lay where the cavity is, which was larger or smaller."""
+        if rng.random() < self.settings["resected_prob"]:
+            by = int(rng.integers(1, 4))
+            change = ndimage.binary_dilation if rng.random() < 0.5 else ndimage.binary_erosion
+            before = change(labels == CAVITY, iterations=by)
+            prior[before & (labels != OUTSIDE)] = 1
 
 
 def paint(
@@ -86,9 +143,9 @@ def paint(
 
 
 def beside_cavities(synthesis: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how lesions and look-alikes are painted here: no cavity among what stays unlabelled, more ventricles."""
+    """Return how lesions and look-alikes are painted here: more ventricles."""
     known = synthesis["look_alikes"]
-    changed = {name: more and {**known[name], **more} for name, more in settings["look_alikes"].items()}
+    changed = {name: {**known[name], **more} for name, more in settings["look_alikes"].items()}
     lesions = {**synthesis["lesions"], **settings["lesions"]}
     return {**synthesis, "look_alikes": {**known, **changed}, "lesions": lesions}
 

@@ -2,7 +2,8 @@
 
 No patch is seen twice and hardly any looks like another: a network learns what lesions have in common, not where the
 simulation puts them or what they look like in one scanner. What only resembles a lesion stays unlabelled, painted or
-in the background: vessels, venous sinuses, dura, choroid plexus, cavities, dark spots of white matter.
+in the background: vessels, venous sinuses, dura, choroid plexus, ventricles, dark spots of white matter. Resection beds
+are painted by `resection`.
 
 Intensities are nnU-Net's z-scores within the brain mask: white matter lies at about 0.6, air at about -3. One
 standard deviation is the unit of brightness throughout; voxels are 1 mm.
@@ -473,25 +474,6 @@ def _paint_ventricle(patch: Patch, edge: np.ndarray, rng: np.random.Generator, g
     image[box] += soft * np.maximum(value - image[box], 0)
 
 
-def _paint_cavity(patch: Patch, edge: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
-    """Paint a resection cavity at the surface: fluid, perhaps with a thin faint lining; none of it is a lesion."""
-    image, labels, white = patch.image, patch.labels, patch.white
-    near = np.flatnonzero((edge > 0) & (edge < 8) & (labels == 0))
-    if not near.size:
-        return
-    centre = voxel_at(rng.choice(near), patch)
-    box, depth = draw_shape(labels.shape, centre, draw_log(given["radius_mm"], rng), rng)
-    free = labels[box] == 0
-    if is_taken(labels[box], depth > -2):
-        return
-    soft = np.clip(depth / rng.uniform(0.7, 1.5) + 0.5, 0, 1) * free
-    level = white - draw_log(given["contrast"], rng)
-    image[box] += soft * (level - image[box])
-    if rng.random() < 0.4:
-        lining = np.clip(1.0 - np.abs(depth), 0, 1) * free
-        image[box] += lining * rng.uniform(0.1, 0.7) * np.clip(draw_texture(depth.shape, 4.0, rng) + 0.3, 0, 1)
-
-
 def _paint_pocket(patch: Patch, _edge: np.ndarray, rng: np.random.Generator, given: dict[str, Any]) -> None:
     """Paint a dark spot without a rim: a plaque, a lacune, a widened sulcus."""
     image, labels = patch.image, patch.labels
@@ -509,7 +491,6 @@ _LOOK_ALIKES: dict[str, Callable[[Patch, np.ndarray, np.random.Generator, dict[s
     "sheet": _paint_sheet,
     "plexus": _paint_plexus,
     "ventricle": _paint_ventricle,
-    "cavity": _paint_cavity,
     "pocket": _paint_pocket,
 }
 

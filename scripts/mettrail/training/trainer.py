@@ -33,7 +33,7 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerTopkLoss import nnUNetTrainerDiceTopK10Loss
 
 from mettrail.devices import has_bfloat16
-from mettrail.images import EDEMA, ENHANCING, NECROSIS
+from mettrail.images import CAVITY, EDEMA, ENHANCING, NECROSIS
 from mettrail.segmentation.prediction import LEFT_RIGHT_AXIS
 from mettrail.training.base_trainer import BaseTrainer, Batch, FirstChannels, NearestPrior
 from mettrail.training.cases import read_surface, smooth_noise, thicken
@@ -232,6 +232,7 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):  # type: ignore
     settings: ShippedSettings
     synthesis: dict[str, Any] | None
     augmentation: dict[str, Any]
+    beds: Callable[..., BasicTransform] | None
     dataloader_train: Any
     after_epoch: Callable[[Self], None] | None = None
 
@@ -249,10 +250,15 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):  # type: ignore
         return self.earlier_steps + int(self.current_epoch) * int(self.num_iterations_per_epoch)
 
     def configure(
-        self, settings: ShippedSettings, *, synthesis: dict[str, Any] | None, augmentation: dict[str, Any]
+        self,
+        settings: ShippedSettings,
+        *,
+        synthesis: dict[str, Any] | None,
+        augmentation: dict[str, Any],
+        beds: Callable[..., BasicTransform] | None = None,
     ) -> None:
-        """Take the settings of a task from config/train.yaml; before `initialize`."""
-        self.settings, self.synthesis, self.augmentation = settings, synthesis, augmentation
+        """Take the settings of a task from config/train.yaml, and what paints resection beds; before `initialize`."""
+        self.settings, self.synthesis, self.augmentation, self.beds = settings, synthesis, augmentation, beds
         self.probabilistic_oversampling, self.save_every = True, 1
         # Drawing the progress costs as much as five steps, and the log has the same numbers.
         self.logger.plot_progress_png = lambda *_: None
@@ -307,6 +313,8 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):  # type: ignore
         )  # fmt: skip
         has_prior = not all(use_mask_for_norm)
         transforms = [NearestPrior(moved) if has_prior else moved, StripAnew(given["masks"], images)]
+        if self.beds:
+            transforms.append(self.beds(prior=has_prior))
         if self.synthesis:
             transforms.append(SynthesiseLesions(self.synthesis, prior=has_prior))
         thick = ThickSlices(given["thick_mm"], images, drawn_from=given["thick_drawn_from"])
@@ -316,6 +324,7 @@ class MettrailTrainer(BaseTrainer, nnUNetTrainerDiceTopK10Loss):  # type: ignore
             MirrorTransform(allowed_axes=mirror_axes),
             MaskImageTransform(apply_to_channels=list(range(images)), channel_idx_in_seg=0, set_outside_to=0),
             RemoveLabelTansform(-1, 0),
+            RemoveLabelTansform(CAVITY, 0),
         ]
         if deep_supervision_scales is not None:
             transforms.append(DownsampleSegForDSTransform(ds_scales=deep_supervision_scales))

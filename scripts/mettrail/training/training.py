@@ -12,6 +12,7 @@ A run folder holds everything and can be continued after a kill::
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import multiprocessing
@@ -171,6 +172,7 @@ def make_trainer(task: str, out: Path, *, settings: dict[str, Any]) -> MettrailT
         config/train.yaml.
     """
     prepare_nnunet(out, workers=settings["workers"])
+    from mettrail.training.resection import PaintBeds
     from mettrail.training.trainer import MettrailTrainer
 
     first, last = settings["cases"]["train_seeds"]
@@ -178,7 +180,10 @@ def make_trainer(task: str, out: Path, *, settings: dict[str, Any]) -> MettrailT
     device = choose_device("auto", setting="device")
     trainer = MettrailTrainer(_make_plans(task, settings), cases.CONFIGURATION, 0, dataset, device)
     trainer.configure(
-        ShippedSettings(**settings["training"]), synthesis=settings["synthesis"], augmentation=settings["augmentation"]
+        ShippedSettings(**settings["training"]),
+        synthesis=settings["synthesis"],
+        augmentation=settings["augmentation"],
+        beds=functools.partial(PaintBeds, settings["beds"], settings["cavity"], settings["synthesis"]),
     )
     trainer.initialize()
     trainer.print_to_log_file("seed", settings["seed"], "settings", json.dumps(settings["training"]))

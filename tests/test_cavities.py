@@ -1,6 +1,8 @@
 """The network that draws resection cavities: what its patches show, and what the shipped one sees on a phantom."""
 
+import functools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from mettrail.images import CAVITY, ENHANCING, NECROSIS, Image
 from mettrail.segmentation import architectures, models, predict_probabilities, read_model
 from mettrail.segmentation.model_folder import POST_CONTRAST
 from mettrail.training import resection
-from mettrail.training.cases import distance_mm
+from mettrail.training.cases import code_surface, distance_mm
 from mettrail.training.synthesis import OUTSIDE, Patch
+from mettrail.training.trainer import MettrailTrainer
 from plums import add_visit, plum, run, start_dataset, table_of
 from scipy import ndimage
 
@@ -171,6 +174,35 @@ def test_the_prior_may_show_what_was_resected(resected):
             shares.append(image[1][now == CAVITY].mean())
     assert len(shares) >= 3
     assert (np.mean(shares) > 0.3) if resected else not any(shares)
+
+
+def test_who_learns_lesions_is_told_that_a_cavity_is_background(monkeypatch):
+    """Its network has no output for cavities; and what the transforms before it draw must not be lost on the way."""
+    seen = []
+    monkeypatch.setattr(resection, "paint_bed", lambda patch, *_: paint_ball(patch, seen))
+    beds = functools.partial(resection.PaintBeds, SETTINGS["beds"] | {"prob": 1}, GIVEN, SETTINGS["synthesis"])
+    plain = {name: value for name, value in SETTINGS["augmentation"].items() if not name.endswith("_prob")}
+    plain |= dict.fromkeys(("rotate_prob", "scale_prob", "elastic_prob", "thick_prob"), 0)
+    head = make_head()
+    transform = MettrailTrainer.get_training_transforms(
+        SimpleNamespace(beds=beds, synthesis=None, augmentation=plain),
+        head.t1w.shape, (0, 0), None, (2,), False, use_mask_for_norm=[True, False],
+    )  # fmt: skip
+    surface = code_surface(head.beyond, np.isinf(head.beyond))
+    labels = torch.from_numpy(np.stack([np.zeros_like(surface), surface]))
+    image = torch.from_numpy(np.stack([head.t1w, np.zeros_like(head.t1w)]).astype(np.float32))
+    out = transform(image=image, segmentation=labels)
+    assert seen == [True]
+    assert set(out["segmentation"].unique().tolist()) == {0, ENHANCING}
+
+
+def paint_ball(patch, seen):
+    """A cavity with a nodule, in the middle."""
+    seen.append(True)
+    middle = tuple(slice(n // 2 - 5, n // 2 + 5) for n in patch.labels.shape)
+    patch.labels[middle] = CAVITY
+    patch.labels[tuple(slice(s.stop, s.stop + 3) for s in middle)] = ENHANCING
+    return True
 
 
 def test_what_looks_like_a_cavity_and_is_none_is_taught_too():

@@ -19,10 +19,11 @@ from scipy import ndimage
 
 from mettrail.images import CAVITY, EDEMA, ENHANCING
 from mettrail.training.base_trainer import Batch
-from mettrail.training.cases import distance_mm, thicken
+from mettrail.training.cases import thicken
 from mettrail.training.synthesis import (
     OUTSIDE,
     Patch,
+    below_surface,
     draw_direction,
     draw_log,
     draw_shape,
@@ -76,8 +77,7 @@ class PaintBeds(BasicTransform):  # type: ignore[misc]
         drawn = rng.random()
         _smooth_spots(patch, rng, self.looks)
         if drawn < self.settings["prob"]:
-            edge = np.full(brain.shape, np.inf) if brain.all() else np.maximum(-distance_mm(brain), brain / 2)
-            if paint_bed(patch, edge, rng, self.looks, self.synthesis) and prior is not None:
+            if paint_bed(patch, below_surface(brain), rng, self.looks, self.synthesis) and prior is not None:
                 self._paint_resected(prior, labels, rng)
         elif drawn < self.settings["prob"] + self.settings["cyst_prob"]:
             paint_lesion(patch, rng, self.cysts, radius=draw_log(self.settings["cyst_radius_mm"], rng))
@@ -126,7 +126,7 @@ def paint(
     if mask.mean() < 0.02:
         return np.zeros((1, *t1w.shape), np.float32), labels
     image = t1w.copy()
-    edge = np.full(mask.shape, np.inf) if mask.all() else np.maximum(-distance_mm(mask), mask / 2)
+    edge = below_surface(mask)
     if rng.random() < settings["widen_prob"]:
         _widen_ventricles(image, edge, rng, settings)
     synthesise(image, labels, None, rng=rng, settings=dict(synthesis))

@@ -122,8 +122,7 @@ def synthesise(
         if given is None or rng.random() >= given["prob"]:
             continue
         if edge is None:
-            # Tissue alone has one; to 1 mm or so, at a tenth of the time of an exact distance.
-            edge = np.full(brain.shape, np.inf) if brain.all() else np.maximum(-distance_mm(brain), brain / 2)
+            edge = below_surface(brain)
         for _ in range(rng.integers(1, given.get("at_most", 1) + 1)):
             paint(patch, edge, rng, given)
     if prior is not None and rng.random() < settings["prior"]["vanished_prob"]:
@@ -133,6 +132,14 @@ def synthesise(
             paint_lesion(patch, rng, settings)
     if prior is not None and rng.random() < settings["prior"]["drop_all_prob"]:
         prior[...] = 0
+
+
+def below_surface(brain: np.ndarray) -> np.ndarray:
+    """Return mm below the surface of the brain, infinite where all is tissue.
+
+    To 1 mm or so, at a tenth of the time of an exact distance.
+    """
+    return np.full(brain.shape, np.inf) if brain.all() else np.maximum(-distance_mm(brain), brain / 2)
 
 
 def simulate_visits(

@@ -176,8 +176,8 @@ def test_the_prior_may_show_what_was_resected(resected):
     assert (np.mean(shares) > 0.3) if resected else not any(shares)
 
 
-def test_who_learns_lesions_is_told_that_a_cavity_is_background(monkeypatch):
-    """Its network has no output for cavities; and what the transforms before it draw must not be lost on the way."""
+def test_a_painted_cavity_is_background_where_lesions_are_taught(monkeypatch):
+    """These networks have no output for cavities."""
     seen = []
     monkeypatch.setattr(resection, "paint_bed", lambda patch, *_: paint_ball(patch, seen))
     beds = functools.partial(resection.PaintBeds, SETTINGS["beds"] | {"prob": 1}, GIVEN, SETTINGS["synthesis"])

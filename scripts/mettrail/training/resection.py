@@ -53,7 +53,7 @@ class PaintBeds(BasicTransform):  # type: ignore[misc]
 
     Notes
     -----
-    Cavities are labelled 4 (`CAVITY`), which whoever comes next must take out: see `trainer`.
+    Cavities are labelled 4 (`CAVITY`); the last transforms of the trainer make them background.
     Randomness comes from numpy's global generator, as all of nnU-Net's.
     """
 

@@ -198,6 +198,33 @@ def decide(out, models):
             images.write_labels(path_of(out, name, patient, visit, "dseg"), labels.data, np.eye(4))
 
 
+def call_lesions(model, image, within):
+    """Return what detection lists of a scan of 1 mm voxels: numbered pieces, and the numbers of confirmed ones."""
+    channels = {POST_CONTRAST: np.where(within, image, 0).astype(np.float32)}
+    p = prediction.predict_probabilities(model, channels, within=within, device="auto", threads=THREADS)
+    found = images.Image(p, np.eye(4))
+    called = fusion.add_candidates(found, found, None, level=prediction.candidate_level(model.description))
+    level = prediction.edge_level([model.description])
+    edged = fusion.draw_edges(called, level=level, least_mm3=CONFIG["instances"]["birth_mm3"])
+    labels, _ = fusion.decide_on_grid(edged, found.like(within).grid)
+    limits, calibration = CONFIG["segment"]["confidence_limits"], model.description.get("calibration")
+    pieces, evidence = fusion.gather_evidence(
+        labels, called, {"detection": found}, limits=limits, calibration=calibration
+    )
+    return pieces.data, evidence.loc[evidence["certainty"] == "confirmed", "index"].to_numpy()
+
+
+def count_false(pieces, confirmed, true):
+    """Count false lesions that can start an ID, none of them near a true one: ``false_10mm3``, ``candidates_10mm3``."""
+    sizes = np.bincount(pieces.ravel())
+    near = np.unique(pieces[ndimage.binary_dilation(true, iterations=3)])
+    large = [n for n, size in enumerate(sizes) if n > 0 and n not in near and size >= validation.FALSE_MM3]
+    return {
+        "false_10mm3": len(np.intersect1d(large, confirmed)),
+        "candidates_10mm3": len(np.setdiff1d(large, confirmed)),
+    }
+
+
 def score_real(root, models):
     """Print what detection makes of real heads that no network was trained on: lesions found, Dice, false lesions.
 
@@ -208,34 +235,19 @@ def score_real(root, models):
     for given in HELD_OUT["real"]:
         for background in backgrounds.find_backgrounds(Path(root), **given):
             (head,) = backgrounds.make_visits(background)
-            channels = {POST_CONTRAST: head.image}
             brain = images.read_mask(background.mask)
             within = geometry.grow_mask(brain.data, spacing_mm=brain.spacing_mm, grow_mm=CONFIG["strip"]["grow_mm"])
-            p = prediction.predict_probabilities(model, channels, within=within, device="auto", threads=THREADS)
-            found = images.Image(p, np.eye(4))
-            called = fusion.add_candidates(found, found, None, level=prediction.candidate_level(model.description))
-            level = prediction.edge_level([model.description])
-            edged = fusion.draw_edges(called, level=level, least_mm3=CONFIG["instances"]["birth_mm3"])
-            labels, _ = fusion.decide_on_grid(edged, found.like(brain.data).grid)
-            limits, calibration = CONFIG["segment"]["confidence_limits"], model.description.get("calibration")
-            pieces, evidence = fusion.gather_evidence(
-                labels, called, {"detection": found}, limits=limits, calibration=calibration
-            )
-            confirmed = evidence.loc[evidence["certainty"] == "confirmed", "index"].to_numpy()
-            pieces, true = pieces.data, head.instances > 0
-            sizes = np.bincount(pieces.ravel(), minlength=len(evidence) + 1)
-            near = np.unique(pieces[ndimage.binary_dilation(true, iterations=3)])
+            pieces, confirmed = call_lesions(model, head.image, within)
+            true = head.instances > 0
             hit = head.instances[true & np.isin(pieces, confirmed)]
-            large = [n for n, size in enumerate(sizes) if n > 0 and n not in near and size >= validation.FALSE_MM3]
             rows.append(
                 {
                     "scan": background.image.name.split("_ce-")[0].split("_res-")[0],
-                    "dice": 2 * hit.size / max(sizes[confirmed].sum() + true.sum(), 1),
+                    "dice": 2 * hit.size / max(np.isin(pieces, confirmed).sum() + true.sum(), 1),
                     "lesions": len(np.unique(head.instances[true])),
                     "found": len(np.unique(hit)),
-                    "false_10mm3": len(np.intersect1d(large, confirmed)),
-                    "candidates_10mm3": len(np.setdiff1d(large, confirmed)),
                 }
+                | count_false(pieces, confirmed, true)
             )
             print(pd.DataFrame(rows[-1:]).round(3).to_string(header=len(rows) == 1, index=False), flush=True)
 

@@ -11,7 +11,7 @@ from mettrail import brain, geometry, images, segmentation
 from mettrail.errors import GridMismatchError, InputError, ModelError
 from mettrail.geometry import decide_labels, whole_lesion
 from mettrail.images import CAVITY, EDEMA, Grid, Image
-from mettrail.segmentation import architectures, choice, fusion, models, prediction
+from mettrail.segmentation import architectures, choice, fusion, models, prediction, thresholds
 from mettrail.training import cases
 
 NETWORK = {
@@ -610,7 +610,7 @@ def test_a_model_with_one_class_fills_the_others_with_nothing(tmp_path, monkeypa
 
 def test_a_threshold_is_brought_to_one_half():
     p = np.array([[0.6, 0.2, 0.1, 0.1, 0], [1, 0, 0, 0, 0], [0, 0.75, 0, 0.25, 0]])
-    shifted = prediction.recentre(p, threshold=0.3)
+    shifted = thresholds.recentre(p, threshold=0.3)
     assert np.allclose(shifted.sum(-1), 1)
     assert shifted[0, 1] + shifted[0, 3] == pytest.approx(0.5)
     assert np.array_equal(shifted[1:], p[1:])
@@ -623,13 +623,13 @@ def test_components_of_low_score_are_rejected_and_lesions_lose_nothing():
     p[16:19, 6:8, 6:8, 1] = 0.99
     p[25:28, 5:9, 5:9, 2] = 0.9
     p[..., 0] = 1 - p.sum(-1)
-    settled = prediction.apply_threshold(p, threshold=0.5, min_component_score=0.65)
+    settled = thresholds.apply_threshold(p, threshold=0.5, min_component_score=0.65)
     assert np.allclose(settled.sum(-1), 1)
     whole = settled[..., 1] + settled[..., 3]
     assert whole[:10].max() < 0.5
     assert settled[3, 6, 6, 3] > settled[3, 6, 6, 1] > 0.1
     assert np.array_equal(settled[10:], p[10:])
-    assert np.array_equal(prediction.apply_threshold(p, threshold=0.5, min_component_score=0), p)
+    assert np.array_equal(thresholds.apply_threshold(p, threshold=0.5, min_component_score=0), p)
 
 
 def test_a_clear_lesion_is_not_lost_with_the_uncertain_one_it_touches():
@@ -639,7 +639,7 @@ def test_a_clear_lesion_is_not_lost_with_the_uncertain_one_it_touches():
     # A peak is not enough: what rises from its level to the peak evenly stays doubtful.
     p[20:29, 6:15, 6:15, 1] = 0.4 + 0.05 * (5 - np.abs(np.arange(-4, 5)))[:, None, None]
     p[..., 0] = 1 - p.sum(-1)
-    whole = prediction.apply_threshold(p, threshold=0.3, min_component_score=0.75)[..., 1]
+    whole = thresholds.apply_threshold(p, threshold=0.3, min_component_score=0.75)[..., 1]
     called = np.zeros(whole.shape, bool)
     called[10:16, 7:13, 7:13] = True
     assert np.array_equal(whole >= 0.5, called)
@@ -650,7 +650,7 @@ def test_a_large_lesion_is_scored_by_its_most_certain_millilitre():
     whole = np.zeros((60, 20, 20), np.float32)
     whole[2:22, 5:15, 5:15], whole[2:12, 5:15, 5:15] = 0.4, 0.9
     whole[40:49, 5:15, 5:15], whole[40:44, 5:15, 5:15] = 0.4, 0.85
-    scores = prediction.score_components(whole, threshold=0.35)
+    scores = thresholds.score_components(whole, threshold=0.35)
     # 2 mL, half of it certain; 0.9 mL are scored as a whole, and the certain part by itself.
     assert np.allclose(scores[2:22, 5:15, 5:15], 0.9)
     assert np.allclose(scores[44:49, 5:15, 5:15], 0.6)
@@ -662,12 +662,12 @@ def test_a_component_at_a_prior_needs_no_score():
     p[..., 0] = 1 - p.sum(-1)
     prior_mask = np.zeros(p.shape[:3], bool)
     prior_mask[8:12, 5:9, 5:9] = True
-    whole = prediction.apply_threshold(p, threshold=0.5, min_component_score=0.8, prior_mask=prior_mask)[..., 1]
+    whole = thresholds.apply_threshold(p, threshold=0.5, min_component_score=0.8, prior_mask=prior_mask)[..., 1]
     assert whole[2:6, 5:9, 5:9].min() == pytest.approx(0.6)
     assert whole[25:29].max() < 0.5
     prior_mask[8] = False
     assert (
-        prediction.apply_threshold(p, threshold=0.5, min_component_score=0.8, prior_mask=prior_mask)[..., 1].max() < 0.5
+        thresholds.apply_threshold(p, threshold=0.5, min_component_score=0.8, prior_mask=prior_mask)[..., 1].max() < 0.5
     )
 
 
@@ -1172,16 +1172,16 @@ def test_of_a_large_component_the_most_certain_millilitre_is_calibrated():
     whole = np.full((20, 20, 20), 0.55)
     whole[5:15, 5:15, 5:15] = 0.9
     components = np.ones(whole.shape, int)
-    assert prediction.mean_probabilities(whole, components, 1).tolist() == pytest.approx([0.9])
-    assert prediction.mean_probabilities(whole, np.zeros_like(components), 0).size == 0
+    assert thresholds.mean_probabilities(whole, components, 1).tolist() == pytest.approx([0.9])
+    assert thresholds.mean_probabilities(whole, np.zeros_like(components), 0).size == 0
 
 
 def test_a_lower_threshold_lies_where_the_upper_ones_shift_puts_it():
     p = np.array([0.75, 0.25, 0, 0, 0])
-    level = prediction.candidate_level({"threshold": 0.6, "candidate_threshold": 0.25})
-    assert prediction.recentre(p, threshold=0.6)[1] == pytest.approx(level)
-    assert prediction.recentre(prediction.recentre(p, threshold=0.6), threshold=level)[1] == pytest.approx(0.5)
-    assert prediction.candidate_level({"threshold": 0.6}) is None
+    level = thresholds.candidate_level({"threshold": 0.6, "candidate_threshold": 0.25})
+    assert thresholds.recentre(p, threshold=0.6)[1] == pytest.approx(level)
+    assert thresholds.recentre(thresholds.recentre(p, threshold=0.6), threshold=level)[1] == pytest.approx(0.5)
+    assert thresholds.candidate_level({"threshold": 0.6}) is None
 
 
 def blurred(*balls, shape=(40, 30, 30), spacing=1.0):

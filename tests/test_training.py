@@ -14,7 +14,7 @@ import yaml
 from mettrail import segmentation
 from mettrail.errors import InputError
 from mettrail.images import write_image, write_labels
-from mettrail.segmentation import models, prediction
+from mettrail.segmentation import models, thresholds
 from mettrail.training import backgrounds, cases, priors, synthesis, training, transfer, validation
 from mettrail.training.losses import EachLesionLoss
 from mettrail.training.resection import PaintBeds
@@ -1028,7 +1028,7 @@ def test_all_thresholds_are_scored_as_each_would_be_alone(has_prior):
     owners = validation.find_owners(instances)
     seen = set()
     for (threshold, least), row in validation.score_at_all(p, tissue, instances, prior_mask):
-        decided = prediction.apply_threshold(p, threshold=threshold, min_component_score=least, prior_mask=prior_mask)
+        decided = thresholds.apply_threshold(p, threshold=threshold, min_component_score=least, prior_mask=prior_mask)
         alone = validation.score(*validation.call_lesions(decided), tissue, instances, owners=owners)
         assert row["false"] == alone["false"]
         assert row["lesions"] == alone["lesions"]

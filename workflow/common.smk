@@ -20,7 +20,7 @@ if sys.version_info[:2] not in ((3, 11), (3, 12)):
 from mettrail import cohort as cohorts
 from mettrail import drawn, images, jobs, provenance, results, settings
 from mettrail.errors import InputError
-from mettrail.segmentation import choice, fine, fusion, model_folder, prediction
+from mettrail.segmentation import choice, edema, fine, fusion, model_folder, thresholds
 from mettrail.study import cases as study_cases
 from mettrail.study import methods
 from mettrail.training import dataset as datasets
@@ -613,7 +613,7 @@ def networks_of(wildcards):
 def candidate_level(wildcards):
     """From what probability on detection's model calls a candidate; None where it is not asked or does not say."""
     folder = MODELS[wildcards.sub, wildcards.ses].get("detection")
-    return folder and prediction.candidate_level(describe_model(folder))
+    return folder and thresholds.candidate_level(describe_model(folder))
 
 
 def calibration(wildcards):
@@ -626,7 +626,7 @@ def edge_level(wildcards):
     """Down to what probability the session's lesions reach: the networks that decide on voxels say."""
     folders = MODELS[wildcards.sub, wildcards.ses]
     wanted = [folders.get(task) for task in fusion.NETWORKS]
-    return prediction.edge_level(describe_model(folder) for folder in wanted if folder)
+    return thresholds.edge_level(describe_model(folder) for folder in wanted if folder)
 
 
 def shows_edema(wildcards):
@@ -637,7 +637,7 @@ def shows_edema(wildcards):
     folders = MODELS[wildcards.sub, wildcards.ses]
     drawn_by = ("edema",) if folders.get("edema") else fusion.NETWORKS
     run = [describe_model(folders[task]) for task in drawn_by if folders.get(task)]
-    return fusion.show_edema(run, [name for name in SEQUENCES if row[name] != "n/a"])
+    return edema.show_edema(run, [name for name in SEQUENCES if row[name] != "n/a"])
 
 
 def operated(wildcards):

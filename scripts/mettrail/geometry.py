@@ -134,6 +134,17 @@ def label_components(mask: np.ndarray, *, connectivity: int = 26) -> tuple[np.nd
     return components[:-1, :-1, :-1].astype(np.int32), int(count)
 
 
+def pick_touched(components: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Return the voxels of all numbered components, (X, Y, Z) int, that have a voxel in a region, (X, Y, Z) bool."""
+    numbers = np.unique(components[region])
+    return np.isin(components, numbers[numbers > 0])
+
+
+def with_neighbours(mask: np.ndarray) -> np.ndarray:
+    """Return a mask, (X, Y, Z) bool, with the 26 neighbours of each voxel."""
+    return ndimage.binary_dilation(mask, NEIGHBOURS[26])
+
+
 def nearest_labels(
     points_mm: np.ndarray,
     labels: np.ndarray,

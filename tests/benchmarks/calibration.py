@@ -23,7 +23,7 @@ import yaml
 from mettrail import segmentation
 from mettrail.geometry import label_components, whole_lesion
 from mettrail.images import Image
-from mettrail.segmentation import fusion, prediction
+from mettrail.segmentation import fusion, prediction, thresholds
 from mettrail.segmentation.model_folder import POST_CONTRAST
 from mettrail.training import backgrounds, cases, synthesis
 from scipy import ndimage, special
@@ -150,13 +150,13 @@ def call(whole, model):
     """Return the components that a model calls, numbered, and how probable each is on average."""
     nothing = np.zeros_like(whole)
     raw = np.stack([1 - whole, whole, nothing, nothing, nothing], axis=-1)
-    decided = prediction.apply_threshold(raw, threshold=model.threshold, min_component_score=model.min_component_score)
+    decided = thresholds.apply_threshold(raw, threshold=model.threshold, min_component_score=model.min_component_score)
     found = Image(decided, np.eye(4))
-    level = prediction.candidate_level(model.description)
+    level = thresholds.candidate_level(model.description)
     components, count = label_components(
         whole_lesion(fusion.add_candidates(found, found, None, level=level).data) >= 0.5
     )
-    return components, prediction.mean_probabilities(whole_lesion(decided), components, count)
+    return components, thresholds.mean_probabilities(whole_lesion(decided), components, count)
 
 
 def describe(path, whole, model):
@@ -201,7 +201,7 @@ def fit(out, model):
     called, lesions = (pd.concat(tables, ignore_index=True) for tables in (called, lesions))
     scans = pd.Series(painted).value_counts()
     called = called[(called["voxels"] >= FEWEST_VOX) & ~called["ambiguous"]].reset_index(drop=True)
-    odds = special.logit(np.clip(called["mean"].to_numpy(float), prediction.MIN_MEAN, 1 - prediction.MIN_MEAN))[:, None]
+    odds = special.logit(np.clip(called["mean"].to_numpy(float), thresholds.MIN_MEAN, 1 - thresholds.MIN_MEAN))[:, None]
     right = (called["found"] > 0).to_numpy(bool)
 
     def regression():

@@ -24,7 +24,7 @@ import yaml
 from mettrail import geometry, images, segmentation
 from mettrail.geometry import label_components
 from mettrail.images import CAVITY, Image
-from mettrail.segmentation import prediction
+from mettrail.segmentation import thresholds
 from mettrail.segmentation.model_folder import POST_CONTRAST
 from mettrail.training import drawing, resection, synthesis
 from mettrail.training.cases import distance_mm
@@ -157,8 +157,8 @@ def rows(name, patch, beyond, folder):
         Image(segmentation.predict_probabilities(model, channels, within=within, device="cpu", threads=2), np.eye(4))
         for model in (detection, cavity)
     )
-    level = prediction.candidate_level(detection.description)
-    edge = prediction.edge_level([detection.description])
+    level = thresholds.candidate_level(detection.description)
+    edge = thresholds.edge_level([detection.description])
     called = segmentation.add_candidates(called, called, None, level=level)
     cavities = segmentation.accept_cavities(seen, Image(beyond < 0, np.eye(4)))
     for method, given, operated in (

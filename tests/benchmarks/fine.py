@@ -21,7 +21,7 @@ from mettrail.images import Image, canonical_grid, resample
 from mettrail.phantom.cohort import simulate_patient
 from mettrail.phantom.fields import stream
 from mettrail.phantom.training import random_training_patient
-from mettrail.segmentation import prediction
+from mettrail.segmentation import prediction, thresholds
 from mettrail.segmentation.model_folder import POST_CONTRAST
 from scipy import ndimage
 
@@ -78,7 +78,7 @@ def look(seed, kept):
 
 def score(model, lesions, first, second):
     """Return what is found and what is false, without the second look or with it."""
-    level = prediction.candidate_level(model.description)
+    level = thresholds.candidate_level(model.description)
     fused = segmentation.add_candidates(first, first, second, level=level)
     labels, _ = segmentation.decide_on_grid(fused, lesions.grid)
     components, table = segmentation.gather_evidence(

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mettrail import images, segmentation
-from mettrail.segmentation import fusion, prediction
+from mettrail.segmentation import fusion, prediction, thresholds
 from mettrail.segmentation.fusion import NETWORKS
 from mettrail.segmentation.model_folder import POST_CONTRAST
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -44,9 +44,9 @@ def segment(networks, scan, prior, device):
         touch_mm=CONFIG["segment"]["fusion"]["touch_mm"],
         edema_max_mm=CONFIG["measure"]["edema_max_mm"],
     )
-    level = prediction.edge_level(model.description for model in networks.values())
-    edged = fusion.draw_edges(fused, level=level, least_mm3=CONFIG["instances"]["birth_mm3"])
-    return fusion.decide_on_grid(edged, scan.grid)[0].data
+    level = thresholds.edge_level(model.description for model in networks.values())
+    edged = segmentation.draw_edges(fused, level=level, least_mm3=CONFIG["instances"]["birth_mm3"])
+    return segmentation.decide_on_grid(edged, scan.grid)[0].data
 
 
 def segment_all(networks, sessions, device):

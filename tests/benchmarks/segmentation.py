@@ -29,7 +29,7 @@ import pandas as pd
 import yaml
 from mettrail import geometry, images, segmentation, transforms
 from mettrail.registration import visits
-from mettrail.segmentation import fusion, prediction
+from mettrail.segmentation import fusion, prediction, thresholds
 from mettrail.segmentation.model_folder import POST_CONTRAST, PRIOR
 from mettrail.training import backgrounds, cases, validation
 from scipy import ndimage
@@ -157,7 +157,7 @@ def decide(out, models):
             path = path_of(out, task, patient, visit, "probseg")
             if path.exists():
                 raw = images.read_probabilities(path)
-                decided = prediction.apply_threshold(
+                decided = thresholds.apply_threshold(
                     raw.data,
                     threshold=model.threshold,
                     min_component_score=model.min_component_score,
@@ -176,24 +176,24 @@ def decide(out, models):
             "edema_max_mm": CONFIG["measure"]["edema_max_mm"],
         }
         described = networks["detection"].description
-        lower = prediction.candidate_level(described)
+        lower = thresholds.candidate_level(described)
         fused = fusion.fuse(found["detection"], found.get("resegmentation"), prior, **limits)
         found["fused"] = fusion.add_candidates(fused, found["detection"], None, level=lower)
         seen = {task: found.get(task) for task in fusion.NETWORKS}
         found["detection"] = fusion.add_candidates(found["detection"], found["detection"], None, level=lower)
-        level = prediction.edge_level(model.description for model in networks.values())
+        level = thresholds.edge_level(model.description for model in networks.values())
         least = CONFIG["instances"]["birth_mm3"]
-        edged = {name: fusion.draw_edges(p, level=level, least_mm3=least) for name, p in found.items()}
-        called = {name: fusion.decide_on_grid(probabilities, grid)[0] for name, probabilities in edged.items()}
+        edged = {name: segmentation.draw_edges(p, level=level, least_mm3=least) for name, p in found.items()}
+        called = {name: segmentation.decide_on_grid(probabilities, grid)[0] for name, probabilities in edged.items()}
         # Of the fused lesions, those that count in a response.
         fused, limits = called["fused"], CONFIG["segment"]["confidence_limits"]
         calibration = described.get("calibration")
         touch_mm = CONFIG["segment"]["fusion"]["touch_mm"]
         at_prior = None if prior is None else fusion.near_prior(prior, touch_mm=touch_mm)
-        pieces, evidence = fusion.gather_evidence(
+        pieces, evidence = segmentation.gather_evidence(
             fused, found["fused"], seen, limits=limits, calibration=calibration, at_prior=at_prior
         )
-        called["confirmed"] = fusion.remove_candidates(fused, pieces, evidence)
+        called["confirmed"] = segmentation.remove_candidates(fused, pieces, evidence)
         for name, labels in called.items():
             images.write_labels(path_of(out, name, patient, visit, "dseg"), labels.data, np.eye(4))
 
@@ -203,12 +203,12 @@ def call_lesions(model, image, within):
     channels = {POST_CONTRAST: np.where(within, image, 0).astype(np.float32)}
     p = prediction.predict_probabilities(model, channels, within=within, device="auto", threads=THREADS)
     found = images.Image(p, np.eye(4))
-    called = fusion.add_candidates(found, found, None, level=prediction.candidate_level(model.description))
-    level = prediction.edge_level([model.description])
-    edged = fusion.draw_edges(called, level=level, least_mm3=CONFIG["instances"]["birth_mm3"])
-    labels, _ = fusion.decide_on_grid(edged, found.like(within).grid)
+    called = fusion.add_candidates(found, found, None, level=thresholds.candidate_level(model.description))
+    level = thresholds.edge_level([model.description])
+    edged = segmentation.draw_edges(called, level=level, least_mm3=CONFIG["instances"]["birth_mm3"])
+    labels, _ = segmentation.decide_on_grid(edged, found.like(within).grid)
     limits, calibration = CONFIG["segment"]["confidence_limits"], model.description.get("calibration")
-    pieces, evidence = fusion.gather_evidence(
+    pieces, evidence = segmentation.gather_evidence(
         labels, called, {"detection": found}, limits=limits, calibration=calibration
     )
     return pieces.data, evidence.loc[evidence["certainty"] == "confirmed", "index"].to_numpy()

@@ -20,8 +20,8 @@ from mettrail.segmentation import (
     draw_edges,
     gather_evidence,
     model_folder,
-    prediction,
     remove_candidates,
+    thresholds,
 )
 from score import dice, fill_slices
 
@@ -44,7 +44,7 @@ def score(out, masks):
         true = fill_slices(mask.data > 0) if outlines else np.isin(mask.data, (1, 3))
         probabilities = images.read_probabilities(path)
         for edge in EDGES:
-            level = prediction.edge_level([model | {"edge_threshold": edge}])
+            level = thresholds.edge_level([model | {"edge_threshold": edge}])
             labels, _ = decide_on_grid(draw_edges(probabilities, level=level, least_mm3=BIRTH_MM3), mask.grid)
             components, evidence = gather_evidence(
                 labels, probabilities, {"detection": probabilities}, limits=LIMITS, calibration=model["calibration"]

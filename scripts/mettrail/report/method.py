@@ -14,7 +14,7 @@ from mettrail import __version__, project, provenance
 from mettrail.report.environment import render
 from mettrail.report.ran import Network, Ran
 from mettrail.report.references import CITATION, Reference, as_bibtex, choose_references, read_references
-from mettrail.segmentation.fusion import EDGE_REACH_MM
+from mettrail.segmentation.edges import EDGE_REACH_MM
 
 # Tools by their name, and the packages that bring them.
 _PACKAGES = {

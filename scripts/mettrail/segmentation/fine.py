@@ -24,7 +24,7 @@ from mettrail.segmentation.prediction import predict_probabilities
 FINEST_MM = 0.7
 # Coarser slices show nothing of what the second look is for.
 THICKEST_MM = 1.0
-# Components of a lower confidence score are left out (`prediction.score_components`): on the first four phantoms of
+# Components of a lower confidence score are left out (`thresholds.score_components`): on the first four phantoms of
 # tests/benchmarks/fine.py 3 of 19 below were lesions, 14 of 15 above.
 MIN_SCORE = 0.7
 # A lesion wider than this is seen at 1 mm.

@@ -25,11 +25,11 @@
      "tile": [80, 80, 80],                             patch at inference; null: see `tile_size`
      "threshold": 0.5,                                 probability of whole lesion from which a voxel is one
      "min_component_score": 0.85,                               `Model.min_component_score`: least confidence score of a
-                                                       connected component (`prediction.score_components`)
+                                                       connected component (`thresholds.score_components`)
      "candidate_threshold": 0.2,                       detection, may be omitted: read from here on (`fusion`)
-     "edge_threshold": 0.4,                            may be omitted: down to here lesions reach (`fusion.draw_edges`)
+     "edge_threshold": 0.4,                            may be omitted: down to here lesions reach (`edges.draw_edges`)
      "calibration": {"intercept": -0.4, "slope": 2.1}, detection, may be omitted: makes probabilities of components
-                                                       those of being a lesion (`prediction.calibrate`)
+                                                       those of being a lesion (`thresholds.calibrate`)
      "sha256": {"dataset.json": "...", "plans.json": "...", "fold_0/weights.safetensors": "..."},
      "trained_on": "...", "licence": "..."}
 

@@ -47,7 +47,7 @@ class Model:
     tile : tuple of int
         (Z, Y, X) voxels; see `model_folder.tile_size`.
     threshold, min_component_score : float
-        See `prediction.apply_threshold`.
+        See `thresholds.apply_threshold`.
     weight_files : tuple of Path
         One per network.
     plans, dataset, description : dict

@@ -16,12 +16,8 @@ from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
 from mettrail.segmentation.fusion import fuse
 from mettrail.segmentation.model_folder import PRIOR
 from mettrail.segmentation.models import Model
-from mettrail.segmentation.prediction import (
-    TILE_STEP,
-    apply_threshold,
-    predict_probabilities,
-    score_components,
-)
+from mettrail.segmentation.prediction import TILE_STEP, predict_probabilities
+from mettrail.segmentation.thresholds import apply_threshold, score_components
 
 # A predicted component smaller than this would not start a track.
 FALSE_MM3 = 10

@@ -1,8 +1,8 @@
-"""Rule strip: brain mask of the reference image."""
+"""Rule strip: brain mask of the reference image, and whether it shows contrast agent."""
 
 from typing import TYPE_CHECKING
 
-from mettrail import brain, images, jobs, sidecars
+from mettrail import brain, contrast, images, jobs, sidecars
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -11,6 +11,9 @@ with jobs.job(snakemake) as output:
     head = images.read_image(snakemake.input.image)
     settings = brain.Settings(**snakemake.params.settings)
     mask, quality = brain.extract_brain(head, settings, threads=snakemake.threads)
+    share = contrast.bright_share(head, mask)
+    doubtful = ["contrast_doubtful"] * (share < snakemake.params.bright_share_warn)
+    quality |= {"bright_share": round(share, 5), "flags": quality["flags"] + doubtful}
     images.write_labels(output.mask, mask.data, mask.affine)
     origin = sidecars.describe_origin([snakemake.input.image], **snakemake.params.origin)
     sidecars.write_json(quality | origin, output.quality)

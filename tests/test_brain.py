@@ -263,7 +263,7 @@ def _session(quality, **row):
 
 BAD = {
     "status": "fail", "flags": ["brain_volume", "brain_fit"], "method": "deepbet", "volume_ml": 3184.2, "fit": 0.19,
-    "other_method": "atlas", "other_volume_ml": 2613.0, "other_fit": 0.3, "overlap": 0.7,
+    "other_method": "atlas", "other_volume_ml": 2613.0, "other_fit": 0.3, "overlap": 0.7, "bright_share": 0.01,
 }  # fmt: skip
 
 
@@ -284,7 +284,7 @@ def test_what_is_known_of_the_mask_reaches_the_table_of_sessions(flags):
     rules = Rules.of(rano=settings["rano"], volume=settings["volume"])
     _, table, _ = rano.assess_patient(pd.DataFrame(), sessions, who, rules=rules)
     row = table.iloc[0]
-    assert [row[name] for name in schema.BRAIN] == ["deepbet", 3184.2, 0.19, 2613.0, 0.7]
+    assert [row[name] for name in schema.BRAIN] == ["deepbet", 3184.2, 0.19, 2613.0, 0.7, 0.01]
     assert (row["evaluable"], row["ne_reason"]) == (False, "brain_mask")
     assert {"brain_volume", "brain_fit"} <= set(row["flags"].split(";"))
     assert ("same_date" in row["flags"]) == (flags == "same_date")

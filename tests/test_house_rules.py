@@ -24,7 +24,7 @@ FLOORS = (
     ("errors", "files", "project", "provenance", "sidecars"),
     ("devices", "images", "jobs", "results", "schema", "weights"),
     ("dicom", "drawn", "geometry"),
-    ("bias", "template", "transforms"),
+    ("bias", "contrast", "template", "transforms"),
     ("points", "registration", "settings"),
     ("brain", "cohort", "networks", "tracking"),
     ("phantom", "response", "segmentation"),

@@ -37,6 +37,8 @@ _FLAGS_SESSION = {
     "brain_fit": "what the brain mask holds resembles a brain little: requires review",
     "brain_replaced": "the brain mask is the second method's: the first one failed its check",
     "brain_stripped": "the scan was brain-extracted already: voxels above 0 are the mask",
+    "contrast_doubtful": "the reference scan hardly shows contrast agent, and lesions may seem to have gone: is it the "
+    "scan before the injection? Requires review",
     "steroid_hold": "more steroids than at baseline: the response cannot be evaluated",
     "treatment_effect_possible": "all that grew was irradiated months before",
     "coalesced": "the sums hold lesions that touch: cut, merged, or measured again like with like",
@@ -83,6 +85,12 @@ SESSIONS = (
     ),
     floating("brain_other_volume_ml", "Volume of the mask of a second method, for comparison.", "mL"),
     floating("brain_overlap", "Dice of both brain masks.", "1"),
+    floating(
+        "brain_bright_share",
+        "Share of the brain mask that is much brighter than white matter: vessels, sinuses and lesions, where contrast "
+        "agent was given.",
+        "1",
+    ),
     enum(
         "baseline_flag",
         "How the patient's baseline was found.",

@@ -17,7 +17,13 @@ with jobs.job(snakemake, failable=("fixed", "fixed_mask", "fixed_quality")) as o
         images.read_mask(path) for path in (snakemake.input.fixed_mask[first], snakemake.input.moving_mask)
     )
     affine, quality = visits.register_reference(
-        fixed, moving, fixed_mask, moving_mask, threads=snakemake.threads, **snakemake.params.settings
+        fixed,
+        moving,
+        fixed_mask,
+        moving_mask,
+        threads=snakemake.threads,
+        check=snakemake.params.check,
+        **snakemake.params.settings,
     )
     transforms.write_affine(output.affine, affine)
     sidecars.write_json(quality | {"reference_session": snakemake.params.reference_sessions[first]}, output.quality)

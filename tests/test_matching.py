@@ -880,7 +880,7 @@ def test_a_visit_is_evaluable_unless_contrast_quality_or_registration_fail(row, 
     session = describe_session(
         row,
         totals={"n_subthreshold": 2},
-        quality={"status": quality, "reason": "registration_failed" if quality == "fail" else ""},
+        quality={"status": quality, "reason": {"fail": "registration_failed", "warn": "other_head"}.get(quality, "")},
         reference=reference,
         reference_session="ses-01",
     )
@@ -893,7 +893,7 @@ def test_a_visit_is_evaluable_unless_contrast_quality_or_registration_fail(row, 
         "registration_qc": quality,
         "reference_session": "ses-01",
         "n_subthreshold": 2,
-        "flags": [],
+        "flags": ["other_head"] if quality == "warn" else [],
     }
 
 

@@ -193,7 +193,7 @@ def test_training_prepares_what_it_is_trained_on_and_nothing_else(tmp_path):
     two = jobs(task="1.2", folds=2, trainers=["dice_ce", "specific"], sequences=["T2w"], optional=["T2w"])
     assert two == always | images | with_t2 | {"train_fold": 4}
     # A's second visit alone follows one with masks; B's first has none, and no network's are taken for them.
-    with_prior = {"register": 1, "propagate": 1, "segment_fuse": 1}
+    with_prior = {"register": 1, "register_reference": 1, "propagate": 1, "segment_fuse": 1}
     assert jobs(task="2.2", folds=2) == always | images | with_prior | {"train_fold": 2}
 
 

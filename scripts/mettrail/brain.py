@@ -337,16 +337,16 @@ def apply_mask(image: Image, mask: Image, *, grow_mm: float) -> Image:
     return image.like(np.where(near, image.data, 0).astype(np.float32))
 
 
-def sound_positions(images: Sequence[str], masks: Sequence[str], qualities: Sequence[str]) -> list[int]:
-    """Return the positions of the sessions whose image is there and whose brain mask did not fail.
+def sound_positions(images: Sequence[str], masks: Sequence[str], *checks: Sequence[str]) -> list[int]:
+    """Return the positions of the sessions whose image is there and that failed no check.
 
     Parameters
     ----------
-    images, masks, qualities : sequence of path
-        Of one session each; the last are those of `extract_brain`, as JSON.
+    images, masks, *checks : sequence of path
+        Of one session each. Checks are JSON with a ``status``: from `extract_brain`, `visits.register_reference`.
     """
-    whole = jobs.complete_positions(images, masks, qualities)
-    return [n for n in whole if sidecars.read_json(qualities[n])["status"] != "fail"]
+    whole = jobs.complete_positions(images, masks, *checks)
+    return [n for n in whole if all(sidecars.read_json(check[n])["status"] != "fail" for check in checks)]
 
 
 def _by_deepbet(head: Image, *, device: str, threads: int) -> Image:

@@ -303,9 +303,16 @@ class Reason(StrEnum):
     NOT_RIGID = ("not_rigid", _SESSION | Kind.REGISTRATION,
         "The registration to the reference session is not rigid.",
         "Look at the picture of the registration.")
-    REGISTRATION_POOR = ("registration_poor", Kind.REGISTRATION,
+    REGISTRATION_POOR = ("registration_poor", _WARNING | Kind.REGISTRATION,
         "The brains overlap less after registration than they mostly do.",
         "Look at the picture of the registration.")
+    MIRRORED = ("mirrored", _SESSION | Kind.REGISTRATION,
+        "The scan fits that of the patient's reference session once left and right are exchanged.",
+        "Convert both scans from DICOM again: in one of them left is right.")
+    OTHER_HEAD = ("other_head", _SESSION | _WARNING | Kind.REGISTRATION,
+        "The scan has little in common with that of the patient's reference session: it may be another person's, or of "
+        "another sequence.",
+        "Look whose scan it is, and at the picture of the registration.")
     ELSEWHERE = ("elsewhere", Kind.SEQUENCE,
         "The scan's field of view lies beside that of the reference scan, or shows little of it.",
         "Convert both scans from DICOM again, so that they keep their places.")

@@ -226,6 +226,42 @@ def registration_qc(*, dice: float, rigid: np.ndarray | None, dice_warn: float, 
     return QualityCheck("ok")
 
 
+def same_head_qc(*, local_ncc: float, left: float, mirrored: bool, ncc_least: float, left_most: float) -> QualityCheck:
+    """Judge whether two scans of the same sequence, registered rigidly, are of one head, and of the same side.
+
+    Overlapping masks do not tell: brains of two people overlap, and so does a brain with its mirror image. Lesions seem
+    to have gone then, and others to be new.
+
+    Parameters
+    ----------
+    local_ncc : float
+        From `similarity`.
+    left : float
+        From `shared_information`.
+    mirrored : bool
+        It fits better once left and right are exchanged.
+    ncc_least, left_most : float
+        Beyond both it is another head, beyond one of them it may be. NaN is beyond.
+    """
+    if mirrored:
+        return QualityCheck("fail", Reason.MIRRORED)
+    unlike = [not local_ncc >= ncc_least, not left <= left_most]
+    if any(unlike):
+        return QualityCheck("fail" if all(unlike) else "warn", Reason.OTHER_HEAD)
+    return QualityCheck("ok")
+
+
+def most_severe(*checks: QualityCheck) -> QualityCheck:
+    """Return the worst of several verdicts; of equal ones the first."""
+    return min(checks, key=lambda check: ("fail", "warn", "ok").index(check.status))
+
+
+def mirror(image: Image) -> Image:
+    """Exchange left and right: flip the axis of the array that is nearest to them."""
+    axis = int(np.argmax(np.abs(image.affine[0, :3])))
+    return image.like(np.ascontiguousarray(np.flip(image.data, axis)))
+
+
 def shared_information(fixed: Image, moved: Image, mask: Image) -> tuple[float, float]:
     """Say how much two scans of any contrast have in common inside a mask, and how much is left when one is moved.
 

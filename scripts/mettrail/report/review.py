@@ -25,6 +25,8 @@ from mettrail.schema.cells import flags_of, text_of, truth_of, words_of
 
 # Remarks on a session that require review, besides those on its lesions.
 SESSION_REVIEW = (
+    Reason.OTHER_HEAD.value,
+    Reason.REGISTRATION_POOR.value,
     "contrast_doubtful",
     "residual_shift",
     "nontarget_review",

@@ -484,6 +484,7 @@ def describe_session(
         "flags": [
             *(brain["flags"] if brain else []),
             *(Reason.of(each["reason"]).about(name) for name, each in (sequences or {}).items() if each["reason"]),
+            *([quality["reason"]] if quality["status"] == "warn" else []),
             *["cavity_review"] * (in_cavities > 0),
         ],
     }

@@ -1,0 +1,58 @@
+"""How alike scans of one head are, of one head with left and right exchanged, and of two: what `head_check` is set by.
+
+    PYTHONPATH=scripts python tests/benchmarks/other_heads.py HEADS
+
+HEADS are the heads that `scripts/train.py` prepares (OUT/heads). Each second session is registered rigidly to the first
+one as the pipeline does it, then mirrored, then the second session of the dataset's next patient is.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from mettrail import images, registration
+from mettrail.registration import visits
+
+CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text())
+DATASETS = ("gbm-followup", "ms-followup")
+
+
+def read_session(folder):
+    """Return a bias-corrected scan of 1 mm, and its brain mask."""
+    (scan,) = folder.glob("*_res-1mm_desc-debias_*T1w.nii.gz")
+    (mask,) = folder.glob("*_res-1mm_desc-brain_mask.nii.gz")
+    return images.read_image(scan), images.read_mask(mask)
+
+
+def compare(first, second):
+    """Return what the pipeline keeps of how alike two scans are."""
+    (fixed, fixed_mask), (moving, moving_mask) = first, second
+    given = CONFIG["register"] | {"check": CONFIG["head_check"], "threads": 2}
+    _, quality = visits.register_reference(fixed, moving, fixed_mask, moving_mask, **given)
+    found = {name: quality[name] for name in ("status", "reason", "brain_dice", "shared_information_left")}
+    return found | {"local_ncc": quality["similarity"]["local_ncc"], "mirrored": quality["local_ncc_mirrored"]}
+
+
+def score(heads):
+    """Yield a row a comparison."""
+    for dataset in DATASETS:
+        patients = [sorted(each.glob("ses-*/anat")) for each in sorted(Path(heads, dataset).glob("sub-*"))]
+        pairs = [[read_session(session) for session in sessions[:2]] for sessions in patients]
+        for number, (first, second) in enumerate(pairs):
+            others = {
+                "same": second,
+                "mirrored": tuple(registration.mirror(image) for image in second),
+                "other": pairs[(number + 1) % len(pairs)][1],
+            }
+            for what, other in others.items():
+                row = {"dataset": dataset, "patient": patients[number][0].parts[-3], "what": what}
+                row |= compare(first, other)
+                print(row, flush=True)
+                yield row
+
+
+if __name__ == "__main__":
+    rows = pd.DataFrame(score(sys.argv[1]))
+    print(rows.round(3).to_string(index=False))
+    print(rows.groupby("what")[["brain_dice", "local_ncc", "shared_information_left"]].agg(["min", "max"]).round(3))

@@ -310,8 +310,8 @@ class Reason(StrEnum):
         "The scan fits that of the patient's reference session once left and right are exchanged.",
         "Convert both scans from DICOM again: in one of them left is right.")
     OTHER_HEAD = ("other_head", _SESSION | _WARNING | Kind.REGISTRATION,
-        "The scan has little in common with that of the patient's reference session: it may be another person's, or of "
-        "another sequence.",
+        "The scan has little in common with that of the patient's reference session: it may be another person's, of "
+        "another sequence, or wrongly registered.",
         "Look whose scan it is, and at the picture of the registration.")
     ELSEWHERE = ("elsewhere", Kind.SEQUENCE,
         "The scan's field of view lies beside that of the reference scan, or shows little of it.",

@@ -15,8 +15,8 @@ from mettrail.reasons import Reason
 from mettrail.registration.engines import Settings
 from mettrail.transforms import Transform
 
-# Scans that fit each other less than this are tried mirrored as well, and are so if they fit better by this: real ones
-# of one head had a local correlation of 0.43 and more, and by 0.27 and more less once one was mirrored.
+# Scans whose local correlation is below the first are tried mirrored as well, and are mirrored if that is better by the
+# second: real scans of one head had 0.43 and more, and at least 0.27 less once one was mirrored.
 _TRIED_MIRRORED_BELOW, _MIRRORED_BETTER_BY = 0.45, 0.1
 # Sequences of one visit start where the scanner put them; the patient moves a little, not to another place.
 _AS_SCANNED = np.eye(4)

@@ -34,7 +34,15 @@ def settings_of(block):
 
 
 # Files that run the workflow as a whole, for minutes each.
-WHOLE_RUNS = ("test_reliability", "test_walk", "test_whole_runs", "test_responses", "test_slurm", "test_treated")
+WHOLE_RUNS = (
+    "test_reliability",
+    "test_walk",
+    "test_whole_runs",
+    "test_responses",
+    "test_slurm",
+    "test_treated",
+    "test_other_heads",
+)
 # Begun last, one worker would wait for another at the end.
 LONGEST = (*WHOLE_RUNS, "test_study", "test_workflow", "test_brain", "test_agreement")
 

@@ -313,6 +313,10 @@ class Reason(StrEnum):
         "The scan has little in common with that of the patient's reference session: it may be another person's, of "
         "another sequence, or wrongly registered.",
         "Look whose scan it is, and at the picture of the registration.")
+    VOXEL_SIZE = ("voxel_size", _WARNING | Kind.REGISTRATION,
+        "The head is not as large as at the patient's reference session: one of the two scans has a wrong voxel size, "
+        "and with it wrong volumes (`head_volume_ratio`).",
+        "Compare both with their DICOM headers: the distance between slices is not always their thickness.")
     ELSEWHERE = ("elsewhere", Kind.SEQUENCE,
         "The scan's field of view lies beside that of the reference scan, or shows little of it.",
         "Convert both scans from DICOM again, so that they keep their places.")

@@ -325,7 +325,9 @@ def rigid_settings(config: dict[str, Any]) -> dict[str, Any]:
     kept = dict(config["register"])
     for engine, block in kept.items():
         if isinstance(block, dict):
-            kept[engine] = {key: value if key == "linear_iterations" else None for key, value in block.items()}
+            kept[engine] = {
+                key: value if key in ("linear_iterations", "radius") else None for key, value in block.items()
+            }
     return kept
 
 

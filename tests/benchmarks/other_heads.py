@@ -1,20 +1,22 @@
-"""How alike scans of one head are, of one head with left and right exchanged, and of two: what `head_check` is set by.
+"""How alike scans of one head are, mirrored ones, ones of wrong spacing, and of two: what `head_check` is set by.
 
     PYTHONPATH=scripts python tests/benchmarks/other_heads.py HEADS
 
 HEADS are the heads that `scripts/train.py` prepares (OUT/heads). Each second session is registered rigidly to the first
-one as the pipeline does it, then mirrored, then the second session of the dataset's next patient is.
+one as the pipeline does it, then mirrored, then with voxels 10 % too long, then that of the dataset's next patient is.
 """
 
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 from mettrail import images, registration
 from mettrail.registration import visits
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text())
+SCORES = ["brain_dice", "local_ncc", "shared_information_left", "largest", "smallest"]
 DATASETS = ("gbm-followup", "ms-followup")
 
 
@@ -31,7 +33,8 @@ def compare(first, second):
     given = CONFIG["register"] | {"check": CONFIG["head_check"], "threads": 2}
     _, quality = visits.register_reference(fixed, moving, fixed_mask, moving_mask, **given)
     found = {name: quality[name] for name in ("status", "reason", "brain_dice", "shared_information_left")}
-    return found | {"local_ncc": quality["similarity"]["local_ncc"], "mirrored": quality["local_ncc_mirrored"]}
+    found |= {"local_ncc": quality["similarity"]["local_ncc"], "mirrored": quality["local_ncc_mirrored"]}
+    return found | {"largest": max(quality["stretch"]), "smallest": min(quality["stretch"])}
 
 
 def score(heads):
@@ -43,6 +46,7 @@ def score(heads):
             others = {
                 "same": second,
                 "mirrored": tuple(registration.mirror(image) for image in second),
+                "too long": tuple(images.Image(i.data, i.affine @ np.diag([1, 1, 1.1, 1])) for i in second),
                 "other": pairs[(number + 1) % len(pairs)][1],
             }
             for what, other in others.items():
@@ -55,4 +59,4 @@ def score(heads):
 if __name__ == "__main__":
     rows = pd.DataFrame(score(sys.argv[1]))
     print(rows.round(3).to_string(index=False))
-    print(rows.groupby("what")[["brain_dice", "local_ncc", "shared_information_left"]].agg(["min", "max"]).round(3))
+    print(rows.groupby("what")[SCORES].agg(["min", "max"]).round(3))

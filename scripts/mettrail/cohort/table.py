@@ -157,6 +157,7 @@ def describe_sessions(rows: Sequence[Row], registries: Sequence[Mapping[str, Any
                 "evaluable": bool(facts.get("evaluable", False)),
                 "ne_reason": facts.get("ne_reason") or row["reason"],
                 "registration_qc": facts.get("registration_qc"),
+                "head_volume_ratio": facts.get("head_volume_ratio"),
                 **{name: facts.get(name) for name in schema.BRAIN},
                 "n_subthreshold": facts.get("n_subthreshold"),
                 "edema_unassigned_mm3": facts.get("edema_unassigned_mm3"),

@@ -198,6 +198,14 @@ def register_reference(
         *_, other = bring(registration.mirror(moving), registration.mirror(moving_mask))
         mirrored = other["local_ncc"]
     dice = registration.brain_dice_in_common_view(fixed_mask, moving_mask, affine=affine)
+    stretch = registration.find_stretch(
+        fixed,
+        moving,
+        fixed_mask=fixed_mask,
+        moving_mask=moving_mask,
+        rigid=affine,
+        settings=Settings.of(**settings),
+    )
     in_view = fixed_mask.data & registration.field_of_view(moving, fixed.grid, affine=affine)
     shared, left = registration.shared_information(fixed, moved, fixed_mask.like(in_view))
     verdict = registration.most_severe(
@@ -205,6 +213,7 @@ def register_reference(
             local_ncc=similarity["local_ncc"],
             left=left,
             mirrored=mirrored > similarity["local_ncc"] + _MIRRORED_BETTER_BY,
+            stretch=stretch,
             **check,
         ),
         registration.registration_qc(dice=dice, rigid=affine, dice_warn=dice_warn, dice_fail=dice_fail),
@@ -218,4 +227,6 @@ def register_reference(
         "local_ncc_mirrored": mirrored,
         "shared_information": shared,
         "shared_information_left": left,
+        "stretch": stretch.tolist(),
+        "head_volume_ratio": float(stretch.prod()),
     }

@@ -27,6 +27,7 @@ from mettrail.schema.cells import flags_of, text_of, truth_of, words_of
 SESSION_REVIEW = (
     Reason.OTHER_HEAD.value,
     Reason.REGISTRATION_POOR.value,
+    Reason.VOXEL_SIZE.value,
     "contrast_doubtful",
     "residual_shift",
     "nontarget_review",

@@ -247,6 +247,7 @@ def _session_row(patient: Patient, t: int) -> dict[str, Any]:
         "evaluable": evaluable,
         "ne_reason": None if evaluable else value_of(session, "ne_reason", Reason.UNKNOWN.value),
         "registration_qc": value_of(session, "registration_qc"),
+        "head_volume_ratio": value_of(session, "head_volume_ratio"),
         "residual_shift_mm": value_of(session, "residual_shift_mm"),
         **{name: value_of(session, name) for name in schema.BRAIN},
         "baseline_flag": None if baseline is None else baseline.flag,

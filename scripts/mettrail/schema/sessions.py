@@ -64,6 +64,12 @@ SESSIONS = (
     enum("ne_reason", "Reason the session is not evaluable.", reasons.levels(reasons.Kind.NOT_EVALUABLE)),
     text("registration_qc", "Quality check of the registration to the patient's reference session."),
     floating(
+        "head_volume_ratio",
+        "Volume of the head here, divided by that at the patient's reference session, by affine registration: 1 but "
+        "for a wrong voxel size. n/a for the reference session.",
+        "1",
+    ),
+    floating(
         "residual_shift_mm",
         "Median distance of lesions from where registration put them; n/a where fewer than three agree. "
         "Corrected before matching where the lesions then overlap their earlier positions more.",

@@ -478,6 +478,7 @@ def describe_session(
         "evaluable": reason is None,
         "ne_reason": reason and reason.value,
         "registration_qc": quality["status"],
+        "head_volume_ratio": quality.get("head_volume_ratio"),
         "reference_session": reference_session,
         **(_describe_brain(brain) if brain else {}),
         **totals,

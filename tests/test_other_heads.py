@@ -29,6 +29,7 @@ TOO_LONG = 1.1
         (float("nan"), float("nan"), False, (1, 1, 1), "fail", "other_head"),
         (0.5, 0.1, False, (1.04, 1, 1), "warn", "voxel_size"),
         (0.5, 0.1, False, (1, 1, 0.96), "warn", "voxel_size"),
+        (0.5, 0.4, False, (1.1, 1, 1), "warn", "voxel_size"),
         (0.5, 0.1, False, (float("nan"), 1, 1), "warn", "voxel_size"),
     ],
 )

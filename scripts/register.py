@@ -8,9 +8,9 @@ from mettrail.registration import visits
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.job(snakemake, failable=("moving", "moving_mask", "moving_quality", "moving_place")) as output:
+with jobs.job(snakemake, failable=("moving", "moving_mask", "moving_quality", "moving_registration")) as output:
     # One whose scan is another head's, or mirrored, has no lesions to tell of.
-    found = (snakemake.input[name] for name in ("moving", "moving_mask", "moving_quality", "moving_place"))
+    found = (snakemake.input[name] for name in ("moving", "moving_mask", "moving_quality", "moving_registration"))
     sound = brain.sound_positions(*found)
     if not sound:
         raise jobs.Skip("no earlier session of this patient can be used: this one is read like a first session")

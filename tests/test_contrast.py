@@ -1,18 +1,18 @@
-"""Scans that were named post-contrast and are not: said of the session, as all lesions seem to have gone there."""
+"""Scans that were named post-contrast and are not: said of the session, as all lesions seem absent there."""
 
 import json
 import shutil
 
 import numpy as np
 import pytest
-import yaml
+from conftest import settings_of
 from mettrail import phantom
 from mettrail.contrast import bright_share
 from mettrail.errors import GridMismatchError
 from mettrail.images import Image, read_image
-from plums import CE, ROOT, add_visit, plum, run, start_dataset, table_of
+from plums import CE, add_visit, plum, run, start_dataset, table_of
 
-WARN = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["contrast_check"]["bright_share_warn"]
+WARN = settings_of("contrast_check")["bright_share_warn"]
 LESION = [((8, 4, 2), 14)]
 
 

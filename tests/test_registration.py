@@ -122,6 +122,15 @@ class TestEveryEngine:
             fixed, moving, engine=self.engine, fixed_mask=fixed_mask, moving_mask=moving_mask, **changed
         )
 
+    def test_a_head_of_another_size_is_found_to_be_one(self):
+        angles = (12, -18, 25)
+        fixed, fixed_mask, moving, moving_mask, _ = make_pair(make_matrix(angles, scale=(1, 1, 1.08)))
+        names = ("seed", "mask_grow_mm", *registration.ENGINES)
+        settings = Settings.of(engine=self.engine, **{name: SETTINGS[name] for name in names})
+        masks = {"fixed_mask": fixed_mask, "moving_mask": moving_mask}
+        found = registration.find_stretch(fixed, moving, **masks, rigid=make_matrix(angles), settings=settings)
+        assert found == pytest.approx([1.08, 1, 1], abs=0.025)
+
     def test_a_rigid_motion_is_found(self):
         *pair, truth = make_pair(make_matrix((12, -18, 25)))
         found = self.register(*pair, stage="rigid")

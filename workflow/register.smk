@@ -36,7 +36,7 @@ rule register:
         moving=of_earlier(rules.preprocess.output.image),
         moving_mask=of_earlier(rules.strip.output.mask),
         moving_quality=of_earlier(rules.strip.output.quality),
-        moving_place=of_earlier(rules.register_reference.output.quality),
+        moving_registration=of_earlier(rules.register_reference.output.quality),
     output:
         affine=ses_file("from-prior_to-session_mode-image_desc-affine_xfm.txt"),
         warp=ses_file("from-prior_to-session_mode-image_desc-warp_xfm.nii.gz"),

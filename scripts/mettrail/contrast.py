@@ -1,4 +1,4 @@
-"""Whether a scan shows contrast agent: on one that was misnamed, or acquired before it, lesions seem to have gone."""
+"""Whether a scan shows contrast agent: on one that was misnamed, or acquired before it, lesions seem absent."""
 
 from __future__ import annotations
 

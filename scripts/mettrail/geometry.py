@@ -1,7 +1,7 @@
 """Masks, connected components, distances and sizes: what several rooms need, worked out in one place.
 
 Distances are Euclidean, in mm, between the centres of voxels, on grids of any spacing. What counts voxels instead (a
-dilation by steps across faces, as `segmentation.prediction` takes around a prior mask) is not a distance and is not
+dilation by steps across faces, as `segmentation.thresholds` takes around a prior mask) is not a distance and is not
 here.
 """
 

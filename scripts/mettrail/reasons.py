@@ -308,11 +308,11 @@ class Reason(StrEnum):
         "Look at the picture of the registration.")
     MIRRORED = ("mirrored", _SESSION | Kind.REGISTRATION,
         "The scan fits that of the patient's reference session once left and right are exchanged.",
-        "Convert both scans from DICOM again: in one of them left is right.")
+        "Convert both scans from DICOM again: in one of them left and right are exchanged.")
     OTHER_HEAD = ("other_head", _SESSION | _WARNING | Kind.REGISTRATION,
         "The scan has little in common with that of the patient's reference session: it may be another person's, of "
         "another sequence, or wrongly registered.",
-        "Look whose scan it is, and at the picture of the registration.")
+        "Check whose scan it is, and the picture of the registration.")
     VOXEL_SIZE = ("voxel_size", _WARNING | Kind.REGISTRATION,
         "The head is not as large as at the patient's reference session: one of the two scans has a wrong voxel size, "
         "and with it wrong volumes (`head_volume_ratio`).",

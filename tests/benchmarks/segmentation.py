@@ -199,7 +199,7 @@ def decide(out, models):
 
 
 def call_lesions(model, image, within):
-    """Return what detection lists of a scan of 1 mm voxels: numbered pieces, and the numbers of confirmed ones."""
+    """Return what detection lists of a scan of 1 mm voxels: numbered components, and the numbers of confirmed ones."""
     channels = {POST_CONTRAST: np.where(within, image, 0).astype(np.float32)}
     p = prediction.predict_probabilities(model, channels, within=within, device="auto", threads=THREADS)
     found = images.Image(p, np.eye(4))

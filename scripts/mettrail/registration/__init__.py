@@ -268,14 +268,14 @@ def same_head_qc(
     left: float,
     mirrored: bool,
     stretch: np.ndarray,
-    ncc_least: float,
-    left_most: float,
-    stretch_most: float,
+    ncc_min: float,
+    left_max: float,
+    stretch_max: float,
 ) -> QualityCheck:
     """Judge whether two scans of the same sequence, registered rigidly, are of one head, of one side and of one size.
 
     Overlapping masks do not tell: brains of two people overlap, and so does a brain with its mirror image. Lesions seem
-    to have gone then, and others to be new.
+    absent then, and others new.
 
     Parameters
     ----------
@@ -287,18 +287,18 @@ def same_head_qc(
         It fits better once left and right are exchanged.
     stretch : (3,) float
         From `find_stretch`.
-    ncc_least, left_most : float
+    ncc_min, left_max : float
         Beyond both it is another head, beyond one of them it may be. NaN is beyond.
-    stretch_most : float
+    stretch_max : float
         Largest difference of `stretch` from 1.
     """
     if mirrored:
         return QualityCheck("fail", Reason.MIRRORED)
-    unlike = [not local_ncc >= ncc_least, not left <= left_most]
+    unlike = [not local_ncc >= ncc_min, not left <= left_max]
     if all(unlike):
         return QualityCheck("fail", Reason.OTHER_HEAD)
     # A head of another size has less in common with the first, too.
-    if not np.abs(stretch - 1).max() <= stretch_most:
+    if not np.abs(stretch - 1).max() <= stretch_max:
         return QualityCheck("warn", Reason.VOXEL_SIZE)
     return QualityCheck("warn", Reason.OTHER_HEAD) if any(unlike) else QualityCheck("ok")
 

@@ -177,6 +177,7 @@ def register_reference(
     """
     if fixed.path == moving.path:
         return np.eye(4), {"engine": "none", "status": "ok", "reason": "", "brain_dice": 1.0}
+    how = Settings.of(**settings)
 
     def bring(scan: Image, mask: Image) -> tuple[np.ndarray, Image, dict[str, float]]:
         affine = registration.register(
@@ -187,7 +188,7 @@ def register_reference(
             moving_mask=mask,
             initial=None,
             threads=threads,
-            settings=Settings.of(**settings),
+            settings=how,
         ).affine
         moved = transforms.apply(scan, fixed.grid, affine=affine)
         return affine, moved, registration.similarity(fixed, moved, fixed_mask)
@@ -204,7 +205,7 @@ def register_reference(
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
         rigid=affine,
-        settings=Settings.of(**settings),
+        settings=how,
     )
     in_view = fixed_mask.data & registration.field_of_view(moving, fixed.grid, affine=affine)
     shared, left = registration.shared_information(fixed, moved, fixed_mask.like(in_view))

@@ -37,8 +37,8 @@ _FLAGS_SESSION = {
     "brain_fit": "what the brain mask holds resembles a brain little: requires review",
     "brain_replaced": "the brain mask is the second method's: the first one failed its check",
     "brain_stripped": "the scan was brain-extracted already: voxels above 0 are the mask",
-    "contrast_doubtful": "the reference scan hardly shows contrast agent, and lesions may seem to have gone: is it the "
-    "scan before the injection? Requires review",
+    "contrast_doubtful": "the reference scan hardly shows contrast agent, and lesions may seem absent: is it the scan "
+    "before the injection? Requires review",
     "steroid_hold": "more steroids than at baseline: the response cannot be evaluated",
     "treatment_effect_possible": "all that grew was irradiated months before",
     "coalesced": "the sums hold lesions that touch: cut, merged, or measured again like with like",

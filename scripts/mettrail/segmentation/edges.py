@@ -29,7 +29,7 @@ def draw_edges(fused: Image, *, level: float, least_mm3: float) -> Image:
     fused : Image of (X, Y, Z, 5) float
         From `apply_rule` and `add_candidates`: components are what reaches 0.5.
     level : float
-        From `prediction.edge_level`, at most 0.5, which changes nothing.
+        From `thresholds.edge_level`, at most 0.5, which changes nothing.
     least_mm3 : float
         Least volume of a component whose edge is drawn: ``birth_mm3`` of ``instances`` in config/config.yaml.
 

@@ -55,7 +55,7 @@ def gather_evidence(
         ``detection`` or ``resegmentation`` alone; what none detects is a candidate. With a `calibration`, the least
         confidence of a ``confirmed`` component; of two networks, what re-segmentation misses must reach both.
     calibration : mapping, optional
-        Of detection's model; see `prediction.calibrate`. It is applied to detection's probabilities, of a component
+        Of detection's model; see `thresholds.calibrate`. It is applied to detection's probabilities, of a component
         that lies at a lesion of the prior session to the higher ones of both networks: finding new lesions is not
         re-segmentation's task.
     at_prior : (X, Y, Z) bool, optional

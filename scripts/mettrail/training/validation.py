@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from mettrail.evaluation.metrics import MIN_IOU
-from mettrail.geometry import decide_labels, label_components, sphere_diameter_mm, whole_lesion
+from mettrail.geometry import decide_labels, label_components, pick_touched, sphere_diameter_mm, whole_lesion
 from mettrail.images import EDEMA, ENHANCING, NECROSIS, Image
 from mettrail.segmentation.fusion import fuse
 from mettrail.segmentation.model_folder import PRIOR
@@ -90,7 +90,7 @@ def score(
         ``overlap``: (3, 2) twice the common voxels and the sum of both, per label.
     """
     sizes = np.bincount(components.ravel())
-    belongs = np.isin(components, np.unique(components[instances > 0])) & (components > 0)
+    belongs = pick_touched(components, instances > 0)
     lesions, hit = [], set[int]()
     for number in np.unique(instances[instances > 0]):
         mask = instances == number

@@ -60,6 +60,20 @@ def test_a_scan_of_another_head_is_refused_by_name():
     assert refused.value.reason == "sequence_failed"
 
 
+@pytest.mark.parametrize("exchanged", ["voxels", "affine"])
+def test_a_sequence_with_left_and_right_exchanged_is_refused(exchanged):
+    data, brain = tissue(1)
+    flair, affine = as_flair(data).astype(np.float32), np.eye(4)
+    if exchanged == "voxels":
+        flair = flair[::-1]
+    else:
+        affine[0, [0, 3]] = -1, SHAPE[0] + 2
+    moving = Image(np.ascontiguousarray(flair), affine, "sub-A_FLAIR.nii.gz")
+    with pytest.raises(InputError, match=r"(?s)sub-A_FLAIR.nii.gz.*once left and right are exchanged") as refused:
+        register(data, moving, brain)
+    assert refused.value.reason == "mirrored"
+
+
 @pytest.mark.parametrize(("slices", "said"), [(34, "partial"), (12, "refused")])
 def test_a_slab_is_flagged_or_refused_by_the_share_of_the_brain_in_it(slices, said, monkeypatch):
     # Registration is left out: so small a head in half a slab is lost. A real one is not, see below.
@@ -152,10 +166,10 @@ def test_sessions_say_which_sequence_requires_review():
     assert session["flags"] == ["FLAIR_partial"]
 
 
-def real_pair(folder, patient):
+def real_pair(folder, patient, name="FLAIR"):
     """A real brain, and a patient's FLAIR as many clinics scan it: in slices of 6 mm."""
     reference = read_image(folder / "contrast-anatomies/sub-26_ce-gadolinium_T1w.nii.gz")
-    flair = read_image(folder / f"contrast-anatomies/sub-{patient}_FLAIR.nii.gz")
+    flair = read_image(folder / f"contrast-anatomies/sub-{patient}_{name}.nii.gz")
     count = flair.data.shape[2] // 6
     thick = flair.data[:, :, : 6 * count].reshape(*flair.data.shape[:2], count, 6).mean(-1)
     affine = flair.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 6, 2.5], [0, 0, 0, 1]])
@@ -171,6 +185,14 @@ def test_a_real_sequence_is_sound_or_partial(real_data, lowest, reason):
     *_, quality = visits.register_sequence(reference, slab, mask=mask, check=CHECK, threads=2, **ENGINE)
     assert quality["reason"] == reason
     assert quality["shared_information_left"] < 0.2
+
+
+@pytest.mark.parametrize("name", ["FLAIR", "T1w"])
+def test_a_real_sequence_that_is_mirrored_is_refused(real_data, name):
+    reference, flair = real_pair(real_data, "26", name)
+    mask = Image(reference.data > 0, reference.affine)
+    with pytest.raises(InputError, match="once left and right are exchanged"):
+        visits.register_sequence(reference, registration.mirror(flair), mask=mask, check=CHECK, threads=2, **ENGINE)
 
 
 def test_a_real_sequence_of_another_patient_is_refused(real_data):

@@ -30,7 +30,7 @@ import wurlitzer
 
 from mettrail.errors import InputError
 from mettrail.files import write_whole
-from mettrail.reasons import Reason
+from mettrail.reasons import Kind, Reason
 
 # First line of a file that stands in for an output.
 _MAGIC = b"mettrail: no result\n"
@@ -71,6 +71,11 @@ class NoResult:
     detail: str
     log: str
     skipped: bool = False
+
+    @property
+    def of_sequence(self) -> Reason:
+        """What the session says of an additional sequence that is missing for this."""
+        return self.reason if Kind.SEQUENCE in self.reason.kinds else Reason.SEQUENCE_FAILED
 
 
 class Skip(Exception):  # noqa: N818 - nothing is wrong

@@ -306,13 +306,15 @@ class Reason(StrEnum):
     REGISTRATION_POOR = ("registration_poor", _WARNING | Kind.REGISTRATION,
         "The brains overlap less after registration than they mostly do.",
         "Look at the picture of the registration.")
-    MIRRORED = ("mirrored", _SESSION | Kind.REGISTRATION,
-        "The scan fits that of the patient's reference session once left and right are exchanged.",
-        "Convert both scans from DICOM again: in one of them left and right are exchanged.")
+    MIRRORED = ("mirrored", _SCAN | Kind.REGISTRATION,
+        "The scan fits the one that it is registered to once left and right are exchanged.",
+        "Convert both scans from DICOM again: in one of them left and right are exchanged. If this is said of all of a "
+        "patient's later sessions, it is in the first one.")
     OTHER_HEAD = ("other_head", _SESSION | _WARNING | Kind.REGISTRATION,
         "The scan has little in common with that of the patient's reference session: it may be another person's, of "
         "another sequence, or wrongly registered.",
-        "Check whose scan it is, and the picture of the registration.")
+        "Check whose scan it is, and the picture of the registration. If this is said of all of a patient's later "
+        "sessions, check the first one.")
     VOXEL_SIZE = ("voxel_size", _WARNING | Kind.REGISTRATION,
         "The head is not as large as at the patient's reference session: one of the two scans has a wrong voxel size, "
         "and with it wrong volumes (`head_volume_ratio`).",

@@ -1,22 +1,27 @@
 """How alike scans of one head are, mirrored ones, ones of wrong spacing, and of two: what `head_check` is set by.
 
-    PYTHONPATH=scripts python tests/benchmarks/other_heads.py HEADS
+    METTRAIL_REAL_DATA=FOLDER PYTHONPATH=scripts python tests/benchmarks/other_heads.py HEADS [sequences]
 
 HEADS are the heads that `scripts/train.py` prepares (OUT/heads). Each second session is registered rigidly to the first
 one as the pipeline does it, then mirrored, then with voxels 10 % too long, then that of the dataset's next patient is.
+With ``sequences`` the T1w, T2w and FLAIR of contrast-anatomies, read from FOLDER, are registered to the reference scans
+instead, and then mirrored.
 """
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
-from mettrail import images, registration
+from mettrail import images, registration, transforms
 from mettrail.registration import visits
+from mettrail.registration.engines import Settings
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text())
 SCORES = ["brain_dice", "local_ncc", "shared_information_left", "largest", "smallest"]
+SHARED = ["shared_information", "shared_information_left"]
 DATASETS = ("gbm-followup", "ms-followup")
 
 
@@ -56,7 +61,30 @@ def score(heads):
                 yield row
 
 
+def compare_sequence(reference, mask, moving):
+    """Return what `visits.register_sequence` asks, also where it would refuse the sequence."""
+    settings = Settings.of(**{key: value for key, value in CONFIG["register"].items() if not key.startswith("dice_")})
+    masks, how = {"fixed_mask": mask, "moving_mask": None}, {"initial": np.eye(4), "threads": 2, "settings": settings}
+    affine = registration.register(reference, moving, stage="rigid", **masks, **how).affine
+    moved = transforms.apply(moving, reference.grid, affine=affine)
+    return dict(zip(SHARED, registration.shared_information(reference, moved, mask), strict=True))
+
+
+def score_sequences(heads, real):
+    """Yield a row a sequence, as it is and mirrored."""
+    for folder in sorted(Path(heads, "contrast-anatomies").glob("sub-*/ses-*/anat")):
+        reference, mask = read_session(folder)
+        for sequence in ("FLAIR", "T2w", "T1w"):
+            scan = images.read_image(Path(real) / f"contrast-anatomies/{folder.parts[-3]}_{sequence}.nii.gz")
+            for what, moving in (("same", scan), ("mirrored", registration.mirror(scan))):
+                row = {"patient": folder.parts[-3], "sequence": sequence, "what": what}
+                yield row | compare_sequence(reference, mask, moving)
+
+
 if __name__ == "__main__":
-    rows = pd.DataFrame(score(sys.argv[1]))
+    if sys.argv[2:] == ["sequences"]:
+        rows, scores = pd.DataFrame(score_sequences(sys.argv[1], os.environ["METTRAIL_REAL_DATA"])), SHARED
+    else:
+        rows, scores = pd.DataFrame(score(sys.argv[1])), SCORES
     print(rows.round(3).to_string(index=False))
-    print(rows.groupby("what")[SCORES].agg(["min", "max"]).round(3))
+    print(rows.groupby("what")[scores].agg(["min", "max"]).round(3))

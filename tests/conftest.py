@@ -80,7 +80,8 @@ def write_scan(path, data=None, affine=None):
     """Write a small scan that passes every check."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if data is None:
-        data = np.random.default_rng(0).random((9, 10, 11), dtype=np.float32)
+        # No two scans are the same.
+        data = np.random.default_rng(list(os.fsencode(path.name))).random((9, 10, 11), dtype=np.float32)
     nib.save(nib.Nifti1Image(data, np.eye(4) if affine is None else affine), path)
     return path
 

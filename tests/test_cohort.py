@@ -3,6 +3,7 @@ import os
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from conftest import write_bids, write_scan
@@ -521,6 +522,52 @@ def test_what_is_kept_is_what_was_found(tmp_path):
     before = state(tmp_path / "out")
     assert load(bids, tmp_path / "out").sessions.equals(found.sessions)
     assert state(tmp_path / "out") == before
+
+
+# Where a copy lies of the reference scan of sub-A, ses-1, and the flags of it and of the copy's session.
+COPIES = {
+    "the next session": ("A", "2", CE, "same_scan"),
+    "another patient": ("B", "1", CE, "same_scan"),
+    "the scan before the injection": ("A", "1", "T1w", "same_scan;T1w_same_scan"),
+    "a sequence of the next session": ("A", "2", "T1w", "T1w_same_scan"),
+}
+
+
+@pytest.mark.parametrize("saved", ["as it is", "anew"])
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_scan_that_is_a_copy_of_another_is_flagged_with_its_name(tmp_path, copy, saved):
+    sub, ses, role, flags = COPIES[copy]
+    roles = [CE, "T1w"]
+    dates = {"1": {"acq_time": "2020-01-01T10:00:00"}, "2": {"acq_time": "2020-03-01T10:00:00"}}
+    tree = {"A": {"1": roles, "2": roles}, "B": {"1": roles, "2": roles}}
+    bids = write_bids(tmp_path / "bids", tree, {"A": dates, "B": dates})
+    assert set(index(bids, tmp_path / "before")["flags"]) == {"n/a"}
+    whole = bids / f"sub-A/ses-1/anat/sub-A_ses-1_{CE}.nii.gz"
+    target = bids / f"sub-{sub}/ses-{ses}/anat/sub-{sub}_ses-{ses}_{role}.nii.gz"
+    if saved == "as it is":
+        shutil.copyfile(whole, target)
+    else:
+        image = nib.load(whole)
+        write_scan(target, np.asarray(image.dataobj, np.float64), image.affine)
+    for _ in range(2):  # the second time as it was kept
+        table = index(bids, tmp_path / "out")
+        assert table["flags"].to_dict() == {("A", "1"): "same_scan", ("A", "2"): "n/a"} | dict.fromkeys(
+            [("B", "1"), ("B", "2")], "n/a"
+        ) | {(sub, ses): flags}
+        assert (table["usable"] == "true").all()
+        assert target.name in table.loc[("A", "1"), "detail"]
+        assert whole.name in table.loc[(sub, ses), "detail"]
+        (tmp_path / "out/logs/index/cohort.json").unlink()
+
+
+def test_copies_of_a_scan_that_is_not_used_are_no_matter(tmp_path):
+    bids = write_bids(tmp_path / "bids", {"A": {"1": [CE], "2": [CE]}}, {"A": dated(_1="01-01", _2="02-01")})
+    anat = [bids / f"sub-A/ses-{ses}/anat/sub-A_ses-{ses}_{CE}.nii.gz" for ses in "12"]
+    flat = np.ones((9, 10, 11), np.float32)
+    for path in anat:
+        write_scan(path, flat)
+    assert set(index(bids, tmp_path / "out")["reason"]) == {"empty_scan"}
+    assert set(index(bids, tmp_path / "out")["flags"]) == {"n/a"}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"format": 0}', b"\xff", None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mettrail import provenance
-from mettrail.cohort.table import Row, exclude
+from mettrail.cohort.table import Row, exclude, warn
 from mettrail.drawn import read_drawn
 from mettrail.errors import GridMismatchError, InputError
 from mettrail.files import write_whole
@@ -37,6 +38,13 @@ class _Reference:
     @cached_property
     def grid(self) -> Grid:
         return read_grid(self.path)
+
+
+class _Outcome(NamedTuple):
+    """What is wrong with a file, and of a scan a digest of its voxels."""
+
+    problem: Fault
+    voxels: str | None = None
 
 
 class _Check(NamedTuple):
@@ -70,7 +78,7 @@ def check_files(
     usable = [(row, _list_files(row, bids, sequences, scheme)) for row in rows if row["usable"] == "true"]
     wanted = {key: job for _, files in usable for key, job in files.values()}
     code = provenance.source_digest(Path(__file__))
-    known = {key: problem for key, problem in _read_memory(memory, code) if key in wanted}
+    known = {key: outcome for key, outcome in _read_memory(memory, code) if key in wanted}
     new = {key: job for key, job in wanted.items() if key not in known}
     if keep and new:
         memory.parent.mkdir(parents=True, exist_ok=True)
@@ -80,24 +88,30 @@ def check_files(
             with memory.open("a") as file:
                 # A line that was cut short by a kill stays a line of its own.
                 file.write("\n")
-                for key, problem in outcomes:
-                    file.write(_as_line(code, key, problem))
+                for key, outcome in outcomes:
+                    file.write(_as_line(code, key, outcome))
                     file.flush()
-                    known[key] = problem
+                    known[key] = outcome
         else:
             known |= dict(outcomes)
     for row, files in usable:
         # The reference first: warnings about a session that is excluded are no longer of interest.
         for column in sorted(files, key=lambda name: name not in ("reference", "labels")):
-            problem = known[files[column][0]]
+            problem = known[files[column][0]].problem
             if problem and column in ("reference", "labels"):
                 exclude(row, Reason.of(problem["reason"]), problem["detail"])
             elif problem and row["usable"] == "true":
                 # A session is not excluded for a sequence that it can be evaluated without.
                 row[column] = "n/a"
-                row["flags"] = ";".join(filter(None, [row["flags"], Reason.of(problem["reason"]).about(column)]))
-                warnings = [row["detail"], f"{column} is not used: {problem['detail']}"]
-                row["detail"] = " ".join(warning for warning in warnings if warning != "n/a")
+                said = f"{column} is not used: {problem['detail']}"
+                warn(row, Reason.of(problem["reason"]).about(column), said)
+    scans = {
+        (row["sub"], row["ses"], column): (row, known[key].voxels)
+        for row, files in usable
+        for column, (key, _) in files.items()
+        if row["usable"] == "true" and row[column] != "n/a"
+    }
+    _flag_copies(scans)
     if keep:
         write_whole(memory, "".join(_as_line(code, key, known[key]) for key in sorted(known)))
 
@@ -122,35 +136,57 @@ def _list_files(
     return files
 
 
-def _check_file(check: _Check) -> Fault:
-    """Return what is wrong with a scan, with another beside it, or with a manual segmentation on its grid."""
+def _flag_copies(scans: Mapping[tuple[str, str, str], tuple[Row, str | None]]) -> None:
+    """Flag scans (sub, ses, column) that have the same voxels as another: two acquisitions never do."""
+    copies: dict[str, list[tuple[str, str, str]]] = {}
+    for scan, (_, voxels) in scans.items():
+        if voxels:
+            copies.setdefault(voxels, []).append(scan)
+    for same in copies.values():
+        for scan in same if len(same) > 1 else ():
+            row, column = scans[scan][0], scan[-1]
+            other = next(each for each in same if each != scan)
+            more = f" (and {len(same) - 2} more)" if len(same) > 2 else ""
+            said = f"{row[column]} has the voxels of {scans[other][0][other[-1]]}{more}: one of them is a copy."
+            warn(row, Reason.SAME_SCAN if column == "reference" else Reason.SAME_SCAN.about(column), said)
+
+
+def _check_file(check: _Check) -> _Outcome:
+    """Open a scan, another beside it, or a manual segmentation on its grid."""
     path, reference, scheme = check
     try:
         if reference is None or scheme is None:
-            image = read_image(path)
-            require_magnitudes(image)
-            if reference is not None:
-                _require_near(image.grid, path, reference)
-        else:
-            # A scan without a sound grid is excluded for that, whatever its segmentation holds.
-            grid, mask = reference.grid, read_drawn(path, scheme)
-            if not grid.matches(mask.grid):
-                raise GridMismatchError(
-                    f"{reference.path} and {path}",
-                    found=f"{grid} and {mask.grid}, or the same voxels at different places",
-                    expected="one voxel grid",
-                    advice="Resample the segmentation onto the scan with nearest neighbour.",
-                    reason=Reason.GRID_MISMATCH,
-                )
+            return _Outcome(None, _check_scan(path, reference))
+        _check_segmentation(path, reference, scheme)
+        return _Outcome(None)
     except InputError as err:
-        return {"reason": err.reason.value, "detail": err.in_one_line()}
+        return _Outcome({"reason": err.reason.value, "detail": err.in_one_line()})
     except Exception as err:
         # One strange file must not stop the others; it is named with the error that was not foreseen.
-        return {
-            "reason": Reason.UNREADABLE.value,
-            "detail": f"{path}: found {type(err).__name__}: {err}; expected a readable scan.",
-        }
-    return None
+        detail = f"{path}: found {type(err).__name__}: {err}; expected a readable scan."
+        return _Outcome({"reason": Reason.UNREADABLE.value, "detail": detail})
+
+
+def _check_scan(path: Path, reference: _Reference | None) -> str:
+    """Return a digest of a scan's voxels."""
+    image = read_image(path)
+    require_magnitudes(image)
+    if reference is not None:
+        _require_near(image.grid, path, reference)
+    return hashlib.blake2b(image.data.tobytes(), digest_size=16).hexdigest()
+
+
+def _check_segmentation(path: Path, reference: _Reference, scheme: str | Mapping[Any, Any]) -> None:
+    # A scan without a sound grid is excluded for that, whatever its segmentation holds.
+    grid, mask = reference.grid, read_drawn(path, scheme)
+    if not grid.matches(mask.grid):
+        raise GridMismatchError(
+            f"{reference.path} and {path}",
+            found=f"{grid} and {mask.grid}, or the same voxels at different places",
+            expected="one voxel grid",
+            advice="Resample the segmentation onto the scan with nearest neighbour.",
+            reason=Reason.GRID_MISMATCH,
+        )
 
 
 def _require_near(grid: Grid, path: Path, reference: _Reference) -> None:
@@ -179,7 +215,7 @@ def fingerprint(path: Path) -> str:
     return f"{path} {stat.st_size} {stat.st_mtime_ns}"
 
 
-def _read_memory(path: Path, code: str) -> Iterator[tuple[str, Fault]]:
+def _read_memory(path: Path, code: str) -> Iterator[tuple[str, _Outcome]]:
     """Yield the kept outcomes of checks by the same code; lines that were cut short are ignored."""
     if not path.exists():
         return
@@ -187,10 +223,10 @@ def _read_memory(path: Path, code: str) -> Iterator[tuple[str, Fault]]:
         try:
             kept = json.loads(line)
             if kept["code"] == code:
-                yield kept["file"], kept["problem"]
+                yield kept["file"], _Outcome(kept["problem"], kept["voxels"])
         except (ValueError, KeyError, TypeError):
             continue
 
 
-def _as_line(code: str, key: str, problem: Fault) -> str:
-    return json.dumps({"code": code, "file": key, "problem": problem}) + "\n"
+def _as_line(code: str, key: str, outcome: _Outcome) -> str:
+    return json.dumps({"code": code, "file": key, **outcome._asdict()}) + "\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from mettrail.cohort.people import TIMES, SessionInfo, read_session_info
-from mettrail.cohort.table import Row, Warned
+from mettrail.cohort.table import Row, Warned, warn
 from mettrail.errors import InputError
 from mettrail.reasons import Reason
 from mettrail.schema import MISSING
@@ -157,10 +157,10 @@ def _flag_undated(sub: str, sessions: list[Row], participant: Row) -> None:
         "session. Visits are taken in the order of their labels, and no response can be confirmed."
     )
     for row in sessions:
-        _warn(row, Reason.NO_DATES, why if row is _first_used(sessions) else "")
+        warn(row, Reason.NO_DATES, why if row is _first_used(sessions) else "")
     unused = [name for name in TREATMENT if participant.get(name, MISSING) != MISSING]
     if unused:
-        _warn(
+        warn(
             _first_used(sessions), Reason.TREATMENT_DATE_UNUSED,
             f"participants.tsv: {', '.join(unused)} cannot be used without dates of the visits. The first "
             "evaluable visit is taken for the baseline.",
@@ -187,7 +187,7 @@ def add_warnings(table: pd.DataFrame, warnings: Mapping[str, list[Warned]]) -> p
     rows = rows_of(table)
     for sub, given in warnings.items():
         for flag, sentence in given:
-            _warn(_first_used([row for row in rows if row["sub"] == sub]), flag, sentence)
+            warn(_first_used([row for row in rows if row["sub"] == sub]), flag, sentence)
     return pd.DataFrame(rows, columns=table.columns)
 
 
@@ -195,15 +195,6 @@ def rows_of(table: pd.DataFrame) -> list[Row]:
     """Return the rows of a table of text."""
     names = [str(name) for name in table.columns]
     return [dict(zip(names, cells)) for cells in table.to_numpy().tolist()]
-
-
-def _warn(row: Row, flag: Reason, detail: str) -> None:
-    """Flag a session, and say why unless it is excluded."""
-    flags = [each for each in row["flags"].split(";") if each not in ("", MISSING)]
-    row["flags"] = ";".join(dict.fromkeys([*flags, flag]))
-    if row["usable"] == "true":
-        said = row["detail"] if row["detail"] != MISSING else ""
-        row["detail"] = f"{said} {detail}".strip() or MISSING
 
 
 def _first_used(sessions: list[Row]) -> Row:
@@ -221,7 +212,7 @@ def _flag_same_dates(sessions: list[Row]) -> None:
         timed = len(times) == len(of) and all(_has_time_of_day(row["time"]) for row in of)
         names = " and ".join(f"ses-{row['ses']}" for row in of)
         for row in of:
-            _warn(
+            warn(
                 row, Reason.SAME_DATE,
                 f"{names} have one date; expected one visit a day. They are taken in the order of their "
                 f"{'times of day' if timed else 'labels'}: correct acq_time, or exclude one (index.edits, usable = "
@@ -234,7 +225,7 @@ def _flag_gaps(sessions: list[Row]) -> None:
     for before, after in pairwise(row for row in sessions if row["days"] != MISSING):
         years = (float(after["days"]) - float(before["days"])) / DAYS_PER_YEAR
         if years > GAP_YEARS:
-            _warn(
+            warn(
                 after if after["usable"] == "true" else _first_used(sessions), Reason.DATE_GAP,
                 f"ses-{after['ses']} is {years:.0f} years after ses-{before['ses']}; expected dates that are all "
                 "shifted by the same, or none. Days of treatment are not used.",
@@ -260,14 +251,14 @@ def _place_treatment(sessions: list[Row], participant: Row, kind: str) -> str:
         counted = str((datetime.fromisoformat(start).date() - _moment(sessions[0]["time"]).date()).days)
         why = f"treatment_start_date {start[:10]} is day {counted}"
     elif start != MISSING and day == MISSING:
-        _warn(
+        warn(
             at, Reason.TREATMENT_DATE_UNUSED,
             f"participants.tsv: treatment_start_date {start[:10]}, but the visits have days and no dates; expected "
             "treatment_start_day. The first evaluable visit is taken for the baseline.",
         )  # fmt: skip
     taken = counted if kind == "treatment" or day == MISSING else day
     if MISSING not in (day, counted) and float(day) != float(counted):
-        _warn(
+        warn(
             at, Reason.TREATMENT_DATE_UNUSED,
             f"participants.tsv: treatment_start_day {day}, but {why}; expected the same. Day {taken} is taken.",
         )  # fmt: skip
@@ -280,7 +271,7 @@ def _place_treatment(sessions: list[Row], participant: Row, kind: str) -> str:
         return MISSING
     before = float(sessions[0]["days"]) - float(taken if taken != MISSING else "inf")
     if before > 0 and kind != "treatment":
-        _warn(
+        warn(
             at, Reason.TREATMENT_BEFORE_SCANS,
             f"{participant.get(START_FROM, 'participants.tsv')}: treatment started {before:g} days before the first "
             "scan; expected a scan before it. The first evaluable visit is taken for the baseline: correct the date if "
@@ -295,7 +286,7 @@ def _is_near(sessions: list[Row], at: Row, written: str, day: str) -> bool:
         return True
     years = min(abs(float(day) - float(row["days"])) for row in sessions if row["days"] != MISSING) / DAYS_PER_YEAR
     if years > GAP_YEARS:
-        _warn(
+        warn(
             at, Reason.DATE_GAP,
             f"participants.tsv: {written} is {years:.0f} years from the nearest visit; expected dates of treatment and "
             "of scans that are shifted by the same. Days of treatment are not used.",

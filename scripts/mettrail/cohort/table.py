@@ -11,6 +11,7 @@ import pandas as pd
 
 from mettrail import jobs, schema
 from mettrail.reasons import Reason
+from mettrail.schema import MISSING
 
 # A row of the cohort table: text by column, n/a where something is missing.
 Row = dict[str, str]
@@ -77,6 +78,15 @@ def exclude(row: Row, reason: Reason, detail: str) -> None:
     """Exclude a session; the first reason stays."""
     if row["usable"] == "true":
         row |= {"usable": "false", "reason": reason.value, "detail": " ".join(detail.split())}
+
+
+def warn(row: Row, flag: str, detail: str) -> None:
+    """Flag a session, and say why unless it is excluded."""
+    flags = [each for each in row["flags"].split(";") if each not in ("", MISSING)]
+    row["flags"] = ";".join(dict.fromkeys([*flags, flag]))
+    if row["usable"] == "true":
+        said = row["detail"] if row["detail"] != MISSING else ""
+        row["detail"] = f"{said} {detail}".strip() or MISSING
 
 
 def empty(sequences: list[str]) -> Cohort:

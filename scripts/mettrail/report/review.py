@@ -25,6 +25,7 @@ from mettrail.schema.cells import flags_of, text_of, truth_of, words_of
 
 # Remarks on a session that require review, besides those on its lesions.
 SESSION_REVIEW = (
+    Reason.SAME_SCAN.value,
     Reason.OTHER_HEAD.value,
     Reason.REGISTRATION_POOR.value,
     Reason.VOXEL_SIZE.value,
@@ -37,7 +38,7 @@ SESSION_REVIEW = (
     "steroid_hold",
 )
 # The same of a sequence that networks were given.
-SEQUENCE_REVIEW = (Reason.MISALIGNED, Reason.PARTIAL)
+SEQUENCE_REVIEW = (Reason.SAME_SCAN, Reason.MISALIGNED, Reason.PARTIAL)
 _EVENTS = {"merged_into": "merged into", "split": "in several components", "reappeared": "reappeared"}
 
 
@@ -183,7 +184,7 @@ def _flag_findings(session: Record, place: Link) -> list[Finding]:
     flags = flags_of(session)
     said = [_flag_words("sessions", flag) for flag in SESSION_REVIEW if flag in flags]
     # FLAIR_partial: a sequence and what is wrong with it.
-    parts = [flag.rpartition("_") for flag in flags]
+    parts = [flag.partition("_") for flag in flags]
     said += [f"{sequence}: {Reason.of(word).text}" for sequence, _, word in parts if word in SEQUENCE_REVIEW]
     return [Finding(place, words) for words in said]
 

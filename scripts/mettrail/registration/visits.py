@@ -18,9 +18,9 @@ from mettrail.transforms import Transform
 # Scans whose local correlation is below the first are tried mirrored as well, and are mirrored if that is better by the
 # second: real scans of one head had 0.43 and more, and at least 0.27 less once one was mirrored.
 _TRIED_MIRRORED_BELOW, _MIRRORED_BETTER_BY = 0.45, 0.1
-# Other sequences of which more of the mutual information is left once moved are tried mirrored, and are mirrored if they
-# lie on the reference image then and share so many times as much with it. Of real ones 0.03 to 0.17 was left; mirrored
-# 0.25 to 0.33, and a fifth or less was shared.
+# Other sequences of which more of the mutual information is left once moved are tried mirrored, and are mirrored if
+# they lie on the reference image then and share so many times as much with it. Of real ones 0.03 to 0.17 was left;
+# mirrored 0.25 to 0.33, and a fifth or less was shared.
 _SEQUENCE_TRIED_ABOVE, _MIRRORED_SHARES_TIMES = 0.2, 2.0
 # Sequences of one visit start where the scanner put them; the patient moves a little, not to another place.
 _AS_SCANNED = np.eye(4)

@@ -21,7 +21,7 @@ with jobs.job(snakemake, failable=("reference", "sequences", *EARLIER)) as outpu
         brain=sidecars.read_json(snakemake.input.brain),
         # Lesions are there all the same: what failed was for edema alone.
         sequences={
-            name: {"reason": failed.of_sequence} if (failed := jobs.explain(path)) else sidecars.read_json(path)
+            name: {"reason": failed.sequence_reason} if (failed := jobs.explain(path)) else sidecars.read_json(path)
             for name, path in zip(snakemake.params.sequences, snakemake.input.get("sequences", []), strict=True)
         },
         reference=snakemake.params.reference,

@@ -351,11 +351,13 @@ def test_remarks_on_a_session_that_require_review_are_listed(flag):
 
 def test_a_sequence_that_requires_review_is_listed_and_one_not_used_is_not():
     sessions = session_table()
-    sessions.loc[3, "flags"] = "FLAIR_same_scan;T2w_misaligned;T1w_elsewhere"
+    sessions.loc[3, "flags"] = "FLAIR_partial;T2w_misaligned;T1w_elsewhere"
     listed = to_review(patient(sessions=sessions))
-    assert "ses-04 FLAIR: The scan has the same voxels as another one of the dataset" in listed
+    assert "ses-04 FLAIR: The sequence shows only a part of the brain" in listed
     assert "ses-04 T2w: The sequence may not lie on the reference scan" in listed
     assert "T1w" not in listed
+    sessions.loc[3, "flags"] = "FLAIR_same_scan"
+    assert "ses-04 FLAIR: The scan has the same voxels as another one" in to_review(patient(sessions=sessions))
 
 
 def unconfirmed(sessions):

@@ -451,6 +451,8 @@ def test_a_sequence_to_review_is_flagged_in_the_table_of_sessions(written, tmp_p
     (session,) = pd.read_csv(tmp_path / "out/tables/sessions.csv").to_dict("records")
     assert session["evaluable"]
     assert "T2w_misaligned" in session["flags"].split(";")
+    # The T2w is a copy of the reference scan.
+    assert {"same_scan", "T2w_same_scan"} <= set(session["flags"].split(";"))
 
 
 def test_the_target_compare_makes_its_page(tmp_path):

@@ -73,8 +73,8 @@ class NoResult:
     skipped: bool = False
 
     @property
-    def of_sequence(self) -> Reason:
-        """What the session says of an additional sequence that is missing for this."""
+    def sequence_reason(self) -> Reason:
+        """The reason in the flag of a session whose additional sequence this failure is about."""
         return self.reason if Kind.SEQUENCE in self.reason.kinds else Reason.SEQUENCE_FAILED
 
 

@@ -210,8 +210,8 @@ class Reason(StrEnum):
         "The order of sessions is known, the days are not, so no response can be confirmed.",
         "Give every session an acq_time, or days_from_baseline.")
     SAME_SCAN = ("same_scan", _WARNING | Kind.SEQUENCE,
-        "The scan has the same voxels as another one of the dataset: one of them is a copy, and not what it is called.",
-        "Find out which one it is, and give the right scan or remove it.")
+        "The scan has the same voxels as another one of the dataset: one of them is a copy under a wrong name.",
+        "Replace the copy by the right scan, or remove it.")
     SAME_DATE = ("same_date", _WARNING,
         "Another session has the same date, so the order of the two is uncertain.",
         "Correct acq_time, or exclude one of them.")

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from mettrail import images, registration, transforms
+from mettrail import images, registration
 from mettrail.registration import visits
-from mettrail.registration.engines import Settings
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text())
 SCORES = ["brain_dice", "local_ncc", "shared_information_left", "largest", "smallest"]
 SHARED = ["shared_information", "shared_information_left"]
+NO_LIMITS = {"covered_warn": 0, "covered_fail": 0, "left_warn": -np.inf, "left_fail": np.inf}
 DATASETS = ("gbm-followup", "ms-followup")
 
 
@@ -62,12 +62,10 @@ def score(heads):
 
 
 def compare_sequence(reference, mask, moving):
-    """Return what `visits.register_sequence` asks, also where it would refuse the sequence."""
-    settings = Settings.of(**{key: value for key, value in CONFIG["register"].items() if not key.startswith("dice_")})
-    masks, how = {"fixed_mask": mask, "moving_mask": None}, {"initial": np.eye(4), "threads": 2, "settings": settings}
-    affine = registration.register(reference, moving, stage="rigid", **masks, **how).affine
-    moved = transforms.apply(moving, reference.grid, affine=affine)
-    return dict(zip(SHARED, registration.shared_information(reference, moved, mask), strict=True))
+    """Return what the pipeline finds of a sequence, with limits that refuse none."""
+    settings = {key: value for key, value in CONFIG["register"].items() if not key.startswith("dice_")}
+    *_, quality = visits.register_sequence(reference, moving, mask=mask, check=NO_LIMITS, threads=2, **settings)
+    return {name: quality[name] for name in SHARED}
 
 
 def score_sequences(heads, real):

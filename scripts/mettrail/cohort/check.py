@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +58,7 @@ class _Check(NamedTuple):
 def check_files(
     bids: Path, rows: list[Row], sequences: list[str], *, scheme: str | Mapping[Any, Any], memory: Path, keep: bool
 ) -> None:
-    """Open every file that would be used; exclude sessions, or sequences of them, whose files cannot be.
+    """Open every file that would be used; exclude sessions, or sequences of them, whose files cannot be; flag copies.
 
     Parameters
     ----------
@@ -105,13 +105,7 @@ def check_files(
                 row[column] = "n/a"
                 said = f"{column} is not used: {problem['detail']}"
                 warn(row, Reason.of(problem["reason"]).about(column), said)
-    scans = {
-        (row["sub"], row["ses"], column): (row, known[key].voxels)
-        for row, files in usable
-        for column, (key, _) in files.items()
-        if row["usable"] == "true" and row[column] != "n/a"
-    }
-    _flag_copies(scans)
+    _flag_copies(usable, known)
     if keep:
         write_whole(memory, "".join(_as_line(code, key, known[key]) for key in sorted(known)))
 
@@ -136,18 +130,19 @@ def _list_files(
     return files
 
 
-def _flag_copies(scans: Mapping[tuple[str, str, str], tuple[Row, str | None]]) -> None:
-    """Flag scans (sub, ses, column) that have the same voxels as another: two acquisitions never do."""
-    copies: dict[str, list[tuple[str, str, str]]] = {}
-    for scan, (_, voxels) in scans.items():
-        if voxels:
-            copies.setdefault(voxels, []).append(scan)
-    for same in copies.values():
-        for scan in same if len(same) > 1 else ():
-            row, column = scans[scan][0], scan[-1]
-            other = next(each for each in same if each != scan)
-            more = f" (and {len(same) - 2} more)" if len(same) > 2 else ""
-            said = f"{row[column]} has the voxels of {scans[other][0][other[-1]]}{more}: one of them is a copy."
+def _flag_copies(usable: Sequence[tuple[Row, Mapping[str, tuple[str, _Check]]]], known: Mapping[str, _Outcome]) -> None:
+    """Flag scans that have the same voxels as another: two acquisitions never do."""
+    by_voxels: dict[str, list[tuple[Row, str]]] = {}
+    for row, files in usable:
+        for column, (key, _) in files.items():
+            voxels = known[key].voxels
+            if voxels and row["usable"] == "true" and row[column] != "n/a":
+                by_voxels.setdefault(voxels, []).append((row, column))
+    for scans in by_voxels.values():
+        for n, (row, column) in enumerate(scans if len(scans) > 1 else ()):
+            other, its = scans[1 if n == 0 else 0]
+            more = f" (and {len(scans) - 2} more)" if len(scans) > 2 else ""
+            said = f"{row[column]} has the same voxels as {other[its]}{more}: one of them is a copy."
             warn(row, Reason.SAME_SCAN if column == "reference" else Reason.SAME_SCAN.about(column), said)
 
 

@@ -36,6 +36,7 @@ from mettrail.cohort.table import (
     columns,
     exclude,
     make_sessions,
+    warn,
 )
 from mettrail.cohort.treatments import Treatments, place_outcomes, read_treatments, start_of
 from mettrail.drawn import read_scheme
@@ -373,9 +374,8 @@ def _session_row(
             reason = Reason.NO_CONTRAST if role.startswith("ce-") else Reason.NO_REFERENCE
             exclude(row, reason, _say_missing(row, scans, found, role))
     warnings += info.warnings.get(ses, [])
-    row["flags"] = ";".join(dict.fromkeys(flag for flag, _ in warnings))
-    if warnings and row["usable"] == "true":
-        row["detail"] = " ".join(sentence for _, sentence in warnings)
+    for flag, sentence in warnings:
+        warn(row, flag, sentence)
     return row
 
 

@@ -26,6 +26,29 @@ _SEQUENCE_TRIED_ABOVE, _MIRRORED_SHARES_TIMES = 0.2, 2.0
 _AS_SCANNED = np.eye(4)
 
 
+def _bring_rigidly(
+    moving: Image,
+    fixed: Image,
+    *,
+    masks: tuple[Image | None, Image],
+    initial: np.ndarray | None,
+    threads: int,
+    settings: Settings,
+) -> tuple[Transform, Image]:
+    """Return the rigid transform of a scan and the scan on the fixed grid; `masks` are of the moving and fixed one."""
+    transform = registration.register(
+        fixed,
+        moving,
+        stage="rigid",
+        fixed_mask=masks[1],
+        moving_mask=masks[0],
+        initial=initial,
+        threads=threads,
+        settings=settings,
+    )
+    return transform, transforms.apply(moving, fixed.grid, affine=transform.affine)
+
+
 def register_sequence(
     reference: Image, moving: Image, *, mask: Image, check: Mapping[str, float], threads: int, **settings: Any
 ) -> tuple[Transform, Image, dict[str, Any]]:
@@ -58,17 +81,9 @@ def register_sequence(
     how = Settings.of(**settings)
 
     def bring(scan: Image) -> tuple[Transform, Image, np.ndarray, float, float]:
-        transform = registration.register(
-            reference,
-            scan,
-            stage="rigid",
-            fixed_mask=mask,
-            moving_mask=None,
-            initial=_AS_SCANNED,
-            threads=threads,
-            settings=how,
+        transform, moved = _bring_rigidly(
+            scan, reference, masks=(None, mask), initial=_AS_SCANNED, threads=threads, settings=how
         )
-        moved = transforms.apply(scan, reference.grid, affine=transform.affine)
         seen = mask.data & registration.field_of_view(scan, mask.grid, affine=transform.affine)
         return transform, moved, seen, *registration.shared_information(reference, moved, mask.like(seen))
 
@@ -78,9 +93,9 @@ def register_sequence(
         if left_mirrored <= check["left_warn"] and shared_mirrored > _MIRRORED_SHARES_TIMES * shared:
             raise InputError(
                 moving.path,
-                found=f"it tells {shared_mirrored / max(shared, 1e-9):.0f} times as much of "
+                found=f"{shared_mirrored / max(shared, 1e-9):.0f} times as much mutual information with "
                 f"{Path(reference.path).name} once left and right are exchanged",
-                expected="scans of one side",
+                expected="left and right as in the reference scan",
                 advice=Reason.MIRRORED.advice,
                 reason=Reason.MIRRORED,
             )
@@ -200,18 +215,10 @@ def register_reference(
     how = Settings.of(**settings)
 
     def bring(scan: Image, mask: Image) -> tuple[np.ndarray, Image, dict[str, float]]:
-        affine = registration.register(
-            fixed,
-            scan,
-            stage="rigid",
-            fixed_mask=fixed_mask,
-            moving_mask=mask,
-            initial=None,
-            threads=threads,
-            settings=how,
-        ).affine
-        moved = transforms.apply(scan, fixed.grid, affine=affine)
-        return affine, moved, registration.similarity(fixed, moved, fixed_mask)
+        transform, moved = _bring_rigidly(
+            scan, fixed, masks=(mask, fixed_mask), initial=None, threads=threads, settings=how
+        )
+        return transform.affine, moved, registration.similarity(fixed, moved, fixed_mask)
 
     affine, moved, similarity = bring(moving, moving_mask)
     mirrored = float("nan")

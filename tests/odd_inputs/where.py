@@ -3,7 +3,21 @@
 import os
 import shutil
 
-from odd_inputs.making import CE, case, not_used, patient_out, refused, scan_path, session_out, told, used
+import numpy as np
+
+from odd_inputs.making import (
+    CE,
+    SHAPE,
+    case,
+    not_used,
+    patient_out,
+    refused,
+    save,
+    scan_path,
+    session_out,
+    told,
+    used,
+)
 
 NAME = f"sub-01_ses-02_{CE}.nii.gz"
 OTHER = ("wrong_folder", "name_disagrees", "not_a_bids_name", "no_role", "bad_label")
@@ -414,8 +428,14 @@ ROWS += [
     case("an empty session's folder", "user", lambda c: shutil.rmtree(c.scan().parent), session_out(**gone_02)),
     case("a file has the name of a patient's folder", "user", junk("sub-04", b""), used()),
     case("sub-1 and sub-01 are two patients", "user",
-         lambda c: shutil.copy(c.scan(), _parents(scan_path(c.bids, "1", "1", CE))), used(), told("sub-1", who="1"),
+         lambda c: save(scan_path(c.bids, "1", "1", CE), another_scan()), used(), told("sub-1", who="1"),
          refused("sub-1")),
+    # The right name on the wrong scan.
+    case("a scan is that of the session before", "user", lambda c: shutil.copy(c.scan(ses="01"), c.scan()),
+         told(f"sub-01_ses-01_{CE}")),
+    case("a scan is that of another patient", "user",
+         lambda c: shutil.copy(scan_path(c.bids, "03", "01", CE), c.scan()),
+         told(f"sub-03_ses-01_{CE}", who=("01", "03"))),
     # What is no dataset.
     case("the folder given does not exist", "user", no_such, refused("bidz")),
     case("the folder given is a file", "user", a_file, refused("participants.tsv")),
@@ -436,6 +456,5 @@ ROWS += [
 ]  # fmt: skip
 
 
-def _parents(path):
-    path.parent.mkdir(parents=True)
-    return path
+def another_scan():
+    return np.random.default_rng(7).integers(0, 900, SHAPE).astype(np.int16)

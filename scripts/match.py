@@ -26,7 +26,7 @@ with jobs.job(snakemake, failable=("reference", "sequences", *EARLIER)) as outpu
         },
         reference=snakemake.params.reference,
         reference_session=quality["reference_session"],
-        in_cavities=sidecars.read_json(snakemake.input.sidecar)["LesionsInCavities"],
+        tissue=sidecars.read_json(snakemake.input.sidecar),
     )
     world = transforms.read_affine(snakemake.input.affine)
     files = [snakemake.input.get(name, []) for name in EARLIER]

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import drawn, images, jobs, schema, segmentation, sidecars
+from mettrail import contrast, drawn, images, jobs, schema, segmentation, sidecars
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -14,6 +14,8 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
         images.require_same_grid(raw, labels)
         components, evidence = segmentation.manual_evidence(labels)
         whole = labels.like(components.data > 0)
+        brain = images.resample(images.read_mask(snakemake.input.mask), raw.grid, order=0)
+        auc = contrast.labels_auc(raw, labels, brain)
         ran, carried, fine, doubtful = {}, None, None, 0
     else:
         detection = images.read_probabilities(snakemake.input.detection) if snakemake.input.get("detection") else None
@@ -48,6 +50,7 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
             fine=fine,
         )
         ran = networks | {"detection_sensitive": sensitive, "edema": edema, "cavity": cavities}
+        auc = None
     images.write_labels(output.labels, labels.data, raw.affine)
     images.write_labels(output.components, components.data, raw.affine)
     images.write_probabilities(output.probabilities, whole.data, raw.affine)
@@ -60,6 +63,9 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
         "Networks": {task: facts for task, facts in snakemake.params.networks.items() if ran.get(task) is not None},
         "Propagated": carried is not None,
         "FullResolution": fine is not None,
+        # Whether what was drawn follows the scan; networks saw no other.
+        "LabelsAUC": auc,
+        "LabelsDoubtful": auc is not None and auc < snakemake.params.labels_auc_warn,
         # Connected components that are lesion or resection cavity: surgery decides.
         "LesionsInCavities": doubtful,
         "SurgeryBefore": snakemake.params.operated,

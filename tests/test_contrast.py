@@ -1,18 +1,21 @@
-"""Scans that were named post-contrast and are not: said of the session, as all lesions seem absent there."""
+"""Scans that were named post-contrast and are not, and masks of another scan: both are said of the session."""
 
 import json
 import shutil
 
+import nibabel as nib
 import numpy as np
 import pytest
 from conftest import settings_of
 from mettrail import phantom
-from mettrail.contrast import bright_share
+from mettrail.contrast import bright_share, labels_auc
 from mettrail.errors import GridMismatchError
 from mettrail.images import Image, read_image
 from plums import CE, add_visit, plum, run, start_dataset, table_of
+from scipy.spatial import KDTree
+from sklearn.metrics import roc_auc_score
 
-WARN = settings_of("contrast_check")["bright_share_warn"]
+WARN, AUC_WARN = (settings_of("contrast_check")[name] for name in ("bright_share_warn", "labels_auc_warn"))
 LESION = [((8, 4, 2), 14)]
 
 
@@ -95,3 +98,152 @@ def test_real_heads_before_and_after_the_injection_are_told_apart(real_data, par
         scan = read_image(folder / f"{participant}_{name}.nii.gz")
         shares[name] = bright_share(scan, scan.like(scan.data > 0))
     assert shares["T1w"] < WARN < shares[CE]
+
+
+# Masks of another scan
+
+SHAPE = (24, 26, 20)
+SPACINGS = {"1 mm": (1, 1, 1), "thick slices": (1, 1, 3)}
+
+
+def placed(data, spacing=(1, 1, 1)):
+    return Image(data, np.diag([*spacing, 1.0]))
+
+
+def ball(centre, radius):
+    return sum((axis - place) ** 2 for axis, place in zip(np.indices(SHAPE), centre)) <= radius**2
+
+
+def noisy(brighter):
+    return np.random.default_rng(3).normal(0, 1, SHAPE) + brighter
+
+
+def distance_to(mask, spacing):
+    """Of each voxel to the nearest one of a mask, mm."""
+    found, _ = KDTree(np.argwhere(mask) * spacing).query(np.argwhere(np.ones(SHAPE)) * spacing)
+    return found.reshape(SHAPE)
+
+
+def auc_of(scan, tissue, spacing=(1, 1, 1), brain=None):
+    brain = np.ones(SHAPE, bool) if brain is None else brain
+    return labels_auc(placed(scan, spacing), placed(tissue.astype(np.uint8), spacing), placed(brain, spacing))
+
+
+@pytest.mark.parametrize("spacing", SPACINGS.values(), ids=SPACINGS)
+@pytest.mark.parametrize("brighter", [-1, 0, 1, 8])
+def test_edge_and_surroundings_of_a_lesion_are_told_apart_as_scikit_learn_does(brighter, spacing):
+    lesion, brain = ball((12, 13, 10), 4), ball((12, 13, 10), 9)
+    scan = noisy(brighter * lesion)
+    edge = lesion & (distance_to(~lesion, spacing) <= 1.5)
+    beyond = distance_to(lesion, spacing)
+    around = (beyond > 1.5) & (beyond <= 8) & brain
+    truth = np.r_[np.ones(edge.sum()), np.zeros(around.sum())]
+    expected = roc_auc_score(truth, np.r_[scan[edge], scan[around]])
+    assert auc_of(scan, lesion, spacing, brain) == pytest.approx(expected, abs=1e-9)
+
+
+def test_lesions_count_by_the_voxels_of_their_edge():
+    one, other = ball((6, 6, 10), 2), ball((17, 19, 10), 3)
+    scan = noisy(9 * one)
+    edges = [(lesion & (distance_to(~lesion, (1, 1, 1)) <= 1.5)).sum() for lesion in (one, other)]
+    alone = [auc_of(scan, lesion) for lesion in (one, other)]
+    assert alone[0] > 0.99 > AUC_WARN > alone[1]
+    assert auc_of(scan, one | other) == pytest.approx(np.average(alone, weights=edges), abs=0.02)
+
+
+@pytest.mark.parametrize("scheme", ["tissues", "one number"])
+def test_a_dark_core_is_none_of_the_edge(scheme):
+    lesion, core = ball((12, 13, 10), 7), ball((12, 13, 10), 5)
+    scan = noisy(6 * (lesion & ~core) - 6 * core)
+    tissue = np.where(core, 3, lesion) if scheme == "tissues" else lesion
+    assert auc_of(scan, tissue) > 0.9
+
+
+def test_a_mask_of_another_scan_follows_nothing():
+    lesion = ball((7, 9, 10), 4)
+    scan = noisy(6 * lesion)
+    assert auc_of(scan, lesion) > AUC_WARN > auc_of(scan, lesion[::-1])
+    assert auc_of(scan, ball((8, 15, 12), 4)) < AUC_WARN
+
+
+def test_where_nothing_enhancing_was_drawn_nothing_is_said():
+    lesion = ball((7, 9, 10), 4)
+    assert auc_of(noisy(0), 0 * lesion) is None
+    assert auc_of(noisy(0), 2 * lesion) is None
+    assert auc_of(noisy(0), 3 * lesion) is None
+    assert auc_of(noisy(0), lesion, brain=lesion) is None
+
+
+@pytest.mark.parametrize("other", ["mask", "brain"])
+def test_an_image_of_another_grid_is_refused(other):
+    given = {name: placed(np.ones(SHAPE, np.uint8)) for name in ("scan", "mask", "brain")}
+    given[other] = placed(np.ones((3, 3, 3), np.uint8))
+    with pytest.raises(GridMismatchError):
+        labels_auc(*given.values())
+
+
+# Of four visits the masks are right; mirrored; of the visit before, where the lesion was elsewhere; and empty.
+MASKED = [((9, 0, 8), 10)]
+FOLLOWS = {"ses-01": True, "ses-02": False, "ses-03": False, "ses-04": None}
+
+
+@pytest.fixture(scope="module")
+def masks_of_others(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("masks")
+    start_dataset(folder)
+    scan, labels = plum(1, MASKED)
+    add_visit(folder, "01", "01", scan, labels)
+    add_visit(folder, "01", "02", plum(2, MASKED)[0], labels[::-1])
+    add_visit(folder, "01", "03", plum(3, [((-9, -6, 0), 12)])[0], labels)
+    add_visit(folder, "01", "04", *plum(4))
+    done = run(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_a_mask_that_does_not_follow_its_scan_is_said_and_used(masks_of_others):
+    sessions = table_of(masks_of_others, "sessions").set_index("session_id")
+    doubtful = {name: "labels_doubtful" in str(flags).split(";") for name, flags in sessions["flags"].items()}
+    assert doubtful == {name: follows is False for name, follows in FOLLOWS.items()}
+    above = sessions["labels_auc"].dropna() > AUC_WARN
+    assert above.to_dict() == {name: follows for name, follows in FOLLOWS.items() if follows is not None}
+    assert sessions["evaluable"].all()
+
+
+def test_a_reader_is_asked_to_look_at_the_mask(masks_of_others):
+    page = (masks_of_others / "out" / "sub-01.html").read_text()
+    assert "hardly brighter than the brain around it" in page
+
+
+def test_without_contrast_agent_a_dark_lesion_is_as_good_as_a_bright_one(masks_of_others, tmp_path):
+    start_dataset(tmp_path)
+    add_visit(tmp_path, "01", "01", *plum(1, MASKED))
+    (scan,) = tmp_path.glob("bids/sub-01/ses-01/anat/*.nii.gz")
+    scan.rename(scan.with_name("sub-01_ses-01_T1w.nii.gz"))
+    add_mirrored = masks_of_others / "masks/sub-01/ses-02/anat/sub-01_ses-02_dseg.nii.gz"
+    shutil.copy(add_mirrored, tmp_path / "masks/sub-01/ses-01/anat/sub-01_ses-01_dseg.nii.gz")
+    done = run(tmp_path, "--until", "segment_fuse", "--config", "reference=T1w", "sequences=[]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (facts,) = tmp_path.glob("out/sub-01/ses-01/anat/*_desc-tissue_dseg.json")
+    facts = json.loads(facts.read_text())
+    assert facts["LabelsAUC"] < AUC_WARN
+    assert not facts["LabelsDoubtful"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("participant", ["sub-01", "sub-04", "sub-07"])
+def test_masks_of_real_tumours_follow_their_own_scans_alone(real_data, participant):
+    folder = real_data / "gbm-followup"
+    scans, masks = [], []
+    for ses in ("ses-01", "ses-02"):
+        (scan,) = folder.glob(f"{participant}/{ses}/anat/*_{CE}.nii.gz")
+        (mask,) = folder.glob(f"derivatives/manual/{participant}/{ses}/anat/*_dseg.nii.gz")
+        scans.append(read_image(scan))
+        masks.append(nib.load(mask).get_fdata() > 0)
+    for n, scan in enumerate(scans):
+        brain = scan.like(scan.data > 0)
+        own, mirrored, other = (
+            labels_auc(scan, scan.like(mask.astype(np.uint8)), brain)
+            for mask in (masks[n], masks[n][::-1], masks[1 - n])
+        )
+        assert own > AUC_WARN > max(mirrored, other)

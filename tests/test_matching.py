@@ -892,6 +892,7 @@ def test_a_visit_is_evaluable_unless_contrast_quality_or_registration_fail(row, 
         "ne_reason": reason,
         "registration_qc": quality,
         "head_volume_ratio": None,
+        "labels_auc": None,
         "reference_session": "ses-01",
         "n_subthreshold": 2,
         "flags": ["other_head"] if quality == "warn" else [],
@@ -905,7 +906,10 @@ def test_a_visit_says_where_a_lesion_lies_in_a_cavity():
         "quality": {"status": "ok"},
         "reference": "ce-gadolinium_T1w",
     }
-    flags = [describe_session(**visit, reference_session="ses-1", in_cavities=count)["flags"] for count in (0, 2)]
+    flags = [
+        describe_session(**visit, reference_session="ses-1", tissue={"LesionsInCavities": count})["flags"]
+        for count in (0, 2)
+    ]
     assert flags == [[], ["cavity_review"]]
 
 

@@ -150,6 +150,11 @@ def origin(column="reference"):
     return lambda wildcards: {"datasets": DATASETS, "space": scan(column)(wildcards)}
 
 
+def if_contrast_agent(name):
+    """Return a limit of `contrast_check`, or 0: without contrast agent by intention nothing is evaluable anyhow."""
+    return config["contrast_check"][name] if REFERENCE.startswith("ce-") else 0
+
+
 def given_labels(wildcards):
     """The manual segmentation of this session, if there are any."""
     path = SESSIONS[wildcards.sub, wildcards.ses]["labels"]

@@ -197,6 +197,7 @@ rule segment_fuse:
         shows_edema=shows_edema,
         operated=operated,
         scheme=config["labels"]["scheme"],
+        labels_auc_warn=if_contrast_agent("labels_auc_warn"),
         origin=origin(),
         source=source_digest("segment_fuse.py"),
     script:

@@ -20,12 +20,7 @@ rule strip:
         settings={
             key: value for key, value in config["strip"].items() if key != "grow_mm"
         },
-        # Without contrast agent by intention nothing is evaluable anyhow.
-        bright_share_warn=(
-            config["contrast_check"]["bright_share_warn"]
-            if config["reference"].startswith("ce-")
-            else 0
-        ),
+        bright_share_warn=if_contrast_agent("bright_share_warn"),
         origin=origin(),
         source=source_digest("strip.py"),
     script:

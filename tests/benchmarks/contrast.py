@@ -1,18 +1,22 @@
-"""How bright real brains are with and without contrast agent: what `contrast_check` is set by.
+"""How bright real brains are with contrast agent, how bright what was drawn: what `contrast_check` is set by.
 
-    METTRAIL_REAL_DATA=FOLDER PYTHONPATH=scripts python tests/benchmarks/contrast.py HEADS
+    METTRAIL_REAL_DATA=FOLDER PYTHONPATH=scripts python tests/benchmarks/contrast.py brains HEADS
+    METTRAIL_REAL_DATA=FOLDER PYTHONPATH=scripts python tests/benchmarks/contrast.py masks
 
 HEADS are the heads that `scripts/train.py` prepares (OUT/heads): bias-corrected, with brain masks. Those of
-contrast-anatomies before the injection are read from FOLDER.
+contrast-anatomies before the injection are read from FOLDER. `masks` lays those of gbm-followup on their own scans, as
+they are and with all that they enclose, mirrored, and on the scans of the patient's other session and of all others.
 """
 
 import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from mettrail import images
-from mettrail.contrast import bright_share
+from mettrail.contrast import bright_share, labels_auc
+from scipy import ndimage
 
 
 def find_scans(heads, real):
@@ -33,7 +37,41 @@ def score(heads, real):
         yield {"head": name, "contrast agent": "_ce-" in path.name, "bright_share": bright_share(scan, brain)}
 
 
+def lay_masks(real):
+    """Yield a row for each mask on each scan."""
+    folder = Path(real) / "gbm-followup"
+    scans, masks = {}, {}
+    for path in sorted(folder.glob("derivatives/manual/sub-*/ses-*/anat/*_dseg.nii.gz")):
+        visit = path.parts[-4:-2]
+        (scan,) = folder.joinpath(*visit, "anat").glob("*_ce-gadolinium_T1w.nii.gz")
+        scans[visit], masks[visit] = images.read_image(scan), images.read_labels(path).data > 0
+    for visit, scan in scans.items():
+        head = scan.like(scan.data > 0)
+        for other, mask in masks.items():
+            laid = {"its own": mask, "filled": fill(mask), "mirrored": mask[::-1]} if other == visit else {}
+            of = "the other session's" if other[0] == visit[0] else "another patient's"
+            for which, each in (laid or {of: mask}).items():
+                yield {
+                    "scan": " ".join(visit),
+                    "mask": which,
+                    "labels_auc": labels_auc(scan, scan.like(each.astype(np.uint8)), head),
+                }
+
+
+def fill(mask):
+    """Fill what a mask encloses, slice by slice."""
+    return np.stack([ndimage.binary_fill_holes(mask[..., k]) for k in range(mask.shape[2])], axis=-1)
+
+
+def show(rows, by, of, places):
+    """Print the rows and what they come to."""
+    print(rows.round(places).to_string(index=False))
+    print(rows.groupby(by)[of].agg(["size", "min", "median", "max"]).round(places))
+
+
 if __name__ == "__main__":
-    rows = pd.DataFrame(score(sys.argv[1], os.environ["METTRAIL_REAL_DATA"]))
-    print(rows.round(5).to_string(index=False))
-    print(rows.groupby("contrast agent")["bright_share"].agg(["size", "min", "median", "max"]).round(5))
+    real = os.environ["METTRAIL_REAL_DATA"]
+    if sys.argv[1] == "masks":
+        show(pd.DataFrame(lay_masks(real)), "mask", "labels_auc", 2)
+    else:
+        show(pd.DataFrame(score(sys.argv[2], real)), "contrast agent", "bright_share", 5)

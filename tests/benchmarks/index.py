@@ -38,15 +38,12 @@ print(len(table), (table["usable"] == "true").sum())
 
 
 def make_dataset(folder: Path, patients: int) -> None:
-    """Write the dataset, unless it is there: one scan, compressed once, under every name."""
+    """Write the dataset, unless it is there: every name has a scan of its own, so that none is a copy."""
     if (folder / "dataset_description.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     affine = np.diag([1.0, 1.0, 3.0, 1.0])
-    scan = folder / "scan.nii.gz"
-    nib.save(nib.Nifti1Image(np.random.default_rng(0).integers(1, 900, (12, 14, 8)).astype(np.int16), affine), scan)
-    content = scan.read_bytes()
-    scan.unlink()
+    rng = np.random.default_rng(0)
     for patient in range(1, patients + 1):
         sub = f"sub-{patient:04d}"
         rows = ["session_id\tacq_time"]
@@ -54,7 +51,8 @@ def make_dataset(folder: Path, patients: int) -> None:
             anat = folder / sub / f"ses-{ses:02d}" / "anat"
             anat.mkdir(parents=True)
             for role in ROLES:
-                (anat / f"{sub}_ses-{ses:02d}_{role}.nii.gz").write_bytes(content)
+                scan = nib.Nifti1Image(rng.integers(1, 900, (12, 14, 8)).astype(np.int16), affine)
+                nib.save(scan, anat / f"{sub}_ses-{ses:02d}_{role}.nii.gz")
             rows.append(f"ses-{ses:02d}\t20{10 + ses}-01-01T00:00:00")
         (folder / sub / f"{sub}_sessions.tsv").write_text("\n".join(rows) + "\n")
     (folder / "dataset_description.json").write_text('{"Name": "benchmark", "BIDSVersion": "1.10.0"}')

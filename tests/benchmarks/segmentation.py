@@ -114,6 +114,9 @@ def make(out, root, cohort=ROOT / "config/held_out.yaml"):
             bring_over(out, patient, sessions)
         print(patient, f"{time.time() - started:.0f} s", flush=True)
     tables = [pd.read_csv(path) for path in sorted(Path(out).glob("lesions_*.csv")) if path.stat().st_size > 1]
+    if not tables:
+        print("Nobody has a lesion.")
+        return
     lesions = pd.concat(tables)
     print(f"{len(lesions)} lesions in {len(tables)} sessions with any, {lesions.necrosis.mean():.0%} with necrosis")
     spread = lesions[["volume_mm3", "diameter_mm", "contrast_sd"]].quantile([0, 0.1, 0.25, 0.5, 0.75, 0.9, 1])

@@ -169,6 +169,7 @@ def describe_sessions(rows: Sequence[Row], registries: Sequence[Mapping[str, Any
                 "registration_qc": facts.get("registration_qc"),
                 "head_volume_ratio": facts.get("head_volume_ratio"),
                 **{name: facts.get(name) for name in schema.BRAIN},
+                "labels_auc": facts.get("labels_auc"),
                 "n_subthreshold": facts.get("n_subthreshold"),
                 "edema_unassigned_mm3": facts.get("edema_unassigned_mm3"),
                 "cavity_ml": facts.get("cavity_ml"),

@@ -250,6 +250,7 @@ def _session_row(patient: Patient, t: int) -> dict[str, Any]:
         "head_volume_ratio": value_of(session, "head_volume_ratio"),
         "residual_shift_mm": value_of(session, "residual_shift_mm"),
         **{name: value_of(session, name) for name in schema.BRAIN},
+        "labels_auc": value_of(session, "labels_auc"),
         "baseline_flag": None if baseline is None else baseline.flag,
         "n_targets": None if baseline is None else _n_targets(patient, baseline),
         "steroid_status": clinic.steroids,

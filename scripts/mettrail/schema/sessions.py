@@ -39,6 +39,8 @@ _FLAGS_SESSION = {
     "brain_stripped": "the scan was brain-extracted already: voxels above 0 are the mask",
     "contrast_doubtful": "the reference scan hardly shows contrast agent, and lesions may seem absent: is it the scan "
     "before the injection? Requires review",
+    "labels_doubtful": "what was drawn as enhancing tumour is hardly brighter than the brain around it: is the "
+    "segmentation another session's or patient's, or mirrored? Requires review",
     "steroid_hold": "more steroids than at baseline: the response cannot be evaluated",
     "treatment_effect_possible": "all that grew was irradiated months before",
     "coalesced": "the sums hold lesions that touch: cut, merged, or measured again like with like",
@@ -95,6 +97,12 @@ SESSIONS = (
         "brain_bright_share",
         "Share of the brain mask that is much brighter than white matter: vessels, sinuses and lesions, where contrast "
         "agent was given.",
+        "1",
+    ),
+    floating(
+        "labels_auc",
+        "Probability that what a person drew as enhancing tumour, at the edge of lesions, is brighter than the brain "
+        "within 8 mm (area under the ROC curve): around 0.5 where a segmentation is not of this scan.",
         "1",
     ),
     enum(

@@ -438,7 +438,7 @@ def describe_session(
     reference_session: str,
     brain: Mapping[str, Any] | None = None,
     sequences: Mapping[str, Mapping[str, Any]] | None = None,
-    in_cavities: int = 0,
+    tissue: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Gather what the registry keeps of a visit, and whether lesions can be compared at it at all.
 
@@ -458,9 +458,11 @@ def describe_session(
         Quality of the brain mask, from `brain.extract_brain`; None where it is not known.
     sequences : mapping, optional
         Of each other sequence that networks were given, the ``reason`` to review its registration, or nothing.
-    in_cavities : int
-        Connected components that are lesion or resection cavity: surgery decides.
+    tissue : mapping, optional
+        Of the segmentation: ``LesionsInCavities``, the number of connected components that are lesion or resection
+        cavity, so that surgery decides; ``LabelsAUC`` and ``LabelsDoubtful``, see `contrast.labels_auc`.
     """
+    tissue = tissue or {}
     reason: Reason | None = None
     if row.get("image_quality") == "fail":
         reason = Reason.IMAGE_QUALITY
@@ -481,12 +483,14 @@ def describe_session(
         "head_volume_ratio": quality.get("head_volume_ratio"),
         "reference_session": reference_session,
         **(_describe_brain(brain) if brain else {}),
+        "labels_auc": tissue.get("LabelsAUC"),
         **totals,
         "flags": [
             *(brain["flags"] if brain else []),
             *(Reason.of(each["reason"]).about(name) for name, each in (sequences or {}).items() if each["reason"]),
             *([quality["reason"]] if quality["status"] == "warn" else []),
-            *["cavity_review"] * (in_cavities > 0),
+            *["labels_doubtful"] * tissue.get("LabelsDoubtful", False),
+            *["cavity_review"] * (tissue.get("LesionsInCavities", 0) > 0),
         ],
     }
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mettrail import brain, images, jobs, sidecars, transforms
+from mettrail import brain, contrast, images, jobs, sidecars, transforms
 from mettrail.registration import visits
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ with jobs.job(snakemake) as output:
         threads=snakemake.threads,
         **snakemake.params.settings,
     )
+    moved = images.Image(moved.data, moved.affine, moving.path)
+    contrast.require_weighting(snakemake.wildcards.mod, moved, reference, mask)
     stripped = brain.apply_mask(moved, mask, grow_mm=snakemake.params.grow_mm)
     images.write_image(output.image, stripped.data, stripped.affine)
     transforms.write_affine(output.affine, transform.affine)

@@ -1,4 +1,4 @@
-"""Rule strip: brain mask of the reference image, and whether it shows contrast agent."""
+"""Rule strip: brain mask of the reference image, and whether it is T1w with contrast agent."""
 
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ with jobs.job(snakemake) as output:
     mask, quality = brain.extract_brain(head, settings, threads=snakemake.threads)
     share = contrast.bright_share(head, mask)
     doubtful = ["contrast_doubtful"] * (share < snakemake.params.bright_share_warn)
+    doubtful += ["sequence_doubtful"] * contrast.shows_bright_fluid(head, mask)
     quality |= {"bright_share": round(share, 5), "flags": quality["flags"] + doubtful}
     images.write_labels(output.mask, mask.data, mask.affine)
     origin = sidecars.describe_origin([snakemake.input.image], **snakemake.params.origin)

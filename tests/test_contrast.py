@@ -1,4 +1,4 @@
-"""Scans that were named post-contrast and are not, and masks of another scan: both are said of the session."""
+"""Scans that are not what their names say, and masks of another scan: said of the session."""
 
 import json
 import shutil
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from conftest import settings_of
 from mettrail import phantom
-from mettrail.contrast import bright_share, labels_auc
-from mettrail.errors import GridMismatchError
+from mettrail.contrast import bright_share, labels_auc, require_weighting, shows_bright_fluid, tissue_contrast
+from mettrail.errors import GridMismatchError, InputError
 from mettrail.images import Image, read_image
 from plums import CE, add_visit, plum, run, start_dataset, table_of
 from scipy.spatial import KDTree
@@ -17,12 +17,13 @@ from sklearn.metrics import roc_auc_score
 
 WARN, AUC_WARN = (settings_of("contrast_check")[name] for name in ("bright_share_warn", "labels_auc_warn"))
 LESION = [((8, 4, 2), 14)]
+SEQUENCES = ("T1w", "T2w", "FLAIR")
 
 
 @pytest.fixture(scope="module")
 def head():
-    """A simulated head without lesions, before and after contrast agent."""
-    session = {"label": "1", "acq_time": "2020-01-01T00:00:00", "sequences": ["T1w", CE], "spacing_mm": [2, 2, 2]}
+    """A simulated head without lesions, in all sequences, before and after contrast agent."""
+    session = {"label": "1", "acq_time": "2020-01-01T00:00:00", "sequences": [*SEQUENCES, CE], "spacing_mm": [2, 2, 2]}
     (visit,) = phantom.simulate_patient({"id": "X", "sessions": [session], "lesions": []}, seed=5)
     return visit
 
@@ -98,6 +99,78 @@ def test_real_heads_before_and_after_the_injection_are_told_apart(real_data, par
         scan = read_image(folder / f"{participant}_{name}.nii.gz")
         shares[name] = bright_share(scan, scan.like(scan.data > 0))
     assert shares["T1w"] < WARN < shares[CE]
+
+
+# Sequences under another's name
+
+
+@pytest.mark.parametrize("reference", ["T1w", CE])
+@pytest.mark.parametrize("shown", SEQUENCES)
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_a_sequence_is_taken_under_its_own_name_alone(head, name, shown, reference):
+    scan = Image(head.images[shown].data, head.images[shown].affine, "sub-X_scan.nii.gz")
+    if name == shown:
+        require_weighting(name, scan, head.images[reference], head.brain)
+        return
+    with pytest.raises(
+        InputError, match=rf"(?s)sub-X_scan.nii.gz.*as on.*{shown}.*what its name says: {name}"
+    ) as refused:
+        require_weighting(name, scan, head.images[reference], head.brain)
+    assert refused.value.reason == "other_sequence"
+
+
+@pytest.mark.parametrize("name", [*SEQUENCES, CE])
+def test_fluid_is_bright_on_t2w_alone(head, name):
+    assert shows_bright_fluid(head.images[name], head.brain) == (name == "T2w")
+
+
+def test_tissues_are_told_where_the_scan_was_acquired():
+    reference = np.repeat(np.arange(100.0), 10).reshape(10, 10, 10)
+    scan = np.select([reference <= 8, reference <= 60], [3, 6], 2.0)
+    scan[:, 0] = 0
+    given = (Image(each, np.eye(4)) for each in (scan, reference, np.ones((10, 10, 10), bool)))
+    assert tissue_contrast(*given) == {"fluid": 1.5, "grey": 3}
+
+
+def test_of_a_scan_that_shows_nothing_of_the_brain_nothing_is_said(head):
+    scan = head.images["FLAIR"].like(np.zeros_like(head.images["FLAIR"].data))
+    assert np.isnan(list(tissue_contrast(scan, head.images[CE], head.brain).values())).all()
+    for name in SEQUENCES:
+        require_weighting(name, scan, head.images[CE], head.brain)
+
+
+def test_a_t2w_for_the_reference_scan_is_said_to_be_one(tmp_path):
+    start_dataset(tmp_path)
+    scan, _ = plum(1, LESION)
+    fluid = np.random.default_rng(5).permutation(np.flatnonzero(scan > 0))[: int(0.1 * (scan > 0).sum())]
+    t2w = np.where(scan > 0, 180 - 0.6 * scan, 0)
+    t2w.flat[fluid] = 400
+    add_visit(tmp_path, "01", "01", t2w.clip(0).astype(np.float32))
+    add_visit(tmp_path, "01", "02", scan)
+    done = run(tmp_path, "--until", "strip", "--config", "labels={'folder': ''}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    flags = {path.parts[-3]: json.loads(path.read_text())["flags"] for path in tmp_path.rglob("*_desc-brain_mask.json")}
+    assert {ses: "sequence_doubtful" in of for ses, of in flags.items()} == {"ses-01": True, "ses-02": False}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("participant", ["sub-07", "sub-19", "sub-26"])
+def test_real_sequences_are_taken_under_their_own_names_alone(real_data, participant):
+    scans = {
+        name: read_image(real_data / f"contrast-anatomies/{participant}_{name}.nii.gz") for name in [*SEQUENCES, CE]
+    }
+    brain = scans[CE].like(scans[CE].data > 0)
+    for shown in SEQUENCES:
+        taken = []
+        for name in SEQUENCES:
+            try:
+                require_weighting(name, scans[shown], scans[CE], brain)
+                taken.append(name)
+            except InputError as err:
+                assert err.reason == "other_sequence"
+        assert taken == [shown]
+    bright = [name for name, scan in scans.items() if shows_bright_fluid(scan, brain)]
+    assert bright == ["T2w"]
 
 
 # Masks of another scan

@@ -258,6 +258,21 @@ def test_zeros_stand_for_an_optional_channel_and_for_no_other(tmp_path, monkeypa
         predict(model, {"ce-gadolinium_T1w": scan(), "T2w": scan()})
 
 
+@pytest.mark.parametrize("value", [3000, 65535])
+def test_voxels_brighter_than_any_tissue_leave_the_others_as_they_are(tmp_path, monkeypatch, value):
+    model = write_tiny_model(tmp_path / "m")
+    plain, spiked = scan(), scan()
+    spiked[10, 12, 12:16] = value
+    seen = spy(monkeypatch)
+    for image in (plain, spiked):
+        predict(model, {"ce-gadolinium_T1w": image})
+    ordinary, limited = (channels[0].numpy() for channels in seen)
+    others = limited < 10
+    assert (~others).sum() == 4
+    assert np.abs(limited - ordinary)[others].max() < 0.3
+    assert ordinary.max() < 10  # Voxels of an ordinary scan are as they were: none is at the limit.
+
+
 # Which model runs
 
 

@@ -348,35 +348,39 @@ def test_edges_and_confidence_are_those_that_the_model_names(tmp_path):
 
 
 def test_flair_gives_edema_alone_and_one_that_fails_takes_nothing_else(tmp_path):
-    """The first session's FLAIR shows edema, the second's lies on no scan, the third's is mirrored: no edema."""
+    """The first session's FLAIR shows edema; one lies on no scan, one is mirrored, one is T2w."""
     start_dataset(tmp_path)
     # A plum is smooth, which the correction of bias leaves little of: here are gyri, too.
     gyri = ndimage.gaussian_filter(np.random.default_rng(3).standard_normal(SHAPE), 1.5)
-    scans = [plum(70 + n, [((8, 4, 2), 12)]) for n in range(3)]
+    scans = [plum(70 + n, [((8, 4, 2), 12)]) for n in range(4)]
     scans = [
         (np.where((scan > 0) & (lesion == 0), scan + 15 * gyri / gyri.std(), scan), lesion) for scan, lesion in scans
     ]
-    for ses, (scan, _) in zip("123", scans):
+    for ses, (scan, _) in zip("1234", scans):
         add_visit(tmp_path, "J", ses, scan.astype(np.float32))
 
     def flair_of(t1w, lesion):
         around = (ndimage.distance_transform_edt(lesion == 0) < 6) & (t1w > 0)
-        return np.where(t1w > 0, np.where(around, 300, 220 - t1w), 0).clip(0).astype(np.float32)
+        # Fluid is dark, grey matter brighter than white.
+        tissue = np.where(t1w < 100, 1.6 * t1w, 240 - 0.8 * t1w)
+        return np.where(t1w > 0, np.where(around, 300, tissue), 0).clip(0).astype(np.float32)
 
     nonsense = np.random.default_rng(1).uniform(50, 100, SHAPE).astype(np.float32)
-    for ses, image in (("1", flair_of(*scans[0])), ("2", nonsense), ("3", flair_of(*scans[2])[::-1])):
+    t2w = np.where(scans[3][0] > 0, 260 - 1.6 * scans[3][0], 0).clip(0).astype(np.float32)
+    for ses, image in zip("1234", (flair_of(*scans[0]), nonsense, flair_of(*scans[2])[::-1], t2w)):
         write(tmp_path / f"bids/sub-J/ses-{ses}/anat/sub-J_ses-{ses}_FLAIR.nii.gz", image)
     done = run(tmp_path, "--config", "labels={'folder': ''}", "--", "tables")
     text = done.stdout + done.stderr
     assert "FAILED preprocess of sub-J_ses-2" in text
     sessions = table_of(tmp_path, "sessions").set_index("session_id")
-    assert sessions["evaluable"].to_dict() == {"ses-1": True, "ses-2": True, "ses-3": True}
+    assert sessions["evaluable"].to_dict() == {"ses-1": True, "ses-2": True, "ses-3": True, "ses-4": True}
     said = sessions["flags"].str.extract("FLAIR_([a-z_]+)")[0].fillna("")
-    assert said.to_dict() == {"ses-1": "", "ses-2": "sequence_failed", "ses-3": "mirrored"}
+    reasons = {"ses-1": "", "ses-2": "sequence_failed", "ses-3": "mirrored", "ses-4": "other_sequence"}
+    assert said.to_dict() == reasons
     # The texture of a plum may be another lesion to the networks.
     lesions = table_of(tmp_path, "lesions").query("track_id == 'L001'").set_index("session_id")
     assert (lesions["vol_wl_mm3"] > 500).all()
-    assert lesions["vol_ed_mm3"].isna().to_dict() == {"ses-1": False, "ses-2": True, "ses-3": True}
+    assert lesions["vol_ed_mm3"].isna().to_dict() == {"ses-1": False, "ses-2": True, "ses-3": True, "ses-4": True}
     assert lesions.loc["ses-1", "vol_ed_mm3"] > 200
     with_edema = table_of(tmp_path, "lesions")["vol_wl_mm3"]
     without = ("segment={'models': {'edema': []}}", "labels={'folder': ''}")

@@ -1,7 +1,7 @@
-"""Whether a scan shows contrast agent, and whether what was drawn as enhancing is what enhances.
+"""Whether a scan shows what its name says, and a segmentation what its scan shows.
 
-On a scan that was misnamed, or acquired before the injection, lesions seem absent. A segmentation of another scan has
-lesions where there are none.
+On a scan acquired before the injection lesions seem absent; of a T2w that is called FLAIR networks make nonsense; a
+segmentation of another scan has lesions where there are none.
 """
 
 from __future__ import annotations
@@ -9,11 +9,21 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage, stats
 
+from mettrail.errors import InputError
 from mettrail.geometry import label_components
 from mettrail.images import ENHANCING, NECROSIS, Image, require_same_grid
+from mettrail.reasons import Reason
 
 # Percentiles of the brain that stand for fluid and for white matter.
 _FLUID, _WHITE = 3, 78
+# On T2w fluid lies further above the brain's median than its darkest parts lie below it, by this factor and these
+# percentiles.
+_FLUID_BRIGHT, _DARK, _BRIGHTEST = 2.0, 3, 97
+# Percentiles of a T1w scan, with or without contrast agent, between which its fluid, grey and white matter lie.
+_TISSUES = {"fluid": (0, 8), "grey": (35, 50), "white": (70, 90)}
+# What a sequence shows, as a share of its white matter: between the two limits there is doubt, and nothing is said.
+_FLUID_DARK, _FLUID_OF_T2W = 0.95, 1.2
+_GREY_OF_T1W, _GREY_OF_FLAIR = 0.95, 1.02
 # Of a lesion its outermost layer counts, for a mask with one number holds necrosis, too; of its surroundings what lies
 # neither in the blur of its edge nor far away.
 _LAYER_MM, _AROUND_MM = 1.5, (1.5, 8.0)
@@ -48,6 +58,100 @@ def bright_share(scan: Image, brain: Image) -> float:
     inside = scan.data[brain.data > 0]
     fluid, white = np.percentile(inside, (_FLUID, _WHITE)) if inside.size else (0, 0)
     return float((inside > white + _BRIGHT * (white - fluid)).mean()) if white > fluid else 0.0
+
+
+def shows_bright_fluid(scan: Image, brain: Image) -> bool:
+    """Return whether a scan shows fluid brighter than the brain, as T2w does and T1w and FLAIR do not.
+
+    Parameters
+    ----------
+    scan : Image of (X, Y, Z) float
+        Bias-corrected.
+    brain : Image of (X, Y, Z) bool
+        Brain mask on the same grid.
+
+    Raises
+    ------
+    GridMismatchError
+        Not one grid.
+    """
+    require_same_grid(scan, brain)
+    inside = scan.data[brain.data > 0]
+    dark, middle, bright = np.percentile(inside, (_DARK, 50, _BRIGHTEST)) if inside.size else (0, 0, 0)
+    return bool(bright - middle > _FLUID_BRIGHT * (middle - dark))
+
+
+def tissue_contrast(scan: Image, reference: Image, brain: Image) -> dict[str, float]:
+    """Return how bright fluid and grey matter are on a scan, as a share of white matter there.
+
+    Parameters
+    ----------
+    scan : Image of (X, Y, Z) float
+        0 where it was not acquired.
+    reference : Image of (X, Y, Z) float
+        A T1w scan of the same head, with or without contrast agent, which says where the tissues are.
+    brain : Image of (X, Y, Z) bool
+        Brain mask.
+
+    Returns
+    -------
+    dict
+        ``fluid`` and ``grey``; NaN where the scan does not show them.
+
+    Raises
+    ------
+    GridMismatchError
+        Not one grid.
+    """
+    require_same_grid(scan, reference)
+    require_same_grid(scan, brain)
+    shown = (brain.data > 0) & (scan.data > 0)
+    if not shown.any():
+        return {"fluid": float("nan"), "grey": float("nan")}
+    known, values = reference.data[shown], scan.data[shown]
+    limits = {name: np.percentile(known, both) for name, both in _TISSUES.items()}
+    middle = {name: np.median(values[(known >= low) & (known <= high)]) for name, (low, high) in limits.items()}
+    return {name: float(middle[name] / middle["white"]) for name in ("fluid", "grey")}
+
+
+def require_weighting(name: str, scan: Image, reference: Image, brain: Image) -> None:
+    """Refuse a sequence that shows tissues as another one does.
+
+    T2w shows fluid brighter than white matter, T1w and FLAIR darker; FLAIR shows grey matter brighter, T1w darker. Of
+    seven real heads T2w had fluid at 1.40 times of white matter and more, others at 0.78 at most; FLAIR had grey matter
+    at 1.03 and more, T1w at 0.93 at most (`tests/benchmarks/contrast.py sequences`).
+
+    Parameters
+    ----------
+    name : {"T1w", "T2w", "FLAIR"}
+        What the scan should be.
+    scan, reference, brain : Image
+        As for `tissue_contrast`.
+
+    Raises
+    ------
+    InputError
+        It is another sequence.
+    """
+    shown = tissue_contrast(scan, reference, brain)
+    fluid, grey = shown["fluid"], shown["grey"]
+    looks_like = None
+    if name == "T2w":
+        looks_like = "T1w or FLAIR" if fluid < _FLUID_DARK else None
+    elif fluid > _FLUID_OF_T2W:
+        looks_like = "T2w"
+    elif name == "T1w":
+        looks_like = "FLAIR" if grey > _GREY_OF_FLAIR else None
+    elif name == "FLAIR":
+        looks_like = "T1w" if grey < _GREY_OF_T1W else None
+    if looks_like:
+        raise InputError(
+            scan.path,
+            found=f"fluid {fluid:.1f} and grey matter {grey:.2f} times as bright as white matter, as on {looks_like}",
+            expected=f"what its name says: {name}",
+            advice=Reason.OTHER_SEQUENCE.advice,
+            reason=Reason.OTHER_SEQUENCE,
+        )
 
 
 def labels_auc(scan: Image, tissue: Image, brain: Image) -> float | None:

@@ -325,6 +325,9 @@ class Reason(StrEnum):
     ELSEWHERE = ("elsewhere", Kind.SEQUENCE,
         "The scan's field of view lies beside that of the reference scan, or shows little of it.",
         "Convert both scans from DICOM again, so that they keep their places.")
+    OTHER_SEQUENCE = ("other_sequence", Kind.SEQUENCE,
+        "The scan shows fluid, grey and white matter as another sequence does.",
+        "Give it the name of the sequence that it is, or remove it.")
     SEQUENCE_FAILED = ("sequence_failed", _REFUSED | Kind.SEQUENCE,
         "The sequence does not lie on the reference scan, shows too little of the brain, or could not be prepared. If "
         "it is for edema alone, the session is evaluated without it, and edema is n/a.",

@@ -205,11 +205,15 @@ def call_lesions(model, image, within):
     """Return what detection lists of a scan of 1 mm voxels: numbered components, and the numbers of confirmed ones."""
     channels = {POST_CONTRAST: np.where(within, image, 0).astype(np.float32)}
     p = prediction.predict_probabilities(model, channels, within=within, device="auto", threads=THREADS)
-    found = images.Image(p, np.eye(4))
+    return list_lesions(model, images.Image(p, np.eye(4)))
+
+
+def list_lesions(model, found):
+    """Return the same of detection's probabilities."""
     called = fusion.add_candidates(found, found, None, level=thresholds.candidate_level(model.description))
     level = thresholds.edge_level([model.description])
     edged = segmentation.draw_edges(called, level=level, least_mm3=CONFIG["instances"]["birth_mm3"])
-    labels, _ = segmentation.decide_on_grid(edged, found.like(within).grid)
+    labels, _ = segmentation.decide_on_grid(edged, found.like(found.data[..., 0]).grid)
     limits, calibration = CONFIG["segment"]["confidence_limits"], model.description.get("calibration")
     pieces, evidence = segmentation.gather_evidence(
         labels, called, {"detection": found}, limits=limits, calibration=calibration

@@ -30,6 +30,7 @@ SESSION_REVIEW = (
     Reason.REGISTRATION_POOR.value,
     Reason.VOXEL_SIZE.value,
     "contrast_doubtful",
+    "sequence_doubtful",
     "labels_doubtful",
     "residual_shift",
     "nontarget_review",

@@ -39,6 +39,8 @@ _FLAGS_SESSION = {
     "brain_stripped": "the scan was brain-extracted already: voxels above 0 are the mask",
     "contrast_doubtful": "the reference scan hardly shows contrast agent, and lesions may seem absent: is it the scan "
     "before the injection? Requires review",
+    "sequence_doubtful": "the reference scan shows fluid brighter than the brain, as T2w does: is it the right one? "
+    "Requires review",
     "labels_doubtful": "what was drawn as enhancing tumour is hardly brighter than the brain around it: is the "
     "segmentation another session's or patient's, or mirrored? Requires review",
     "steroid_hold": "more steroids than at baseline: the response cannot be evaluated",

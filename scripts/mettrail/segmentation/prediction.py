@@ -18,7 +18,7 @@ from mettrail.images import TISSUE_LABELS
 from mettrail.reasons import Reason
 from mettrail.segmentation.model_folder import PRIOR, PRIOR_IMAGE
 from mettrail.segmentation.models import Model
-from mettrail.segmentation.normalisation import SLICE_EQUALISATION, equalise_slices
+from mettrail.segmentation.normalisation import SLICE_EQUALISATION, equalise_slices, limit_brightness
 from mettrail.segmentation.thresholds import apply_threshold
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def predict_probabilities(
         return probabilities
     box = bounding_box(seen)
     seen = seen[box]
-    arrays = [np.where(seen, a[box], 0) for a in arrays]
+    arrays = [limit_brightness(np.where(seen, a[box], 0)) for a in arrays]
     arrays = [
         equalise_slices(a) if scheme == SLICE_EQUALISATION else a
         for a, scheme in zip(arrays, model.description["normalisation"])

@@ -14,28 +14,22 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
         images.require_same_grid(raw, labels)
         components, evidence = segmentation.manual_evidence(labels)
         whole = labels.like(components.data > 0)
-        brain = images.resample(images.read_mask(snakemake.input.mask), raw.grid, order=0)
-        auc = contrast.labels_auc(raw, labels, brain)
-        ran, carried, fine, doubtful = {}, None, None, 0
+        auc = contrast.labels_auc(raw, labels, images.read_mask(snakemake.input.mask))
+        ran, prior, fine, doubtful = {}, None, None, 0
     else:
-        detection = images.read_probabilities(snakemake.input.detection) if snakemake.input.get("detection") else None
-        known, carried = (jobs.given(snakemake.input.get(name)) for name in ("known", "prior"))
-        resegmentation = images.read_probabilities(known) if known else None
+        names = ("detection", "known", "sensitive", "fine", "cavity", "edema")
+        paths = (jobs.given(snakemake.input.get(name)) for name in names)
+        read = (images.read_probabilities(path) if path else None for path in paths)
+        detection, resegmentation, sensitive, fine, bed, edema = read
+        carried = jobs.given(snakemake.input.get("prior"))
         prior = images.read_labels(carried) if carried else None
         fused = segmentation.apply_rule(detection, resegmentation, prior, **snakemake.params.fusion)
-        sensitive = images.read_probabilities(snakemake.input.sensitive) if snakemake.input.get("sensitive") else None
-        looked = jobs.given(snakemake.input.get("fine") or None)
-        fine = images.read_probabilities(looked) if looked else None
         fused = segmentation.add_candidates(fused, detection, sensitive, fine, level=snakemake.params.candidate_level)
-        bed = jobs.given(snakemake.input.get("cavity") or None)
-        brain = images.read_mask(snakemake.input.mask)
-        cavities = segmentation.accept_cavities(images.read_probabilities(bed), brain) if bed else None
+        cavities = segmentation.accept_cavities(bed, images.read_mask(snakemake.input.mask)) if bed else None
         fused, cavities, doubtful = segmentation.settle_cavities(
             fused, cavities, operated=snakemake.params.operated, least_mm3=snakemake.params.birth_mm3
         )
         edged = segmentation.draw_edges(fused, level=snakemake.params.edge_level, least_mm3=snakemake.params.birth_mm3)
-        bright = jobs.given(snakemake.input.get("edema") or None)
-        edema = images.read_probabilities(bright) if bright else None
         drawn_around = segmentation.draw_edema(segmentation.draw_cavities(edged, cavities), edema)
         labels, whole = segmentation.decide_on_grid(drawn_around, raw.grid)
         networks = {"detection": detection, "resegmentation": resegmentation}
@@ -61,7 +55,7 @@ with jobs.job(snakemake, skippable=("known", "prior"), failable=("fine", "edema"
         "ShowsEdema": snakemake.params.shows_edema and not (snakemake.input.get("edema") and ran["edema"] is None),
         # What ran: a session whose prior failed is read like a first one, whatever the settings ask for.
         "Networks": {task: facts for task, facts in snakemake.params.networks.items() if ran.get(task) is not None},
-        "Propagated": carried is not None,
+        "Propagated": prior is not None,
         "FullResolution": fine is not None,
         # Whether what was drawn follows the scan; networks saw no other.
         "LabelsAUC": auc,

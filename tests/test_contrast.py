@@ -204,7 +204,7 @@ def auc_of(scan, tissue, spacing=(1, 1, 1), brain=None):
 
 @pytest.mark.parametrize("spacing", SPACINGS.values(), ids=SPACINGS)
 @pytest.mark.parametrize("brighter", [-1, 0, 1, 8])
-def test_edge_and_surroundings_of_a_lesion_are_told_apart_as_scikit_learn_does(brighter, spacing):
+def test_edge_and_surroundings_of_a_lesion_as_scikit_learn_has_them(brighter, spacing):
     lesion, brain = ball((12, 13, 10), 4), ball((12, 13, 10), 9)
     scan = noisy(brighter * lesion)
     edge = lesion & (distance_to(~lesion, spacing) <= 1.5)
@@ -247,12 +247,19 @@ def test_where_nothing_enhancing_was_drawn_nothing_is_said():
     assert auc_of(noisy(0), lesion, brain=lesion) is None
 
 
-@pytest.mark.parametrize("other", ["mask", "brain"])
-def test_an_image_of_another_grid_is_refused(other):
-    given = {name: placed(np.ones(SHAPE, np.uint8)) for name in ("scan", "mask", "brain")}
-    given[other] = placed(np.ones((3, 3, 3), np.uint8))
+def test_a_segmentation_on_another_grid_is_refused():
+    scan, brain = placed(noisy(0)), placed(np.ones(SHAPE, bool))
     with pytest.raises(GridMismatchError):
-        labels_auc(*given.values())
+        labels_auc(scan, placed(np.ones((3, 3, 3), np.uint8)), brain)
+
+
+def test_the_brain_mask_may_have_a_grid_of_its_own():
+    lesion, brain = ball((12, 13, 10), 4), ball((12, 13, 10), 8)
+    scan, tissue = placed(noisy(lesion)), placed(lesion.astype(np.uint8))
+    turned = Image(
+        brain[::-1], scan.affine @ np.array([[-1, 0, 0, SHAPE[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    )
+    assert labels_auc(scan, tissue, turned) == labels_auc(scan, tissue, placed(brain))
 
 
 # Of four visits the masks are right; mirrored; of the visit before, where the lesion was elsewhere; and empty.

@@ -11,14 +11,14 @@ from scipy import ndimage, stats
 
 from mettrail.errors import InputError
 from mettrail.geometry import label_components
-from mettrail.images import ENHANCING, NECROSIS, Image, require_same_grid
+from mettrail.images import ENHANCING, NECROSIS, Image, require_same_grid, resample
 from mettrail.reasons import Reason
 
 # Percentiles of the brain that stand for fluid and for white matter.
 _FLUID, _WHITE = 3, 78
-# On T2w fluid lies further above the brain's median than its darkest parts lie below it, by this factor and these
-# percentiles.
-_FLUID_BRIGHT, _DARK, _BRIGHTEST = 2.0, 3, 97
+# On T2w the brightest 8 % of the brain, which are fluid, lie further above its median than the darkest 3 % lie below.
+# Tumours that enhance are hardly ever so large.
+_DARK, _BRIGHTEST = 3, 92
 # Percentiles of a T1w scan, with or without contrast agent, between which its fluid, grey and white matter lie.
 _TISSUES = {"fluid": (0, 8), "grey": (35, 50), "white": (70, 90)}
 # What a sequence shows, as a share of its white matter: between the two limits there is doubt, and nothing is said.
@@ -78,7 +78,7 @@ def shows_bright_fluid(scan: Image, brain: Image) -> bool:
     require_same_grid(scan, brain)
     inside = scan.data[brain.data > 0]
     dark, middle, bright = np.percentile(inside, (_DARK, 50, _BRIGHTEST)) if inside.size else (0, 0, 0)
-    return bool(bright - middle > _FLUID_BRIGHT * (middle - dark))
+    return bool(bright - middle > middle - dark)
 
 
 def tissue_contrast(scan: Image, reference: Image, brain: Image) -> dict[str, float]:
@@ -118,7 +118,7 @@ def require_weighting(name: str, scan: Image, reference: Image, brain: Image) ->
     """Refuse a sequence that shows tissues as another one does.
 
     T2w shows fluid brighter than white matter, T1w and FLAIR darker; FLAIR shows grey matter brighter, T1w darker. Of
-    seven real heads T2w had fluid at 1.40 times of white matter and more, others at 0.78 at most; FLAIR had grey matter
+    seven real scans T2w had fluid at 1.40 times of white matter and more, others at 0.78 at most; FLAIR had grey matter
     at 1.03 and more, T1w at 0.93 at most (`tests/benchmarks/contrast.py sequences`).
 
     Parameters
@@ -167,8 +167,8 @@ def labels_auc(scan: Image, tissue: Image, brain: Image) -> float | None:
         With contrast agent. A bias field does no harm.
     tissue : Image of (X, Y, Z) int
         1 enhancing, 2 edema, 3 necrosis, 4 resection cavity, on the same grid.
-    brain : Image of (X, Y, Z) bool
-        Brain mask, on the same grid.
+    brain : Image of bool
+        Brain mask, on any grid.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def labels_auc(scan: Image, tissue: Image, brain: Image) -> float | None:
         Not one grid.
     """
     require_same_grid(scan, tissue)
-    require_same_grid(scan, brain)
+    near = resample(brain, scan.grid, order=0).data > 0
     spacing = np.asarray(scan.spacing_mm)
     lesions = np.isin(tissue.data, (ENHANCING, NECROSIS))
     components, _ = label_components(lesions)
@@ -192,7 +192,7 @@ def labels_auc(scan: Image, tissue: Image, brain: Image) -> float | None:
         lesion = components[box] == number
         depth, beyond = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (lesion, ~lesion))
         layer = lesion & (tissue.data[box] == ENHANCING) & (depth <= max(_LAYER_MM, _LAYER_MM * spacing.min()))
-        around = (beyond > _AROUND_MM[0]) & (beyond <= _AROUND_MM[1]) & (brain.data[box] > 0) & ~lesions[box]
+        around = (beyond > _AROUND_MM[0]) & (beyond <= _AROUND_MM[1]) & near[box] & ~lesions[box]
         if layer.any() and around.any():
             inside, outside = scan.data[box][layer], scan.data[box][around]
             areas.append(stats.mannwhitneyu(inside, outside).statistic / (inside.size * outside.size))

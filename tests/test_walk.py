@@ -361,9 +361,8 @@ def test_flair_gives_edema_alone_and_one_that_fails_takes_nothing_else(tmp_path)
 
     def flair_of(t1w, lesion):
         around = (ndimage.distance_transform_edt(lesion == 0) < 6) & (t1w > 0)
-        # Fluid is dark, grey matter brighter than white.
-        tissue = np.where(t1w < 100, 1.6 * t1w, 240 - 0.8 * t1w)
-        return np.where(t1w > 0, np.where(around, 300, tissue), 0).clip(0).astype(np.float32)
+        # Fluid, which a plum has none of, would be darker; grey matter is a little brighter than white.
+        return np.where(t1w > 0, np.where(around, 700, 500 - t1w), 0).astype(np.float32)
 
     nonsense = np.random.default_rng(1).uniform(50, 100, SHAPE).astype(np.float32)
     t2w = np.where(scans[3][0] > 0, 260 - 1.6 * scans[3][0], 0).clip(0).astype(np.float32)

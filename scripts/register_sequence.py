@@ -20,7 +20,7 @@ with jobs.job(snakemake) as output:
         threads=snakemake.threads,
         **snakemake.params.settings,
     )
-    moved = images.Image(moved.data, moved.affine, moving.path)
+    moved = images.Image(moved.data, moved.affine, moving.path)  # A message names the scan.
     contrast.require_weighting(snakemake.wildcards.mod, moved, reference, mask)
     stripped = brain.apply_mask(moved, mask, grow_mm=snakemake.params.grow_mm)
     images.write_image(output.image, stripped.data, stripped.affine)

@@ -10,7 +10,7 @@ from conftest import settings_of
 from mettrail import phantom
 from mettrail.contrast import bright_share, labels_auc, require_weighting, shows_bright_fluid, tissue_contrast
 from mettrail.errors import GridMismatchError, InputError
-from mettrail.images import Image, read_image
+from mettrail.images import Image, read_image, write_image
 from plums import CE, add_visit, plum, run, start_dataset, table_of
 from scipy.spatial import KDTree
 from sklearn.metrics import roc_auc_score
@@ -139,15 +139,24 @@ def test_of_a_scan_that_shows_nothing_of_the_brain_nothing_is_said(head):
         require_weighting(name, scan, head.images[CE], head.brain)
 
 
-def test_a_t2w_for_the_reference_scan_is_said_to_be_one(tmp_path):
+def test_a_large_tumour_in_a_small_brain_is_no_fluid():
+    scan, labels = plum(1, [((8, 4, 2), 22)])
+    assert (labels > 0).sum() > 0.1 * (scan > 0).sum()
+    assert not shows_bright_fluid(Image(scan, np.eye(4)), Image(scan > 0, np.eye(4)))
+
+
+def test_a_t2w_for_the_reference_scan_is_said_to_be_one(head, tmp_path):
     start_dataset(tmp_path)
-    scan, _ = plum(1, LESION)
-    fluid = np.random.default_rng(5).permutation(np.flatnonzero(scan > 0))[: int(0.1 * (scan > 0).sum())]
-    t2w = np.where(scan > 0, 180 - 0.6 * scan, 0)
-    t2w.flat[fluid] = 400
-    add_visit(tmp_path, "01", "01", t2w.clip(0).astype(np.float32))
-    add_visit(tmp_path, "01", "02", scan)
-    done = run(tmp_path, "--until", "strip", "--config", "labels={'folder': ''}")
+    table = "session_id\tdays_from_baseline\nses-01\t0\nses-02\t60\n"
+    for ses, name in (("01", "T2w"), ("02", CE)):
+        image = head.images[name]
+        brain = np.where(head.brain.data > 0, image.data, 0).astype(np.float32)
+        fine = brain.repeat(2, 0).repeat(2, 1).repeat(2, 2)  # 1 mm, as the pipeline has it: nothing is interpolated
+        path = tmp_path / f"bids/sub-01/ses-{ses}/anat/sub-01_ses-{ses}_{CE}.nii.gz"
+        write_image(path, fine, image.affine @ np.diag([0.5, 0.5, 0.5, 1]))
+    (tmp_path / "bids/sub-01/sub-01_sessions.tsv").write_text(table)
+    sizes = "strip={'method': 'nonzero', 'volume_warn_ml': [10, 3000], 'volume_fail_ml': [10, 3000]}"
+    done = run(tmp_path, "--until", "strip", "--config", "labels={'folder': ''}", sizes)
     assert done.returncode == 0, done.stdout + done.stderr
     flags = {path.parts[-3]: json.loads(path.read_text())["flags"] for path in tmp_path.rglob("*_desc-brain_mask.json")}
     assert {ses: "sequence_doubtful" in of for ses, of in flags.items()} == {"ses-01": True, "ses-02": False}

@@ -12,6 +12,7 @@ from mettrail.errors import GridMismatchError, InputError, ModelError
 from mettrail.geometry import decide_labels, whole_lesion
 from mettrail.images import CAVITY, EDEMA, Grid, Image
 from mettrail.segmentation import architectures, choice, fusion, models, prediction, thresholds
+from mettrail.segmentation.normalisation import limit_brightness
 from mettrail.training import cases
 
 NETWORK = {
@@ -262,15 +263,23 @@ def test_zeros_stand_for_an_optional_channel_and_for_no_other(tmp_path, monkeypa
 def test_voxels_brighter_than_any_tissue_leave_the_others_as_they_are(tmp_path, monkeypatch, value):
     model = write_tiny_model(tmp_path / "m")
     plain, spiked = scan(), scan()
-    spiked[10, 12, 12:16] = value
+    spiked[10, 12, 12:15] = value
     seen = spy(monkeypatch)
     for image in (plain, spiked):
         predict(model, {"ce-gadolinium_T1w": image})
     ordinary, limited = (channels[0].numpy() for channels in seen)
     others = limited < 10
-    assert (~others).sum() == 4
+    assert (~others).sum() == 3
     assert np.abs(limited - ordinary)[others].max() < 0.3
     assert ordinary.max() < 10  # Voxels of an ordinary scan are as they were: none is at the limit.
+
+
+@pytest.mark.parametrize("least", [0, -50])
+def test_of_a_head_in_noise_and_of_z_scores_nothing_is_limited(least):
+    rng = np.random.default_rng(4)
+    head = np.where(rng.uniform(size=SHAPE) < 0.7, rng.uniform(1, 5, SHAPE), rng.uniform(400, 900, SHAPE)) + least
+    head[5, 5, 5] = 3000
+    assert np.array_equal(limit_brightness(head), head)
 
 
 # Which model runs

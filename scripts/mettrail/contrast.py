@@ -17,12 +17,12 @@ from mettrail.reasons import Reason
 # Percentiles of the brain that stand for fluid and for white matter.
 _FLUID, _WHITE = 3, 78
 # On T2w the brightest 8 % of the brain, which are fluid, lie further above its median than the darkest 3 % lie below.
-# Tumours that enhance are hardly ever so large.
-_DARK, _BRIGHTEST = 3, 92
+# More than that is asked of a small brain: enhancing tumours may hold as much. Of a piece of one nothing can be told.
+_DARK, _BRIGHT_SHARE, _TUMOURS_ML, _PIECE = 3, 0.08, 100.0, 0.3
 # Percentiles of a T1w scan, with or without contrast agent, between which its fluid, grey and white matter lie.
 _TISSUES = {"fluid": (0, 8), "grey": (35, 50), "white": (70, 90)}
 # What a sequence shows, as a share of its white matter: between the two limits there is doubt, and nothing is said.
-_FLUID_DARK, _FLUID_OF_T2W = 0.95, 1.2
+_FLUID_DARK, _FLUID_OF_T2W = 0.85, 1.2
 _GREY_OF_T1W, _GREY_OF_FLAIR = 0.95, 1.02
 # Of a lesion its outermost layer counts, for a mask with one number holds necrosis, too; of its surroundings what lies
 # neither in the blur of its edge nor far away.
@@ -77,8 +77,11 @@ def shows_bright_fluid(scan: Image, brain: Image) -> bool:
     """
     require_same_grid(scan, brain)
     inside = scan.data[brain.data > 0]
-    dark, middle, bright = np.percentile(inside, (_DARK, 50, _BRIGHTEST)) if inside.size else (0, 0, 0)
-    return bool(bright - middle > middle - dark)
+    share = max(_BRIGHT_SHARE, _TUMOURS_ML * 1000 / max(inside.size * scan.voxel_volume_mm3, 1))
+    if share > _PIECE:
+        return False
+    dark, middle, bright = np.percentile(inside, (_DARK, 50, 100 * (1 - share)))
+    return bool(bright - middle > middle - dark > 0)
 
 
 def tissue_contrast(scan: Image, reference: Image, brain: Image) -> dict[str, float]:

@@ -271,8 +271,8 @@ def test_the_brain_mask_may_have_a_grid_of_its_own():
     assert labels_auc(scan, tissue, turned) == labels_auc(scan, tissue, placed(brain))
 
 
-# Of four visits the masks are right; mirrored; of the visit before, where the lesion was elsewhere; and empty.
 MASKED = [((9, 0, 8), 10)]
+# Of four visits the masks are right; mirrored; of the visit before, where the lesion was elsewhere; and empty.
 FOLLOWS = {"ses-01": True, "ses-02": False, "ses-03": False, "ses-04": None}
 
 
@@ -309,8 +309,8 @@ def test_without_contrast_agent_a_dark_lesion_is_as_good_as_a_bright_one(masks_o
     add_visit(tmp_path, "01", "01", *plum(1, MASKED))
     (scan,) = tmp_path.glob("bids/sub-01/ses-01/anat/*.nii.gz")
     scan.rename(scan.with_name("sub-01_ses-01_T1w.nii.gz"))
-    add_mirrored = masks_of_others / "masks/sub-01/ses-02/anat/sub-01_ses-02_dseg.nii.gz"
-    shutil.copy(add_mirrored, tmp_path / "masks/sub-01/ses-01/anat/sub-01_ses-01_dseg.nii.gz")
+    mirrored = masks_of_others / "masks/sub-01/ses-02/anat/sub-01_ses-02_dseg.nii.gz"
+    shutil.copy(mirrored, tmp_path / "masks/sub-01/ses-01/anat/sub-01_ses-01_dseg.nii.gz")
     done = run(tmp_path, "--until", "segment_fuse", "--config", "reference=T1w", "sequences=[]")
     assert done.returncode == 0, done.stdout + done.stderr
     (facts,) = tmp_path.glob("out/sub-01/ses-01/anat/*_desc-tissue_dseg.json")

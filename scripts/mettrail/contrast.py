@@ -1,6 +1,6 @@
 """Whether a scan shows what its name says, and a segmentation what its scan shows.
 
-On a scan acquired before the injection lesions seem absent; of a T2w that is called FLAIR networks make nonsense; a
+On a scan acquired before the injection lesions seem absent; a T2w that is called FLAIR is nothing networks learned; a
 segmentation of another scan has lesions where there are none.
 """
 
@@ -120,8 +120,8 @@ def tissue_contrast(scan: Image, reference: Image, brain: Image) -> dict[str, fl
 def require_weighting(name: str, scan: Image, reference: Image, brain: Image) -> None:
     """Refuse a sequence that shows tissues as another one does.
 
-    T2w shows fluid brighter than white matter, T1w and FLAIR darker; FLAIR shows grey matter brighter, T1w darker. Of
-    seven real scans T2w had fluid at 1.40 times of white matter and more, others at 0.78 at most; FLAIR had grey matter
+    T2w shows fluid brighter than white matter, T1w and FLAIR darker; FLAIR shows grey matter brighter, T1w darker. In
+    seven real sessions T2w had fluid at 1.40 times white matter and more, others at 0.78 at most; FLAIR had grey matter
     at 1.03 and more, T1w at 0.93 at most (`tests/benchmarks/contrast.py sequences`).
 
     Parameters

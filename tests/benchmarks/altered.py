@@ -47,7 +47,8 @@ def tilt(scan, fill=0.0, order=1):
 def conform(scan):
     """FreeSurfer's grid: 256 voxels of 1 mm along each axis, 8 bits."""
     affine = np.array([[-1.0, 0, 0, 127.5], [0, 0, 1, -127.5], [0, -1, 0, 127.5], [0, 0, 0, 1]])
-    affine[:3, 3] += [*(scan.affine @ np.r_[(np.array(scan.data.shape) - 1) / 2, 1])[:3], 0.3, -0.4, 0.2]
+    middle = scan.affine @ np.r_[(np.array(scan.data.shape) - 1) / 2, 1]
+    affine[:3, 3] += middle[:3] + np.array([0.3, -0.4, 0.2])
     moved = move(scan, affine, (256, 256, 256))
     return moved.like(np.round(255 * np.clip(moved.data / np.percentile(moved.data, 99.9), 0, 1)))
 
